@@ -1,0 +1,82 @@
+// Per-problem certificates in float64, and the float64 refresh of the anchors that float iterations hang on.
+//
+// With r = x - D z and s = clip(<x, r> / ||r||^2, +-lambda / ||D'r||_inf), theta = s r is dual feasible and
+//   primal = 1/2 ||r||^2 + lambda ||z||_1,   dual = 1/2 ||x||^2 - 1/2 ||x - theta||^2,   gap = primal - dual >= 0.
+#pragma once
+
+#include <cstdint>
+
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/view.hpp>
+
+namespace shrinkwarp {
+
+/// Moves the codes into the anchors: z = anchor + current is rounded to T and becomes the anchor, the differences follow.
+///
+///   a = (T)(anchor + current);  previous <- (anchor + previous) - a;  current <- 0;  anchor <- a
+///
+/// @param anchor, current, previous  [m, N], updated
+/// Numerics     the sums in double (for T = double in double); exact zeros of z stay exact zeros
+/// Determinism  same bits on every backend. Cost: 6 m N sizeof(T) bytes. Allocates no, synchronises no, capturable yes
+/// @throws ShapeError, DeviceError
+template <class T>
+void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> current, MatrixView<T> previous);
+
+/// Residual of the codes in float64, and its copy in T.
+///
+///   R = X - D anchor;   rounded <- (T) R
+///
+/// @param D        [n, m]
+/// @param anchor   [m, N], the codes
+/// @param X        [n, N]
+/// @param R        [n, N], written
+/// @param rounded  [n, N], written; empty for none
+///
+/// Numerics     double sums in a fixed order
+/// Determinism  a column's bits depend on that column alone. Cost: at most 2 n m N flops; the CPU skips zeros.
+///              Allocates no, synchronises no, capturable yes
+/// @throws ShapeError, DeviceError
+template <class T>
+void code_residual(const Context& context, MatrixView<const double> D, identity_t<MatrixView<const T>> anchor,
+                   MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded);
+
+/// Elements of double that correlation_max needs as scratch.
+std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems);
+
+/// Largest absolute correlation of each residual with an atom; lambda_max where R holds the observations.
+///
+///   result[b] = max_j |d_j' r_b|
+///
+/// @param D        [n, m]; m = 0 gives 0
+/// @param R        [n, N]
+/// @param result   [N], written
+/// @param scratch  correlation_scratch() elements on the device
+///
+/// Numerics     double; NaN in a column gives NaN
+/// Determinism  same bits run to run for the same shapes. Cost: 2 n m N flops; D'R is not written.
+///              Allocates no, synchronises no, capturable yes
+/// @throws ShapeError, DeviceError
+void correlation_max(const Context& context, MatrixView<const double> D, MatrixView<const double> R,
+                     VectorView<double> result, VectorView<double> scratch);
+
+/// Primal value and duality gap of each problem.
+///
+/// @param X            [n, N], observations
+/// @param R            [n, N], X - D z
+/// @param correlation  [N], ||D'r||_inf
+/// @param codes        [m, N], z
+/// @param lambda       [N], >= 0
+/// @param primal, gap  [N], written; gap is absolute and clipped at 0 from below
+///
+/// Numerics     double sums in a fixed order: rounding is under 1e-14 of 1/2 ||x||^2 for n, m <= 1e5; NaN gives NaN.
+///              lambda = 0 certifies only r = 0
+/// Determinism  a column's bits depend on that column alone. Cost: reads 2 n N doubles and m N T.
+///              Allocates no, synchronises no, capturable yes
+/// @throws ShapeError, DeviceError
+template <class T>
+void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
+              VectorView<const double> correlation, identity_t<MatrixView<const T>> codes,
+              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap,
+              const T* deduce = nullptr);
+
+}  // namespace shrinkwarp
