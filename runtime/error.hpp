@@ -89,7 +89,7 @@ std::string concat(const Args&... args) {
 #define SHRINKWARP_THROW(ErrorType, ...) throw ErrorType(::shrinkwarp::concat(__VA_ARGS__), __FILE__, __LINE__)
 
 /// Throws `ErrorType` with the concatenation of the remaining arguments unless `condition` holds.
-#define SHRINKWARP_REQUIRE(condition, ErrorType, ...)                \
-  do {                                                               \
-    if (!(condition)) SHRINKWARP_THROW(ErrorType, __VA_ARGS__);      \
+#define SHRINKWARP_REQUIRE(condition, ErrorType, ...)           \
+  do {                                                          \
+    if (!(condition)) SHRINKWARP_THROW(ErrorType, __VA_ARGS__); \
   } while (false)

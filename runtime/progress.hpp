@@ -9,11 +9,11 @@ namespace shrinkwarp {
 
 /// State of a running solve.
 struct Progress {
-  std::int64_t done = 0;            ///< problems finished (certified or given up)
-  std::int64_t total = 0;           ///< problems in all
-  std::int64_t unconverged = 0;     ///< of those finished, how many missed the requested gap
-  double worst_gap = 0;             ///< largest relative duality gap among the finished
-  std::int64_t iterations = 0;      ///< problem-iterations so far (sum over problems)
+  std::int64_t done = 0;         ///< problems finished (certified or given up)
+  std::int64_t total = 0;        ///< problems in all
+  std::int64_t unconverged = 0;  ///< of those finished, how many missed the requested gap
+  double worst_gap = 0;          ///< largest relative duality gap among the finished
+  std::int64_t iterations = 0;   ///< problem-iterations so far (sum over problems)
 };
 
 /// Called from the solving thread between blocks of iterations; must not throw.

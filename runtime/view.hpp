@@ -49,7 +49,9 @@ struct MatrixView {
   T& operator()(std::int64_t i, std::int64_t j) const { return data[i + j * ld]; }
   T* column(std::int64_t j) const { return data + j * ld; }
   /// Columns [first, first + count).
-  MatrixView columns(std::int64_t first, std::int64_t count) const { return {data + first * ld, rows, count, ld, device}; }
+  MatrixView columns(std::int64_t first, std::int64_t count) const {
+    return {data + first * ld, rows, count, ld, device};
+  }
   operator MatrixView<const T>() const { return {data, rows, cols, ld, device}; }
 };
 

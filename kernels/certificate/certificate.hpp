@@ -11,7 +11,8 @@
 
 namespace shrinkwarp {
 
-/// Moves the codes into the anchors: z = anchor + current is rounded to T and becomes the anchor, the differences follow.
+/// Moves the codes into the anchors: z = anchor + current is rounded to T and becomes the anchor, the differences
+/// follow.
 ///
 ///   a = (T)(anchor + current);  previous <- (anchor + previous) - a;  current <- 0;  anchor <- a
 ///
@@ -76,7 +77,6 @@ void correlation_max(const Context& context, MatrixView<const double> D, MatrixV
 template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
               VectorView<const double> correlation, identity_t<MatrixView<const T>> codes,
-              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap,
-              const T* deduce = nullptr);
+              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap);
 
 }  // namespace shrinkwarp

@@ -52,7 +52,7 @@ void select_columns(const Context& context, VectorView<const std::uint8_t> flags
 template <class T>
 void sparse_offsets(const Context& context, identity_t<MatrixView<const T>> codes,
                     VectorView<const std::int32_t> columns, VectorView<std::int64_t> offsets,
-                    VectorView<std::uint8_t> scratch, const T* deduce = nullptr);
+                    VectorView<std::uint8_t> scratch);
 
 /// Nonzeros of the selected columns, rows ascending within a column: the CSR rows of the result, a problem a row.
 ///
@@ -62,11 +62,11 @@ void sparse_offsets(const Context& context, identity_t<MatrixView<const T>> code
 /// @param indices  [offsets[count]], written
 /// @param values   [offsets[count]], written; (double) of the code
 ///
-/// Determinism  same bits on every backend. Cost: reads m count sizeof(T). Allocates no, synchronises no, capturable yes
+/// Determinism  same bits on every backend. Cost: reads m count sizeof(T). Allocates no, synchronises no, capturable
+/// yes
 /// @throws ShapeError, DeviceError
 template <class T>
-void sparse_fill(const Context& context, identity_t<MatrixView<const T>> codes,
-                 VectorView<const std::int32_t> columns, VectorView<const std::int64_t> offsets,
-                 VectorView<std::int32_t> indices, VectorView<double> values, const T* deduce = nullptr);
+void sparse_fill(const Context& context, identity_t<MatrixView<const T>> codes, VectorView<const std::int32_t> columns,
+                 VectorView<const std::int64_t> offsets, VectorView<std::int32_t> indices, VectorView<double> values);
 
 }  // namespace shrinkwarp

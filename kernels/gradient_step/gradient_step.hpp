@@ -1,11 +1,11 @@
-// The fused gradient step + soft-threshold: one iteration of ISTA or FISTA for a batch of Lasso problems in two products
-// of our own. Neither the gradient nor the extrapolated point ever reaches memory.
+// The fused gradient step + soft-threshold: one iteration of ISTA or FISTA for a batch of Lasso problems in two
+// products of our own. Neither the gradient nor the extrapolated point ever reaches memory.
 //
 //   Y = current + beta (current - previous)                                  formed on load, in both products
 //   R = X - D Y                                                              extrapolated_residual
-//   previous <- st(anchor + Y + step D'R, step lambda) - anchor              gradient_step (its second product's epilogue)
-//   swap(current, previous)                                                  the caller's
-//   t, beta <- restart test on the partial sums of the epilogue              update_momentum
+//   previous <- st(anchor + Y + step D'R, step lambda) - anchor              gradient_step (its second product's
+//   epilogue) swap(current, previous)                                                  the caller's t, beta <- restart
+//   test on the partial sums of the epilogue              update_momentum
 //
 // Codes are kept as z = anchor + current. With an anchor, X holds x - D anchor, refreshed in float64 now and then; the
 // products then work on small differences, and float iterates reach gaps that plain float cannot.
@@ -31,7 +31,8 @@ class StepDictionary {
   std::int64_t rows() const { return rows_; }  ///< n
   std::int64_t cols() const { return cols_; }  ///< m
   Device device() const { return device_; }
-  /// D for the residual product: on CUDA [n, m] with ld a multiple of 16 bytes and zero padding, on the CPU packed panels.
+  /// D for the residual product: on CUDA [n, m] with ld a multiple of 16 bytes and zero padding, on the CPU packed
+  /// panels.
   const T* residual_operand() const { return residual_operand_.data(); }
   /// D for the correlation product: on CUDA D' [m, n] with ld a multiple of 16 bytes, on the CPU packed panels.
   const T* correlation_operand() const { return correlation_operand_.data(); }
@@ -52,8 +53,8 @@ class StepDictionary {
 /// What the epilogue leaves for each problem: one row a tile of atoms, summed later in row order.
 template <class T>
 struct StepPartials {
-  MatrixView<T> restart;              ///< [step_tiles, N], sum over the tile of (y - z_next)(z_next - z)
-  MatrixView<std::int32_t> support;   ///< [step_tiles, N], nonzeros of z_next in the tile
+  MatrixView<T> restart;             ///< [step_tiles, N], sum over the tile of (y - z_next)(z_next - z)
+  MatrixView<std::int32_t> support;  ///< [step_tiles, N], nonzeros of z_next in the tile
 };
 
 /// Rows of StepPartials for m atoms on this device.
@@ -80,10 +81,9 @@ std::int64_t residual_scratch(const Context& context, const StepDictionary<T>& D
 ///              sums 2 S n N sizeof(T) more. Allocates no, synchronises no, capturable yes
 /// @throws ShapeError, DeviceError
 template <class T>
-void extrapolated_residual(const Context& context, const StepDictionary<T>& D,
-                           identity_t<MatrixView<const T>> current, identity_t<MatrixView<const T>> previous,
-                           identity_t<VectorView<const T>> beta, identity_t<MatrixView<const T>> X, MatrixView<T> R,
-                           VectorView<T> scratch);
+void extrapolated_residual(const Context& context, const StepDictionary<T>& D, identity_t<MatrixView<const T>> current,
+                           identity_t<MatrixView<const T>> previous, identity_t<VectorView<const T>> beta,
+                           identity_t<MatrixView<const T>> X, MatrixView<T> R, VectorView<T> scratch);
 
 /// Gradient step and soft-threshold, in the epilogue of the product D'R.
 ///
