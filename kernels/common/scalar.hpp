@@ -27,4 +27,23 @@ SHRINKWARP_HOST_DEVICE inline T anchored_soft_threshold(T a, T w, T t) {
   return u > T(0) ? w - t : w + t;
 }
 
+/// Duality gap of a code whose residual is r, at the best dual-feasible multiple of r; see certificate.hpp.
+///
+///   s = clip(<x,r> / ||r||^2, +-lambda / ||D'r||_inf),   gap = primal - s <x,r> + 1/2 s^2 ||r||^2, not under 0
+///
+/// @param residual_energy  ||r||^2
+/// @param alignment        <x, r>
+/// @param correlation      ||D'r||_inf
+/// r = 0 is the exact fit: its gap is the primal value. NaN in any argument gives NaN.
+SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double residual_energy, double alignment,
+                                                       double correlation, double lambda) {
+  if (residual_energy == 0.0) return primal + correlation * 0.0;
+  double scale = alignment / residual_energy;
+  const double largest = lambda / correlation;  // infinite where no atom correlates: any multiple is feasible
+  if (scale > largest) scale = largest;
+  if (scale < -largest) scale = -largest;
+  const double gap = primal - scale * alignment + 0.5 * scale * scale * residual_energy + correlation * 0.0;
+  return gap < 0.0 ? 0.0 : gap;
+}
+
 }  // namespace shrinkwarp

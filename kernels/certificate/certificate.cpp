@@ -1,0 +1,107 @@
+#include <shrinkwarp/kernels/certificate/certificate.hpp>
+
+#include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/common/checks.hpp>
+
+namespace shrinkwarp {
+
+#define SHRINKWARP_DECLARE_CERTIFICATE                                                                              \
+  template <class T>                                                                                                \
+  void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> current, MatrixView<T> previous); \
+  template <class T>                                                                                                \
+  void code_residual(const Context& context, MatrixView<const double> D, MatrixView<const T> anchor,                \
+                     MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded);                      \
+  std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems);              \
+  void correlation_max(const Context& context, MatrixView<const double> D, MatrixView<const double> R,              \
+                       VectorView<double> result, VectorView<double> scratch);                                      \
+  template <class T>                                                                                                \
+  void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,                     \
+                VectorView<const double> correlation, MatrixView<const T> codes, VectorView<const double> lambda,   \
+                VectorView<double> primal, VectorView<double> gap);
+namespace cpu {
+SHRINKWARP_DECLARE_CERTIFICATE
+}
+namespace cuda {
+SHRINKWARP_DECLARE_CERTIFICATE
+}
+#undef SHRINKWARP_DECLARE_CERTIFICATE
+
+template <class T>
+void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> current, MatrixView<T> previous) {
+  check_matrix(context, "refresh_anchor", "anchor", anchor, anchor.rows, anchor.cols);
+  check_matrix(context, "refresh_anchor", "current", current, anchor.rows, anchor.cols);
+  check_matrix(context, "refresh_anchor", "previous", previous, anchor.rows, anchor.cols);
+  if (anchor.empty()) return;
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::refresh_anchor<T>(context, anchor, current, previous);
+  }
+  cpu::refresh_anchor<T>(context, anchor, current, previous);
+}
+
+template <class T>
+void code_residual(const Context& context, MatrixView<const double> D, identity_t<MatrixView<const T>> anchor,
+                   MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded) {
+  check_matrix(context, "code_residual", "D", D, R.rows, anchor.rows);
+  check_matrix(context, "code_residual", "anchor", anchor, D.cols, R.cols);
+  check_matrix(context, "code_residual", "X", X, R.rows, R.cols);
+  check_matrix(context, "code_residual", "R", R, R.rows, R.cols);
+  if (!rounded.empty()) check_matrix(context, "code_residual", "rounded", rounded, R.rows, R.cols);
+  if (R.empty()) return;
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::code_residual<T>(context, D, anchor, X, R, rounded);
+  }
+  cpu::code_residual<T>(context, D, anchor, X, R, rounded);
+}
+
+std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems) {
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::correlation_scratch(context, atoms, problems);
+  }
+  return cpu::correlation_scratch(context, atoms, problems);
+}
+
+void correlation_max(const Context& context, MatrixView<const double> D, MatrixView<const double> R,
+                     VectorView<double> result, VectorView<double> scratch) {
+  check_matrix(context, "correlation_max", "D", D, D.rows, D.cols);
+  check_matrix(context, "correlation_max", "R", R, D.rows, R.cols);
+  check_vector(context, "correlation_max", "result", result, R.cols);
+  const std::int64_t needed = correlation_scratch(context, D.cols, R.cols);
+  SHRINKWARP_REQUIRE(scratch.size >= needed, ShapeError, "correlation_max: scratch has ", scratch.size,
+                     " elements, wanted at least ", needed);
+  if (result.empty()) return;
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::correlation_max(context, D, R, result, scratch);
+  }
+  cpu::correlation_max(context, D, R, result, scratch);
+}
+
+template <class T>
+void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
+              VectorView<const double> correlation, identity_t<MatrixView<const T>> codes,
+              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap) {
+  const std::int64_t problems = gap.size;
+  check_matrix(context, "dual_gap", "R", R, R.rows, problems);
+  check_matrix(context, "dual_gap", "X", X, R.rows, problems);
+  check_vector(context, "dual_gap", "correlation", correlation, problems);
+  check_matrix(context, "dual_gap", "codes", codes, codes.rows, problems);
+  check_vector(context, "dual_gap", "lambda", lambda, problems);
+  check_vector(context, "dual_gap", "primal", primal, problems);
+  check_vector(context, "dual_gap", "gap", gap, problems);
+  if (problems == 0) return;
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::dual_gap<T>(context, X, R, correlation, codes, lambda, primal, gap);
+  }
+  cpu::dual_gap<T>(context, X, R, correlation, codes, lambda, primal, gap);
+}
+
+#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                        \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);      \
+  template void code_residual<T>(const Context&, MatrixView<const double>, MatrixView<const T>,      \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);       \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,      \
+                            VectorView<const double>, MatrixView<const T>, VectorView<const double>, \
+                            VectorView<double>, VectorView<double>);
+SHRINKWARP_INSTANTIATE_CERTIFICATE(float)
+SHRINKWARP_INSTANTIATE_CERTIFICATE(double)
+
+}  // namespace shrinkwarp

@@ -1,0 +1,113 @@
+#include <shrinkwarp/kernels/compaction/compaction.hpp>
+
+#include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/common/checks.hpp>
+
+namespace shrinkwarp {
+
+#define SHRINKWARP_DECLARE_COMPACTION                                                                                  \
+  template <class T>                                                                                                   \
+  void move_columns(const Context& context, MatrixView<T> matrix, VectorView<const std::int32_t> from,                 \
+                    VectorView<const std::int32_t> to);                                                                \
+  std::int64_t compaction_scratch(const Context& context, std::int64_t problems);                                      \
+  void select_columns(const Context& context, VectorView<const std::uint8_t> flags, VectorView<std::int32_t> selected, \
+                      VectorView<std::int64_t> count, VectorView<std::uint8_t> scratch);                               \
+  template <class T>                                                                                                   \
+  void sparse_offsets(const Context& context, MatrixView<const T> codes, VectorView<const std::int32_t> columns,       \
+                      VectorView<std::int64_t> offsets, VectorView<std::uint8_t> scratch);                             \
+  template <class T>                                                                                                   \
+  void sparse_fill(const Context& context, MatrixView<const T> codes, VectorView<const std::int32_t> columns,          \
+                   VectorView<const std::int64_t> offsets, VectorView<std::int32_t> indices,                           \
+                   VectorView<double> values);
+namespace cpu {
+SHRINKWARP_DECLARE_COMPACTION
+}
+namespace cuda {
+SHRINKWARP_DECLARE_COMPACTION
+}
+#undef SHRINKWARP_DECLARE_COMPACTION
+
+template <class T>
+void move_columns(const Context& context, MatrixView<T> matrix, VectorView<const std::int32_t> from,
+                  VectorView<const std::int32_t> to) {
+  check_matrix(context, "move_columns", "matrix", matrix, matrix.rows, matrix.cols);
+  check_vector(context, "move_columns", "from", from, to.size);
+  check_vector(context, "move_columns", "to", to, to.size);
+  if (matrix.empty() || to.empty()) return;
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::move_columns<T>(context, matrix, from, to);
+  }
+  cpu::move_columns<T>(context, matrix, from, to);
+}
+
+std::int64_t compaction_scratch(const Context& context, std::int64_t problems) {
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::compaction_scratch(context, problems);
+  }
+  return cpu::compaction_scratch(context, problems);
+}
+
+namespace {
+void check_scratch(const Context& context, const char* function, VectorView<std::uint8_t> scratch,
+                   std::int64_t problems) {
+  const std::int64_t needed = compaction_scratch(context, problems);
+  SHRINKWARP_REQUIRE(scratch.size >= needed, ShapeError, function, ": scratch has ", scratch.size,
+                     " bytes, wanted at least ", needed);
+}
+}  // namespace
+
+void select_columns(const Context& context, VectorView<const std::uint8_t> flags, VectorView<std::int32_t> selected,
+                    VectorView<std::int64_t> count, VectorView<std::uint8_t> scratch) {
+  check_vector(context, "select_columns", "flags", flags, flags.size);
+  check_vector(context, "select_columns", "selected", selected, flags.size);
+  check_vector(context, "select_columns", "count", count, 1);
+  check_scratch(context, "select_columns", scratch, flags.size);
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::select_columns(context, flags, selected, count, scratch);
+  }
+  cpu::select_columns(context, flags, selected, count, scratch);
+}
+
+template <class T>
+void sparse_offsets(const Context& context, identity_t<MatrixView<const T>> codes,
+                    VectorView<const std::int32_t> columns, VectorView<std::int64_t> offsets,
+                    VectorView<std::uint8_t> scratch) {
+  check_matrix(context, "sparse_offsets", "codes", codes, codes.rows, codes.cols);
+  check_vector(context, "sparse_offsets", "columns", columns, columns.size);
+  check_vector(context, "sparse_offsets", "offsets", offsets, columns.size + 1);
+  check_scratch(context, "sparse_offsets", scratch, columns.size);
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::sparse_offsets<T>(context, codes, columns, offsets, scratch);
+  }
+  cpu::sparse_offsets<T>(context, codes, columns, offsets, scratch);
+}
+
+template <class T>
+void sparse_fill(const Context& context, identity_t<MatrixView<const T>> codes, VectorView<const std::int32_t> columns,
+                 VectorView<const std::int64_t> offsets, VectorView<std::int32_t> indices, VectorView<double> values) {
+  check_matrix(context, "sparse_fill", "codes", codes, codes.rows, codes.cols);
+  check_vector(context, "sparse_fill", "columns", columns, columns.size);
+  check_vector(context, "sparse_fill", "offsets", offsets, columns.size + 1);
+  check_vector(context, "sparse_fill", "indices", indices, indices.size);
+  check_vector(context, "sparse_fill", "values", values, indices.size);
+  if (columns.empty() || indices.empty()) return;
+  if (context.is_cuda()) {
+    if constexpr (kHasCuda) return cuda::sparse_fill<T>(context, codes, columns, offsets, indices, values);
+  }
+  cpu::sparse_fill<T>(context, codes, columns, offsets, indices, values);
+}
+
+#define SHRINKWARP_INSTANTIATE_SPARSE(T)                                                               \
+  template void sparse_offsets<T>(const Context&, MatrixView<const T>, VectorView<const std::int32_t>, \
+                                  VectorView<std::int64_t>, VectorView<std::uint8_t>);                 \
+  template void sparse_fill<T>(const Context&, MatrixView<const T>, VectorView<const std::int32_t>,    \
+                               VectorView<const std::int64_t>, VectorView<std::int32_t>, VectorView<double>);
+SHRINKWARP_INSTANTIATE_SPARSE(float)
+SHRINKWARP_INSTANTIATE_SPARSE(double)
+
+template void move_columns<float>(const Context&, MatrixView<float>, VectorView<const std::int32_t>,
+                                  VectorView<const std::int32_t>);
+template void move_columns<double>(const Context&, MatrixView<double>, VectorView<const std::int32_t>,
+                                   VectorView<const std::int32_t>);
+
+}  // namespace shrinkwarp

@@ -1,0 +1,99 @@
+// The CPU BLAS is called from our own threads, one call a block of columns: its own threads would fight with ours, and
+// a library must not change how its host program's BLAS runs.
+#include <algorithm>
+#include <mutex>
+
+#include <cblas.h>
+
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+
+extern "C" {
+void openblas_set_num_threads(int threads);
+int openblas_get_num_threads(void);
+char* openblas_get_corename(void);
+}
+
+namespace shrinkwarp {
+namespace {
+
+// The thread count of OpenBLAS is one number for the whole process. The first scope to open keeps the host's number and
+// sets one, the last to close puts it back, so that contexts in several threads do not undo each other.
+class SingleThreadedBlas {
+ public:
+  SingleThreadedBlas() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (open_++ == 0) {
+      found_ = openblas_get_num_threads();
+      if (found_ != 1) openblas_set_num_threads(1);
+    }
+  }
+  ~SingleThreadedBlas() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (--open_ == 0 && found_ != 1) openblas_set_num_threads(found_);
+  }
+  SingleThreadedBlas(const SingleThreadedBlas&) = delete;
+  SingleThreadedBlas& operator=(const SingleThreadedBlas&) = delete;
+
+ private:
+  static inline std::mutex mutex_;
+  static inline int open_ = 0;
+  static inline int found_ = 1;
+};
+
+constexpr std::int64_t kMaxColumns = 512;  // a block's share of B and C stays in a core's cache for D of MEG size
+
+CBLAS_TRANSPOSE cblas(Transpose op) {
+  return op == Transpose::no ? CblasNoTrans : CblasTrans;
+}
+
+void call(Transpose op_a, Transpose op_b, int M, int N, int K, float alpha, const float* A, int lda, const float* B,
+          int ldb, float beta, float* C, int ldc) {
+  cblas_sgemm(CblasColMajor, cblas(op_a), cblas(op_b), M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
+}
+void call(Transpose op_a, Transpose op_b, int M, int N, int K, double alpha, const double* A, int lda, const double* B,
+          int ldb, double beta, double* C, int ldc) {
+  cblas_dgemm(CblasColMajor, cblas(op_a), cblas(op_b), M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
+}
+
+int narrow(const char* name, std::int64_t value) {
+  SHRINKWARP_REQUIRE(value <= 2147483647, ShapeError, "gemm: ", name, " is ", value,
+                     ", wanted at most 2147483647 (the CPU BLAS counts in 32 bits)");
+  return static_cast<int>(value);
+}
+
+}  // namespace
+
+namespace cpu {
+
+template <class T>
+void gemm(const Context& context, Transpose op_a, Transpose op_b, T alpha, MatrixView<const T> A, MatrixView<const T> B,
+          T beta, MatrixView<T> C) {
+  const int M = narrow("the number of rows of C", C.rows);
+  const int K = narrow("the inner dimension", op_a == Transpose::no ? A.cols : A.rows);
+  const int lda = narrow("the leading dimension of A", std::max<std::int64_t>(A.ld, 1));
+  const int ldb = narrow("the leading dimension of B", std::max<std::int64_t>(B.ld, 1));
+  const int ldc = narrow("the leading dimension of C", C.ld);
+  const std::int64_t width =
+      std::max<std::int64_t>(1, std::min(kMaxColumns, (C.cols + context.threads() - 1) / context.threads()));
+  const SingleThreadedBlas single;
+  context.parallel_for((C.cols + width - 1) / width, [&](std::int64_t block, int) {
+    const std::int64_t first = block * width;
+    const std::int64_t count = std::min(width, C.cols - first);
+    const T* b = op_b == Transpose::no ? B.column(first) : B.data + first;
+    call(op_a, op_b, M, static_cast<int>(count), K, alpha, A.data, lda, b, ldb, beta, C.column(first), ldc);
+  });
+}
+
+template void gemm<float>(const Context&, Transpose, Transpose, float, MatrixView<const float>, MatrixView<const float>,
+                          float, MatrixView<float>);
+template void gemm<double>(const Context&, Transpose, Transpose, double, MatrixView<const double>,
+                           MatrixView<const double>, double, MatrixView<double>);
+
+}  // namespace cpu
+
+const char* cpu_blas_core_name() {
+  return openblas_get_corename();
+}
+
+}  // namespace shrinkwarp

@@ -1,0 +1,211 @@
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <new>
+
+#include <shrinkwarp/kernels/gradient_step/operands.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+
+// SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "shrinkwarp/kernels/gradient_step/gradient_step_cpu_simd.hpp"
+#include <hwy/foreach_target.h>  // includes the loops once for each other instruction set
+#include <shrinkwarp/kernels/gradient_step/gradient_step_cpu_simd.hpp>
+
+namespace shrinkwarp::cpu {
+namespace {
+
+HWY_EXPORT(KernelsF32);
+HWY_EXPORT(KernelsF64);
+
+/// The loops for this processor: the same for the life of the process, so that packed panels keep their meaning.
+template <class T>
+const Kernels<T>& kernels() {
+  if constexpr (sizeof(T) == 4) {
+    static const Kernels<T> chosen = HWY_DYNAMIC_DISPATCH(KernelsF32)();
+    return chosen;
+  } else {
+    static const Kernels<T> chosen = HWY_DYNAMIC_DISPATCH(KernelsF64)();
+    return chosen;
+  }
+}
+
+struct AlignedDelete {
+  void operator()(std::byte* bytes) const { ::operator delete[](bytes, std::align_val_t(256)); }
+};
+
+/// Scratch of the calling thread, grown when a task wants more and kept until the thread ends.
+template <class T>
+T* thread_scratch(std::int64_t elements) {
+  thread_local std::unique_ptr<std::byte[], AlignedDelete> memory;
+  thread_local std::int64_t capacity = 0;
+  const auto bytes = elements * static_cast<std::int64_t>(sizeof(T));
+  if (bytes > capacity) {
+    memory.reset();
+    capacity = 0;
+    auto* fresh =
+        static_cast<std::byte*>(::operator new[](static_cast<std::size_t>(bytes), std::align_val_t(256), std::nothrow));
+    if (!fresh) throw OutOfMemory(concat("out of memory: ", bytes, " bytes asked"), __FILE__, __LINE__, bytes);
+    memory.reset(fresh);
+    capacity = bytes;
+  }
+  return reinterpret_cast<T*>(memory.get());
+}
+
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+constexpr std::int64_t divide_up(std::int64_t value, std::int64_t unit) {
+  return (value + unit - 1) / unit;
+}
+
+/// How a product is cut into tasks: blocks of columns, each over ranges of rows of its packed operand.
+struct Split {
+  std::int64_t block_columns, blocks;
+  std::int64_t range_units, ranges;
+};
+
+/// Columns first, since each task reads the operand of its rows once; rows where there are too few columns. `units` are
+/// the smallest ranges of rows.
+Split split(const Context& context, std::int64_t columns, std::int64_t units, std::int64_t group, double flops) {
+  // Under this much work (some microseconds) a task costs more to hand over than it saves.
+  constexpr double kTaskFlops = 5e5;
+  const std::int64_t threads = context.threads();
+  const auto affordable = std::max<std::int64_t>(1, static_cast<std::int64_t>(flops / kTaskFlops));
+  // More tasks than threads even the load out.
+  const std::int64_t wanted = threads == 1 ? 1 : std::min(affordable, 3 * threads);
+  Split split;
+  split.block_columns = std::min(kBlockColumns, round_up(divide_up(columns, std::min(wanted, threads)), group));
+  split.blocks = divide_up(columns, split.block_columns);
+  split.range_units = divide_up(units, std::clamp<std::int64_t>(divide_up(wanted, split.blocks), 1, units));
+  split.ranges = divide_up(units, split.range_units);
+  return split;
+}
+
+/// Copies `rows` x `depth` elements, element(row, k), into panels.
+template <class T, class Element>
+void pack_panels(const Context& context, std::int64_t rows, std::int64_t depth, T* operand, Element element) {
+  const PanelShape shape = kernels<T>().shape;
+  const std::int64_t height = shape.lanes * shape.vectors;
+  context.parallel_for(divide_up(rows, height), [&](std::int64_t panel, int) {
+    const std::int64_t first = panel * height;
+    const std::int64_t panel_rows = std::min(height, round_up(rows, shape.lanes) - first);
+    T* out = operand + first * depth;
+    for (std::int64_t k = 0; k < depth; ++k) {
+      for (std::int64_t i = 0; i < panel_rows; ++i)
+        out[k * panel_rows + i] = first + i < rows ? element(first + i, k) : T(0);
+    }
+  });
+}
+
+}  // namespace
+
+template <class T>
+OperandLayout operand_layout(std::int64_t rows, std::int64_t cols) {
+  const std::int64_t lanes = kernels<T>().shape.lanes;
+  const std::int64_t residual_ld = round_up(rows, lanes);
+  const std::int64_t correlation_ld = round_up(cols, lanes);
+  return {residual_ld, residual_ld * cols, correlation_ld, correlation_ld * rows};
+}
+
+template <class T>
+void pack(const Context& context, MatrixView<const T> D, T* residual_operand, T* correlation_operand) {
+  pack_panels(context, D.rows, D.cols, residual_operand, [&](std::int64_t i, std::int64_t j) { return D(i, j); });
+  pack_panels(context, D.cols, D.rows, correlation_operand, [&](std::int64_t j, std::int64_t i) { return D(i, j); });
+}
+
+std::int64_t step_tiles(const Context&, std::int64_t atoms) {
+  return divide_up(atoms, kTileAtoms);
+}
+
+template <class T>
+std::int64_t residual_scratch(const Context&, const StepDictionary<T>&, std::int64_t) {
+  return 0;
+}
+
+template <class T>
+void extrapolated_residual(const Context& context, const StepDictionary<T>& D, MatrixView<const T> current,
+                           MatrixView<const T> previous, VectorView<const T> beta, MatrixView<const T> X,
+                           MatrixView<T> R, VectorView<T>) {
+  const Kernels<T>& loops = kernels<T>();
+  const std::int64_t vectors = divide_up(D.rows(), loops.shape.lanes);
+  const Split cut =
+      split(context, R.cols, vectors, loops.shape.columns,
+            2.0 * static_cast<double>(D.rows()) * static_cast<double>(D.cols()) * static_cast<double>(R.cols));
+  context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
+    ResidualTask<T> task{D.residual_operand(), D.cols(), current, previous, X, beta, R};
+    task.first_column = i / cut.ranges * cut.block_columns;
+    task.last_column = std::min(R.cols, task.first_column + cut.block_columns);
+    task.first_vector = i % cut.ranges * cut.range_units;
+    task.last_vector = std::min(vectors, task.first_vector + cut.range_units);
+    task.scratch = thread_scratch<T>(loops.residual_scratch((task.last_vector - task.first_vector) * loops.shape.lanes,
+                                                            task.last_column - task.first_column));
+    loops.residual(task);
+  });
+}
+
+template <class T>
+void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixView<const T> R,
+                   MatrixView<const T> anchor, MatrixView<const T> current, MatrixView<T> previous,
+                   VectorView<const T> beta, T step, VectorView<const T> lambda, VectorView<const std::uint8_t> active,
+                   StepPartials<T> partials) {
+  const Kernels<T>& loops = kernels<T>();
+  const std::int64_t tiles = cpu::step_tiles(context, D.cols());
+  const Split cut =
+      split(context, R.cols, tiles, loops.shape.columns,
+            2.0 * static_cast<double>(D.rows()) * static_cast<double>(D.cols()) * static_cast<double>(R.cols));
+  context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
+    StepTask<T> task{D.correlation_operand(), R, anchor, current, previous, beta, lambda, step, active, partials};
+    task.first_column = i / cut.ranges * cut.block_columns;
+    task.last_column = std::min(R.cols, task.first_column + cut.block_columns);
+    task.first_tile = i % cut.ranges * cut.range_units;
+    task.last_tile = std::min(tiles, task.first_tile + cut.range_units);
+    task.scratch = thread_scratch<T>(loops.step_scratch(D.rows(), task.last_column - task.first_column));
+    loops.step(task);
+  });
+}
+
+template <class T>
+void update_momentum(const Context& context, Momentum rule, StepPartials<const T> partials, VectorView<double> t,
+                     VectorView<T> beta, VectorView<std::int32_t> support) {
+  const std::int64_t tiles = partials.restart.rows;
+  context.parallel_for(beta.size, [&](std::int64_t b, int) {
+    double restart = 0;
+    std::int32_t nonzeros = 0;
+    for (std::int64_t tile = 0; tile < tiles; ++tile) {
+      restart += static_cast<double>(partials.restart(tile, b));
+      nonzeros += partials.support(tile, b);
+    }
+    if (!support.empty()) support[b] = nonzeros;
+    if (rule == Momentum::none) {
+      beta[b] = T(0);
+    } else if (rule == Momentum::fista_restart && restart > 0) {
+      t[b] = 1;
+      beta[b] = T(0);
+    } else {
+      const double next = (1 + std::sqrt(1 + 4 * t[b] * t[b])) / 2;
+      beta[b] = static_cast<T>((t[b] - 1) / next);
+      t[b] = next;
+    }
+  });
+}
+
+#define SHRINKWARP_INSTANTIATE(T)                                                                                      \
+  template OperandLayout operand_layout<T>(std::int64_t, std::int64_t);                                                \
+  template void pack<T>(const Context&, MatrixView<const T>, T*, T*);                                                  \
+  template std::int64_t residual_scratch<T>(const Context&, const StepDictionary<T>&, std::int64_t);                   \
+  template void extrapolated_residual<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>,                \
+                                         MatrixView<const T>, VectorView<const T>, MatrixView<const T>, MatrixView<T>, \
+                                         VectorView<T>);                                                               \
+  template void gradient_step<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>, MatrixView<const T>,   \
+                                 MatrixView<const T>, MatrixView<T>, VectorView<const T>, T, VectorView<const T>,      \
+                                 VectorView<const std::uint8_t>, StepPartials<T>);                                     \
+  template void update_momentum<T>(const Context&, Momentum, StepPartials<const T>, VectorView<double>, VectorView<T>, \
+                                   VectorView<std::int32_t>);
+SHRINKWARP_INSTANTIATE(float)
+SHRINKWARP_INSTANTIATE(double)
+#undef SHRINKWARP_INSTANTIATE
+
+}  // namespace shrinkwarp::cpu

@@ -1,0 +1,501 @@
+// Loops of the CPU twin in the vectors of the processor at hand. Included once for each instruction set by
+// gradient_step_cpu.cpp, which shares the work out and picks the instruction set at run time.
+//
+// Both products run on one microkernel: a panel of W vectors of rows of a packed operand times C columns,
+//
+//   tile[W vectors, C] = sum over k in ascending order of panel[:, k] * columns[k, :]        (W C <= 24 accumulators)
+//
+// An element of the tile is one chain of multiply-adds over k that starts from zero. The chain is the same whatever W
+// and C are and whatever the neighbours hold, so a column's bits do not depend on its place or on the size of the
+// batch; and leaving out a k where the column is zero leaves the chain's bits as they are (the packed dictionary is
+// finite, and only the sign of a zero could differ, which R - tile then hides because R is never -0).
+
+// Once, whatever the instruction set: what gradient_step_cpu.cpp hands over.
+#ifndef SHRINKWARP_KERNELS_GRADIENT_STEP_GRADIENT_STEP_CPU_TASKS
+#define SHRINKWARP_KERNELS_GRADIENT_STEP_GRADIENT_STEP_CPU_TASKS
+
+#include <algorithm>
+#include <cstdint>
+
+#include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
+
+namespace shrinkwarp::cpu {
+
+constexpr std::int64_t kTileAtoms = 192;  // rows of StepPartials; a multiple of every panel's height
+constexpr std::int64_t kChunk = 256;      // atoms of Y formed at a time, and rows of R between two of its strides
+constexpr std::int64_t kChunkStride = 256 + 16;  // elements between columns of a chunk: not a power of two
+constexpr std::int64_t kBlockColumns = 128;      // most columns of one task
+
+/// Height of a packed panel: `vectors` vectors of `lanes` elements. The last panel may have fewer vectors.
+struct PanelShape {
+  std::int64_t lanes = 0;
+  std::int64_t vectors = 0;
+  std::int64_t columns = 0;  // C of the widest microkernel
+};
+
+/// R[rows of some vectors, some columns] = X - D Y.
+template <class T>
+struct ResidualTask {
+  const T* panels;  // D [n, m] in panels of n
+  std::int64_t atoms;
+  MatrixView<const T> current, previous, X;
+  VectorView<const T> beta;
+  MatrixView<T> R;
+  std::int64_t first_vector = 0, last_vector = 0;  // of the rows
+  std::int64_t first_column = 0, last_column = 0;
+  T* scratch = nullptr;  // Kernels::residual_scratch elements
+};
+
+/// previous[atoms of some tiles, some columns] <- the step.
+template <class T>
+struct StepTask {
+  const T* panels;  // D' [m, n] in panels of m
+  MatrixView<const T> R, anchor, current;
+  MatrixView<T> previous;
+  VectorView<const T> beta, lambda;
+  T step;
+  VectorView<const std::uint8_t> active;
+  StepPartials<T> partials;
+  std::int64_t first_tile = 0, last_tile = 0;
+  std::int64_t first_column = 0, last_column = 0;
+  T* scratch = nullptr;  // Kernels::step_scratch elements
+};
+
+/// What one instruction set offers.
+template <class T>
+struct Kernels {
+  PanelShape shape;
+  std::int64_t (*residual_scratch)(std::int64_t rows, std::int64_t columns);  // elements of T
+  void (*residual)(const ResidualTask<T>& task);
+  std::int64_t (*step_scratch)(std::int64_t rows, std::int64_t columns);
+  void (*step)(const StepTask<T>& task);
+};
+
+}  // namespace shrinkwarp::cpu
+
+#endif
+
+#if defined(SHRINKWARP_KERNELS_GRADIENT_STEP_GRADIENT_STEP_CPU_SIMD) == defined(HWY_TARGET_TOGGLE)
+#ifdef SHRINKWARP_KERNELS_GRADIENT_STEP_GRADIENT_STEP_CPU_SIMD
+#undef SHRINKWARP_KERNELS_GRADIENT_STEP_GRADIENT_STEP_CPU_SIMD
+#else
+#define SHRINKWARP_KERNELS_GRADIENT_STEP_GRADIENT_STEP_CPU_SIMD
+#endif
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace shrinkwarp::cpu::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class T>
+using Tag = hn::CappedTag<T, 64>;
+
+constexpr int kPanelVectors = 3;
+// Accumulators, one vector of each operand and no spills: 24 + 4 of 32 registers, or 12 + 4 of 16.
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
+constexpr int kPanelColumns = 4;
+#else
+constexpr int kPanelColumns = 8;
+#endif
+
+template <class T>
+HWY_INLINE std::int64_t Lanes() {
+  return static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+}
+
+/// tile[(c W + w) lanes + lane] = sum over k < count of panel[k panel_step + w lanes + lane] columns[c, k]. Columns lie
+/// in chunks: kChunk of k, kChunkStride elements a column.
+template <int W, int C, class T>
+HWY_NOINLINE void MultiplyPanel(const T* HWY_RESTRICT panel, std::int64_t panel_step, const T* HWY_RESTRICT columns,
+                                std::int64_t count, T* HWY_RESTRICT tile) {
+  const Tag<T> d;
+  using V = hn::Vec<Tag<T>>;
+  const std::int64_t lanes = Lanes<T>();
+  // Named accumulators: in an array, g++ keeps them in memory and loses half of the speed.
+#define SHRINKWARP_COLUMNS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define SHRINKWARP_CLEAR(c) V sum0##c = hn::Zero(d), sum1##c = hn::Zero(d), sum2##c = hn::Zero(d);
+#define SHRINKWARP_ADD(c)                                          \
+  if constexpr (c < C) {                                           \
+    const V value = hn::Set(d, columns[c * kChunkStride + k]);     \
+    sum0##c = hn::MulAdd(a0, value, sum0##c);                      \
+    if constexpr (W > 1) sum1##c = hn::MulAdd(a1, value, sum1##c); \
+    if constexpr (W > 2) sum2##c = hn::MulAdd(a2, value, sum2##c); \
+  }
+#define SHRINKWARP_STORE(c)                                                 \
+  if constexpr (c < C) {                                                    \
+    hn::Store(sum0##c, d, tile + (c * W) * lanes);                          \
+    if constexpr (W > 1) hn::Store(sum1##c, d, tile + (c * W + 1) * lanes); \
+    if constexpr (W > 2) hn::Store(sum2##c, d, tile + (c * W + 2) * lanes); \
+  }
+  SHRINKWARP_COLUMNS(SHRINKWARP_CLEAR)
+  for (std::int64_t first = 0; first < count; first += kChunk) {
+    const std::int64_t chunk = std::min(kChunk, count - first);
+    for (std::int64_t k = 0; k < chunk; ++k) {
+      const V a0 = hn::Load(d, panel);
+      V a1 = a0, a2 = a0;
+      if constexpr (W > 1) a1 = hn::Load(d, panel + lanes);
+      if constexpr (W > 2) a2 = hn::Load(d, panel + 2 * lanes);
+      panel += panel_step;
+      SHRINKWARP_COLUMNS(SHRINKWARP_ADD)
+    }
+    columns += C * kChunkStride;
+  }
+  SHRINKWARP_COLUMNS(SHRINKWARP_STORE)
+#undef SHRINKWARP_COLUMNS
+#undef SHRINKWARP_CLEAR
+#undef SHRINKWARP_ADD
+#undef SHRINKWARP_STORE
+}
+
+template <class T>
+using Multiply = void (*)(const T*, std::int64_t, const T*, std::int64_t, T*);
+
+template <int W, class T>
+Multiply<T> MultiplyOfHeight(std::int64_t columns) {
+  if (columns == 1) return MultiplyPanel<W, 1, T>;
+  if (columns == 2) return MultiplyPanel<W, 2, T>;
+  if (columns == 4) return MultiplyPanel<W, 4, T>;
+  return MultiplyPanel<W, kPanelColumns, T>;
+}
+
+/// The microkernel for 1 to 3 vectors of rows and 1, 2, 4 or kPanelColumns columns.
+template <class T>
+Multiply<T> MultiplyFor(std::int64_t vectors, std::int64_t columns) {
+  if (vectors == 1) return MultiplyOfHeight<1, T>(columns);
+  if (vectors == 2) return MultiplyOfHeight<2, T>(columns);
+  return MultiplyOfHeight<3, T>(columns);
+}
+
+/// Columns of the microkernel that takes `columns` columns, the missing ones being zero.
+HWY_INLINE std::int64_t PaddedColumns(std::int64_t columns) {
+  if (columns <= 2) return columns;
+  return columns <= 4 ? 4 : kPanelColumns;
+}
+
+/// residual[w lanes + lane] -= the same chain for one column, over its nonzeros k = indices[e] alone.
+template <int W, class T>
+HWY_INLINE void SubtractNonzeros(const T* HWY_RESTRICT panel, std::int64_t panel_step,
+                                 const std::int32_t* HWY_RESTRICT indices, std::int64_t count,
+                                 const T* HWY_RESTRICT column, T* HWY_RESTRICT residual) {
+  const Tag<T> d;
+  using V = hn::Vec<Tag<T>>;
+  const std::int64_t lanes = Lanes<T>();
+  V sum0 = hn::Zero(d), sum1 = hn::Zero(d), sum2 = hn::Zero(d);
+  for (std::int64_t e = 0; e < count; ++e) {
+    const std::int64_t k = indices[e];
+    const T* a = panel + k * panel_step;
+    const V value = hn::Set(d, column[k]);
+    sum0 = hn::MulAdd(hn::Load(d, a), value, sum0);
+    if constexpr (W > 1) sum1 = hn::MulAdd(hn::Load(d, a + lanes), value, sum1);
+    if constexpr (W > 2) sum2 = hn::MulAdd(hn::Load(d, a + 2 * lanes), value, sum2);
+  }
+  hn::Store(hn::Sub(hn::Load(d, residual), sum0), d, residual);
+  if constexpr (W > 1) hn::Store(hn::Sub(hn::Load(d, residual + lanes), sum1), d, residual + lanes);
+  if constexpr (W > 2) hn::Store(hn::Sub(hn::Load(d, residual + 2 * lanes), sum2), d, residual + 2 * lanes);
+}
+
+/// The first `count` elements (all lanes when there are as many), zero beyond.
+template <class T>
+HWY_INLINE hn::Vec<Tag<T>> LoadSome(const T* from, std::int64_t count) {
+  const Tag<T> d;
+  if (HWY_LIKELY(count >= Lanes<T>())) return hn::LoadU(d, from);
+  HWY_ALIGN T lanes[hn::MaxLanes(d)] = {};
+  for (std::int64_t i = 0; i < count; ++i) lanes[i] = from[i];
+  return hn::Load(d, lanes);
+}
+
+template <class T>
+HWY_INLINE void StoreSome(hn::Vec<Tag<T>> value, std::int64_t count, T* to) {
+  const Tag<T> d;
+  if (HWY_LIKELY(count >= Lanes<T>())) return hn::StoreU(value, d, to);
+  HWY_ALIGN T lanes[hn::MaxLanes(d)];
+  hn::Store(value, d, lanes);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
+}
+
+/// Asks for every cache line of `count` > 0 elements, wherever the first lies in its line.
+template <class T>
+HWY_INLINE void PrefetchLines(const T* from, std::int64_t count) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  for (std::int64_t i = 0; i < count; i += kLine) hwy::Prefetch(from + i);
+  hwy::Prefetch(from + count - 1);
+}
+
+/// current + beta (current - previous), or current where beta is 0: previous is then not read.
+template <class T>
+HWY_INLINE hn::Vec<Tag<T>> Extrapolate(hn::Vec<Tag<T>> current, const T* previous, T beta, std::int64_t count) {
+  if (beta == T(0)) return current;
+  return hn::MulAdd(hn::Set(Tag<T>(), beta), hn::Sub(current, LoadSome(previous, count)), current);
+}
+
+/// Bit i is lane i of the mask.
+template <class T>
+HWY_INLINE std::uint64_t MaskBits(hn::Mask<Tag<T>> mask) {
+  const Tag<T> d;
+  constexpr std::size_t kBytes = hn::MaxLanes(Tag<T>()) <= 8 ? 1 : hn::MaxLanes(Tag<T>()) <= 16 ? 2 : 8;
+  std::uint8_t bytes[8] = {};
+  hn::StoreMaskBits(d, mask, bytes);
+  std::uint64_t bits = 0;
+  for (std::size_t i = 0; i < kBytes; ++i) bits |= static_cast<std::uint64_t>(bytes[i]) << (8 * i);
+  return bits;
+}
+
+/// Forms `count` elements of one column of Y, with zeros up to a whole vector, and counts those that are not zero.
+template <class T>
+HWY_INLINE std::int64_t FormColumn(const T* HWY_RESTRICT current, const T* HWY_RESTRICT previous, T beta,
+                                   std::int64_t count, T* HWY_RESTRICT column) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  std::size_t nonzeros = 0;
+  for (std::int64_t k = 0; k < count; k += lanes) {
+    const auto y = Extrapolate(LoadSome(current + k, count - k), previous + k, beta, count - k);
+    hn::Store(y, d, column + k);
+    nonzeros += hn::CountTrue(d, hn::Ne(y, hn::Zero(d)));
+  }
+  return static_cast<std::int64_t>(nonzeros);
+}
+
+/// Lists where a column of Y is not zero, in ascending order.
+template <class T>
+HWY_INLINE void ListNonzeros(const T* HWY_RESTRICT column, std::int64_t count, std::int32_t* HWY_RESTRICT indices) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  for (std::int64_t k = 0; k < count; k += lanes) {
+    std::uint64_t bits = MaskBits<T>(hn::Ne(hn::Load(d, column + k), hn::Zero(d)));
+    for (; bits != 0; bits &= bits - 1)
+      *indices++ = static_cast<std::int32_t>(k + static_cast<std::int64_t>(hwy::Num0BitsBelowLS1Bit_Nonzero64(bits)));
+  }
+}
+
+/// Elements between the columns of the residual kept in scratch: whole vectors, an odd number of cache lines.
+template <class T>
+HWY_INLINE std::int64_t ResidualStride(std::int64_t rows) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  const std::int64_t unit = std::max(kLine, Lanes<T>());
+  return ((rows + unit - 1) / unit | 1) * unit;
+}
+
+template <class T>
+std::int64_t ResidualTaskScratch(std::int64_t rows, std::int64_t columns) {
+  constexpr auto kIndicesPerElement = static_cast<std::int64_t>(sizeof(T) / sizeof(std::int32_t));
+  const std::int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
+  return padded * (ResidualStride<T>(rows) + kChunkStride + kChunk / kIndicesPerElement) +
+         kPanelVectors * Lanes<T>() * kPanelColumns;
+}
+
+/// For each chunk of atoms: forms Y for all columns, then takes a panel of D after the other from the second-level
+/// cache, each for all columns. The residual of the block stays in scratch (152 KiB for 302 rows and 128 columns).
+template <class T>
+void RunResidual(const ResidualTask<T>& task) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  const std::int64_t rows = task.R.rows;
+  const std::int64_t first_row = task.first_vector * lanes;
+  const std::int64_t task_rows = std::min(rows, task.last_vector * lanes) - first_row;
+  const std::int64_t all_vectors = (rows + lanes - 1) / lanes;
+  const std::int64_t columns = task.last_column - task.first_column;
+  const std::int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
+  const std::int64_t stride = ResidualStride<T>(task_rows);
+
+  T* const residual = task.scratch;
+  T* const Y = residual + padded * stride;
+  T* const tile = Y + padded * kChunkStride;
+  auto* const indices = reinterpret_cast<std::int32_t*>(tile + kPanelVectors * kPanelColumns * lanes);
+  std::int64_t nonzeros[kBlockColumns];
+  bool dense[kBlockColumns / kPanelColumns];
+
+  for (std::int64_t c = 0; c < columns; ++c) {
+    const T* x = task.X.column(task.first_column + c) + first_row;
+    T* r = residual + c * stride;
+    for (std::int64_t i = 0; i < task_rows; i += lanes)
+      hn::Store(hn::Add(LoadSome(x + i, task_rows - i), hn::Zero(d)), d, r + i);  // x + 0 is never -0
+  }
+  for (std::int64_t c = columns; c < padded; ++c) std::fill_n(Y + c * kChunkStride, kChunk, T(0));
+
+  for (std::int64_t first = 0; first < task.atoms; first += kChunk) {
+    const std::int64_t count = std::min(kChunk, task.atoms - first);
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const std::int64_t b = task.first_column + c;
+      nonzeros[c] = FormColumn(task.current.column(b) + first, task.previous.column(b) + first, task.beta[b], count,
+                               Y + c * kChunkStride);
+    }
+    for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
+      const std::int64_t end = std::min(columns, c + kPanelColumns);
+      std::int64_t group_nonzeros = 0;
+      for (std::int64_t g = c; g < end; ++g) group_nonzeros += nonzeros[g];
+      dense[c / kPanelColumns] = group_nonzeros * 5 > PaddedColumns(end - c) * count * 2;
+      if (dense[c / kPanelColumns]) continue;
+      for (std::int64_t g = c; g < end; ++g) ListNonzeros(Y + g * kChunkStride, count, indices + g * kChunk);
+    }
+    for (std::int64_t vector = task.first_vector; vector < task.last_vector;) {
+      const std::int64_t panel = vector / kPanelVectors;
+      const std::int64_t in_panel = vector - panel * kPanelVectors;
+      const std::int64_t panel_vectors = std::min<std::int64_t>(kPanelVectors, all_vectors - panel * kPanelVectors);
+      const std::int64_t vectors = std::min(panel_vectors - in_panel, task.last_vector - vector);
+      const std::int64_t panel_step = panel_vectors * lanes;
+      const T* a = task.panels + panel * kPanelVectors * lanes * task.atoms + first * panel_step + in_panel * lanes;
+      T* const panel_residual = residual + (vector - task.first_vector) * lanes;
+      for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
+        const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
+        const std::int64_t wide = PaddedColumns(group);
+        if (dense[c / kPanelColumns]) {
+          MultiplyFor<T>(vectors, wide)(a, panel_step, Y + c * kChunkStride, count, tile);
+          for (std::int64_t g = 0; g < group; ++g) {
+            T* r = panel_residual + (c + g) * stride;
+            const T* t = tile + g * vectors * lanes;
+            for (std::int64_t i = 0; i < vectors * lanes; i += lanes)
+              hn::Store(hn::Sub(hn::Load(d, r + i), hn::Load(d, t + i)), d, r + i);
+          }
+        } else {
+          for (std::int64_t g = c; g < c + group; ++g) {
+            if (nonzeros[g] == 0) continue;
+            const T* y = Y + g * kChunkStride;
+            const std::int32_t* index = indices + g * kChunk;
+            T* r = panel_residual + g * stride;
+            if (vectors == 1) SubtractNonzeros<1>(a, panel_step, index, nonzeros[g], y, r);
+            if (vectors == 2) SubtractNonzeros<2>(a, panel_step, index, nonzeros[g], y, r);
+            if (vectors == 3) SubtractNonzeros<3>(a, panel_step, index, nonzeros[g], y, r);
+          }
+        }
+      }
+      vector += vectors;
+    }
+  }
+
+  for (std::int64_t c = 0; c < columns; ++c)
+    std::copy_n(residual + c * stride, task_rows, task.R.column(task.first_column + c) + first_row);
+}
+
+template <class T>
+std::int64_t StepTaskScratch(std::int64_t rows, std::int64_t columns) {
+  const std::int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
+  const std::int64_t chunks = (rows + kChunk - 1) / kChunk;
+  return padded * (chunks * kChunkStride + Lanes<T>()) + kPanelVectors * Lanes<T>() * kPanelColumns;
+}
+
+/// The epilogue for one column of a tile of the product: extrapolation, soft-threshold, restart test and support.
+template <class T>
+HWY_INLINE std::int32_t StepColumn(const StepTask<T>& task, const T* HWY_RESTRICT tile, std::int64_t b,
+                                   std::int64_t first, std::int64_t count, T* HWY_RESTRICT restart) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  const auto zero = hn::Zero(d);
+  const auto step = hn::Set(d, task.step);
+  const auto threshold = hn::Set(d, task.step * task.lambda[b]);
+  const bool moves = task.active.empty() || task.active[b] != 0;
+  const bool anchored = !task.anchor.empty();
+  const T beta = task.beta[b];
+  const T* current = task.current.column(b) + first;
+  const T* anchors = anchored ? task.anchor.column(b) + first : nullptr;
+  T* previous = task.previous.column(b) + first;
+  std::int64_t support = 0;
+  auto sum = hn::Load(d, restart);
+  for (std::int64_t j = 0; j < count; j += lanes) {
+    const auto now = LoadSome(current + j, count - j);
+    const auto anchor = anchored ? LoadSome(anchors + j, count - j) : zero;
+    auto next = now;
+    if (moves) {
+      const auto y = Extrapolate<T>(now, previous + j, beta, count - j);
+      const auto w = hn::MulAdd(step, hn::Load(d, tile + j), y);
+      const auto u = anchored ? hn::Add(anchor, w) : w;
+      const auto shrunk = hn::IfThenElse(hn::Gt(u, zero), hn::Sub(w, threshold), hn::Add(w, threshold));
+      next = hn::IfThenElse(hn::Le(hn::Abs(u), threshold), anchored ? hn::Neg(anchor) : zero, shrunk);
+      sum = hn::MulAdd(hn::Sub(y, next), hn::Sub(next, now), sum);
+    }
+    StoreSome(next, count - j, previous + j);
+    support += static_cast<std::int64_t>(hn::CountTrue(d, hn::Ne(next, hn::Neg(anchor))));
+  }
+  hn::Store(sum, d, restart);
+  return static_cast<std::int32_t>(support);
+}
+
+/// For each panel of D': the product for all columns of the block from the second-level cache, the epilogue behind each
+/// tile of it while the tile is in the first-level cache.
+template <class T>
+void RunStep(const StepTask<T>& task) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  const std::int64_t rows = task.R.rows;
+  const std::int64_t atoms = task.current.rows;
+  const std::int64_t all_vectors = (atoms + lanes - 1) / lanes;
+  const std::int64_t columns = task.last_column - task.first_column;
+  const std::int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
+  const std::int64_t chunks = (rows + kChunk - 1) / kChunk;
+
+  T* const packed = task.scratch;
+  T* const restart = packed + padded * chunks * kChunkStride;
+  T* const tile = restart + padded * lanes;
+  std::int32_t support[kBlockColumns];
+
+  // Column g of a group of `wide` columns, chunk q: packed + ((c chunks) + q wide + g) kChunkStride, c the group's
+  // first.
+  for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
+    const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
+    const std::int64_t wide = PaddedColumns(group);
+    for (std::int64_t q = 0; q < chunks; ++q) {
+      const std::int64_t count = std::min(kChunk, rows - q * kChunk);
+      T* chunk = packed + (c * chunks + q * wide) * kChunkStride;
+      for (std::int64_t g = 0; g < group; ++g)
+        std::copy_n(task.R.column(task.first_column + c + g) + q * kChunk, count, chunk + g * kChunkStride);
+      for (std::int64_t g = group; g < wide; ++g) std::fill_n(chunk + g * kChunkStride, count, T(0));
+    }
+  }
+
+  const std::int64_t height = kPanelVectors * lanes;
+  for (std::int64_t t = task.first_tile; t < task.last_tile; ++t) {
+    std::fill_n(restart, padded * lanes, T(0));
+    std::fill_n(support, columns, 0);
+    const std::int64_t tile_end = std::min(atoms, (t + 1) * kTileAtoms);
+    for (std::int64_t first = t * kTileAtoms; first < tile_end; first += height) {
+      const std::int64_t vectors = std::min<std::int64_t>(kPanelVectors, all_vectors - first / lanes);
+      const std::int64_t count = std::min(height, tile_end - first);
+      const T* a = task.panels + first * rows;
+      for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
+        const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
+        const std::int64_t wide = PaddedColumns(group);
+        for (std::int64_t b = task.first_column + c; b < task.first_column + c + group; ++b) {
+          PrefetchLines(task.current.column(b) + first, count);
+          PrefetchLines(task.previous.column(b) + first, count);
+          if (!task.anchor.empty()) PrefetchLines(task.anchor.column(b) + first, count);
+        }
+        MultiplyFor<T>(vectors, wide)(a, vectors * lanes, packed + c * chunks * kChunkStride, rows, tile);
+        for (std::int64_t g = 0; g < group; ++g)
+          support[c + g] += StepColumn(task, tile + g * vectors * lanes, task.first_column + c + g, first, count,
+                                       restart + (c + g) * lanes);
+      }
+    }
+    for (std::int64_t c = 0; c < columns; ++c) {
+      task.partials.restart(t, task.first_column + c) =
+          hn::GetLane(hn::SumOfLanes(d, hn::Load(d, restart + c * lanes)));
+      task.partials.support(t, task.first_column + c) = support[c];
+    }
+  }
+}
+
+template <class T>
+Kernels<T> AllKernels() {
+  return {{Lanes<T>(), kPanelVectors, kPanelColumns},
+          ResidualTaskScratch<T>,
+          RunResidual<T>,
+          StepTaskScratch<T>,
+          RunStep<T>};
+}
+
+}  // namespace
+
+// Highway exports plain functions.
+Kernels<float> KernelsF32() {
+  return AllKernels<float>();
+}
+Kernels<double> KernelsF64() {
+  return AllKernels<double>();
+}
+
+}  // namespace shrinkwarp::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

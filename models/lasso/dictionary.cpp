@@ -1,0 +1,74 @@
+#include <shrinkwarp/models/lasso/dictionary.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+#include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+/// Largest magnitude. @throws ValueError (an entry is not finite)
+double check_entries(MatrixView<const double> D) {
+  double largest = 0;
+  for (std::int64_t j = 0; j < D.cols; ++j) {
+    for (std::int64_t i = 0; i < D.rows; ++i) {
+      const double value = D(i, j);
+      SHRINKWARP_REQUIRE(std::isfinite(value), ValueError, "dictionary: entry (", i, ", ", j, ") is ", value,
+                         ", wanted a finite number");
+      largest = std::max(largest, std::fabs(value));
+    }
+  }
+  return largest;
+}
+
+}  // namespace
+
+Dictionary::Dictionary(const Context& context, MatrixView<const double> D) {
+  SHRINKWARP_REQUIRE(D.rows > 0 && D.cols > 0, ShapeError, "dictionary: D is ", D.rows, " x ", D.cols,
+                     ", wanted at least one row and one atom");
+  const double largest = check_entries(D);
+
+  // First to entries of at most 1, so that their squares keep in range; then, with L known, to a norm of 1 to 2.
+  const Context host = Context::cpu();
+  Tensor<double> scaled(host, D.rows, D.cols);
+  scale_ = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
+  const auto scale_from = [&](MatrixView<const double> from, double divisor) {
+    const MatrixView<double> to = scaled.matrix();
+    host.parallel_for(D.cols, [&](std::int64_t j, int) {
+      std::transform(from.column(j), from.column(j) + D.rows, to.column(j), [&](double v) { return v / divisor; });
+    });
+  };
+  scale_from(D, scale_);
+  exact_ = Tensor<double>(context, D.rows, D.cols);
+  copy(context, scaled.matrix(), exact_.matrix());
+  lipschitz_ = lipschitz_bound(context, exact_.matrix());
+  if (lipschitz_ > 0) {
+    const double norm = std::exp2(std::ilogb(std::sqrt(lipschitz_)));
+    scale_from(scaled.matrix(), norm);
+    scale_ *= norm;
+    lipschitz_ /= norm * norm;
+    copy(context, scaled.matrix(), exact_.matrix());
+  }
+
+  Tensor<float> rounded(host, D.rows, D.cols);
+  std::transform(scaled.data(), scaled.data() + scaled.size(), rounded.data(),
+                 [](double value) { return static_cast<float>(value); });
+  Tensor<float> on_device(context, D.rows, D.cols);
+  copy(context, rounded.matrix(), on_device.matrix());
+  packed_float_ = StepDictionary<float>(context, on_device.matrix());
+  context.synchronize();  // the copies read host memory that ends here
+}
+
+template <>
+const StepDictionary<float>& Dictionary::packed<float>(const Context&) const {
+  return packed_float_;
+}
+
+template <>
+const StepDictionary<double>& Dictionary::packed<double>(const Context& context) const {
+  if (packed_double_.cols() == 0) packed_double_ = StepDictionary<double>(context, exact_.matrix());
+  return packed_double_;
+}
+
+}  // namespace shrinkwarp

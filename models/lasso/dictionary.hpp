@@ -1,0 +1,43 @@
+// The dictionary on a device, prepared once for any number of solves.
+#pragma once
+
+#include <cstdint>
+
+#include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/runtime/view.hpp>
+
+namespace shrinkwarp {
+
+/// D [n, m] in float64 for certificates and packed for the iterations, with the Lipschitz bound of the gradient. What
+/// lies on the device is D / scale(), a power of two that brings ||D||_2 to [1, 2): float then keeps its range in any
+/// units. Move-only; belongs to the device of the context that made it. Read-only use from several threads is safe,
+/// except for the first call of `packed<double>()`.
+class Dictionary {
+ public:
+  /// @param D  [n, m] on the host; columns are atoms; zero columns are legal
+  /// Cost: lipschitz_bound plus 2 copies of D in float and one in double; synchronises.
+  /// @throws ShapeError (no rows or no atoms), ValueError (NaN or infinity: names the entry), OutOfMemory, CudaError
+  Dictionary(const Context& context, MatrixView<const double> D);
+
+  std::int64_t rows() const { return exact_.rows(); }   ///< n, the length of an observation
+  std::int64_t atoms() const { return exact_.cols(); }  ///< m
+  double scale() const { return scale_; }               ///< a power of two
+  double lipschitz() const { return lipschitz_; }       ///< upper bound of ||D / scale||_2^2, 0 for an all-zero D
+  /// D / scale, [n, m] on the device.
+  MatrixView<const double> exact() const { return exact_.matrix(); }
+  /// D packed for iterations in T; the double form is made at its first use.
+  template <class T>
+  const StepDictionary<T>& packed(const Context& context) const;
+  Device device() const { return exact_.matrix().device; }
+
+ private:
+  Tensor<double> exact_;
+  StepDictionary<float> packed_float_;
+  mutable StepDictionary<double> packed_double_;
+  double scale_ = 1;
+  double lipschitz_ = 0;
+};
+
+}  // namespace shrinkwarp

@@ -1,0 +1,117 @@
+// Very many Lasso problems with one dictionary: z_i = argmin 1/2 ||x_i - D z||^2 + lambda_i ||z||_1, each with a
+// certificate. This is the interface; how the iterations run is in proximal_gradient.hpp.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <shrinkwarp/models/lasso/dictionary.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/progress.hpp>
+#include <shrinkwarp/runtime/view.hpp>
+
+namespace shrinkwarp {
+
+enum class Solver {
+  automatic,  ///< the fastest that fits: fista
+  ista,       ///< proximal gradient (Daubechies, Defrise and De Mol 2004)
+  fista,      ///< accelerated (Beck and Teboulle 2009), with restarts (O'Donoghue and Candes 2015) unless switched off
+};
+
+/// Sparse codes by problem: problem i has atoms indices[offsets[i] .. offsets[i+1]), ascending, with their values.
+/// This is scipy's CSR of shape (N, m).
+struct SparseCodes {
+  std::vector<std::int64_t> offsets{0};
+  std::vector<std::int32_t> indices;
+  std::vector<double> values;
+  std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
+};
+
+struct LassoOptions {
+  Solver solver = Solver::automatic;
+  bool restart = true;                                ///< adaptive restart of fista, per problem
+  double gap = 1e-6;                                  ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
+  std::int64_t max_iterations = 100000;               ///< per problem
+  std::int64_t memory_limit = std::int64_t{4} << 30;  ///< bytes for dictionary, batch and results held, on each side
+  const SparseCodes* initial = nullptr;               ///< warm start: codes of all N problems; nullptr starts at 0
+  ProgressCallback progress;                          ///< may be empty
+  const CancelToken* cancel = nullptr;                ///< may be nullptr
+};
+
+/// How lambda of each problem is found.
+struct LambdaRule {
+  enum class Kind {
+    value,               ///< the same lambda for all
+    per_problem,         ///< values[i]
+    sample_fraction,     ///< fraction of the problem's own lambda_max = ||D'x_i||_inf
+    recording_fraction,  ///< fraction of the largest lambda_max of all problems
+  };
+  Kind kind = Kind::sample_fraction;
+  double number = 0;           ///< the value or the fraction
+  std::vector<double> values;  ///< [N] for per_problem
+
+  static LambdaRule value(double lambda) { return {Kind::value, lambda, {}}; }
+  static LambdaRule per_problem(std::vector<double> lambdas) { return {Kind::per_problem, 0, std::move(lambdas)}; }
+  static LambdaRule sample_fraction(double fraction) { return {Kind::sample_fraction, fraction, {}}; }
+  static LambdaRule recording_fraction(double fraction) { return {Kind::recording_fraction, fraction, {}}; }
+};
+
+/// Where observations come from. Reads may come in any order and more than once.
+class ObservationSource {
+ public:
+  virtual ~ObservationSource() = default;
+  virtual std::int64_t size() const = 0;       ///< N
+  virtual std::int64_t dimension() const = 0;  ///< n
+  /// Observations first .. first + X.cols - 1 into the columns of X [n, count] on the host.
+  virtual void read(std::int64_t first, MatrixView<double> X) = 0;
+};
+
+/// Finished problems first .. first + size() - 1. Everything belongs to the code that is delivered: objective and gap
+/// are recomputed from it in float64.
+struct LassoBatch {
+  std::int64_t first = 0;
+  SparseCodes codes;
+  std::vector<double> lambda;
+  std::vector<double> objective;  ///< 1/2 ||x - D z||^2 + lambda ||z||_1
+  std::vector<double> dual_gap;   ///< absolute
+  std::vector<std::int64_t> iterations;
+  std::vector<std::uint8_t> converged;  ///< dual_gap <= gap * 1/2 ||x||^2
+  std::int64_t size() const { return static_cast<std::int64_t>(lambda.size()); }
+};
+
+/// Takes finished problems, in order and without holes. Exceptions end the solve.
+class CodeSink {
+ public:
+  virtual ~CodeSink() = default;
+  virtual void append(const LassoBatch& batch) = 0;
+};
+
+struct LassoSummary {
+  std::int64_t problems = 0;
+  std::int64_t unconverged = 0;
+  std::int64_t nonzeros = 0;
+  std::int64_t iterations = 0;  ///< sum over problems
+  double worst_gap = 0;         ///< largest relative gap
+};
+
+/// Solves all problems of a source on the context's device; memory is bounded by options.memory_limit, not by N.
+///
+/// Iterations run in float on differences to anchors that float64 refreshes; problems that float cannot bring to their
+/// gap go on in double. A problem leaves the batch on its own certificate and its place is filled at once.
+///
+/// @param dictionary  made on the same device
+/// @param source      N observations of length n; N = 0 is legal. A row of zeros has the solution 0
+/// @param rule        lambdas must be finite and > 0, fractions in (0, 1] or above; lambda >= lambda_max gives 0
+///
+/// Numerics     certificates in float64 from the codes as delivered. Not converging is a result with its gap
+/// Determinism  a problem's bits do not depend on the others, on N, on the memory limit or on the number of threads
+/// @throws ShapeError, ValueError (names the row of a NaN or infinite observation), DeviceError, OutOfMemory, Cancelled
+///         (problems finished before it have been delivered), whatever source and sink throw
+LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                         const LambdaRule& rule, const LassoOptions& options, CodeSink& sink);
+
+/// The same for observations in memory: X [n, N] on the host.
+LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,
+                       const LambdaRule& rule, const LassoOptions& options);
+
+}  // namespace shrinkwarp

@@ -1,0 +1,108 @@
+// The batch behind Ista and Fista: a fixed number of places, each holding one problem that iterates, is certified on
+// its own schedule and leaves when it is done. Device work only; which problem comes next is the caller's business.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
+#include <shrinkwarp/models/lasso/dictionary.hpp>
+#include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/runtime/arena.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+
+namespace shrinkwarp {
+
+/// A batch of running problems with iterates in T.
+///
+/// Between two certificates every problem makes kCheckInterval iterations, so that its trajectory depends on itself
+/// alone. After a certificate the code has been rounded to T and is the anchor of the iterations that follow.
+template <class T>
+class ProximalGradientBatch {
+ public:
+  /// Iterations between two certificates. One certificate costs about what one iteration does (2 n m flops in double
+  /// against 4 n m in float), so this keeps certifying at some 4 % of the time.
+  static constexpr std::int64_t kCheckInterval = 25;
+
+  /// What the host knows of a running problem. Numbers are in the batch's own units, in which the dictionary's norm and
+  /// the observation's largest entry are near 1 (powers of two, so nothing is rounded): float does not leave its range
+  /// whatever units the user measures in.
+  struct Problem {
+    std::int64_t index = 0;  ///< of the observation
+    double scale = 1;        ///< the observation's entries were divided by this
+    double lambda = 0;       ///< negative until it is known
+    double lambda_max = 0;   ///< ||D'x||_inf
+    double energy = 0;       ///< 1/2 ||x||^2
+    std::int64_t iterations = 0;
+    double primal = 0;    ///< of the code at the last certificate
+    double gap = 0;       ///< absolute, likewise
+    double best_gap = 0;  ///< smallest gap that was a clear progress, for telling a stall
+    std::int64_t best_iterations = 0;
+    double relative_gap() const { return energy > 0 ? gap / energy : gap; }
+  };
+
+  /// Bytes on the device for `places` problems.
+  static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t places);
+  /// @throws OutOfMemory
+  ProximalGradientBatch(const Context& context, const Dictionary& dictionary, Momentum momentum, std::int64_t places);
+
+  std::int64_t places() const { return places_; }
+  std::int64_t running() const { return static_cast<std::int64_t>(problems_.size()); }
+  const std::vector<Problem>& problems() const { return problems_; }
+
+  /// Takes in new problems and certifies their starting codes.
+  /// @param X           [n, count] on the host, count <= places() - running(); in the user's units; scaled in place
+  /// @param problems    [count], with index and iterations set, and lambda and lambda_max where they are known
+  /// @param initial     starting codes in the user's units, or nullptr for 0
+  /// @param lambda_of   gives lambda, in the user's units, from the index and lambda_max in the user's units; asked for
+  ///                    each problem whose lambda is negative
+  void admit(MatrixView<double> X, const std::vector<Problem>& problems, const SparseCodes* initial,
+             FunctionRef<double(std::int64_t, double)> lambda_of);
+
+  /// Runs to the next certificate, or to max_iterations where that comes first, and certifies every problem.
+  void advance(std::int64_t max_iterations);
+
+  /// Takes out the problems whose flag is set, in ascending place; their codes, in the user's units, are appended to
+  /// `codes`. Places are closed up, so problems() changes.
+  std::vector<Problem> retire(const std::vector<std::uint8_t>& leave, SparseCodes& codes);
+
+ private:
+  struct State {
+    MatrixView<T> anchor, current, previous;                 // [m, places]
+    MatrixView<double> observations;                         // [n, places]
+    MatrixView<double> residual;                             // [n, places], x - D anchor
+    MatrixView<T> offset;                                    // [n, places], the same in T: what the products see as X
+    MatrixView<T> step_residual;                             // [n, places], at the extrapolated point
+    VectorView<double> lambda, t, correlation, primal, gap;  // [places]
+    VectorView<T> lambda_t, beta;                            // [places]
+    VectorView<std::uint8_t> active;                         // [places]
+    VectorView<std::int32_t> support;                        // [places]
+    MatrixView<T> restart_partials;                          // [step_tiles, places]
+    MatrixView<std::int32_t> support_partials;               // [step_tiles, places]
+    VectorView<T> residual_scratch;
+    VectorView<double> correlation_scratch;
+    VectorView<std::int32_t> columns, targets;  // [places], for retiring
+    VectorView<std::int64_t> sparse_offsets;    // [places + 1]
+    VectorView<std::uint8_t> compaction_scratch;
+    VectorView<std::int32_t> sparse_indices;  // [max(m, kSparsePerPlace places)]
+    VectorView<double> sparse_values;         // the same
+  };
+  static State lay_out(Arena& arena, const Context& context, const Dictionary& dictionary, std::int64_t places);
+
+  void iterate(std::int64_t steps, bool use_active);
+  void certify(std::int64_t first, std::int64_t count);
+  void start_at(std::int64_t first, const SparseCodes& initial);
+  void extract(const std::int32_t* columns, std::int64_t count, SparseCodes& codes);
+
+  const Context& context_;
+  const Dictionary& dictionary_;
+  const StepDictionary<T>& packed_;
+  Momentum momentum_;
+  T step_;
+  std::int64_t places_;
+  Arena arena_;
+  State state_;
+  std::vector<Problem> problems_;
+};
+
+}  // namespace shrinkwarp

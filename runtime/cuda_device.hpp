@@ -1,0 +1,35 @@
+// What Context needs of the CUDA runtime. Implemented in cuda_device.cpp, which is part of CUDA builds only; callers
+// stand under `if constexpr (kHasCuda)`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include <shrinkwarp/runtime/context.hpp>
+
+namespace shrinkwarp::cuda {
+
+/// 0 when there is no driver or no device; `reason` then says which.
+int device_count(std::string* reason) noexcept;
+int current_device();
+void set_device(int index);
+std::string device_name(int index);
+int multiprocessors(int index);
+
+CudaStream create_stream();
+void destroy_stream(CudaStream stream) noexcept;
+void synchronize(CudaStream stream);
+
+CublasHandle create_cublas(CudaStream stream);
+void destroy_cublas(CublasHandle handle) noexcept;
+
+/// nullptr when the device has not that much memory left.
+void* allocate(std::size_t bytes);
+void deallocate(void* pointer) noexcept;
+std::int64_t free_memory();
+void copy_2d(void* target, std::size_t target_pitch, const void* source, std::size_t source_pitch, std::size_t bytes,
+             std::size_t count, CudaStream stream);
+void zero(void* target, std::size_t bytes, CudaStream stream);
+
+}  // namespace shrinkwarp::cuda

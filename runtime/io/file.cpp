@@ -1,0 +1,290 @@
+#include <shrinkwarp/runtime/io/file.hpp>
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+namespace shrinkwarp {
+namespace {
+
+constexpr std::size_t kBufferBytes = 256 * 1024;
+
+std::string reason(int error) {
+  return std::system_category().message(error);
+}
+
+const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a FIFO";
+  if (S_ISCHR(mode)) return "a character device";
+  if (S_ISBLK(mode)) return "a block device";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "no regular file";
+}
+
+/// Where a symbolic link leads, or the path itself.
+std::string resolved(const std::string& path) {
+  const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), &free);
+  return real ? std::string(real.get()) : path;
+}
+
+}  // namespace
+
+std::string printable(std::string_view text, std::size_t limit) {
+  std::string line;
+  for (const char c : text) {
+    if (line.size() >= limit) return line + "...";
+    if (c >= ' ' && c <= '~') {
+      line += c;
+    } else {
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+      line += escape;
+    }
+  }
+  return line;
+}
+
+std::ostream& operator<<(std::ostream& out, const Origin& origin) {
+  // A path may hold any byte but a message is one line; letters outside ASCII stay as they are.
+  std::string path = origin.path;
+  for (char& c : path) {
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+  }
+  out << origin.function << ": '" << path << "'";
+  if (!origin.member.empty()) out << ", member '" << printable(origin.member) << "'";
+  return out;
+}
+
+InputFile InputFile::open(const char* function, const std::string& path) {
+  Origin origin{function, path};
+  // O_NONBLOCK: a FIFO without a writer would hold us here; it means nothing to a regular file.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (descriptor < 0) {
+    const int error = errno;
+    SHRINKWARP_THROW_IO(origin, -1, "cannot be opened: ", reason(error));
+  }
+  InputFile file(std::move(origin), descriptor);
+  struct stat status;
+  if (::fstat(descriptor, &status) != 0) {
+    const int error = errno;
+    SHRINKWARP_THROW_IO(file.origin_, -1, "cannot be examined: ", reason(error));
+  }
+  if (!S_ISREG(status.st_mode)) {
+    SHRINKWARP_THROW_IO(file.origin_, -1, "found ", kind_of(status.st_mode), ", wanted a regular file");
+  }
+  file.size_ = status.st_size;
+  return file;
+}
+
+InputFile::InputFile(InputFile&& other) noexcept
+    : origin_(std::move(other.origin_)), descriptor_(std::exchange(other.descriptor_, -1)), size_(other.size_) {}
+
+InputFile& InputFile::operator=(InputFile&& other) noexcept {
+  std::swap(origin_, other.origin_);
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+InputFile::~InputFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+std::int64_t InputFile::current_size() const {
+  struct stat status;
+  if (::fstat(descriptor_, &status) != 0) {
+    const int error = errno;
+    SHRINKWARP_THROW_IO(origin_, -1, "cannot be examined: ", reason(error));
+  }
+  return status.st_size;
+}
+
+void InputFile::read(std::int64_t offset, void* target, std::int64_t bytes) const {
+  auto* to = static_cast<std::byte*>(target);
+  std::int64_t done = 0;
+  while (done < bytes) {
+    const ssize_t got = ::pread(descriptor_, to + done, static_cast<std::size_t>(bytes - done), offset + done);
+    if (got > 0) {
+      done += got;
+    } else if (got == 0) {
+      SHRINKWARP_THROW_IO(origin_, offset + done, "found ", done, " bytes at offset ", offset, ", wanted ", bytes,
+                          size_ > offset + done ? " (the file was cut short while it was open)" : "");
+    } else if (errno != EINTR) {
+      const int error = errno;
+      SHRINKWARP_THROW_IO(origin_, offset + done, "cannot be read at offset ", offset + done, ": ", reason(error));
+    }
+  }
+}
+
+OutputFile OutputFile::create(const char* function, const std::string& path) {
+  OutputFile file(Origin{function, path});
+  file.target_ = resolved(path);
+  const std::size_t slash = file.target_.rfind('/');
+  const std::string folder = slash == std::string::npos ? "" : file.target_.substr(0, slash + 1);
+  const std::string name = file.target_.substr(folder.size());
+  struct stat status;
+  const bool exists = ::stat(path.c_str(), &status) == 0;
+  if (exists && !S_ISREG(status.st_mode)) {
+    SHRINKWARP_THROW_IO(file.origin_, -1, "found ", kind_of(status.st_mode), ", wanted the name of a file to write");
+  }
+  if (name.empty()) SHRINKWARP_THROW_IO(file.origin_, -1, "names no file, wanted the name of a file to write");
+
+  static std::atomic<unsigned> counter{0};
+  do {
+    // A name may be as long as the file system allows, so that only its beginning has room here.
+    const std::string temporary =
+        concat(folder, ".shrinkwarp-", ::getpid(), "-", counter++, "-", name.substr(0, 180), ".tmp");
+    file.descriptor_ = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file.descriptor_ >= 0) file.temporary_ = temporary;
+  } while (file.descriptor_ < 0 && errno == EEXIST);
+  if (file.descriptor_ < 0) {
+    const int error = errno;
+    SHRINKWARP_THROW_IO(file.origin_, -1, "no file can be made in folder '", folder.empty() ? "." : folder,
+                        "': ", reason(error));
+  }
+  return file;
+}
+
+OutputFile OutputFile::replacing(const char* function, const std::string& path) {
+  return create(function, path);
+}
+
+OutputFile OutputFile::scratch(const char* function, const std::string& path) {
+  OutputFile file = create(function, path);
+  if (::unlink(file.temporary_.c_str()) != 0) file.fail("remove the name of a scratch file for", errno);
+  file.temporary_.clear();
+  file.target_.clear();
+  return file;
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : origin_(std::move(other.origin_)),
+      target_(std::move(other.target_)),
+      temporary_(std::exchange(other.temporary_, {})),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      written_(other.written_),
+      buffer_(std::move(other.buffer_)) {}
+
+OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
+  std::swap(origin_, other.origin_);
+  std::swap(target_, other.target_);
+  std::swap(temporary_, other.temporary_);
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(written_, other.written_);
+  std::swap(buffer_, other.buffer_);
+  return *this;
+}
+
+OutputFile::~OutputFile() {
+  abandon();
+}
+
+void OutputFile::abandon() noexcept {
+  if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  temporary_.clear();
+}
+
+void OutputFile::fail(const char* doing, int error) {
+  const std::int64_t offset = written_;
+  abandon();
+  SHRINKWARP_THROW_IO(origin_, offset, "cannot ", doing, " this file: ", reason(error));
+}
+
+void OutputFile::require_usable() const {
+  if (descriptor_ < 0) SHRINKWARP_THROW_IO(origin_, -1, "the file is finished or an earlier call failed");
+}
+
+void OutputFile::write_through(std::int64_t offset, const void* data, std::int64_t bytes) {
+  const auto* from = static_cast<const std::byte*>(data);
+  for (std::int64_t done = 0; done < bytes;) {
+    const ssize_t put = ::pwrite(descriptor_, from + done, static_cast<std::size_t>(bytes - done), offset + done);
+    if (put > 0) {
+      done += put;
+    } else if (put == 0 || errno != EINTR) {
+      fail("write", put == 0 ? ENOSPC : errno);
+    }
+  }
+}
+
+void OutputFile::flush() {
+  if (buffer_.empty()) return;
+  write_through(written_, buffer_.data(), static_cast<std::int64_t>(buffer_.size()));
+  written_ += static_cast<std::int64_t>(buffer_.size());
+  buffer_.clear();
+}
+
+void OutputFile::append(const void* data, std::int64_t bytes) {
+  require_usable();
+  if (bytes <= 0) return;
+  if (buffer_.size() + static_cast<std::size_t>(bytes) > kBufferBytes) flush();
+  if (static_cast<std::size_t>(bytes) >= kBufferBytes) {
+    write_through(written_, data, bytes);
+    written_ += bytes;
+  } else {
+    if (buffer_.capacity() == 0) buffer_.reserve(kBufferBytes);
+    const auto* from = static_cast<const std::byte*>(data);
+    buffer_.insert(buffer_.end(), from, from + bytes);
+  }
+}
+
+void OutputFile::write_at(std::int64_t offset, const void* data, std::int64_t bytes) {
+  require_usable();
+  flush();
+  write_through(offset, data, bytes);
+}
+
+void OutputFile::read_at(std::int64_t offset, void* target, std::int64_t bytes) {
+  require_usable();
+  flush();
+  auto* to = static_cast<std::byte*>(target);
+  for (std::int64_t done = 0; done < bytes;) {
+    const ssize_t got = ::pread(descriptor_, to + done, static_cast<std::size_t>(bytes - done), offset + done);
+    if (got > 0) {
+      done += got;
+    } else if (got == 0 || errno != EINTR) {
+      fail("read back", got == 0 ? EIO : errno);
+    }
+  }
+}
+
+void OutputFile::discard(std::int64_t offset, std::int64_t bytes) noexcept {
+#ifdef FALLOC_FL_PUNCH_HOLE
+  if (descriptor_ >= 0 && bytes > 0) {
+    static_cast<void>(::fallocate(descriptor_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes));
+  }
+#else
+  static_cast<void>(offset);
+  static_cast<void>(bytes);
+#endif
+}
+
+void OutputFile::commit() {
+  SHRINKWARP_REQUIRE(descriptor_ < 0 || !target_.empty(), ValueError, origin_, ": commit of a scratch file");
+  require_usable();
+  flush();
+  if (::fsync(descriptor_) != 0) fail("bring to the disk", errno);
+  // Some file systems report a full disk only here. On Linux the descriptor is gone even when close fails.
+  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail("close", errno);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("rename a finished temporary to", errno);
+  temporary_.clear();
+  // The name survives a power failure only once the folder is on the disk as well; not every file system offers it.
+  const std::size_t slash = target_.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : target_.substr(0, slash + 1);
+  const int directory = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory >= 0) {
+    ::fsync(directory);
+    ::close(directory);
+  }
+}
+
+}  // namespace shrinkwarp

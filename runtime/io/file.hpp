@@ -1,0 +1,111 @@
+// Files as the readers and writers of this folder see them: a regular file read by position, and a file in the making
+// that appears under its name only when it is complete. POSIX; a failure is an IoError with the system's reason.
+#pragma once
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <shrinkwarp/runtime/error.hpp>
+
+namespace shrinkwarp {
+
+/// What a message about a file begins with: the function or class at work, the file and, in an archive, the member.
+struct Origin {
+  const char* function;
+  std::string path;
+  std::string member = {};
+};
+std::ostream& operator<<(std::ostream& out, const Origin& origin);
+
+/// `text` in one printable line of at most `limit` characters: other bytes as \xNN, the rest cut off with "...".
+std::string printable(std::string_view text, std::size_t limit = 80);
+
+/// A regular file opened for reading. Move-only. `read` may be called from several threads.
+class InputFile {
+ public:
+  /// Opens without waiting: a FIFO or a device is refused, never read.
+  /// @param function  begins the message of each error of this object
+  /// @throws IoError (missing, not permitted, not a regular file)
+  static InputFile open(const char* function, const std::string& path);
+  InputFile(InputFile&& other) noexcept;
+  InputFile& operator=(InputFile&& other) noexcept;
+  ~InputFile();
+
+  const Origin& origin() const noexcept { return origin_; }
+  int descriptor() const noexcept { return descriptor_; }
+  /// Bytes when the file was opened.
+  std::int64_t size() const noexcept { return size_; }
+  /// Bytes now. @throws IoError
+  std::int64_t current_size() const;
+  /// Reads exactly `bytes` bytes at `offset`. Allocates no. @throws IoError (the file ends before, or the system's
+  /// reason); never SIGBUS, whatever another process does to the file
+  void read(std::int64_t offset, void* target, std::int64_t bytes) const;
+
+ private:
+  InputFile(Origin origin, int descriptor) : origin_(std::move(origin)), descriptor_(descriptor) {}
+  Origin origin_;
+  int descriptor_ = -1;
+  std::int64_t size_ = 0;
+};
+
+/// A file in the making. Move-only; used by one thread at a time. Until `commit` it lies in the target's folder under
+/// a hidden name `.shrinkwarp-<process>-<number>-<name>.tmp`, which is removed by the destructor and by the first
+/// failed call; only a killed process leaves one behind. After a failed call the object can only be destroyed: further
+/// calls throw. Small appends are collected in a buffer of 256 KiB.
+class OutputFile {
+ public:
+  /// A new file that takes the place of `path` at `commit`; until then whatever is there stays as it is. A symbolic
+  /// link is followed: the file that it leads to is replaced, the link stays.
+  /// @throws IoError (no such folder, not permitted, `path` is there and is no regular file)
+  static OutputFile replacing(const char* function, const std::string& path);
+  /// A nameless file on the same file system as `path`, for data whose turn comes later; it vanishes with this object
+  /// or with the process, even a killed one. @throws IoError
+  static OutputFile scratch(const char* function, const std::string& path);
+  OutputFile(OutputFile&& other) noexcept;
+  OutputFile& operator=(OutputFile&& other) noexcept;
+  ~OutputFile();
+
+  const Origin& origin() const noexcept { return origin_; }
+  /// Bytes so far.
+  std::int64_t size() const noexcept { return written_ + static_cast<std::int64_t>(buffer_.size()); }
+  /// Adds bytes at the end. @throws IoError (a full disk, for example)
+  void append(const void* data, std::int64_t bytes);
+  /// Overwrites [offset, offset + bytes), which must lie within `size()`. @throws IoError
+  void write_at(std::int64_t offset, const void* data, std::int64_t bytes);
+  /// Reads [offset, offset + bytes), which must lie within `size()`. @throws IoError
+  void read_at(std::int64_t offset, void* target, std::int64_t bytes);
+  /// Gives the disk blocks wholly within [offset, offset + bytes) back, where the file system can; they read as zeros
+  /// afterwards.
+  void discard(std::int64_t offset, std::int64_t bytes) noexcept;
+  /// Brings everything to the disk and gives the file its name, in one step for whoever looks at the folder.
+  /// @throws IoError; the target is then unchanged. ValueError (a scratch file)
+  void commit();
+
+ private:
+  explicit OutputFile(Origin origin) : origin_(std::move(origin)) {}
+  static OutputFile create(const char* function, const std::string& path);
+  void require_usable() const;
+  void flush();
+  void write_through(std::int64_t offset, const void* data, std::int64_t bytes);
+  [[noreturn]] void fail(const char* doing, int error);
+  void abandon() noexcept;
+
+  Origin origin_;
+  std::string target_;     // where the file will appear, links resolved
+  std::string temporary_;  // where it lies now; empty once it has no name or the final one
+  int descriptor_ = -1;    // -1 after a failure or commit
+  std::int64_t written_ = 0;
+  std::vector<std::byte> buffer_;
+};
+
+}  // namespace shrinkwarp
+
+/// Throws IoError about `origin` at byte `offset` (-1: nowhere in particular) with the concatenation of the rest.
+#define SHRINKWARP_THROW_IO(origin, offset, ...)                                                                  \
+  throw ::shrinkwarp::IoError(::shrinkwarp::concat(origin, ": ", __VA_ARGS__), __FILE__, __LINE__, (origin).path, \
+                              offset)

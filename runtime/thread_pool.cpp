@@ -1,0 +1,91 @@
+#include <shrinkwarp/runtime/thread_pool.hpp>
+
+#include <utility>
+
+namespace shrinkwarp {
+namespace {
+
+// Loops of a solve follow each other within microseconds; waiting this many polls before sleeping keeps the workers hot
+// between them without holding a processor for longer than some tens of microseconds.
+constexpr int kPolls = 2000;
+
+inline void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  workers_.reserve(static_cast<std::size_t>(threads - 1));
+  for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { work(worker); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+    generation_.fetch_add(1, std::memory_order_release);
+  }
+  start_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::take_iterations(int worker) {
+  try {
+    for (;;) {
+      const std::int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
+      if (i >= count_) return;
+      (*body_)(i, worker);
+    }
+  } catch (...) {
+    next_.store(count_, std::memory_order_relaxed);
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!error_) error_ = std::current_exception();
+  }
+}
+
+void ThreadPool::work(int worker) {
+  std::uint64_t seen = 0;
+  for (;;) {
+    for (int poll = 0; poll < kPolls && generation_.load(std::memory_order_acquire) == seen; ++poll) pause_briefly();
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      start_.wait(lock, [&] { return generation_.load(std::memory_order_relaxed) != seen; });
+      seen = generation_.load(std::memory_order_relaxed);
+      if (stop_) return;
+    }
+    take_iterations(worker);
+    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      finished_.notify_one();
+    }
+  }
+}
+
+void ThreadPool::run(std::int64_t count, FunctionRef<void(std::int64_t, int)> body) {
+  if (count <= 0) return;
+  if (workers_.empty() || count == 1) {
+    for (std::int64_t i = 0; i < count; ++i) body(i, 0);
+    return;
+  }
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    body_ = &body;
+    count_ = count;
+    next_.store(0, std::memory_order_relaxed);
+    error_ = nullptr;
+    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+  }
+  start_.notify_all();
+  take_iterations(0);
+  for (int poll = 0; poll < kPolls && busy_.load(std::memory_order_acquire) != 0; ++poll) pause_briefly();
+  std::unique_lock<std::mutex> lock(mutex_);
+  finished_.wait(lock, [&] { return busy_.load(std::memory_order_acquire) == 0; });
+  body_ = nullptr;
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+}  // namespace shrinkwarp

@@ -1,0 +1,960 @@
+// The fibers, barriers and shared memory of the host executor.
+//
+// Under ThreadSanitizer this file is compiled WITHOUT -fsanitize=thread but with -DSIMT_TSAN_CORE: it then tells the
+// sanitizer which CUDA thread runs and which waits order what. For its sake nothing here allocates, frees or calls
+// memcpy or memset while a fiber runs, except to report a failure, and no two CUDA threads share a stack.
+#include "executor.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <numeric>
+
+#include <boost/context/detail/fcontext.hpp>
+
+#include <shrinkwarp/runtime/error.hpp>
+
+#include "builtins.hpp"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SIMT_ASAN
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define SIMT_ASAN
+#endif
+
+#ifdef SIMT_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#ifdef SIMT_TSAN_CORE
+extern "C" {
+void* __tsan_get_current_fiber();
+void* __tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void* fiber);
+void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+void __tsan_acquire(void* token);
+void __tsan_release(void* token);
+}
+#endif
+
+__thread uint3 threadIdx;
+__thread uint3 blockIdx;
+__thread dim3 blockDim;
+__thread dim3 gridDim;
+
+namespace shrinkwarp::simt {
+namespace {
+
+using boost::context::detail::fcontext_t;
+using boost::context::detail::jump_fcontext;
+using boost::context::detail::make_fcontext;
+using boost::context::detail::transfer_t;
+
+constexpr int kMaxThreads = 1024;
+constexpr int kWarp = 32;
+constexpr std::size_t kStaticLimit = 48 * 1024;  // of __shared__ arrays, on every device
+constexpr std::size_t kArenaBytes = 1 << 20;
+constexpr std::size_t kGap = 64;  // between shared arrays, so that AddressSanitizer sees an overrun
+constexpr int kMaxArrays = 256;
+constexpr int kMaxAsync = 256;  // copies in flight in one thread
+#ifdef SIMT_ASAN
+constexpr std::size_t kStackBytes = 256 * 1024;
+#else
+constexpr std::size_t kStackBytes = 64 * 1024;
+#endif
+#ifdef SIMT_TSAN_CORE
+constexpr bool kSharesStacks = false;
+#else
+constexpr bool kSharesStacks = true;  // a thread that ends leaves its stack to the next
+#endif
+
+Settings current_settings;
+
+void* map_memory(std::size_t bytes) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  return memory;
+}
+
+struct Thread;
+
+struct Fiber {
+  fcontext_t context = nullptr;  // where it stopped
+  char* stack = nullptr;         // lowest byte
+  std::size_t size = 0;
+  void* fake_stack = nullptr;  // AddressSanitizer's
+  Thread* start = nullptr;     // what to run when it is taken from the pool
+};
+
+enum class State : unsigned char { runnable, at_barrier, at_collective, returned };
+
+struct Thread {
+  uint3 index = {};
+  int number = 0;    // linear in the block
+  int position = 0;  // in the order of the sweep
+  State state = State::runnable;
+  Fiber* fiber = nullptr;  // null until it starts
+  Site site = {};          // of the last wait
+  int async_first = 0;     // ring of copies in flight
+  int async_count = 0;
+  int async_group = 0;  // the open one
+  std::int64_t atomics = 0;
+  void* tsan = nullptr;
+};
+
+struct Collective {
+  unsigned mask = 0;
+  unsigned arrived = 0;
+  WarpFunction function = nullptr;
+  Site site = {};
+};
+
+struct Warp {
+  unsigned lanes = 0;     // that exist
+  unsigned returned = 0;  // of those
+  int waiting = 0;        // collectives in `collectives`
+  Collective collectives[kWarp];
+  const void* in[kWarp];
+  void* out[kWarp];
+  char token = 0;
+};
+
+struct SharedArray {
+  const void* key;
+  std::size_t bytes;
+  void* data;
+};
+
+std::string text(Site site) {
+  const char* name = std::strrchr(site.file, '/');
+  return concat(name != nullptr ? name + 1 : site.file, ":", site.line);
+}
+
+std::string text(const Thread& thread) {
+  return concat("thread (", thread.index.x, ", ", thread.index.y, ", ", thread.index.z, ")");
+}
+
+bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
+
+std::uint64_t mix(std::uint64_t x) {  // splitmix64
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+template <class T>
+void shuffle(T* values, std::uint64_t count, std::uint64_t& state) {
+  for (std::uint64_t i = count; i > 1; --i) std::swap(values[i - 1], values[(state = mix(state)) % i]);
+}
+
+class Executor {
+ public:
+  Executor();
+  ~Executor();
+  void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& thread);
+
+  [[noreturn]] void fail(std::string message);
+  int barrier(BarrierOp op, int value, Site site);
+  void collective(unsigned mask, const void* in, void* out, WarpFunction function, Site site);
+  void* shared_memory(const void* key, std::size_t bytes);
+  void* dynamic_shared_memory();
+  void fence();
+  bool in_arena(const void* pointer) const {
+    return pointer >= arena_ && pointer < static_cast<const void*>(arena_ + kArenaBytes);
+  }
+
+  Thread* current = nullptr;
+  AsyncCopy* ring(const Thread& thread) const { return async_ + std::size_t(thread.number) * kMaxAsync; }
+  Counters counters;
+
+ private:
+  static void fiber_entry(transfer_t transfer);
+  static void arrive(transfer_t transfer, Fiber& self);
+  void fiber_loop(Fiber& self);
+  void jump(Fiber& from, Fiber& to);
+  void enter(Thread& thread);
+  void suspend();
+  void finish(Thread& thread);
+  Thread* pick();
+  Fiber* take_fiber();
+  Fiber* make_fiber();
+  void make_context(Fiber& fiber);
+  void begin_grid(dim3 block);
+  void begin_block(std::uint64_t block);
+  void new_sweep();
+  void mark_runnable(Thread& thread) {
+    thread.state = State::runnable;
+    set(thread.position);
+  }
+  void set(int position) {
+    ready_[position / 64] |= std::uint64_t(1) << (position % 64);
+    ++ready_count_;
+  }
+  void reserve_arena(char* data, std::size_t bytes);
+  void abandon_fibers();
+
+  Fiber main_;
+  char* stacks_;
+  std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<Fiber*> pool_;
+  Fiber* entering_ = nullptr;
+
+  const std::function<void()>* body_ = nullptr;
+  std::exception_ptr exception_;
+  std::string failure_;
+  bool failed_ = false;
+
+  dim3 block_ = dim3(0, 0, 0);
+  int count_ = 0;  // threads of a block
+  int left_ = 0;   // that have not returned
+  int first_returned_ = -1;
+  Thread threads_[kMaxThreads];
+  Warp warps_[kMaxThreads / kWarp];
+  int order_[kMaxThreads];  // thread at each position
+  std::uint64_t ready_[kMaxThreads / 64];
+  int ready_count_ = 0;
+  int cursor_ = 0;
+  std::uint64_t random_ = 0;
+  std::vector<std::uint32_t> block_order_;
+
+  int barrier_count_ = 0;
+  int barrier_first_ = 0;  // the thread that came first
+  int barrier_votes_ = 0;
+  int barrier_result_ = 0;
+  int barrier_phase_ = 0;
+
+  char* arena_;
+  AsyncCopy* async_;
+  std::size_t dynamic_bytes_ = 0;
+  std::size_t static_bytes_ = 0;
+  std::size_t arena_used_ = 0;
+  int arrays_ = 0;
+  SharedArray array_[kMaxArrays];
+
+  void* main_tsan_ = nullptr;
+  char launch_token_ = 0;
+  char end_token_ = 0;
+  char fence_token_ = 0;
+  char barrier_token_[2] = {};
+};
+
+thread_local std::unique_ptr<Executor> owned_executor;
+__thread Executor* active = nullptr;  // non-null while a kernel runs on this host thread
+
+Executor::Executor()
+    : stacks_(static_cast<char*>(map_memory(kMaxThreads * kStackBytes))),
+      arena_(static_cast<char*>(map_memory(kArenaBytes))),
+      async_(static_cast<AsyncCopy*>(map_memory(sizeof(AsyncCopy) * kMaxThreads * kMaxAsync))) {
+  fibers_.reserve(kMaxThreads);
+  pool_.reserve(kMaxThreads);
+}
+
+Executor::~Executor() {
+#ifdef SIMT_ASAN
+  __asan_unpoison_memory_region(stacks_, kMaxThreads * kStackBytes);
+  __asan_unpoison_memory_region(arena_, kArenaBytes);
+#endif
+  munmap(stacks_, kMaxThreads * kStackBytes);
+  munmap(arena_, kArenaBytes);
+  munmap(async_, sizeof(AsyncCopy) * kMaxThreads * kMaxAsync);
+}
+
+// ---- fibers ----------------------------------------------------------------------------------------------------------
+
+void Executor::make_context(Fiber& fiber) {
+  // Stacks a power of two apart would all fall into the same cache sets.
+  const std::size_t colour = std::size_t(fiber.stack - stacks_) / kStackBytes % 32 * 192;
+  fiber.context = make_fcontext(fiber.stack + fiber.size - colour, fiber.size - colour, &Executor::fiber_entry);
+  fiber.fake_stack = nullptr;
+}
+
+Fiber* Executor::take_fiber() {
+  if (pool_.empty()) pool_.push_back(make_fiber());
+  Fiber* fiber = pool_.back();
+  pool_.pop_back();
+  return fiber;
+}
+
+Fiber* Executor::make_fiber() {
+  const auto guard = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  char* low = stacks_ + fibers_.size() * kStackBytes;
+  mprotect(low, guard, PROT_NONE);
+  fibers_.push_back(std::make_unique<Fiber>());
+  Fiber& fiber = *fibers_.back();
+  fiber.stack = low + guard;
+  fiber.size = kStackBytes - guard;
+  make_context(fiber);
+  return &fiber;
+}
+
+/// Every fiber starts afresh: for those that a failure has stopped half way.
+void Executor::abandon_fibers() {
+  pool_.clear();
+  for (auto fiber = fibers_.rbegin(); fiber != fibers_.rend(); ++fiber) {
+#ifdef SIMT_ASAN
+    __asan_unpoison_memory_region((*fiber)->stack, (*fiber)->size);
+#endif
+    make_context(**fiber);
+    pool_.push_back(fiber->get());
+  }
+}
+
+void Executor::jump(Fiber& from, Fiber& to) {
+  ++counters.switches;
+  entering_ = &to;
+#ifdef SIMT_ASAN
+  __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.size);
+#endif
+  arrive(jump_fcontext(to.context, &from), from);
+}
+
+void Executor::arrive(transfer_t transfer, Fiber& self) {
+  Fiber& from = *static_cast<Fiber*>(transfer.data);
+  from.context = transfer.fctx;
+#ifdef SIMT_ASAN
+  const void* bottom = nullptr;
+  std::size_t size = 0;
+  __sanitizer_finish_switch_fiber(self.fake_stack, &bottom, &size);
+  if (&from == &active->main_) {
+    from.stack = static_cast<char*>(const_cast<void*>(bottom));
+    from.size = size;
+  }
+#else
+  static_cast<void>(self);
+#endif
+}
+
+void Executor::fiber_entry(transfer_t transfer) {
+  Fiber& self = *active->entering_;
+  arrive(transfer, self);
+  active->fiber_loop(self);
+  std::abort();
+}
+
+void Executor::fiber_loop(Fiber& self) {
+  for (;;) {
+    Thread* thread = self.start;
+    while (thread != nullptr) {
+      thread->fiber = &self;
+      enter(*thread);
+#ifdef SIMT_TSAN_CORE
+      __tsan_acquire(&launch_token_);
+#endif
+      try {
+        (*body_)();
+      } catch (...) {
+        exception_ = std::current_exception();
+      }
+      if (exception_ != nullptr) fail("an exception left the kernel");
+      finish(*thread);
+      if (left_ == 0) {
+        pool_.push_back(&self);
+#ifdef SIMT_TSAN_CORE
+        __tsan_switch_to_fiber(main_tsan_, 1);
+#endif
+        jump(self, main_);
+        break;
+      }
+      thread = pick();
+      if (thread->fiber == nullptr && kSharesStacks) continue;
+      Fiber* next = thread->fiber;
+      if (next == nullptr) {
+        next = take_fiber();
+        next->start = thread;
+      }
+      if (kSharesStacks) pool_.push_back(&self);
+#ifdef SIMT_TSAN_CORE
+      __tsan_switch_to_fiber(thread->tsan, 1);
+#endif
+      jump(self, *next);
+      break;
+    }
+  }
+}
+
+void Executor::enter(Thread& thread) {
+  current = &thread;
+  threadIdx = thread.index;
+  thread.atomics = 0;
+#ifdef SIMT_TSAN_CORE
+  if (__tsan_get_current_fiber() != thread.tsan) __tsan_switch_to_fiber(thread.tsan, 1);
+#endif
+}
+
+/// Lets the others run; returns once this thread has been marked runnable and its turn has come.
+void Executor::suspend() {
+  Thread& self = *current;
+  Thread* next = pick();
+  if (next == &self) return;
+  Fiber* fiber = next->fiber;
+  if (fiber == nullptr) {
+    fiber = take_fiber();
+    fiber->start = next;
+  }
+#ifdef SIMT_TSAN_CORE
+  __tsan_switch_to_fiber(next->tsan, 1);
+#endif
+  jump(*self.fiber, *fiber);
+  enter(self);
+}
+
+/// The next thread of the sweep that may run. Ends the kernel when all wait.
+Thread* Executor::pick() {
+  if (ready_count_ == 0) {
+    const Thread* one = nullptr;
+    const Thread* other = nullptr;
+    for (int i = 0; i < count_; ++i) {
+      const Thread& thread = threads_[i];
+      if (thread.state == State::returned) continue;
+      if (one == nullptr) one = &thread;
+      if (!same(thread.site, one->site) && other == nullptr) other = &thread;
+    }
+    std::string message = concat("deadlock: ", text(*one), " waits at ", text(one->site));
+    if (other != nullptr) message += concat(" and ", text(*other), " at ", text(other->site));
+    fail(std::move(message));
+  }
+  for (;;) {
+    for (int word = cursor_ / 64; word * 64 < count_; ++word) {
+      std::uint64_t bits = ready_[word];
+      if (word == cursor_ / 64) bits &= ~std::uint64_t(0) << (cursor_ % 64);
+      if (bits == 0) continue;
+      const int position = word * 64 + __builtin_ctzll(bits);
+      ready_[word] &= ~(std::uint64_t(1) << (position % 64));
+      --ready_count_;
+      cursor_ = position + 1;
+      if (cursor_ == kMaxThreads) new_sweep();
+      return &threads_[order_[position]];
+    }
+    new_sweep();
+  }
+}
+
+void Executor::new_sweep() {
+  cursor_ = 0;
+  if (current_settings.order != Order::shuffled) return;
+  bool runnable[kMaxThreads];
+  for (int i = 0; i < count_; ++i) runnable[order_[i]] = (ready_[i / 64] >> (i % 64) & 1) != 0;
+  shuffle(order_, static_cast<std::uint64_t>(count_), random_);
+  for (int i = 0; i < (count_ + 63) / 64; ++i) ready_[i] = 0;
+  ready_count_ = 0;
+  for (int i = 0; i < count_; ++i) {
+    threads_[order_[i]].position = i;
+    if (runnable[order_[i]]) set(i);
+  }
+}
+
+void Executor::finish(Thread& thread) {
+  thread.state = State::returned;
+  --left_;
+  if (first_returned_ < 0) first_returned_ = thread.number;
+  if (barrier_count_ > 0) {
+    const Thread& waiting = threads_[barrier_first_];
+    std::string message = concat("returned while ", text(waiting), " waits at the barrier ", text(waiting.site));
+    fail(std::move(message));
+  }
+  Warp& warp = warps_[thread.number / kWarp];
+  const unsigned bit = 1u << (thread.number % kWarp);
+  warp.returned |= bit;
+  for (int i = 0; i < warp.waiting; ++i) {
+    if ((warp.collectives[i].mask & bit) == 0) continue;
+    std::string message = concat("returned, but is in the mask of ", text(warp.collectives[i].site));
+    fail(std::move(message));
+  }
+#ifdef SIMT_TSAN_CORE
+  __tsan_release(&end_token_);
+#endif
+}
+
+void Executor::fail(std::string message) {
+  Fiber& fiber = *current->fiber;
+#ifdef SIMT_TSAN_CORE
+  __tsan_switch_to_fiber(main_tsan_, 1);
+#endif
+  {
+    const std::string whole = concat("block (", blockIdx.x, ", ", blockIdx.y, ", ", blockIdx.z, "), ", text(*current),
+                                     ": ", message);
+    failure_ = whole;
+    message = std::string();
+  }
+  failed_ = true;
+  jump(fiber, main_);
+  std::abort();
+}
+
+// ---- waits -----------------------------------------------------------------------------------------------------------
+
+int Executor::barrier(BarrierOp op, int value, Site site) {
+  Thread& self = *current;
+  self.site = site;
+  if (left_ != count_) {
+    std::string message = concat("waits at the barrier ", text(site), ", but ", text(threads_[first_returned_]),
+                                 " has returned");
+    fail(std::move(message));
+  }
+  if (barrier_count_ == 0) {
+    barrier_first_ = self.number;
+    barrier_votes_ = 0;
+  } else if (!same(site, threads_[barrier_first_].site)) {
+    std::string message = concat("waits at the barrier ", text(site), ", but ", text(threads_[barrier_first_]),
+                                 " waits at the barrier ", text(threads_[barrier_first_].site));
+    fail(std::move(message));
+  }
+#ifdef SIMT_TSAN_CORE
+  char* token = &barrier_token_[barrier_phase_ % 2];
+  __tsan_release(token);
+#endif
+  barrier_votes_ += value != 0;
+  if (++barrier_count_ < count_) {
+    self.state = State::at_barrier;
+  } else {
+    switch (op) {
+      case BarrierOp::none: break;
+      case BarrierOp::any: barrier_result_ = barrier_votes_ > 0; break;
+      case BarrierOp::all: barrier_result_ = barrier_votes_ == count_; break;
+      case BarrierOp::count: barrier_result_ = barrier_votes_; break;
+    }
+    barrier_count_ = 0;
+    ++barrier_phase_;
+    for (int i = 0; i < count_; ++i) mark_runnable(threads_[i]);
+  }
+  suspend();
+#ifdef SIMT_TSAN_CORE
+  __tsan_acquire(token);
+#endif
+  return barrier_result_;
+}
+
+void Executor::collective(unsigned mask, const void* in, void* out, WarpFunction function, Site site) {
+  Thread& self = *current;
+  self.site = site;
+  const int lane = self.number % kWarp;
+  const unsigned bit = 1u << lane;
+  Warp& warp = warps_[self.number / kWarp];
+  if ((mask & bit) == 0) {
+    std::string message = concat("is not in its own mask at ", text(site));
+    fail(std::move(message));
+  }
+  if ((mask & ~warp.lanes) != 0) {
+    std::string message = concat("names lane ", __builtin_ctz(mask & ~warp.lanes), " at ", text(site),
+                                 ", which its block does not have");
+    fail(std::move(message));
+  }
+  if ((mask & warp.returned) != 0) {
+    std::string message =
+        concat("names lane ", __builtin_ctz(mask & warp.returned), " at ", text(site), ", which has returned");
+    fail(std::move(message));
+  }
+  Collective* group = nullptr;
+  for (int i = 0; i < warp.waiting; ++i) {
+    Collective& other = warp.collectives[i];
+    if ((other.mask & mask) == 0) continue;
+    if (other.mask != mask || other.function != function || !same(other.site, site)) {
+      const Thread& waiting = threads_[self.number - lane + __builtin_ctz(other.arrived)];
+      std::string message = concat("comes to ", text(site), " with mask 0x", std::hex, mask, std::dec, ", but ",
+                                   text(waiting), " of its warp waits at ", text(other.site), " with mask 0x",
+                                   std::hex, other.mask);
+      fail(std::move(message));
+    }
+    group = &other;
+    break;
+  }
+  if (group == nullptr) {
+    group = &warp.collectives[warp.waiting++];
+    *group = {mask, 0, function, site};
+  }
+  warp.in[lane] = in;
+  warp.out[lane] = out;
+  group->arrived |= bit;
+#ifdef SIMT_TSAN_CORE
+  __tsan_release(&warp.token);
+#endif
+  if (group->arrived != mask) {
+    self.state = State::at_collective;
+  } else {
+    *group = warp.collectives[--warp.waiting];
+#ifdef SIMT_TSAN_CORE
+    __tsan_acquire(&warp.token);
+#endif
+    if (function != nullptr) function(warp.in, warp.out, mask);
+#ifdef SIMT_TSAN_CORE
+    __tsan_release(&warp.token);
+#endif
+    for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
+      mark_runnable(threads_[self.number - lane + __builtin_ctz(rest)]);
+    }
+  }
+  suspend();
+#ifdef SIMT_TSAN_CORE
+  __tsan_acquire(&warp.token);
+#endif
+}
+
+void Executor::fence() {
+#ifdef SIMT_TSAN_CORE
+  __tsan_acquire(&fence_token_);
+  __tsan_release(&fence_token_);
+#endif
+}
+
+// ---- shared memory ---------------------------------------------------------------------------------------------------
+
+void fill(char* target, std::size_t bytes, Poison poison) {
+  const float huge = 1e30f;
+  unsigned char pattern[4] = {0xff, 0xff, 0xff, 0xff};
+  if (poison == Poison::huge) std::memcpy(pattern, &huge, sizeof(huge));
+  for (std::size_t i = 0; i < bytes; ++i) {
+    target[i] = static_cast<char>(pattern[i % 4]);
+#ifdef SIMT_TSAN_CORE
+    __asm__ volatile("" ::: "memory");  // or the loop becomes a call of memset
+#endif
+  }
+}
+
+void Executor::reserve_arena(char* data, std::size_t bytes) {
+  arena_used_ = static_cast<std::size_t>(data - arena_) + bytes + kGap;
+  arena_used_ = (arena_used_ + 15) / 16 * 16;
+#ifdef SIMT_ASAN
+  __asan_unpoison_memory_region(data, bytes);
+#endif
+  fill(data, bytes, current_settings.poison);
+}
+
+void* Executor::dynamic_shared_memory() {
+  // 16 bytes past a multiple of 128: what needs a wider alignment than promised does not get it by luck.
+  return arena_ + kGap + 16;
+}
+
+void* Executor::shared_memory(const void* key, std::size_t bytes) {
+  for (int i = 0; i < arrays_; ++i) {
+    if (array_[i].key == key) return array_[i].data;
+  }
+  static_bytes_ = (static_bytes_ + 15) / 16 * 16 + bytes;
+  if (static_bytes_ > kStaticLimit || static_bytes_ + dynamic_bytes_ > current_settings.shared_limit) {
+    std::string message = concat("needs ", static_bytes_, " bytes of shared arrays and ", dynamic_bytes_,
+                                 " of dynamic shared memory, limits ", kStaticLimit, " and ",
+                                 current_settings.shared_limit, " in all");
+    fail(std::move(message));
+  }
+  if (arrays_ == kMaxArrays) fail("declares too many shared arrays");
+  char* data = arena_ + arena_used_;
+  reserve_arena(data, bytes);
+  array_[arrays_++] = {key, bytes, data};
+  return data;
+}
+
+// ---- grid and block --------------------------------------------------------------------------------------------------
+
+void Executor::begin_grid(dim3 block) {
+  blockDim = block;
+  if (block.x == block_.x && block.y == block_.y && block.z == block_.z) return;
+  block_ = block;
+  count_ = 0;
+  for (unsigned z = 0; z < block.z; ++z) {
+    for (unsigned y = 0; y < block.y; ++y) {
+      for (unsigned x = 0; x < block.x; ++x) {
+        threads_[count_].index = {x, y, z};
+        threads_[count_].number = count_;
+        ++count_;
+      }
+    }
+  }
+}
+
+void Executor::begin_block(std::uint64_t block) {
+  blockIdx.x = static_cast<unsigned>(block % gridDim.x);
+  blockIdx.y = static_cast<unsigned>(block / gridDim.x % gridDim.y);
+  blockIdx.z = static_cast<unsigned>(block / gridDim.x / gridDim.y);
+  left_ = count_;
+  first_returned_ = -1;
+  barrier_count_ = 0;
+  for (int w = 0; w * kWarp < count_; ++w) {
+    const int lanes = std::min(kWarp, count_ - w * kWarp);
+    warps_[w].lanes = lanes == kWarp ? ~0u : (1u << lanes) - 1;
+    warps_[w].returned = 0;
+    warps_[w].waiting = 0;
+  }
+
+  random_ = mix(current_settings.seed ^ mix(block));
+  for (int i = 0; i < count_; ++i) order_[i] = current_settings.order == Order::reverse ? count_ - 1 - i : i;
+  if (current_settings.order == Order::shuffled) shuffle(order_, static_cast<std::uint64_t>(count_), random_);
+  for (auto& word : ready_) word = 0;
+  ready_count_ = 0;
+  cursor_ = 0;
+  for (int i = 0; i < count_; ++i) {
+    Thread& thread = threads_[order_[i]];
+    thread.position = i;
+    thread.fiber = nullptr;
+    thread.async_count = 0;
+    thread.async_group = 0;
+    mark_runnable(thread);
+  }
+
+#ifdef SIMT_TSAN_CORE
+  // Forget what the block before did to memory that this one uses again.
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  mmap(arena_, kArenaBytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  mmap(stacks_, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  while (fibers_.size() < static_cast<std::size_t>(count_)) make_fiber();
+  abandon_fibers();
+#endif
+#ifdef SIMT_ASAN
+  __asan_poison_memory_region(arena_, kArenaBytes);
+#endif
+  static_bytes_ = 0;
+  arrays_ = 0;
+  reserve_arena(static_cast<char*>(dynamic_shared_memory()), dynamic_bytes_);
+#ifdef SIMT_TSAN_CORE
+  for (int i = 0; i < count_; ++i) threads_[i].tsan = __tsan_create_fiber(0);
+  __tsan_release(&launch_token_);
+#endif
+}
+
+void Executor::run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& thread) {
+  const std::uint64_t blocks = std::uint64_t(grid.x) * grid.y * grid.z;
+  if (current_settings.order == Order::shuffled && blocks <= (1u << 24)) {
+    block_order_.resize(blocks);
+    std::iota(block_order_.begin(), block_order_.end(), 0u);
+    std::uint64_t state = current_settings.seed;
+    shuffle(block_order_.data(), blocks, state);
+  } else {
+    block_order_.clear();
+  }
+  gridDim = grid;
+  begin_grid(block);
+  dynamic_bytes_ = shared_bytes;
+  body_ = &thread;
+  failed_ = false;
+  exception_ = nullptr;
+  active = this;
+#ifdef SIMT_TSAN_CORE
+  main_tsan_ = __tsan_get_current_fiber();
+#endif
+  for (std::uint64_t i = 0; i < blocks && !failed_; ++i) {
+    const bool reverse = current_settings.order == Order::reverse;
+    begin_block(!block_order_.empty() ? block_order_[i] : reverse ? blocks - 1 - i : i);
+    Fiber* fiber = take_fiber();
+    fiber->start = pick();
+#ifdef SIMT_TSAN_CORE
+    __tsan_switch_to_fiber(fiber->start->tsan, 1);
+#endif
+    jump(main_, *fiber);
+#ifdef SIMT_TSAN_CORE
+    for (int t = 0; t < count_; ++t) __tsan_destroy_fiber(threads_[t].tsan);
+#endif
+  }
+#ifdef SIMT_TSAN_CORE
+  __tsan_acquire(&end_token_);
+#endif
+  active = nullptr;
+  counters.launches += 1;
+  counters.blocks += static_cast<std::int64_t>(blocks);
+  counters.threads += static_cast<std::int64_t>(blocks) * count_;
+  if (!failed_) return;
+  abandon_fibers();
+  if (exception_ != nullptr) std::rethrow_exception(std::exchange(exception_, nullptr));
+  throw KernelError(failure_);
+}
+
+Executor& executor_of_this_thread() {
+  if (owned_executor == nullptr) owned_executor = std::make_unique<Executor>();
+  return *owned_executor;
+}
+
+/// The running kernel's executor. @throws KernelError outside a kernel
+Executor& running() {
+  if (active == nullptr) throw KernelError("a device function was called outside a kernel");
+  return *active;
+}
+
+}  // namespace
+
+// ---- settings --------------------------------------------------------------------------------------------------------
+
+const Settings& settings() { return current_settings; }
+
+ScopedSettings::ScopedSettings(const Settings& settings) : previous_(current_settings) { current_settings = settings; }
+ScopedSettings::~ScopedSettings() {
+  forget_failure();
+  current_settings = previous_;
+}
+
+std::vector<Settings> all_settings() {
+  std::vector<Settings> all;
+  for (const Poison poison : {Poison::nan, Poison::huge}) {
+    for (const std::uint64_t seed : {0, 0, 1, 2, 3}) {
+      Settings settings;
+      settings.order = seed > 0 ? Order::shuffled : all.size() % 5 == 0 ? Order::forward : Order::reverse;
+      settings.seed = seed;
+      settings.poison = poison;
+      all.push_back(settings);
+    }
+  }
+  return all;
+}
+
+std::string describe(const Settings& settings) {
+  const char* order = settings.order == Order::forward ? "forward" : settings.order == Order::reverse ? "reverse" : "";
+  return concat("order ", order, settings.order == Order::shuffled ? concat("shuffled by ", settings.seed) : "",
+                ", poison ", settings.poison == Poison::nan ? "NaN" : "1e30", settings.deferred ? ", deferred" : "");
+}
+
+Counters counters() { return executor_of_this_thread().counters; }
+
+void fill_poison(void* target, std::size_t bytes, Poison poison) { fill(static_cast<char*>(target), bytes, poison); }
+
+// ---- launches --------------------------------------------------------------------------------------------------------
+
+cudaError_t launch_threads(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
+                           std::function<void()> thread) {
+  if (active != nullptr) throw KernelError("a kernel launched a kernel");
+  const std::uint64_t threads = std::uint64_t(block.x) * block.y * block.z;
+  const bool good_block = threads >= 1 && threads <= kMaxThreads && block.x <= 1024 && block.y <= 1024 && block.z <= 64;
+  const bool good_grid = grid.x >= 1 && grid.x <= 0x7fffffffu && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 &&
+                         grid.z <= 65535;
+  if (!good_block || !good_grid) return remember(cudaErrorInvalidConfiguration);
+  if (shared_bytes > current_settings.shared_limit) return remember(cudaErrorInvalidValue);
+  return enqueue(stream, [grid, block, shared_bytes, thread = std::move(thread)] {
+    executor_of_this_thread().run(grid, block, shared_bytes, thread);
+  });
+}
+
+// ---- inside a kernel -------------------------------------------------------------------------------------------------
+
+void fail(std::string message) {
+  if (active == nullptr) throw KernelError(message);
+  active->fail(std::move(message));
+}
+
+int block_barrier(BarrierOp op, int value, Site site) { return running().barrier(op, value, site); }
+
+void warp_collective(unsigned mask, const void* in, void* out, WarpFunction function, Site site) {
+  running().collective(mask, in, out, function, site);
+}
+
+namespace {
+
+struct ShuffleIn {
+  std::uint64_t value;
+  int source;
+};
+
+void do_shuffle(const void* const* in, void* const* out, unsigned mask) {
+  for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
+    const int to = __builtin_ctz(rest);
+    const int from = static_cast<const ShuffleIn*>(in[to])->source;
+    if ((mask >> from & 1) == 0) {
+      std::string message = concat("completes the shuffle ", text(active->current->site), " in which lane ", to,
+                                   " reads lane ", from, ", which is not in the mask");
+      fail(std::move(message));
+    }
+    *static_cast<std::uint64_t*>(out[to]) = static_cast<const ShuffleIn*>(in[from])->value;
+  }
+}
+
+void do_ballot(const void* const* in, void* const* out, unsigned mask) {
+  unsigned result = 0;
+  for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
+    const int lane = __builtin_ctz(rest);
+    if (*static_cast<const bool*>(in[lane])) result |= 1u << lane;
+  }
+  for (unsigned rest = mask; rest != 0; rest &= rest - 1) *static_cast<unsigned*>(out[__builtin_ctz(rest)]) = result;
+}
+
+}  // namespace
+
+std::uint64_t warp_shuffle(unsigned mask, std::uint64_t value, Shuffle kind, int operand, int width, Site site) {
+  Executor& executor = running();
+  if (width < 1 || width > kWarp || (width & (width - 1)) != 0) {
+    std::string message = concat("shuffles with width ", width, " at ", text(site), ", wanted a power of two up to 32");
+    executor.fail(std::move(message));
+  }
+  const int self = executor.current->number % kWarp;
+  const int first = self & ~(width - 1);
+  const int last = first + width - 1;
+  int source = self;
+  switch (kind) {
+    case Shuffle::index: source = first + (operand & (width - 1)); break;
+    case Shuffle::up: source = self - operand < first ? self : self - operand; break;
+    case Shuffle::down: source = self + operand > last ? self : self + operand; break;
+    case Shuffle::exclusive_or: source = ((self ^ operand) & (kWarp - 1)) > last ? self : (self ^ operand) & (kWarp - 1);
+  }
+  const ShuffleIn in = {value, source};
+  std::uint64_t out = 0;
+  executor.collective(mask, &in, &out, &do_shuffle, site);
+  return out;
+}
+
+unsigned warp_ballot(unsigned mask, bool predicate, Site site) {
+  unsigned out = 0;
+  running().collective(mask, &predicate, &out, &do_ballot, site);
+  return out;
+}
+
+void warp_barrier(unsigned mask, Site site) { running().collective(mask, nullptr, nullptr, nullptr, site); }
+
+int lane() { return running().current->number % kWarp; }
+
+void* shared_memory(const void* key, std::size_t bytes) { return running().shared_memory(key, bytes); }
+
+void* dynamic_shared_memory() { return running().dynamic_shared_memory(); }
+
+void count_atomic() {
+  Executor& executor = running();
+  if (++executor.current->atomics > current_settings.spin_limit) {
+    executor.fail("spins: it runs atomics without end while the others wait for their turn");
+  }
+}
+
+void fence() { running().fence(); }
+
+// ---- cp.async --------------------------------------------------------------------------------------------------------
+
+void check_async(const void* target, const void* source, int words) {
+  Executor& executor = running();
+  const auto size = static_cast<std::uintptr_t>(words) * 4;
+  if (reinterpret_cast<std::uintptr_t>(target) % size != 0 || reinterpret_cast<std::uintptr_t>(source) % size != 0) {
+    executor.fail("calls cp.async with an address that is no multiple of its size");
+  }
+  if (!executor.in_arena(target)) executor.fail("calls cp.async with a target outside shared memory");
+  if (executor.in_arena(source)) executor.fail("calls cp.async with a source in shared memory");
+}
+
+void push_async(std::uint32_t* target, int words, std::uint32_t w0, std::uint32_t w1, std::uint32_t w2,
+                std::uint32_t w3) {
+  Executor& executor = running();
+  Thread& thread = *executor.current;
+  if (thread.async_count == kMaxAsync) executor.fail("has too many cp.async in flight for the executor");
+  AsyncCopy& copy = executor.ring(thread)[(thread.async_first + thread.async_count++) % kMaxAsync];
+  copy.target = target;
+  copy.words = words;
+  copy.group = thread.async_group;
+  copy.data[0] = w0;
+  copy.data[1] = w1;
+  copy.data[2] = w2;
+  copy.data[3] = w3;
+}
+
+void commit_async() { ++running().current->async_group; }
+
+const AsyncCopy* pop_async(int groups) {
+  Executor& executor = running();
+  Thread& thread = *executor.current;
+  if (thread.async_count == 0) return nullptr;
+  const AsyncCopy& copy = executor.ring(thread)[thread.async_first];
+  if (copy.group >= thread.async_group - groups) return nullptr;
+  thread.async_first = (thread.async_first + 1) % kMaxAsync;
+  --thread.async_count;
+  return &copy;
+}
+
+}  // namespace shrinkwarp::simt

@@ -1,0 +1,21 @@
+# shrinkwarp_add_library(name): a library shrinkwarp_<name>, alias shrinkwarp::<name>, of every source in the current
+# folder: .cpp always; .cu and the sources named cuda_* only in CUDA builds.
+function(shrinkwarp_add_library name)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
+  if(SHRINKWARP_HAS_CUDA)
+    file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cu")
+    list(APPEND sources ${cuda_sources})
+  else()
+    list(FILTER sources EXCLUDE REGEX "/cuda_[^/]*$")
+  endif()
+  set(target shrinkwarp_${name})
+  add_library(${target} ${sources})
+  add_library(shrinkwarp::${name} ALIAS ${target})
+  target_compile_features(${target} PUBLIC cxx_std_17)
+  target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${SHRINKWARP_INCLUDE_DIR}>
+                                              $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>)
+  if(SHRINKWARP_HAS_CUDA)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${SHRINKWARP_CUDA_OPTIONS}>)
+  endif()
+endfunction()
