@@ -114,11 +114,14 @@ struct ThreadPlace {
 /// Where element (x, k) of an operand that is contiguous along k lies in its shared tile [extent][kDepth].
 template <class T, int kDepth>
 __device__ __forceinline__ int swizzled(int x, int k) {
-  constexpr int kVector = Vector<T>::kSize;
-  constexpr int kPieces = kDepth / kVector;                       // a row's 16-byte pieces
-  constexpr int kRowsPerLine = kPieces < 8 ? 8 / kPieces : 1;     // rows that share the 128 bytes of all banks
-  constexpr int kMask = kPieces < 8 ? kPieces - 1 : 7;
-  return x * kDepth + (((k / kVector) ^ (x / kRowsPerLine & kMask)) * kVector) + k % kVector;
+  constexpr unsigned kVector = Vector<T>::kSize;
+  constexpr unsigned kPieces = kDepth / kVector;                    // a row's 16-byte pieces
+  constexpr unsigned kRowsPerLine = kPieces < 8 ? 8 / kPieces : 1;  // rows that share the 128 bytes of all banks
+  constexpr unsigned kMask = kPieces < 8 ? kPieces - 1 : 7;
+  const auto row = static_cast<unsigned>(x);
+  const auto depth = static_cast<unsigned>(k);
+  return static_cast<int>(row * kDepth + (((depth / kVector) ^ (row / kRowsPerLine & kMask)) * kVector) +
+                          depth % kVector);
 }
 
 /// Queues a copy of kBytes into shared memory, or zeros unless `valid`.
@@ -142,25 +145,33 @@ __device__ __forceinline__ void copy_piece(T* target, const T* source, int count
   }
 }
 
-/// How the threads of a block share the kBytes pieces of an operand tile of kLines contiguous lines of kLength
-/// elements: piece p of a thread is `line(p)`, elements [start(p), start(p) + kElements).
+/// How the threads of a block share the kBytes pieces of an operand tile, kLines contiguous lines of kLength elements.
+/// A thread's pieces start at one place of their lines: piece p holds elements [start, start + kElements) of line
+/// first + p * kStep.
 template <class Source, int kLines, int kLength, int kThreads, int kBytes>
 struct Pieces {
   static constexpr int kElements = kBytes / static_cast<int>(sizeof(Source));
   static constexpr int kPerLine = kLength / kElements;
   static constexpr int kTotal = kLines * kPerLine;
   static constexpr int kEach = (kTotal + kThreads - 1) / kThreads;
+  static constexpr int kStep = kThreads / kPerLine;
   static_assert(kElements >= 1 && kLength % kElements == 0, "lines are whole pieces");
+  static_assert(kThreads % kPerLine == 0, "the threads cover whole lines");
 
+  int first = static_cast<int>(threadIdx.x / kPerLine);
+  int start = static_cast<int>(threadIdx.x % kPerLine) * kElements;
+
+  __device__ Pieces() {}
+  __device__ int line(int p) const { return first + p * kStep; }
+  __device__ bool exists(int p) const { return kTotal % kThreads == 0 || line(p) < kLines; }
+  /// Number of the piece among all of the block.
   static __device__ int index(int p) { return p * kThreads + static_cast<int>(threadIdx.x); }
-  static __device__ bool exists(int p) { return kTotal % kThreads == 0 || index(p) < kTotal; }
-  static __device__ int line(int p) { return index(p) / kPerLine; }
-  static __device__ int start(int p) { return index(p) % kPerLine * kElements; }
 };
 
 // ---- operands ----------------------------------------------------------------------------------------------------
 // copy(tile, k, depth) queues elements [k, k + depth) of K, depth <= kDepth, zero beyond the matrix; form(tile) turns
-// what this thread copied into what is multiplied. `extent` is how many of the tile's rows (or columns) exist.
+// what this thread copied into what is multiplied. `extent` is how many of the tile's rows (or columns) exist. Sources
+// are walked by adding a stride: addresses kept for every piece would fill the registers.
 
 /// A with contiguous rows: element (x, k) at data[x + k * ld]; `data`, `ld` and `extent` are multiples of kBytes.
 template <class Tile, int kBytes>
@@ -173,12 +184,13 @@ struct RowsOperand {
   int extent;
 
   __device__ void copy(T* tile, std::int64_t k, int depth) const {
+    const Plan plan;
+    const T* source = data + plan.start + (k + plan.first) * ld;
+    if (plan.start >= extent) depth = 0;
 #pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p) {
-      if (!Plan::exists(p)) continue;
-      const int x = Plan::start(p);
-      const int line = Plan::line(p);
-      copy_async<kBytes>(tile + line * Tile::kRows + x, data + x + (k + line) * ld, line < depth && x < extent);
+    for (int p = 0; p < Plan::kEach; ++p, source += Plan::kStep * ld) {
+      if (!plan.exists(p)) continue;
+      copy_async<kBytes>(tile + plan.line(p) * Tile::kRows + plan.start, source, plan.line(p) < depth);
     }
   }
   __device__ void form(T*) const {}
@@ -196,19 +208,19 @@ struct DepthOperand {
   int extent;
 
   __device__ void copy(T* tile, std::int64_t k, int depth) const {
+    const Plan plan;
+    const T* source = data + plan.first * ld + plan.start + k;
 #pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p) {
-      if (!Plan::exists(p)) continue;
-      const int x = Plan::line(p);
-      const int start = Plan::start(p);
-      copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(x, start), data + x * ld + k + start,
-                         x < extent ? depth - start : 0);
+    for (int p = 0; p < Plan::kEach; ++p, source += Plan::kStep * ld) {
+      if (!plan.exists(p)) continue;
+      copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan.line(p), plan.start), source,
+                         plan.line(p) < extent ? depth - plan.start : 0);
     }
   }
   __device__ void form(T*) const {}
 };
 
-/// The same, stored as Source and widened to the product's type; `raw` is shared memory for kRaw elements of Source.
+/// The same, stored as Source and widened to the product's type. `raw` is shared memory for kRaw elements of Source.
 template <class Tile, int kExtent, class Source>
 struct WidenedOperand {
   using T = typename Tile::Element;
@@ -222,19 +234,20 @@ struct WidenedOperand {
   Source* raw;
 
   __device__ void copy(T*, std::int64_t k, int depth) const {
+    const Plan plan;
+    const Source* source = data + plan.first * ld + plan.start + k;
 #pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p) {
-      if (!Plan::exists(p)) continue;
-      const int x = Plan::line(p);
-      const int start = Plan::start(p);
-      copy_async<kBytes>(raw + Plan::index(p), data + x * ld + k + start, x < extent && start < depth);
+    for (int p = 0; p < Plan::kEach; ++p, source += Plan::kStep * ld) {
+      if (!plan.exists(p)) continue;
+      copy_async<kBytes>(raw + Plan::index(p), source, plan.line(p) < extent && plan.start < depth);
     }
   }
   __device__ void form(T* tile) const {
+    const Plan plan;
 #pragma unroll
     for (int p = 0; p < Plan::kEach; ++p) {
-      if (!Plan::exists(p)) continue;
-      tile[swizzled<T, Tile::kDepth>(Plan::line(p), Plan::start(p))] = static_cast<T>(raw[Plan::index(p)]);
+      if (!plan.exists(p)) continue;
+      tile[swizzled<T, Tile::kDepth>(plan.line(p), plan.start)] = static_cast<T>(raw[Plan::index(p)]);
     }
   }
 };
@@ -263,30 +276,31 @@ struct ExtrapolatedOperand {
   T* raw;
 
   __device__ void copy(T* tile, std::int64_t k, int depth) const {
+    const Plan plan;
+    const T* now = current + plan.first * current_ld + plan.start + k;
+    const T* before = previous + plan.first * previous_ld + plan.start + k;
 #pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p) {
-      if (!Plan::exists(p)) continue;
-      const int x = Plan::line(p);
-      const int start = Plan::start(p);
-      const int count = x < extent ? depth - start : 0;
-      copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(x, start), current + x * current_ld + k + start, count);
-      copy_piece<kBytes>(raw + Plan::index(p) * Plan::kElements, previous + x * previous_ld + k + start,
-                         betas[x] == T(0) ? 0 : count);
+    for (int p = 0; p < Plan::kEach; ++p, now += Plan::kStep * current_ld, before += Plan::kStep * previous_ld) {
+      if (!plan.exists(p)) continue;
+      const int count = plan.line(p) < extent ? depth - plan.start : 0;
+      copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan.line(p), plan.start), now, count);
+      copy_piece<kBytes>(raw + Plan::index(p) * Plan::kElements, before, betas[plan.line(p)] == T(0) ? 0 : count);
     }
   }
   __device__ void form(T* tile) const {
     struct alignas(kBytes) Piece {
       T lane[Plan::kElements];
     };
+    const Plan plan;
 #pragma unroll
     for (int p = 0; p < Plan::kEach; ++p) {
-      if (!Plan::exists(p)) continue;
-      const int x = Plan::line(p);
-      Piece* const place = reinterpret_cast<Piece*>(tile + swizzled<T, Tile::kDepth>(x, Plan::start(p)));
-      Piece y = *place;
+      if (!plan.exists(p)) continue;
+      Piece* const place = reinterpret_cast<Piece*>(tile + swizzled<T, Tile::kDepth>(plan.line(p), plan.start));
       const Piece before = *reinterpret_cast<const Piece*>(raw + Plan::index(p) * Plan::kElements);
+      const T beta = betas[plan.line(p)];
+      Piece y = *place;
 #pragma unroll
-      for (int e = 0; e < Plan::kElements; ++e) y.lane[e] = extrapolate(y.lane[e], before.lane[e], betas[x]);
+      for (int e = 0; e < Plan::kElements; ++e) y.lane[e] = extrapolate(y.lane[e], before.lane[e], beta);
       *place = y;
     }
   }

@@ -111,7 +111,8 @@ HWY_INLINE std::int64_t Lanes() {
 /// in chunks: kChunk of k, kChunkStride elements a column.
 template <int W, int C, class T>
 HWY_NOINLINE void MultiplyPanel(const T* HWY_RESTRICT panel, std::int64_t panel_step, const T* HWY_RESTRICT columns,
-                                std::int64_t count, T* HWY_RESTRICT tile) {
+                                std::int64_t count, T* HWY_RESTRICT tile, const T* const* line,
+                                const T* const* last_line) {
   const Tag<T> d;
   using V = hn::Vec<Tag<T>>;
   const std::int64_t lanes = Lanes<T>();
@@ -140,6 +141,7 @@ HWY_NOINLINE void MultiplyPanel(const T* HWY_RESTRICT panel, std::int64_t panel_
       if constexpr (W > 1) a1 = hn::Load(d, panel + lanes);
       if constexpr (W > 2) a2 = hn::Load(d, panel + 2 * lanes);
       panel += panel_step;
+      if (line != last_line) hwy::Prefetch(*line++);
       SHRINKWARP_COLUMNS(SHRINKWARP_ADD)
     }
     columns += C * kChunkStride;
@@ -152,7 +154,7 @@ HWY_NOINLINE void MultiplyPanel(const T* HWY_RESTRICT panel, std::int64_t panel_
 }
 
 template <class T>
-using Multiply = void (*)(const T*, std::int64_t, const T*, std::int64_t, T*);
+using Multiply = void (*)(const T*, std::int64_t, const T*, std::int64_t, T*, const T* const*, const T* const*);
 
 template <int W, class T>
 Multiply<T> MultiplyOfHeight(std::int64_t columns) {
@@ -217,12 +219,12 @@ HWY_INLINE void StoreSome(hn::Vec<Tag<T>> value, std::int64_t count, T* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
 }
 
-/// Asks for every cache line of `count` > 0 elements, wherever the first lies in its line.
+/// Lists the cache lines that `count` > 0 elements touch beyond those of the elements before them.
 template <class T>
-HWY_INLINE void PrefetchLines(const T* from, std::int64_t count) {
+HWY_INLINE const T** ListLines(const T* from, std::int64_t count, const T** line) {
   constexpr std::int64_t kLine = 64 / sizeof(T);
-  for (std::int64_t i = 0; i < count; i += kLine) hwy::Prefetch(from + i);
-  hwy::Prefetch(from + count - 1);
+  for (std::int64_t i = kLine - 1; i < count; i += kLine) *line++ = from + i;
+  return line;
 }
 
 /// current + beta (current - previous), or current where beta is 0: previous is then not read.
@@ -254,7 +256,7 @@ HWY_INLINE std::int64_t FormColumn(const T* HWY_RESTRICT current, const T* HWY_R
   for (std::int64_t k = 0; k < count; k += lanes) {
     const auto y = Extrapolate(LoadSome(current + k, count - k), previous + k, beta, count - k);
     hn::Store(y, d, column + k);
-    nonzeros += hn::CountTrue(d, hn::Ne(y, hn::Zero(d)));
+    nonzeros += hn::CountTrue(d, hn::Not(hn::Eq(y, hn::Zero(d))));
   }
   return static_cast<std::int64_t>(nonzeros);
 }
@@ -265,7 +267,7 @@ HWY_INLINE void ListNonzeros(const T* HWY_RESTRICT column, std::int64_t count, s
   const Tag<T> d;
   const std::int64_t lanes = Lanes<T>();
   for (std::int64_t k = 0; k < count; k += lanes) {
-    std::uint64_t bits = MaskBits<T>(hn::Ne(hn::Load(d, column + k), hn::Zero(d)));
+    std::uint64_t bits = MaskBits<T>(hn::Not(hn::Eq(hn::Load(d, column + k), hn::Zero(d))));
     for (; bits != 0; bits &= bits - 1)
       *indices++ = static_cast<std::int32_t>(k + static_cast<std::int64_t>(hwy::Num0BitsBelowLS1Bit_Nonzero64(bits)));
   }
@@ -320,6 +322,10 @@ void RunResidual(const ResidualTask<T>& task) {
     const std::int64_t count = std::min(kChunk, task.atoms - first);
     for (std::int64_t c = 0; c < columns; ++c) {
       const std::int64_t b = task.first_column + c;
+      if (c + 1 < columns) for (int k = 0; k < count; k += 64 / sizeof(T)) {
+        hwy::Prefetch(task.current.column(b+1) + first + k);
+        hwy::Prefetch(task.previous.column(b+1) + first + k);
+      }
       nonzeros[c] = FormColumn(task.current.column(b) + first, task.previous.column(b) + first, task.beta[b], count,
                                Y + c * kChunkStride);
     }
@@ -343,7 +349,7 @@ void RunResidual(const ResidualTask<T>& task) {
         const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
         const std::int64_t wide = PaddedColumns(group);
         if (dense[c / kPanelColumns]) {
-          MultiplyFor<T>(vectors, wide)(a, panel_step, Y + c * kChunkStride, count, tile);
+          MultiplyFor<T>(vectors, wide)(a, panel_step, Y + c * kChunkStride, count, tile, nullptr, nullptr);
           for (std::int64_t g = 0; g < group; ++g) {
             T* r = panel_residual + (c + g) * stride;
             const T* t = tile + g * vectors * lanes;
@@ -407,7 +413,7 @@ HWY_INLINE std::int32_t StepColumn(const StepTask<T>& task, const T* HWY_RESTRIC
       sum = hn::MulAdd(hn::Sub(y, next), hn::Sub(next, now), sum);
     }
     StoreSome(next, count - j, previous + j);
-    support += static_cast<std::int64_t>(hn::CountTrue(d, hn::Ne(next, hn::Neg(anchor))));
+    support += static_cast<std::int64_t>(hn::CountTrue(d, hn::Not(hn::Eq(next, hn::Neg(anchor)))));
   }
   hn::Store(sum, d, restart);
   return static_cast<std::int32_t>(support);
@@ -430,6 +436,7 @@ void RunStep(const StepTask<T>& task) {
   T* const restart = packed + padded * chunks * kChunkStride;
   T* const tile = restart + padded * lanes;
   std::int32_t support[kBlockColumns];
+  const T* lines[kPanelColumns * 3 * 16];
 
   // Column g of a group of `wide` columns, chunk q: packed + ((c chunks) + q wide + g) kChunkStride, c the group's
   // first.
@@ -457,12 +464,13 @@ void RunStep(const StepTask<T>& task) {
       for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
         const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
         const std::int64_t wide = PaddedColumns(group);
+        const T** last_line = lines;
         for (std::int64_t b = task.first_column + c; b < task.first_column + c + group; ++b) {
-          PrefetchLines(task.current.column(b) + first, count);
-          PrefetchLines(task.previous.column(b) + first, count);
-          if (!task.anchor.empty()) PrefetchLines(task.anchor.column(b) + first, count);
+          last_line = ListLines(task.current.column(b) + first, count, last_line);
+          last_line = ListLines<T>(task.previous.column(b) + first, count, last_line);
+          if (!task.anchor.empty()) last_line = ListLines(task.anchor.column(b) + first, count, last_line);
         }
-        MultiplyFor<T>(vectors, wide)(a, vectors * lanes, packed + c * chunks * kChunkStride, rows, tile);
+        MultiplyFor<T>(vectors, wide)(a, vectors * lanes, packed + c * chunks * kChunkStride, rows, tile, lines, last_line);
         for (std::int64_t g = 0; g < group; ++g)
           support[c + g] += StepColumn(task, tile + g * vectors * lanes, task.first_column + c + g, first, count,
                                        restart + (c + g) * lanes);

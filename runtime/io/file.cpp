@@ -6,8 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -34,6 +37,25 @@ const char* kind_of(mode_t mode) {
 std::string resolved(const std::string& path) {
   const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), &free);
   return real ? std::string(real.get()) : path;
+}
+
+/// The folder ("." when the path has none) and the name within it.
+std::pair<std::string, std::string> split(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return {".", path};
+  return {path.substr(0, slash + 1), path.substr(slash + 1)};
+}
+
+constexpr std::string_view kPrefix = ".shrinkwarp-";
+
+/// How the temporaries of a name end. A name may be as long as the file system allows: its beginning has room here.
+std::string ending_of(const std::string& name) {
+  return "-" + name.substr(0, 180) + ".tmp";
+}
+
+std::string temporary_name(const std::string& folder, const std::string& name) {
+  static std::atomic<unsigned> counter{0};
+  return concat(folder, "/", kPrefix, ::getpid(), "-", counter++, ending_of(name));
 }
 
 }  // namespace
@@ -125,42 +147,42 @@ void InputFile::read(std::int64_t offset, void* target, std::int64_t bytes) cons
   }
 }
 
-OutputFile OutputFile::create(const char* function, const std::string& path) {
+OutputFile OutputFile::create(const char* function, const std::string& path, bool named) {
   OutputFile file(Origin{function, path});
   file.target_ = resolved(path);
-  const std::size_t slash = file.target_.rfind('/');
-  const std::string folder = slash == std::string::npos ? "" : file.target_.substr(0, slash + 1);
-  const std::string name = file.target_.substr(folder.size());
   struct stat status;
-  const bool exists = ::stat(path.c_str(), &status) == 0;
-  if (exists && !S_ISREG(status.st_mode)) {
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
     SHRINKWARP_THROW_IO(file.origin_, -1, "found ", kind_of(status.st_mode), ", wanted the name of a file to write");
   }
+  const auto [folder, name] = split(file.target_);
   if (name.empty()) SHRINKWARP_THROW_IO(file.origin_, -1, "names no file, wanted the name of a file to write");
 
-  static std::atomic<unsigned> counter{0};
+#ifdef O_TMPFILE
+  // A nameless file gets its name by way of /proc.
+  if (!named && ::access("/proc/self/fd", X_OK) == 0) {
+    file.descriptor_ = ::open(folder.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, 0666);
+    if (file.descriptor_ >= 0) return file;
+  }
+#endif
   do {
-    // A name may be as long as the file system allows, so that only its beginning has room here.
-    const std::string temporary =
-        concat(folder, ".shrinkwarp-", ::getpid(), "-", counter++, "-", name.substr(0, 180), ".tmp");
-    file.descriptor_ = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file.descriptor_ >= 0) file.temporary_ = temporary;
+    file.temporary_ = temporary_name(folder, name);
+    file.descriptor_ = ::open(file.temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (file.descriptor_ < 0 && errno == EEXIST);
   if (file.descriptor_ < 0) {
     const int error = errno;
-    SHRINKWARP_THROW_IO(file.origin_, -1, "no file can be made in folder '", folder.empty() ? "." : folder,
-                        "': ", reason(error));
+    file.temporary_.clear();
+    SHRINKWARP_THROW_IO(file.origin_, -1, "no file can be made in folder '", folder, "': ", reason(error));
   }
   return file;
 }
 
-OutputFile OutputFile::replacing(const char* function, const std::string& path) {
-  return create(function, path);
+OutputFile OutputFile::replacing(const char* function, const std::string& path, bool named) {
+  return create(function, path, named);
 }
 
 OutputFile OutputFile::scratch(const char* function, const std::string& path) {
-  OutputFile file = create(function, path);
-  if (::unlink(file.temporary_.c_str()) != 0) file.fail("remove the name of a scratch file for", errno);
+  OutputFile file = create(function, path, false);
+  if (!file.temporary_.empty()) ::unlink(file.temporary_.c_str());
   file.temporary_.clear();
   file.target_.clear();
   return file;
@@ -273,17 +295,52 @@ void OutputFile::commit() {
   require_usable();
   flush();
   if (::fsync(descriptor_) != 0) fail("bring to the disk", errno);
+  const auto [folder, name] = split(target_);
+  bool linked = false;
+  if (temporary_.empty()) {
+    // A link never replaces a file: where the target exists, the link goes beside it and takes its place below.
+    const std::string nameless = concat("/proc/self/fd/", descriptor_);
+    std::string link = target_;
+    while (::linkat(AT_FDCWD, nameless.c_str(), AT_FDCWD, link.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+      if (errno != EEXIST) fail("give its name to", errno);
+      link = temporary_name(folder, name);
+    }
+    linked = link == target_;
+    if (!linked) temporary_ = link;
+  }
   // Some file systems report a full disk only here. On Linux the descriptor is gone even when close fails.
-  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail("close", errno);
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("rename a finished temporary to", errno);
+  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) {
+    const int error = errno;
+    if (linked) ::unlink(target_.c_str());
+    fail("close", error);
+  }
+  if (!linked && ::rename(temporary_.c_str(), target_.c_str()) != 0) fail("give its name to", errno);
   temporary_.clear();
   // The name survives a power failure only once the folder is on the disk as well; not every file system offers it.
-  const std::size_t slash = target_.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : target_.substr(0, slash + 1);
   const int directory = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory >= 0) {
     ::fsync(directory);
     ::close(directory);
+  }
+}
+
+void remove_leftovers(const std::string& path) noexcept {
+  try {
+    const auto [folder, name] = split(resolved(path));
+    const std::string ending = ending_of(name);
+    std::error_code error;
+    for (std::filesystem::directory_iterator file(folder, error), end; !error && file != end; file.increment(error)) {
+      const std::string found = file->path().filename().string();
+      if (found.compare(0, kPrefix.size(), kPrefix) != 0 || found.size() < kPrefix.size() + ending.size()) continue;
+      // Between prefix and ending stand two numbers; else it is of another target whose name ends like this one.
+      const std::string middle = found.substr(kPrefix.size(), found.size() - kPrefix.size() - ending.size());
+      const bool numbers = std::count(middle.begin(), middle.end(), '-') == 1 &&
+                           middle.find_first_not_of("0123456789-") == std::string::npos;
+      if (numbers && found.compare(found.size() - ending.size(), ending.size(), ending) == 0) {
+        ::unlink(file->path().c_str());
+      }
+    }
+  } catch (...) {  // no memory for a name: the file stays
   }
 }
 

@@ -2,12 +2,12 @@
 // that appears under its name only when it is complete. POSIX; a failure is an IoError with the system's reason.
 #pragma once
 
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <shrinkwarp/runtime/error.hpp>
@@ -53,16 +53,18 @@ class InputFile {
   std::int64_t size_ = 0;
 };
 
-/// A file in the making. Move-only; used by one thread at a time. Until `commit` it lies in the target's folder under
-/// a hidden name `.shrinkwarp-<process>-<number>-<name>.tmp`, which is removed by the destructor and by the first
-/// failed call; only a killed process leaves one behind. After a failed call the object can only be destroyed: further
-/// calls throw. Small appends are collected in a buffer of 256 KiB.
+/// A file in the making. Move-only; used by one thread at a time. Until `commit` it has no name, so that nothing of it
+/// remains when the object or the process goes, even by SIGKILL. Where the file system has no nameless files (NFS) it
+/// lies in the target's folder as `.shrinkwarp-<process>-<number>-<name>.tmp`, which the destructor and the first
+/// failed call remove; a killed process leaves it to `remove_leftovers`. After a failed call the object can only be
+/// destroyed: further calls throw. Small appends are collected in a buffer of 256 KiB.
 class OutputFile {
  public:
   /// A new file that takes the place of `path` at `commit`; until then whatever is there stays as it is. A symbolic
   /// link is followed: the file that it leads to is replaced, the link stays.
+  /// @param named  as on a file system without nameless files
   /// @throws IoError (no such folder, not permitted, `path` is there and is no regular file)
-  static OutputFile replacing(const char* function, const std::string& path);
+  static OutputFile replacing(const char* function, const std::string& path, bool named = false);
   /// A nameless file on the same file system as `path`, for data whose turn comes later; it vanishes with this object
   /// or with the process, even a killed one. @throws IoError
   static OutputFile scratch(const char* function, const std::string& path);
@@ -88,7 +90,7 @@ class OutputFile {
 
  private:
   explicit OutputFile(Origin origin) : origin_(std::move(origin)) {}
-  static OutputFile create(const char* function, const std::string& path);
+  static OutputFile create(const char* function, const std::string& path, bool named);
   void require_usable() const;
   void flush();
   void write_through(std::int64_t offset, const void* data, std::int64_t bytes);
@@ -97,11 +99,15 @@ class OutputFile {
 
   Origin origin_;
   std::string target_;     // where the file will appear, links resolved
-  std::string temporary_;  // where it lies now; empty once it has no name or the final one
+  std::string temporary_;  // where it lies now; empty while it has no name or the final one
   int descriptor_ = -1;    // -1 after a failure or commit
   std::int64_t written_ = 0;
   std::vector<std::byte> buffer_;
 };
+
+/// Removes the temporaries that killed processes left of `path` (see OutputFile). Call it only when no other process is
+/// writing `path`.
+void remove_leftovers(const std::string& path) noexcept;
 
 }  // namespace shrinkwarp
 

@@ -17,9 +17,9 @@ namespace shrinkwarp {
 /// Writes an archive whose arrays grow side by side, of any size (zip64). Move-only; used by one thread at a time.
 ///
 /// A growing array collects in a nameless scratch file of its own in the target's folder; `finish` gathers them, member
-/// after member in the order of `add` and `put`, in a temporary that takes the target's name at the end (see
-/// OutputFile). Until then the target stays as it was, and nothing is left behind on failure or when the writer is
-/// destroyed unfinished; a killed process leaves at most one file `.shrinkwarp-*.tmp`, and only from within `finish`.
+/// after member in the order of `add` and `put`, in a file that takes the target's name at the end (see OutputFile).
+/// Until then the target stays as it was, and nothing is left behind on failure, when the writer is destroyed
+/// unfinished, or when the process is killed (but see OutputFile on NFS).
 /// Disk: the size of the result, and 64 MiB more while `finish` copies, where the file system can free parts of files;
 /// elsewhere the largest array more. Memory: 256 KiB an array.
 class NpzWriter {

@@ -277,9 +277,14 @@ struct ZipMember::Inflater {
   std::vector<Bytef> input = std::vector<Bytef>(kInputBytes);
 
   Inflater() {
-    if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) throw std::bad_alloc();
+    if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) throw no_memory();
   }
   ~Inflater() { inflateEnd(&stream); }
+  Inflater(const Inflater&) = delete;
+  Inflater& operator=(const Inflater&) = delete;
+  static OutOfMemory no_memory() {
+    return OutOfMemory("ZipMember: no memory to inflate with", __FILE__, __LINE__, kInputBytes);
+  }
 };
 
 ZipMember::ZipMember(const InputFile& file, const ZipEntry& entry)
@@ -329,7 +334,7 @@ std::int64_t ZipMember::inflate_some(void* target, std::int64_t bytes) {
     done += room - stream.avail_out;
     inflater_->ended = code == Z_STREAM_END;
     if (code == Z_BUF_ERROR) break;  // no input is left and none of it asks for room
-    if (code == Z_MEM_ERROR) throw std::bad_alloc();
+    if (code == Z_MEM_ERROR) throw Inflater::no_memory();
     if (code != Z_OK && code != Z_STREAM_END) {
       SHRINKWARP_THROW_IO(origin_, next_ - stream.avail_in, "the compressed data are damaged",
                           stream.msg != nullptr ? concat(": ", stream.msg) : "");

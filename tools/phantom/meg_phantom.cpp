@@ -38,7 +38,7 @@ constexpr double kLatestOnset = 0.2;      // s after the event
 constexpr double kDuration = 1;           // s of a drive
 constexpr std::int64_t kFirstEvent = -3;  // the earliest one that still sounds at time 0
 constexpr std::int64_t kMostSources = 5;
-constexpr double kSmallestPeak = 20e-9, kLargestPeak = 100e-9;  // A m
+constexpr double kSmallestPeak = 20e-9, kLargestPeak = 80e-9;  // A m
 
 // Streams of the seed.
 constexpr std::uint64_t kNoiseStream = 0, kEventStream = 1, kDriveStream = 2;

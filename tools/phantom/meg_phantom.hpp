@@ -6,7 +6,7 @@
 // changes the recording only, so that recordings of two seeds are two sessions of one subject.
 //
 //   D = W G diag(w)       dictionary [n, m], float32; the mean of its column norms is 1
-//   x_i = D z_i + e_i     observation [n], float32; e_i ~ N(0, I), the rms of D z over a recording is 1 to 2
+//   x_i = D z_i + e_i     observation [n], float32; e_i ~ N(0, I), the rms of D z over minutes is 1 to 1.5
 //
 //   G   lead field: what sensor c reads of a source of 1 A m (Sarvas 1987: primary and volume currents of a dipole in
 //       a sphere, in closed form), each coil integrated over four points
@@ -84,7 +84,8 @@ struct Drive {
 /// Sensors, sources, noise and recording of one phantom. Immutable after construction: used by any number of threads.
 class MegPhantom {
  public:
-  /// Makes the geometry and the dictionary: about 0.1 us n m (0.3 s at the default sizes); 12 n m bytes while it runs.
+  /// Makes the geometry and the dictionary: about 0.1 us a sensor and source (0.2 s at the default sizes); 12 n m bytes
+  /// while it runs.
   /// @throws ValueError naming the option
   explicit MegPhantom(const MegPhantomOptions& options);
 
@@ -118,7 +119,7 @@ class MegPhantom {
   ///
   /// @param out  [count, n] in C order, written
   ///
-  /// Cost  about 8 us a row of 306 on one core; no memory beyond `out`
+  /// Cost  about 5 us a row of 306 on one core; no memory beyond `out`
   /// @throws ValueError (a range outside the recording)
   void observations(std::int64_t first, std::int64_t count, float* out) const;
   /// The same without the noise: D z.

@@ -1,0 +1,25 @@
+// Values of options that several subcommands share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <shrinkwarp/runtime/context.hpp>
+
+namespace shrinkwarp::cli {
+
+/// Bytes from "4GiB", "500MB", "1048576": decimal and binary prefixes, B optional, any case.
+/// @throws ValueError (naming the text)
+std::int64_t parse_bytes(const std::string& text);
+
+/// A context from "auto", "cpu", "cuda" or "cuda:1". @throws ValueError, BackendUnavailable
+Context make_context(const std::string& device, int threads);
+
+/// 1234567 as "1,234,567".
+std::string with_commas(std::int64_t value);
+/// Seconds as "0.42 s", "3 min 05 s", "2 h 07 min".
+std::string duration_text(double seconds);
+/// A number with three significant digits and an SI prefix: "12.3k".
+std::string short_number(double value);
+
+}  // namespace shrinkwarp::cli

@@ -1,0 +1,25 @@
+// A subcommand of the program: registers its options and leaves behind what to run.
+#pragma once
+
+#include <functional>
+
+#include <CLI/CLI.hpp>
+
+namespace shrinkwarp::cli {
+
+/// What the chosen subcommand does after parsing; returns the exit status.
+using Action = std::function<int()>;
+
+/// Exit statuses of every subcommand.
+enum ExitStatus : int {
+  kDone = 0,
+  kFailed = 1,  ///< any error that is not one of usage
+  kUsage = 2,
+  kUnconverged = 3,  ///< the file is written, but some problem missed its gap
+};
+
+void add_solve(CLI::App& app, Action& action);
+void add_phantom(CLI::App& app, Action& action);
+void add_info(CLI::App& app, Action& action);
+
+}  // namespace shrinkwarp::cli

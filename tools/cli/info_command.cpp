@@ -1,0 +1,49 @@
+#include <cstdio>
+#include <iostream>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/tools/cli/command.hpp>
+
+namespace shrinkwarp::cli {
+namespace {
+
+int run(bool json) {
+  const Context cpu = Context::cpu();
+  const int devices = cuda_device_count();
+  if (json) {
+    nlohmann::json out = {{"version", kVersion},
+                          {"cuda_build", kHasCuda},
+                          {"cpu", cpu.description()},
+                          {"blas", cpu_blas_core_name()},
+                          {"cuda_devices", nlohmann::json::array()},
+                          {"cuda_reason", cuda_unavailable_reason()}};
+    for (int index = 0; index < devices; ++index) out["cuda_devices"].push_back(Context::cuda(index).description());
+    std::cout << out.dump() << '\n';
+    return kDone;
+  }
+  std::printf("shrinkwarp   %s, %s\n", kVersion, kHasCuda ? "with CUDA" : "CPU only");
+  std::printf("cpu          %s\n", cpu.description().c_str());
+  std::printf("cpu blas     OpenBLAS, %s kernels\n", cpu_blas_core_name());
+  if (devices == 0) std::printf("cuda         none: %s\n", cuda_unavailable_reason().c_str());
+  for (int index = 0; index < devices; ++index)
+    std::printf("cuda:%d       %s\n", index, Context::cuda(index).description().c_str());
+  std::fflush(stdout);
+  return kDone;
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, Action& action) {
+  auto json = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("info", "Say what this build and this machine can do");
+  command->add_flag("--json", *json, "as one JSON object");
+  command->footer("Example:\n  shrinkwarp info");
+  command->callback([json, &action] { action = [json] { return run(*json); }; });
+}
+
+}  // namespace shrinkwarp::cli

@@ -1,0 +1,40 @@
+// The `shrinkwarp` program: parses, runs one subcommand, turns every error into one line and an exit status.
+#include <csignal>
+#include <iostream>
+#include <new>
+
+#include <CLI/CLI.hpp>
+
+#include <shrinkwarp/config.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/tools/cli/command.hpp>
+
+int main(int argc, char** argv) {
+  using namespace shrinkwarp;
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write that fails, not the end of a solve
+  CLI::App app("shrinkwarp " + std::string(kVersion) +
+               ": very many Lasso problems that share one dictionary, each solution with a certificate");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string(kVersion));
+  app.footer("Each command explains itself: shrinkwarp solve --help");
+  cli::Action action;
+  cli::add_solve(app, action);
+  cli::add_phantom(app, action);
+  cli::add_info(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, std::cout, std::cerr) == 0 ? cli::kDone : cli::kUsage;
+  }
+  try {
+    const int status = action();
+    std::cout.flush();
+    if (!std::cout) SHRINKWARP_THROW(Error, "standard output could not be written");
+    return status;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "shrinkwarp: out of memory\n";
+  } catch (const std::exception& error) {
+    std::cerr << "shrinkwarp: " << error.what() << '\n';
+  }
+  return cli::kFailed;
+}

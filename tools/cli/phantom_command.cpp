@@ -1,0 +1,69 @@
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+#include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/cli/arguments.hpp>
+#include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/phantom/meg_phantom.hpp>
+
+namespace shrinkwarp::cli {
+namespace {
+
+struct Arguments {
+  phantom::MegPhantomOptions phantom;
+  std::string dictionary, observations;
+  bool quiet = false;
+};
+
+constexpr std::int64_t kBlock = 4096;  // rows made and written at a time
+
+int run(const Arguments& arguments) {
+  NpyWriter dictionary(
+      arguments.dictionary, ElementType::f4,
+      {arguments.phantom.sensors, arguments.phantom.sources * (arguments.phantom.free_orientation ? 3 : 1)});
+  NpyWriter observations(arguments.observations, ElementType::f4,
+                         {arguments.phantom.samples, arguments.phantom.sensors});
+  const phantom::MegPhantom phantom(arguments.phantom);
+  dictionary.append(phantom.dictionary().data(), phantom.rows() * phantom.columns());
+  std::vector<float> rows(static_cast<std::size_t>(std::min(kBlock, arguments.phantom.samples) * phantom.rows()));
+  for (std::int64_t first = 0; first < arguments.phantom.samples; first += kBlock) {
+    const std::int64_t count = std::min(kBlock, arguments.phantom.samples - first);
+    phantom.observations(first, count, rows.data());
+    observations.append(rows.data(), count * phantom.rows());
+  }
+  dictionary.finish();
+  observations.finish();
+  if (!arguments.quiet) {
+    std::printf("dictionary    %s: %lld sensors x %lld columns\n", arguments.dictionary.c_str(),
+                static_cast<long long>(phantom.rows()), static_cast<long long>(phantom.columns()));
+    std::printf("observations  %s: %s samples at %g Hz\n", arguments.observations.c_str(),
+                with_commas(arguments.phantom.samples).c_str(), phantom::kSampleRate);
+    std::fflush(stdout);
+  }
+  return kDone;
+}
+
+}  // namespace
+
+void add_phantom(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("phantom", "Make a physically right problem without any download");
+  command->require_subcommand(1);
+  command->footer("Example:\n  shrinkwarp phantom meg --samples 10000 --dictionary D.npy --observations X.npy");
+  CLI::App* meg = command->add_subcommand(
+      "meg", "A MEG helmet over a conducting sphere with a folded cortex: whitened lead field and recording");
+  meg->add_option("--sensors", arguments->phantom.sensors, "a multiple of 3 up to 306")->capture_default_str();
+  meg->add_option("--sources", arguments->phantom.sources, "locations on the cortex")->capture_default_str();
+  meg->add_option("--samples", arguments->phantom.samples, "time samples at 600 Hz")->capture_default_str();
+  meg->add_option("--seed", arguments->phantom.seed, "of the recording")->capture_default_str();
+  meg->add_flag("--free", arguments->phantom.free_orientation, "three columns a source in place of one");
+  meg->add_option("--dictionary", arguments->dictionary, "D.npy to write, float32 (sensors, columns)")->required();
+  meg->add_option("--observations", arguments->observations, "X.npy to write, float32 (samples, sensors)")->required();
+  meg->add_flag("--quiet", arguments->quiet, "print nothing");
+  meg->footer("Example:\n  shrinkwarp phantom meg --samples 10000 --dictionary D.npy --observations X.npy");
+  meg->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });
+}
+
+}  // namespace shrinkwarp::cli
