@@ -111,17 +111,35 @@ struct ThreadPlace {
   __device__ int col(int j) const { return j * Tile::kThreadsAcross + across; }
 };
 
-/// Where element (x, k) of an operand that is contiguous along k lies in its shared tile [extent][kDepth].
+/// An operand that is contiguous along k lies in its shared tile [extent][kDepth] with the 16-byte pieces of row x
+/// reordered by this key, so that the same piece of neighbouring rows lies in different banks.
+template <class T, int kDepth>
+struct Swizzle {
+  static constexpr int kVector = Vector<T>::kSize;
+  static constexpr int kPieces = kDepth / kVector;                    // a row's 16-byte pieces
+  static constexpr int kRowsPerLine = kPieces < 8 ? 8 / kPieces : 1;  // rows that share the 128 bytes of all banks
+  static constexpr int kMask = kPieces < 8 ? kPieces - 1 : 7;
+  static constexpr int kPeriod = kRowsPerLine * (kMask + 1);  // rows after which the keys repeat
+
+  static __device__ __forceinline__ unsigned key(int x) { return static_cast<unsigned>(x) / kRowsPerLine & kMask; }
+};
+
+/// Where element (x, k) lies.
 template <class T, int kDepth>
 __device__ __forceinline__ int swizzled(int x, int k) {
-  constexpr unsigned kVector = Vector<T>::kSize;
-  constexpr unsigned kPieces = kDepth / kVector;                    // a row's 16-byte pieces
-  constexpr unsigned kRowsPerLine = kPieces < 8 ? 8 / kPieces : 1;  // rows that share the 128 bytes of all banks
-  constexpr unsigned kMask = kPieces < 8 ? kPieces - 1 : 7;
-  const auto row = static_cast<unsigned>(x);
+  using S = Swizzle<T, kDepth>;
   const auto depth = static_cast<unsigned>(k);
-  return static_cast<int>(row * kDepth + (((depth / kVector) ^ (row / kRowsPerLine & kMask)) * kVector) +
-                          depth % kVector);
+  return x * kDepth + static_cast<int>(((depth / S::kVector) ^ S::key(x)) * S::kVector + depth % S::kVector);
+}
+
+/// Where element (x + i * kStride, k) lies, k a multiple of the vector: written so that only x and k, not i, cost
+/// instructions.
+template <class T, int kDepth, int kStride>
+__device__ __forceinline__ int swizzled(int x, int i, int k) {
+  if constexpr (kStride % Swizzle<T, kDepth>::kPeriod == 0)
+    return swizzled<T, kDepth>(x, k) + i * (kStride * kDepth);
+  else
+    return swizzled<T, kDepth>(x + i * kStride, k);
 }
 
 /// Queues a copy of kBytes into shared memory, or zeros unless `valid`.
@@ -145,111 +163,167 @@ __device__ __forceinline__ void copy_piece(T* target, const T* source, int count
   }
 }
 
-/// How the threads of a block share the kBytes pieces of an operand tile, kLines contiguous lines of kLength elements.
-/// A thread's pieces start at one place of their lines: piece p holds elements [start, start + kElements) of line
-/// first + p * kStep.
+/// How the threads of a block share the kBytes pieces of an operand tile, kLines contiguous lines of kLength elements:
+/// `kLanes` threads stand along a line, each with the pieces kLanes apart of the lines first, first + kStep, ...
+/// Lanes cover whole 32-byte sectors and no more than needed, as a step to the next line costs an address.
 template <class Source, int kLines, int kLength, int kThreads, int kBytes>
 struct Pieces {
   static constexpr int kElements = kBytes / static_cast<int>(sizeof(Source));
   static constexpr int kPerLine = kLength / kElements;
-  static constexpr int kTotal = kLines * kPerLine;
-  static constexpr int kEach = (kTotal + kThreads - 1) / kThreads;
-  static constexpr int kStep = kThreads / kPerLine;
-  static_assert(kElements >= 1 && kLength % kElements == 0, "lines are whole pieces");
-  static_assert(kThreads % kPerLine == 0, "the threads cover whole lines");
+  static constexpr int kSector = kBytes < 16 ? 32 / kBytes : kPerLine;  // 16-byte pieces take the line as it is
+  static constexpr int kLanes = kPerLine < kSector ? kPerLine : kSector;
+  static constexpr int kAlong = kPerLine / kLanes;
+  static constexpr int kStep = kThreads / kLanes;
+  static constexpr int kDown = (kLines + kStep - 1) / kStep;
+  static constexpr int kEach = kDown * kAlong;
+  static_assert(kElements >= 1 && kLength % kElements == 0 && kPerLine % kLanes == 0, "lines are whole pieces");
+  static_assert(kThreads % kLanes == 0, "the threads cover whole lines");
 
-  int first = static_cast<int>(threadIdx.x / kPerLine);
-  int start = static_cast<int>(threadIdx.x % kPerLine) * kElements;
+  int first = static_cast<int>(threadIdx.x / kLanes);
+  int lane = static_cast<int>(threadIdx.x % kLanes);
 
   __device__ Pieces() {}
   __device__ int line(int p) const { return first + p * kStep; }
-  __device__ bool exists(int p) const { return kTotal % kThreads == 0 || line(p) < kLines; }
-  /// Number of the piece among all of the block.
-  static __device__ int index(int p) { return p * kThreads + static_cast<int>(threadIdx.x); }
+  __device__ bool exists(int p) const { return kLines % kStep == 0 || line(p) < kLines; }
+  /// First element of piece q of a line, and how far that is from piece 0.
+  __device__ int start(int q) const { return lane * kElements + offset(q); }
+  __device__ static constexpr int offset(int q) { return q * kLanes * kElements; }
+  /// Place of piece (p, q) in memory that only this thread uses, kEach pieces a thread.
+  __device__ static int own(int p, int q) { return ((p * kAlong + q) * kThreads + static_cast<int>(threadIdx.x)) * kElements; }
 };
 
 // ---- operands ----------------------------------------------------------------------------------------------------
-// copy(tile, k, depth) queues elements [k, k + depth) of K, depth <= kDepth, zero beyond the matrix; form(tile) turns
-// what this thread copied into what is multiplied. `extent` is how many of the tile's rows (or columns) exist. Sources
-// are walked by adding a stride: addresses kept for every piece would fill the registers.
+// seek(k) goes to element k of K; copy(tile, depth) queues the next `depth` <= kDepth elements, the rest of the tile and
+// what lies beyond the matrix become zero, and moves on by kDepth; form(tile) turns what this thread copied into what
+// is multiplied. `extent` is how many of the tile's rows (or columns) exist. What is not a multiply-add here takes an
+// issue slot from one: sources are walked by adding strides, and whole tiles are copied without conditions.
 
 /// A with contiguous rows: element (x, k) at data[x + k * ld]; `data`, `ld` and `extent` are multiples of kBytes.
 template <class Tile, int kBytes>
-struct RowsOperand {
+class RowsOperand {
+ public:
   using T = typename Tile::Element;
-  using Plan = Pieces<T, Tile::kDepth, Tile::kRows, Tile::kThreads, kBytes>;
 
-  const T* data;
-  std::int64_t ld;
-  int extent;
-
-  __device__ void copy(T* tile, std::int64_t k, int depth) const {
-    const Plan plan;
-    const T* source = data + plan.start + (k + plan.first) * ld;
-    if (plan.start >= extent) depth = 0;
-#pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p, source += Plan::kStep * ld) {
-      if (!plan.exists(p)) continue;
-      copy_async<kBytes>(tile + plan.line(p) * Tile::kRows + plan.start, source, plan.line(p) < depth);
-    }
+  __device__ RowsOperand(const T* data, std::int64_t ld, int extent)
+      : data_(data), ld_(ld), extent_(extent), cursor_(data) {}
+  __device__ void seek(std::int64_t k) { cursor_ = data_ + plan_.start(0) + (k + plan_.first) * ld_; }
+  __device__ void copy(T* tile, int depth) {
+    if (depth == Tile::kDepth && extent_ == Tile::kRows)
+      copy<true>(tile, depth);
+    else
+      copy<false>(tile, depth);
+    cursor_ += Tile::kDepth * ld_;
   }
   __device__ void form(T*) const {}
+
+ private:
+  using Plan = Pieces<T, Tile::kDepth, Tile::kRows, Tile::kThreads, kBytes>;
+
+  template <bool kWhole>
+  __device__ void copy(T* tile, int depth) const {
+    const T* source = cursor_;
+#pragma unroll
+    for (int p = 0; p < Plan::kDown; ++p, source += Plan::kStep * ld_) {
+      if (!plan_.exists(p)) continue;
+#pragma unroll
+      for (int q = 0; q < Plan::kAlong; ++q)
+        copy_async<kBytes>(tile + plan_.line(p) * Tile::kRows + plan_.start(q), source + Plan::offset(q),
+                           kWhole || (plan_.line(p) < depth && plan_.start(q) < extent_));
+    }
+  }
+
+  const T* data_;
+  std::int64_t ld_;
+  int extent_;
+  const T* cursor_;
+  Plan plan_;
 };
 
 /// A or B contiguous along k: element (x, k) at data[x * ld + k], kExtent of x in a tile; `data` and `ld` are multiples
 /// of kBytes.
 template <class Tile, int kExtent, int kBytes>
-struct DepthOperand {
+class DepthOperand {
+ public:
   using T = typename Tile::Element;
-  using Plan = Pieces<T, kExtent, Tile::kDepth, Tile::kThreads, kBytes>;
 
-  const T* data;
-  std::int64_t ld;
-  int extent;
-
-  __device__ void copy(T* tile, std::int64_t k, int depth) const {
-    const Plan plan;
-    const T* source = data + plan.first * ld + plan.start + k;
-#pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p, source += Plan::kStep * ld) {
-      if (!plan.exists(p)) continue;
-      copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan.line(p), plan.start), source,
-                         plan.line(p) < extent ? depth - plan.start : 0);
-    }
+  __device__ DepthOperand(const T* data, std::int64_t ld, int extent)
+      : data_(data), ld_(ld), extent_(extent), cursor_(data) {}
+  __device__ void seek(std::int64_t k) { cursor_ = data_ + plan_.first * ld_ + plan_.start(0) + k; }
+  __device__ void copy(T* tile, int depth) {
+    if (depth == Tile::kDepth && extent_ == kExtent)
+      copy<true>(tile, depth);
+    else
+      copy<false>(tile, depth);
+    cursor_ += Tile::kDepth;
   }
   __device__ void form(T*) const {}
+
+ private:
+  using Plan = Pieces<T, kExtent, Tile::kDepth, Tile::kThreads, kBytes>;
+
+  template <bool kWhole>
+  __device__ void copy(T* tile, int depth) const {
+    const T* source = cursor_;
+#pragma unroll
+    for (int p = 0; p < Plan::kDown; ++p, source += Plan::kStep * ld_) {
+      if (!plan_.exists(p)) continue;
+#pragma unroll
+      for (int q = 0; q < Plan::kAlong; ++q)
+        copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan_.line(p), plan_.start(q)), source + Plan::offset(q),
+                           kWhole                      ? Plan::kElements
+                           : plan_.line(p) < extent_ ? depth - plan_.start(q)
+                                                       : 0);
+    }
+  }
+
+  const T* data_;
+  std::int64_t ld_;
+  int extent_;
+  const T* cursor_;
+  Plan plan_;
 };
 
 /// The same, stored as Source and widened to the product's type. `raw` is shared memory for kRaw elements of Source.
 template <class Tile, int kExtent, class Source>
-struct WidenedOperand {
+class WidenedOperand {
+  using Plan = Pieces<Source, kExtent, Tile::kDepth, Tile::kThreads, static_cast<int>(sizeof(Source))>;
+
+ public:
   using T = typename Tile::Element;
-  static constexpr int kBytes = static_cast<int>(sizeof(Source));
-  using Plan = Pieces<Source, kExtent, Tile::kDepth, Tile::kThreads, kBytes>;
-  static constexpr int kRaw = Plan::kTotal;
+  static constexpr int kRaw = Plan::kEach * Tile::kThreads;
 
-  const Source* data;
-  std::int64_t ld;
-  int extent;
-  Source* raw;
-
-  __device__ void copy(T*, std::int64_t k, int depth) const {
-    const Plan plan;
-    const Source* source = data + plan.first * ld + plan.start + k;
+  __device__ WidenedOperand(const Source* data, std::int64_t ld, int extent, Source* raw)
+      : data_(data), ld_(ld), extent_(extent), raw_(raw), cursor_(data) {}
+  __device__ void seek(std::int64_t k) { cursor_ = data_ + plan_.first * ld_ + plan_.start(0) + k; }
+  __device__ void copy(T*, int depth) {
+    const Source* source = cursor_;
 #pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p, source += Plan::kStep * ld) {
-      if (!plan.exists(p)) continue;
-      copy_async<kBytes>(raw + Plan::index(p), source, plan.line(p) < extent && plan.start < depth);
+    for (int p = 0; p < Plan::kDown; ++p, source += Plan::kStep * ld_) {
+      if (!plan_.exists(p)) continue;
+#pragma unroll
+      for (int q = 0; q < Plan::kAlong; ++q)
+        copy_async<sizeof(Source)>(raw_ + Plan::own(p, q), source + Plan::offset(q),
+                                   plan_.line(p) < extent_ && plan_.start(q) < depth);
     }
+    cursor_ += Tile::kDepth;
   }
   __device__ void form(T* tile) const {
-    const Plan plan;
 #pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p) {
-      if (!plan.exists(p)) continue;
-      tile[swizzled<T, Tile::kDepth>(plan.line(p), plan.start)] = static_cast<T>(raw[Plan::index(p)]);
+    for (int p = 0; p < Plan::kDown; ++p) {
+      if (!plan_.exists(p)) continue;
+#pragma unroll
+      for (int q = 0; q < Plan::kAlong; ++q)
+        tile[swizzled<T, Tile::kDepth>(plan_.line(p), plan_.start(q))] = static_cast<T>(raw_[Plan::own(p, q)]);
     }
   }
+
+ private:
+  const Source* data_;
+  std::int64_t ld_;
+  int extent_;
+  Source* raw_;
+  const Source* cursor_;
+  Plan plan_;
 };
 
 /// y = current + beta (current - previous), one rounding for the difference and one for the rest; current where beta is
@@ -260,50 +334,97 @@ __device__ __forceinline__ T extrapolate(T current, T previous, T beta) {
 }
 
 /// B formed from two matrices: y = current + beta (current - previous), one beta a column. Where beta is 0 previous is
-/// not read. `betas` [kCols] and `raw` [kRaw] lie in shared memory.
+/// not read. `betas` [kCols], 0 beyond `extent`, and `raw` [kRaw] lie in shared memory; the constructor stands after
+/// the barrier that makes betas visible.
 template <class Tile, int kBytes>
-struct ExtrapolatedOperand {
+class ExtrapolatedOperand {
+  using Plan = Pieces<typename Tile::Element, Tile::kCols, Tile::kDepth, Tile::kThreads, kBytes>;
+
+ public:
   using T = typename Tile::Element;
-  using Plan = Pieces<T, Tile::kCols, Tile::kDepth, Tile::kThreads, kBytes>;
-  static constexpr int kRaw = Plan::kTotal * Plan::kElements;
+  static constexpr int kRaw = Plan::kEach * Plan::kElements * Tile::kThreads;
 
-  const T* current;
-  std::int64_t current_ld;
-  const T* previous;
-  std::int64_t previous_ld;
-  int extent;
-  const T* betas;
-  T* raw;
-
-  __device__ void copy(T* tile, std::int64_t k, int depth) const {
-    const Plan plan;
-    const T* now = current + plan.first * current_ld + plan.start + k;
-    const T* before = previous + plan.first * previous_ld + plan.start + k;
+  __device__ ExtrapolatedOperand(const T* current, std::int64_t current_ld, const T* previous,
+                                 std::int64_t previous_ld, int extent, const T* betas, T* raw)
+      : current_(current),
+        current_ld_(current_ld),
+        previous_(previous),
+        previous_ld_(previous_ld),
+        extent_(extent),
+        betas_(betas),
+        raw_(raw),
+        now_(current),
+        before_(previous) {
+    static_assert(Plan::kDown <= 32);
 #pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p, now += Plan::kStep * current_ld, before += Plan::kStep * previous_ld) {
-      if (!plan.exists(p)) continue;
-      const int count = plan.line(p) < extent ? depth - plan.start : 0;
-      copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan.line(p), plan.start), now, count);
-      copy_piece<kBytes>(raw + Plan::index(p) * Plan::kElements, before, betas[plan.line(p)] == T(0) ? 0 : count);
-    }
+    for (int p = 0; p < Plan::kDown; ++p)
+      if (plan_.exists(p) && betas[plan_.line(p)] != T(0)) moving_ |= 1u << p;
+  }
+  __device__ void seek(std::int64_t k) {
+    now_ = current_ + plan_.first * current_ld_ + plan_.start(0) + k;
+    before_ = previous_ + plan_.first * previous_ld_ + plan_.start(0) + k;
+  }
+  __device__ void copy(T* tile, int depth) {
+    if (depth == Tile::kDepth && extent_ == Tile::kCols)
+      copy<true>(tile, depth);
+    else
+      copy<false>(tile, depth);
+    now_ += Tile::kDepth;
+    before_ += Tile::kDepth;
   }
   __device__ void form(T* tile) const {
     struct alignas(kBytes) Piece {
       T lane[Plan::kElements];
     };
-    const Plan plan;
 #pragma unroll
-    for (int p = 0; p < Plan::kEach; ++p) {
-      if (!plan.exists(p)) continue;
-      Piece* const place = reinterpret_cast<Piece*>(tile + swizzled<T, Tile::kDepth>(plan.line(p), plan.start));
-      const Piece before = *reinterpret_cast<const Piece*>(raw + Plan::index(p) * Plan::kElements);
-      const T beta = betas[plan.line(p)];
-      Piece y = *place;
+    for (int p = 0; p < Plan::kDown; ++p) {
+      if ((moving_ >> p & 1u) == 0) continue;
+      const T beta = betas_[plan_.line(p)];
 #pragma unroll
-      for (int e = 0; e < Plan::kElements; ++e) y.lane[e] = extrapolate(y.lane[e], before.lane[e], beta);
-      *place = y;
+      for (int q = 0; q < Plan::kAlong; ++q) {
+        Piece* const place = reinterpret_cast<Piece*>(tile + swizzled<T, Tile::kDepth>(plan_.line(p), plan_.start(q)));
+        const Piece before = *reinterpret_cast<const Piece*>(raw_ + Plan::own(p, q));
+        Piece y = *place;
+#pragma unroll
+        for (int e = 0; e < Plan::kElements; ++e) y.lane[e] = std::fma(beta, y.lane[e] - before.lane[e], y.lane[e]);
+        *place = y;
+      }
     }
   }
+
+ private:
+  template <bool kWhole>
+  __device__ void copy(T* tile, int depth) const {
+    const T* now = now_;
+    const T* before = before_;
+#pragma unroll
+    for (int p = 0; p < Plan::kDown; ++p, now += Plan::kStep * current_ld_, before += Plan::kStep * previous_ld_) {
+      if (!plan_.exists(p)) continue;
+#pragma unroll
+      for (int q = 0; q < Plan::kAlong; ++q)
+        copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan_.line(p), plan_.start(q)), now + Plan::offset(q),
+                           kWhole                      ? Plan::kElements
+                           : plan_.line(p) < extent_ ? depth - plan_.start(q)
+                                                       : 0);
+      if ((moving_ >> p & 1u) == 0) continue;
+#pragma unroll
+      for (int q = 0; q < Plan::kAlong; ++q)
+        copy_piece<kBytes>(raw_ + Plan::own(p, q), before + Plan::offset(q),
+                           kWhole ? Plan::kElements : depth - plan_.start(q));
+    }
+  }
+
+  const T* current_;
+  std::int64_t current_ld_;
+  const T* previous_;
+  std::int64_t previous_ld_;
+  int extent_;
+  const T* betas_;
+  T* raw_;
+  const T* now_;
+  const T* before_;
+  unsigned moving_ = 0;  // bit p: the column of this thread's line p has a beta
+  Plan plan_;
 };
 
 // ---- the product -------------------------------------------------------------------------------------------------
@@ -313,19 +434,19 @@ template <class Tile, class T = typename Tile::Element>
 __device__ __forceinline__ void multiply_step(const T* a, const T* b, const ThreadPlace<Tile>& place,
                                               T (&acc)[Tile::kThreadRows][Tile::kThreadCols]) {
   constexpr int kVector = Tile::kVector;
-#pragma unroll
+#pragma unroll 2  // more would cost registers, fewer hides less
   for (int k = 0; k < Tile::kDepth; k += kVector) {
     Vector<T> cols[Tile::kThreadCols];
 #pragma unroll
     for (int j = 0; j < Tile::kThreadCols; ++j)
-      cols[j] = load_vector(b + swizzled<T, Tile::kDepth>(place.col(j), k));
+      cols[j] = load_vector(b + swizzled<T, Tile::kDepth, Tile::kThreadsAcross>(place.across, j, k));
     if constexpr (Tile::kOrderA == Contiguous::rows) {
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
         Vector<T> rows[Tile::kThreadRows / kVector];
 #pragma unroll
         for (int g = 0; g < Tile::kThreadRows / kVector; ++g)
-          rows[g] = load_vector(a + (k + v) * Tile::kRows + place.row(g * kVector));
+          rows[g] = load_vector(a + place.down * kVector + ((k + v) * Tile::kRows + g * kVector * Tile::kThreadsDown));
 #pragma unroll
         for (int i = 0; i < Tile::kThreadRows; ++i)
 #pragma unroll
@@ -336,7 +457,7 @@ __device__ __forceinline__ void multiply_step(const T* a, const T* b, const Thre
       Vector<T> rows[Tile::kThreadRows];
 #pragma unroll
       for (int i = 0; i < Tile::kThreadRows; ++i)
-        rows[i] = load_vector(a + swizzled<T, Tile::kDepth>(place.row(i), k));
+        rows[i] = load_vector(a + swizzled<T, Tile::kDepth, Tile::kThreadsDown>(place.down, i, k));
 #pragma unroll
       for (int v = 0; v < kVector; ++v)
 #pragma unroll
@@ -351,8 +472,8 @@ __device__ __forceinline__ void multiply_step(const T* a, const T* b, const Thre
 /// acc = the tile's sums over k in [begin, end). Every thread of the block calls it. `ring` is shared memory of
 /// Tile::kRing elements; whoever uses it again (or ExtrapolatedOperand::betas) puts a barrier in front.
 template <class Tile, class OperandA, class OperandB, class T = typename Tile::Element>
-__device__ __forceinline__ void tile_product(T* ring, const OperandA& A, const OperandB& B, std::int64_t begin,
-                                             std::int64_t end, T (&acc)[Tile::kThreadRows][Tile::kThreadCols]) {
+__device__ __forceinline__ void tile_product(T* ring, OperandA& A, OperandB& B, std::int64_t begin, std::int64_t end,
+                                             T (&acc)[Tile::kThreadRows][Tile::kThreadCols]) {
   const ThreadPlace<Tile> place;
   T* const ring_a = ring;
   T* const ring_b = ring + 2 * Tile::kSizeA;
@@ -361,15 +482,19 @@ __device__ __forceinline__ void tile_product(T* ring, const OperandA& A, const O
 #pragma unroll
     for (int j = 0; j < Tile::kThreadCols; ++j) acc[i][j] = T(0);
 
-  const auto fetch = [&](int half, std::int64_t k) {
-    if (k < end) {
-      const int depth = end - k < Tile::kDepth ? static_cast<int>(end - k) : Tile::kDepth;
-      A.copy(ring_a + half * Tile::kSizeA, k, depth);
-      B.copy(ring_b + half * Tile::kSizeB, k, depth);
+  std::int64_t left = end - begin;  // not queued yet
+  const auto fetch = [&](int half) {
+    if (left > 0) {
+      const int depth = left < Tile::kDepth ? static_cast<int>(left) : Tile::kDepth;
+      A.copy(ring_a + half * Tile::kSizeA, depth);
+      B.copy(ring_b + half * Tile::kSizeB, depth);
+      left -= depth;
     }
     cp_async_commit();
   };
-  fetch(0, begin);
+  A.seek(begin);
+  B.seek(begin);
+  fetch(0);
   int half = 0;
   for (std::int64_t k = begin; k < end; k += Tile::kDepth) {
     T* const a = ring_a + half * Tile::kSizeA;
@@ -379,7 +504,7 @@ __device__ __forceinline__ void tile_product(T* ring, const OperandA& A, const O
     B.form(b);
     __syncthreads();  // this half is complete, and nobody multiplies the other one any more
     half ^= 1;
-    fetch(half, k + Tile::kDepth);
+    fetch(half);
     multiply_step<Tile>(a, b, place, acc);
   }
 }

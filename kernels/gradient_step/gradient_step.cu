@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kPackTile* kPackRows)
 /// 33 KB of shared memory, four blocks a multiprocessor. A step of 16 atoms is 1024 multiply-adds a thread, 64 16-byte
 /// shared reads and, at 8-byte pieces, 18 copies and 8 formed pairs: 0.80 of the issue slots multiply and add.
 template <class Tile, int kBytes, class T = typename Tile::Element>
-__global__ void __launch_bounds__(Tile::kThreads, 4)
+__global__ void __launch_bounds__(Tile::kThreads, 3)
     residual_kernel(MatrixView<const T> D, MatrixView<const T> current, MatrixView<const T> previous, const T* beta,
                     MatrixView<const T> X, MatrixView<T> R, T* pieces) {
   using B = ExtrapolatedOperand<Tile, kBytes>;
@@ -107,9 +107,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 4)
     betas[col] = col < cols ? beta[col0 + col] : T(0);
   __syncthreads();
 
-  const RowsOperand<Tile, 16> a{D.data + row0, D.ld, static_cast<int>(D.ld - row0 < Tile::kRows ? D.ld - row0 : Tile::kRows)};
-  const B b{current.data + col0 * current.ld, current.ld, previous.data + col0 * previous.ld, previous.ld, cols, betas,
-            raw};
+  RowsOperand<Tile, 16> a(D.data + row0, D.ld, static_cast<int>(D.ld - row0 < Tile::kRows ? D.ld - row0 : Tile::kRows));
+  B b(current.data + col0 * current.ld, current.ld, previous.data + col0 * previous.ld, previous.ld, cols, betas,
+            raw);
   std::int64_t begin = blockIdx.y * kPieceAtoms;
   do {
     const std::int64_t end = begin + kPieceAtoms < D.cols ? begin + kPieceAtoms : D.cols;
@@ -173,7 +173,7 @@ struct StepArguments {
 /// of 16 sensors is 1024 multiply-adds a thread, 64 16-byte shared reads and 12 copies: 0.87 of the issue slots
 /// multiply and add, the epilogue adds 7 % at n = 302.
 template <class Tile, class T = typename Tile::Element>
-__global__ void __launch_bounds__(Tile::kThreads, 4) step_kernel(StepArguments<T> args) {
+__global__ void __launch_bounds__(Tile::kThreads, 3) step_kernel(StepArguments<T> args) {
   SHRINKWARP_SHARED_ARRAY(T, shared, Tile::kShared);
 
   const std::int64_t atoms = args.previous.rows;
@@ -185,8 +185,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 4) step_kernel(StepArguments<T
 
   const std::int64_t rows = args.operand.ld - row0 < Tile::kRows ? args.operand.ld - row0 : Tile::kRows;
   const std::int64_t cols = problems - col0 < Tile::kCols ? problems - col0 : Tile::kCols;
-  const RowsOperand<Tile, 16> a{args.operand.data + row0, args.operand.ld, static_cast<int>(rows)};
-  const DepthOperand<Tile, Tile::kCols, sizeof(T)> b{args.R.data + col0 * args.R.ld, args.R.ld, static_cast<int>(cols)};
+  RowsOperand<Tile, 16> a(args.operand.data + row0, args.operand.ld, static_cast<int>(rows));
+  DepthOperand<Tile, Tile::kCols, sizeof(T)> b(args.R.data + col0 * args.R.ld, args.R.ld, static_cast<int>(cols));
   T acc[Tile::kThreadRows][Tile::kThreadCols];
   tile_product<Tile>(shared, a, b, 0, args.R.rows, acc);
 
@@ -276,13 +276,10 @@ unsigned grid_size(std::int64_t blocks, const char* function) {
   return static_cast<unsigned>(blocks);
 }
 
-/// The widest piece, in bytes, that copies of both matrices may be made of.
+/// Whether every column starts at a multiple of 8 bytes: always in double, for an even ld in float.
 template <class T>
-int common_alignment(MatrixView<const T> a, MatrixView<const T> b) {
-  const auto bits = reinterpret_cast<std::uintptr_t>(a.data) | reinterpret_cast<std::uintptr_t>(b.data) |
-                    static_cast<std::uintptr_t>(a.ld * static_cast<std::int64_t>(sizeof(T))) |
-                    static_cast<std::uintptr_t>(b.ld * static_cast<std::int64_t>(sizeof(T)));
-  return bits % 16 == 0 ? 16 : bits % 8 == 0 ? 8 : 4;
+bool pairs_aligned(MatrixView<const T> view) {
+  return (reinterpret_cast<std::uintptr_t>(view.data) | static_cast<std::uintptr_t>(view.ld) * sizeof(T)) % 8 == 0;
 }
 
 }  // namespace
@@ -328,10 +325,7 @@ void extrapolated_residual(const Context& context, const StepDictionary<T>& D, M
     launch(kernel, grid, dim3(Tile::kThreads), 0, context.stream(), operand, current, previous, beta.data, X, R,
            pieces);
   };
-  const int alignment = common_alignment(current, previous);
-  if (alignment == 16)
-    run(residual_kernel<Tile, 16>);
-  else if (alignment == 8 || sizeof(T) == 8)
+  if (pairs_aligned(current) && pairs_aligned(previous))
     run(residual_kernel<Tile, 8>);
   else
     run(residual_kernel<Tile, sizeof(T)>);

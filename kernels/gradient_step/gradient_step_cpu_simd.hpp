@@ -107,12 +107,26 @@ HWY_INLINE std::int64_t Lanes() {
   return static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
 }
 
+/// Memory that a later tile will read: the microkernel asks for `1 << shift` cache lines of each row while it
+/// multiplies, one for each k, since the processor drops or delays requests that come in bursts.
+template <class T>
+struct Ahead {
+  const T* const* rows = nullptr;
+  std::int64_t count = 0;
+  int shift = 0;
+
+  /// Line i beyond the one that holds the element before the row.
+  HWY_INLINE void Fetch(std::int64_t i) const {
+    constexpr std::int64_t kLine = 64 / sizeof(T);
+    hwy::Prefetch(rows[i >> shift] + (kLine - 1) + (i & ((std::int64_t{1} << shift) - 1)) * kLine);
+  }
+};
+
 /// tile[(c W + w) lanes + lane] = sum over k < count of panel[k panel_step + w lanes + lane] columns[c, k]. Columns lie
 /// in chunks: kChunk of k, kChunkStride elements a column.
 template <int W, int C, class T>
 HWY_NOINLINE void MultiplyPanel(const T* HWY_RESTRICT panel, std::int64_t panel_step, const T* HWY_RESTRICT columns,
-                                std::int64_t count, T* HWY_RESTRICT tile, const T* const* line,
-                                const T* const* last_line) {
+                                std::int64_t count, T* HWY_RESTRICT tile, Ahead<T> ahead) {
   const Tag<T> d;
   using V = hn::Vec<Tag<T>>;
   const std::int64_t lanes = Lanes<T>();
@@ -126,6 +140,13 @@ HWY_NOINLINE void MultiplyPanel(const T* HWY_RESTRICT panel, std::int64_t panel_
     if constexpr (W > 1) sum1##c = hn::MulAdd(a1, value, sum1##c); \
     if constexpr (W > 2) sum2##c = hn::MulAdd(a2, value, sum2##c); \
   }
+#define SHRINKWARP_ADD_ALL                                  \
+  const V a0 = hn::Load(d, panel);                          \
+  V a1 = a0, a2 = a0;                                       \
+  if constexpr (W > 1) a1 = hn::Load(d, panel + lanes);     \
+  if constexpr (W > 2) a2 = hn::Load(d, panel + 2 * lanes); \
+  panel += panel_step;                                      \
+  SHRINKWARP_COLUMNS(SHRINKWARP_ADD)
 #define SHRINKWARP_STORE(c)                                                 \
   if constexpr (c < C) {                                                    \
     hn::Store(sum0##c, d, tile + (c * W) * lanes);                          \
@@ -133,16 +154,19 @@ HWY_NOINLINE void MultiplyPanel(const T* HWY_RESTRICT panel, std::int64_t panel_
     if constexpr (W > 2) hn::Store(sum2##c, d, tile + (c * W + 2) * lanes); \
   }
   SHRINKWARP_COLUMNS(SHRINKWARP_CLEAR)
+  std::int64_t fetched = 0;
+  const std::int64_t lines = ahead.count << ahead.shift;
   for (std::int64_t first = 0; first < count; first += kChunk) {
     const std::int64_t chunk = std::min(kChunk, count - first);
-    for (std::int64_t k = 0; k < chunk; ++k) {
-      const V a0 = hn::Load(d, panel);
-      V a1 = a0, a2 = a0;
-      if constexpr (W > 1) a1 = hn::Load(d, panel + lanes);
-      if constexpr (W > 2) a2 = hn::Load(d, panel + 2 * lanes);
-      panel += panel_step;
-      if (line != last_line) hwy::Prefetch(*line++);
-      SHRINKWARP_COLUMNS(SHRINKWARP_ADD)
+    const std::int64_t with_fetch = std::min(chunk, lines - fetched);
+    std::int64_t k = 0;
+    for (; k < with_fetch; ++k) {
+      ahead.Fetch(fetched + k);
+      SHRINKWARP_ADD_ALL
+    }
+    fetched += k;
+    for (; k < chunk; ++k) {
+      SHRINKWARP_ADD_ALL
     }
     columns += C * kChunkStride;
   }
@@ -150,11 +174,12 @@ HWY_NOINLINE void MultiplyPanel(const T* HWY_RESTRICT panel, std::int64_t panel_
 #undef SHRINKWARP_COLUMNS
 #undef SHRINKWARP_CLEAR
 #undef SHRINKWARP_ADD
+#undef SHRINKWARP_ADD_ALL
 #undef SHRINKWARP_STORE
 }
 
 template <class T>
-using Multiply = void (*)(const T*, std::int64_t, const T*, std::int64_t, T*, const T* const*, const T* const*);
+using Multiply = void (*)(const T*, std::int64_t, const T*, std::int64_t, T*, Ahead<T>);
 
 template <int W, class T>
 Multiply<T> MultiplyOfHeight(std::int64_t columns) {
@@ -178,28 +203,6 @@ HWY_INLINE std::int64_t PaddedColumns(std::int64_t columns) {
   return columns <= 4 ? 4 : kPanelColumns;
 }
 
-/// residual[w lanes + lane] -= the same chain for one column, over its nonzeros k = indices[e] alone.
-template <int W, class T>
-HWY_INLINE void SubtractNonzeros(const T* HWY_RESTRICT panel, std::int64_t panel_step,
-                                 const std::int32_t* HWY_RESTRICT indices, std::int64_t count,
-                                 const T* HWY_RESTRICT column, T* HWY_RESTRICT residual) {
-  const Tag<T> d;
-  using V = hn::Vec<Tag<T>>;
-  const std::int64_t lanes = Lanes<T>();
-  V sum0 = hn::Zero(d), sum1 = hn::Zero(d), sum2 = hn::Zero(d);
-  for (std::int64_t e = 0; e < count; ++e) {
-    const std::int64_t k = indices[e];
-    const T* a = panel + k * panel_step;
-    const V value = hn::Set(d, column[k]);
-    sum0 = hn::MulAdd(hn::Load(d, a), value, sum0);
-    if constexpr (W > 1) sum1 = hn::MulAdd(hn::Load(d, a + lanes), value, sum1);
-    if constexpr (W > 2) sum2 = hn::MulAdd(hn::Load(d, a + 2 * lanes), value, sum2);
-  }
-  hn::Store(hn::Sub(hn::Load(d, residual), sum0), d, residual);
-  if constexpr (W > 1) hn::Store(hn::Sub(hn::Load(d, residual + lanes), sum1), d, residual + lanes);
-  if constexpr (W > 2) hn::Store(hn::Sub(hn::Load(d, residual + 2 * lanes), sum2), d, residual + 2 * lanes);
-}
-
 /// The first `count` elements (all lanes when there are as many), zero beyond.
 template <class T>
 HWY_INLINE hn::Vec<Tag<T>> LoadSome(const T* from, std::int64_t count) {
@@ -219,21 +222,6 @@ HWY_INLINE void StoreSome(hn::Vec<Tag<T>> value, std::int64_t count, T* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
 }
 
-/// Lists the cache lines that `count` > 0 elements touch beyond those of the elements before them.
-template <class T>
-HWY_INLINE const T** ListLines(const T* from, std::int64_t count, const T** line) {
-  constexpr std::int64_t kLine = 64 / sizeof(T);
-  for (std::int64_t i = kLine - 1; i < count; i += kLine) *line++ = from + i;
-  return line;
-}
-
-/// current + beta (current - previous), or current where beta is 0: previous is then not read.
-template <class T>
-HWY_INLINE hn::Vec<Tag<T>> Extrapolate(hn::Vec<Tag<T>> current, const T* previous, T beta, std::int64_t count) {
-  if (beta == T(0)) return current;
-  return hn::MulAdd(hn::Set(Tag<T>(), beta), hn::Sub(current, LoadSome(previous, count)), current);
-}
-
 /// Bit i is lane i of the mask.
 template <class T>
 HWY_INLINE std::uint64_t MaskBits(hn::Mask<Tag<T>> mask) {
@@ -246,6 +234,11 @@ HWY_INLINE std::uint64_t MaskBits(hn::Mask<Tag<T>> mask) {
   return bits;
 }
 
+template <class T>
+HWY_INLINE hn::Mask<Tag<T>> IsNonzero(hn::Vec<Tag<T>> value) {
+  return hn::Not(hn::Eq(value, hn::Zero(Tag<T>())));  // NaN too
+}
+
 /// Forms `count` elements of one column of Y, with zeros up to a whole vector, and counts those that are not zero.
 template <class T>
 HWY_INLINE std::int64_t FormColumn(const T* HWY_RESTRICT current, const T* HWY_RESTRICT previous, T beta,
@@ -253,10 +246,20 @@ HWY_INLINE std::int64_t FormColumn(const T* HWY_RESTRICT current, const T* HWY_R
   const Tag<T> d;
   const std::int64_t lanes = Lanes<T>();
   std::size_t nonzeros = 0;
-  for (std::int64_t k = 0; k < count; k += lanes) {
-    const auto y = Extrapolate(LoadSome(current + k, count - k), previous + k, beta, count - k);
-    hn::Store(y, d, column + k);
-    nonzeros += hn::CountTrue(d, hn::Not(hn::Eq(y, hn::Zero(d))));
+  if (beta == T(0)) {  // previous is not read
+    for (std::int64_t k = 0; k < count; k += lanes) {
+      const auto y = LoadSome(current + k, count - k);
+      hn::Store(y, d, column + k);
+      nonzeros += hn::CountTrue(d, IsNonzero<T>(y));
+    }
+  } else {
+    const auto momentum = hn::Set(d, beta);
+    for (std::int64_t k = 0; k < count; k += lanes) {
+      const auto now = LoadSome(current + k, count - k);
+      const auto y = hn::MulAdd(momentum, hn::Sub(now, LoadSome(previous + k, count - k)), now);
+      hn::Store(y, d, column + k);
+      nonzeros += hn::CountTrue(d, IsNonzero<T>(y));
+    }
   }
   return static_cast<std::int64_t>(nonzeros);
 }
@@ -267,10 +270,36 @@ HWY_INLINE void ListNonzeros(const T* HWY_RESTRICT column, std::int64_t count, s
   const Tag<T> d;
   const std::int64_t lanes = Lanes<T>();
   for (std::int64_t k = 0; k < count; k += lanes) {
-    std::uint64_t bits = MaskBits<T>(hn::Not(hn::Eq(hn::Load(d, column + k), hn::Zero(d))));
+    std::uint64_t bits = MaskBits<T>(IsNonzero<T>(hn::Load(d, column + k)));
     for (; bits != 0; bits &= bits - 1)
       *indices++ = static_cast<std::int32_t>(k + static_cast<std::int64_t>(hwy::Num0BitsBelowLS1Bit_Nonzero64(bits)));
   }
+}
+
+/// The chains of one column over its nonzeros k = indices[e] alone.
+template <int W, class T>
+HWY_INLINE void MultiplyNonzeros(const T* HWY_RESTRICT panel, std::int64_t panel_step,
+                                 const std::int32_t* HWY_RESTRICT indices, std::int64_t count,
+                                 const T* HWY_RESTRICT column, T* HWY_RESTRICT tile) {
+  const Tag<T> d;
+  using V = hn::Vec<Tag<T>>;
+  const std::int64_t lanes = Lanes<T>();
+  V sum0 = hn::Zero(d), sum1 = hn::Zero(d), sum2 = hn::Zero(d);
+  for (std::int64_t e = 0; e < count; ++e) {
+    const std::int64_t k = indices[e];
+    const T* a = panel + k * panel_step;
+    const V value = hn::Set(d, column[k]);
+    sum0 = hn::MulAdd(hn::Load(d, a), value, sum0);
+    if constexpr (W > 1) sum1 = hn::MulAdd(hn::Load(d, a + lanes), value, sum1);
+    if constexpr (W > 2) sum2 = hn::MulAdd(hn::Load(d, a + 2 * lanes), value, sum2);
+  }
+  hn::Store(sum0, d, tile);
+  if constexpr (W > 1) hn::Store(sum1, d, tile + lanes);
+  if constexpr (W > 2) hn::Store(sum2, d, tile + 2 * lanes);
+}
+
+constexpr std::int64_t PadColumns(std::int64_t columns) {
+  return (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
 }
 
 /// Elements between the columns of the residual kept in scratch: whole vectors, an odd number of cache lines.
@@ -284,13 +313,13 @@ HWY_INLINE std::int64_t ResidualStride(std::int64_t rows) {
 template <class T>
 std::int64_t ResidualTaskScratch(std::int64_t rows, std::int64_t columns) {
   constexpr auto kIndicesPerElement = static_cast<std::int64_t>(sizeof(T) / sizeof(std::int32_t));
-  const std::int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
-  return padded * (ResidualStride<T>(rows) + kChunkStride + kChunk / kIndicesPerElement) +
-         kPanelVectors * Lanes<T>() * kPanelColumns;
+  return columns * ResidualStride<T>(rows) +
+         kPanelColumns * (kChunkStride + kChunk / kIndicesPerElement + kPanelVectors * Lanes<T>());
 }
 
-/// For each chunk of atoms: forms Y for all columns, then takes a panel of D after the other from the second-level
-/// cache, each for all columns. The residual of the block stays in scratch (152 KiB for 302 rows and 128 columns).
+/// For each chunk of atoms and each group of columns: forms Y in the first-level cache and multiplies all rows of D,
+/// which stay in the second-level cache for all groups (309 KB for 302 rows), as does the residual (156 KB for 302 rows
+/// and 128 columns).
 template <class T>
 void RunResidual(const ResidualTask<T>& task) {
   const Tag<T> d;
@@ -299,124 +328,140 @@ void RunResidual(const ResidualTask<T>& task) {
   const std::int64_t first_row = task.first_vector * lanes;
   const std::int64_t task_rows = std::min(rows, task.last_vector * lanes) - first_row;
   const std::int64_t all_vectors = (rows + lanes - 1) / lanes;
+  const std::int64_t task_vectors = task.last_vector - task.first_vector;
   const std::int64_t columns = task.last_column - task.first_column;
-  const std::int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
   const std::int64_t stride = ResidualStride<T>(task_rows);
 
   T* const residual = task.scratch;
-  T* const Y = residual + padded * stride;
-  T* const tile = Y + padded * kChunkStride;
-  auto* const indices = reinterpret_cast<std::int32_t*>(tile + kPanelVectors * kPanelColumns * lanes);
-  std::int64_t nonzeros[kBlockColumns];
-  bool dense[kBlockColumns / kPanelColumns];
+  T* const Y = residual + columns * stride;
+  T* const tile = Y + kPanelColumns * kChunkStride;
+  auto* const indices = reinterpret_cast<std::int32_t*>(tile + kPanelColumns * kPanelVectors * lanes);
+  std::int64_t nonzeros[kPanelColumns];
+  const T* next_rows[2 * kPanelColumns];
 
-  for (std::int64_t c = 0; c < columns; ++c) {
-    const T* x = task.X.column(task.first_column + c) + first_row;
-    T* r = residual + c * stride;
-    for (std::int64_t i = 0; i < task_rows; i += lanes)
-      hn::Store(hn::Add(LoadSome(x + i, task_rows - i), hn::Zero(d)), d, r + i);  // x + 0 is never -0
-  }
-  for (std::int64_t c = columns; c < padded; ++c) std::fill_n(Y + c * kChunkStride, kChunk, T(0));
-
-  for (std::int64_t first = 0; first < task.atoms; first += kChunk) {
+  for (std::int64_t first = 0; first < task.atoms || first == 0; first += kChunk) {
     const std::int64_t count = std::min(kChunk, task.atoms - first);
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const std::int64_t b = task.first_column + c;
-      if (c + 1 < columns) for (int k = 0; k < count; k += 64 / sizeof(T)) {
-        hwy::Prefetch(task.current.column(b+1) + first + k);
-        hwy::Prefetch(task.previous.column(b+1) + first + k);
-      }
-      nonzeros[c] = FormColumn(task.current.column(b) + first, task.previous.column(b) + first, task.beta[b], count,
-                               Y + c * kChunkStride);
-    }
+    const bool is_first = first == 0;
+    const bool is_last = first + kChunk >= task.atoms;
     for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
-      const std::int64_t end = std::min(columns, c + kPanelColumns);
+      const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
+      const std::int64_t wide = PaddedColumns(group);
       std::int64_t group_nonzeros = 0;
-      for (std::int64_t g = c; g < end; ++g) group_nonzeros += nonzeros[g];
-      dense[c / kPanelColumns] = group_nonzeros * 5 > PaddedColumns(end - c) * count * 2;
-      if (dense[c / kPanelColumns]) continue;
-      for (std::int64_t g = c; g < end; ++g) ListNonzeros(Y + g * kChunkStride, count, indices + g * kChunk);
-    }
-    for (std::int64_t vector = task.first_vector; vector < task.last_vector;) {
-      const std::int64_t panel = vector / kPanelVectors;
-      const std::int64_t in_panel = vector - panel * kPanelVectors;
-      const std::int64_t panel_vectors = std::min<std::int64_t>(kPanelVectors, all_vectors - panel * kPanelVectors);
-      const std::int64_t vectors = std::min(panel_vectors - in_panel, task.last_vector - vector);
-      const std::int64_t panel_step = panel_vectors * lanes;
-      const T* a = task.panels + panel * kPanelVectors * lanes * task.atoms + first * panel_step + in_panel * lanes;
-      T* const panel_residual = residual + (vector - task.first_vector) * lanes;
-      for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
-        const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
-        const std::int64_t wide = PaddedColumns(group);
-        if (dense[c / kPanelColumns]) {
-          MultiplyFor<T>(vectors, wide)(a, panel_step, Y + c * kChunkStride, count, tile, nullptr, nullptr);
-          for (std::int64_t g = 0; g < group; ++g) {
-            T* r = panel_residual + (c + g) * stride;
-            const T* t = tile + g * vectors * lanes;
-            for (std::int64_t i = 0; i < vectors * lanes; i += lanes)
-              hn::Store(hn::Sub(hn::Load(d, r + i), hn::Load(d, t + i)), d, r + i);
-          }
-        } else {
-          for (std::int64_t g = c; g < c + group; ++g) {
-            if (nonzeros[g] == 0) continue;
+      for (std::int64_t g = 0; g < group; ++g) {
+        const std::int64_t b = task.first_column + c + g;
+        nonzeros[g] = FormColumn(task.current.column(b) + first, task.previous.column(b) + first, task.beta[b], count,
+                                 Y + g * kChunkStride);
+        group_nonzeros += nonzeros[g];
+      }
+      const bool dense = group_nonzeros * 5 > wide * count * 2;
+      if (dense) {
+        for (std::int64_t g = group; g < wide; ++g) std::fill_n(Y + g * kChunkStride, count, T(0));
+      } else {
+        for (std::int64_t g = 0; g < group; ++g) ListNonzeros(Y + g * kChunkStride, count, indices + g * kChunk);
+      }
+      // What the next group will read, behind the products of this one.
+      const bool wraps = c + kPanelColumns >= columns;
+      const std::int64_t next_c = wraps ? 0 : c + kPanelColumns;
+      const std::int64_t next_first = wraps ? first + kChunk : first;
+      std::int64_t next_count = 0;
+      if (next_first < task.atoms) {
+        for (std::int64_t b = task.first_column + next_c;
+             b < std::min(task.last_column, task.first_column + next_c + kPanelColumns); ++b) {
+          next_rows[next_count++] = task.current.column(b) + next_first;
+          if (task.beta[b] != T(0)) next_rows[next_count++] = task.previous.column(b) + next_first;
+        }
+      }
+      constexpr int kLinesShift = sizeof(T) == 4 ? 4 : 5;
+      static_assert(kChunk * sizeof(T) == 64 << kLinesShift, "a chunk of one column is 1 << kLinesShift lines");
+      std::int64_t next_done = 0;
+      if (!dense) {
+        const Ahead<T> ahead{next_rows, next_count, kLinesShift};
+        for (std::int64_t i = 0; i < next_count << kLinesShift; ++i) ahead.Fetch(i);
+      }
+
+      for (std::int64_t vector = task.first_vector; vector < task.last_vector;) {
+        const std::int64_t panel = vector / kPanelVectors;
+        const std::int64_t in_panel = vector - panel * kPanelVectors;
+        const std::int64_t panel_vectors = std::min<std::int64_t>(kPanelVectors, all_vectors - panel * kPanelVectors);
+        const std::int64_t vectors = std::min(panel_vectors - in_panel, task.last_vector - vector);
+        const std::int64_t panel_step = panel_vectors * lanes;
+        const T* a = task.panels + panel * kPanelVectors * lanes * task.atoms + first * panel_step + in_panel * lanes;
+        const std::int64_t row = (vector - task.first_vector) * lanes;
+        vector += vectors;
+        if (dense) {
+          const std::int64_t next_end = next_count * (vector - task.first_vector) / task_vectors;
+          MultiplyFor<T>(vectors, wide)(a, panel_step, Y, count, tile,
+                                        {next_rows + next_done, next_end - next_done, kLinesShift});
+          next_done = next_end;
+        }
+        for (std::int64_t g = 0; g < group; ++g) {
+          T* t = tile + g * vectors * lanes;
+          if (!dense) {
+            if (nonzeros[g] == 0 && !is_first && !is_last) continue;
             const T* y = Y + g * kChunkStride;
             const std::int32_t* index = indices + g * kChunk;
-            T* r = panel_residual + g * stride;
-            if (vectors == 1) SubtractNonzeros<1>(a, panel_step, index, nonzeros[g], y, r);
-            if (vectors == 2) SubtractNonzeros<2>(a, panel_step, index, nonzeros[g], y, r);
-            if (vectors == 3) SubtractNonzeros<3>(a, panel_step, index, nonzeros[g], y, r);
+            if (vectors == 1) MultiplyNonzeros<1>(a, panel_step, index, nonzeros[g], y, t);
+            if (vectors == 2) MultiplyNonzeros<2>(a, panel_step, index, nonzeros[g], y, t);
+            if (vectors == 3) MultiplyNonzeros<3>(a, panel_step, index, nonzeros[g], y, t);
+            if (columns >= 32 && !is_last) {
+              const int64_t chunk_elements = std::min(kChunk, task.atoms - first - kChunk) * panel_step;
+              const T* next_a = a + kChunk * panel_step;
+              for (int64_t i = chunk_elements * (c + g) / columns / 16 * 16; i < chunk_elements * (c + g + 1) / columns; i += 16) hwy::Prefetch(next_a + i);
+            }
+          }
+          T* kept = residual + (c + g) * stride + row;
+          const T* from = is_first ? task.X.column(task.first_column + c + g) + first_row + row : kept;
+          T* to = is_last ? task.R.column(task.first_column + c + g) + first_row + row : kept;
+          for (std::int64_t i = 0; i < vectors * lanes; i += lanes) {
+            auto r = LoadSome(from + i, task_rows - row - i);
+            if (is_first) r = hn::Add(r, hn::Zero(d));  // never -0
+            StoreSome(hn::Sub(r, hn::Load(d, t + i)), task_rows - row - i, to + i);
           }
         }
       }
-      vector += vectors;
     }
   }
-
-  for (std::int64_t c = 0; c < columns; ++c)
-    std::copy_n(residual + c * stride, task_rows, task.R.column(task.first_column + c) + first_row);
 }
 
 template <class T>
 std::int64_t StepTaskScratch(std::int64_t rows, std::int64_t columns) {
-  const std::int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
   const std::int64_t chunks = (rows + kChunk - 1) / kChunk;
-  return padded * (chunks * kChunkStride + Lanes<T>()) + kPanelVectors * Lanes<T>() * kPanelColumns;
+  return PadColumns(columns) * (chunks * kChunkStride + Lanes<T>()) + kPanelVectors * Lanes<T>() * kPanelColumns;
 }
 
-/// The epilogue for one column of a tile of the product: extrapolation, soft-threshold, restart test and support.
-template <class T>
-HWY_INLINE std::int32_t StepColumn(const StepTask<T>& task, const T* HWY_RESTRICT tile, std::int64_t b,
-                                   std::int64_t first, std::int64_t count, T* HWY_RESTRICT restart) {
+/// The epilogue for one column of a tile of the product that moves: extrapolation, soft-threshold, restart test,
+/// support.
+template <bool kAnchored, bool kExtrapolated, class T>
+HWY_INLINE std::size_t StepColumn(const T* HWY_RESTRICT tile, const T* HWY_RESTRICT current,
+                                  const T* HWY_RESTRICT anchors, T* HWY_RESTRICT previous, std::int64_t count, T beta,
+                                  T step, T threshold, T* HWY_RESTRICT restart) {
   const Tag<T> d;
   const std::int64_t lanes = Lanes<T>();
-  const auto zero = hn::Zero(d);
-  const auto step = hn::Set(d, task.step);
-  const auto threshold = hn::Set(d, task.step * task.lambda[b]);
-  const bool moves = task.active.empty() || task.active[b] != 0;
-  const bool anchored = !task.anchor.empty();
-  const T beta = task.beta[b];
-  const T* current = task.current.column(b) + first;
-  const T* anchors = anchored ? task.anchor.column(b) + first : nullptr;
-  T* previous = task.previous.column(b) + first;
-  std::int64_t support = 0;
+  const auto steps = hn::Set(d, step);
+  const auto thresholds = hn::Set(d, threshold);
+  const auto momentum = hn::Set(d, beta);
+  std::size_t support = 0;
   auto sum = hn::Load(d, restart);
   for (std::int64_t j = 0; j < count; j += lanes) {
     const auto now = LoadSome(current + j, count - j);
-    const auto anchor = anchored ? LoadSome(anchors + j, count - j) : zero;
-    auto next = now;
-    if (moves) {
-      const auto y = Extrapolate<T>(now, previous + j, beta, count - j);
-      const auto w = hn::MulAdd(step, hn::Load(d, tile + j), y);
-      const auto u = anchored ? hn::Add(anchor, w) : w;
-      const auto shrunk = hn::IfThenElse(hn::Gt(u, zero), hn::Sub(w, threshold), hn::Add(w, threshold));
-      next = hn::IfThenElse(hn::Le(hn::Abs(u), threshold), anchored ? hn::Neg(anchor) : zero, shrunk);
-      sum = hn::MulAdd(hn::Sub(y, next), hn::Sub(next, now), sum);
+    auto y = now;
+    if constexpr (kExtrapolated) y = hn::MulAdd(momentum, hn::Sub(now, LoadSome<T>(previous + j, count - j)), now);
+    const auto w = hn::MulAdd(steps, hn::Load(d, tile + j), y);
+    auto u = w;
+    auto zero = hn::Zero(d);  // z = 0 in terms of the difference
+    if constexpr (kAnchored) {
+      const auto anchor = LoadSome(anchors + j, count - j);
+      u = hn::Add(anchor, w);
+      zero = hn::Neg(anchor);
     }
+    const auto shrunk = hn::Sub(w, hn::CopySignToAbs(thresholds, u));
+    const auto next = hn::IfThenElse(hn::Le(hn::Abs(u), thresholds), zero, shrunk);
+    sum = hn::MulAdd(hn::Sub(y, next), hn::Sub(next, now), sum);
+    support += hn::CountTrue(d, hn::Not(hn::Eq(next, zero)));  // NaN too
     StoreSome(next, count - j, previous + j);
-    support += static_cast<std::int64_t>(hn::CountTrue(d, hn::Not(hn::Eq(next, hn::Neg(anchor)))));
   }
   hn::Store(sum, d, restart);
-  return static_cast<std::int32_t>(support);
+  return support;
 }
 
 /// For each panel of D': the product for all columns of the block from the second-level cache, the epilogue behind each
@@ -429,17 +474,16 @@ void RunStep(const StepTask<T>& task) {
   const std::int64_t atoms = task.current.rows;
   const std::int64_t all_vectors = (atoms + lanes - 1) / lanes;
   const std::int64_t columns = task.last_column - task.first_column;
-  const std::int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
   const std::int64_t chunks = (rows + kChunk - 1) / kChunk;
+  const bool anchored = !task.anchor.empty();
 
   T* const packed = task.scratch;
-  T* const restart = packed + padded * chunks * kChunkStride;
-  T* const tile = restart + padded * lanes;
-  std::int32_t support[kBlockColumns];
-  const T* lines[kPanelColumns * 3 * 16];
+  T* const restart = packed + PadColumns(columns) * chunks * kChunkStride;
+  T* const tile = restart + PadColumns(columns) * lanes;
+  std::size_t support[kBlockColumns];
+  const T* touched[3 * kPanelColumns];
 
-  // Column g of a group of `wide` columns, chunk q: packed + ((c chunks) + q wide + g) kChunkStride, c the group's
-  // first.
+  // Column g of a group of `wide` columns, chunk q: packed + (c chunks + q wide + g) kChunkStride, c the group's first.
   for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
     const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
     const std::int64_t wide = PaddedColumns(group);
@@ -454,8 +498,8 @@ void RunStep(const StepTask<T>& task) {
 
   const std::int64_t height = kPanelVectors * lanes;
   for (std::int64_t t = task.first_tile; t < task.last_tile; ++t) {
-    std::fill_n(restart, padded * lanes, T(0));
-    std::fill_n(support, columns, 0);
+    std::fill_n(restart, columns * lanes, T(0));
+    std::fill_n(support, columns, std::size_t{0});
     const std::int64_t tile_end = std::min(atoms, (t + 1) * kTileAtoms);
     for (std::int64_t first = t * kTileAtoms; first < tile_end; first += height) {
       const std::int64_t vectors = std::min<std::int64_t>(kPanelVectors, all_vectors - first / lanes);
@@ -463,23 +507,40 @@ void RunStep(const StepTask<T>& task) {
       const T* a = task.panels + first * rows;
       for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
         const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
-        const std::int64_t wide = PaddedColumns(group);
-        const T** last_line = lines;
+        std::int64_t touches = 0;
         for (std::int64_t b = task.first_column + c; b < task.first_column + c + group; ++b) {
-          last_line = ListLines(task.current.column(b) + first, count, last_line);
-          last_line = ListLines<T>(task.previous.column(b) + first, count, last_line);
-          if (!task.anchor.empty()) last_line = ListLines(task.anchor.column(b) + first, count, last_line);
+          touched[touches++] = task.current.column(b) + first;
+          touched[touches++] = task.previous.column(b) + first;
+          if (anchored) touched[touches++] = task.anchor.column(b) + first;
         }
-        MultiplyFor<T>(vectors, wide)(a, vectors * lanes, packed + c * chunks * kChunkStride, rows, tile, lines, last_line);
-        for (std::int64_t g = 0; g < group; ++g)
-          support[c + g] += StepColumn(task, tile + g * vectors * lanes, task.first_column + c + g, first, count,
-                                       restart + (c + g) * lanes);
+        // 4 lines, the most that a panel of 192 bytes touches beyond its first
+        MultiplyFor<T>(vectors, PaddedColumns(group))(a, vectors * lanes, packed + c * chunks * kChunkStride, rows,
+                                                      tile, {touched, touches, 2});
+        for (std::int64_t g = 0; g < group; ++g) {
+          const std::int64_t b = task.first_column + c + g;
+          const T* products = tile + g * vectors * lanes;
+          const T* current = task.current.column(b) + first;
+          T* previous = task.previous.column(b) + first;
+          const T* anchor = anchored ? task.anchor.column(b) + first : nullptr;
+          if (!task.active.empty() && task.active[b] == 0) {
+            for (std::int64_t j = 0; j < count; ++j) {
+              previous[j] = current[j];
+              support[c + g] += anchored ? current[j] != -anchor[j] : current[j] != T(0);
+            }
+            continue;
+          }
+          const T beta = task.beta[b];
+          const auto run = anchored ? (beta != T(0) ? StepColumn<true, true, T> : StepColumn<true, false, T>)
+                                    : (beta != T(0) ? StepColumn<false, true, T> : StepColumn<false, false, T>);
+          support[c + g] += run(products, current, anchor, previous, count, beta, task.step, task.step * task.lambda[b],
+                                restart + (c + g) * lanes);
+        }
       }
     }
     for (std::int64_t c = 0; c < columns; ++c) {
-      task.partials.restart(t, task.first_column + c) =
-          hn::GetLane(hn::SumOfLanes(d, hn::Load(d, restart + c * lanes)));
-      task.partials.support(t, task.first_column + c) = support[c];
+      const auto sum = hn::SumOfLanes(d, hn::Load(d, restart + c * lanes));
+      task.partials.restart(t, task.first_column + c) = hn::GetLane(sum);
+      task.partials.support(t, task.first_column + c) = static_cast<std::int32_t>(support[c]);
     }
   }
 }

@@ -129,7 +129,7 @@ class Stream {
     if (rule_.kind == LambdaRule::Kind::recording_fraction)
       fixed_lambda_ = rule_.number * recording_lambda_max(context_, dictionary_, source_, options_.cancel);
     plan();
-    FloatBatch batch(context_, dictionary_, momentum_of(options_), places_);
+    FloatBatch batch(context_, dictionary_, momentum_of(options_), places_, options_.profile);
     report();
     while (summary_.problems < total_) {
       if (options_.cancel && options_.cancel->cancelled())
@@ -230,7 +230,8 @@ class Stream {
 
   void finish_in_double() {
     if (!double_batch_)
-      double_batch_ = std::make_unique<DoubleBatch>(context_, dictionary_, momentum_of(options_), places_);
+      double_batch_ =
+          std::make_unique<DoubleBatch>(context_, dictionary_, momentum_of(options_), places_, options_.profile);
     DoubleBatch& batch = *double_batch_;
     while (!handed_over_.empty() || batch.running() > 0) {
       if (options_.cancel && options_.cancel->cancelled()) return;
@@ -315,6 +316,7 @@ class Stream {
 
   // Hands over what has finished without a hole before it.
   void deliver() {
+    const PhaseTimer timer(context_, options_.profile, "output");
     LassoBatch batch;
     batch.first = delivered_;
     while (!waiting_.empty() && waiting_.front()) {

@@ -7,6 +7,7 @@
 
 #include <shrinkwarp/models/lasso/dictionary.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/profile.hpp>
 #include <shrinkwarp/runtime/progress.hpp>
 #include <shrinkwarp/runtime/view.hpp>
 
@@ -36,6 +37,7 @@ struct LassoOptions {
   const SparseCodes* initial = nullptr;               ///< warm start: codes of all N problems; nullptr starts at 0
   ProgressCallback progress;                          ///< may be empty
   const CancelToken* cancel = nullptr;                ///< may be nullptr
+  Profile* profile = nullptr;                         ///< collects time by phase; nullptr for none
 };
 
 /// How lambda of each problem is found.

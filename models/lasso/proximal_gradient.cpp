@@ -73,11 +73,12 @@ std::int64_t ProximalGradientBatch<T>::workspace(const Context& context, const D
 
 template <class T>
 ProximalGradientBatch<T>::ProximalGradientBatch(const Context& context, const Dictionary& dictionary, Momentum momentum,
-                                                std::int64_t places)
+                                                std::int64_t places, Profile* profile)
     : context_(context),
       dictionary_(dictionary),
       packed_(dictionary.packed<T>(context)),
       momentum_(momentum),
+      profile_(profile),
       step_(safe_step<T>(dictionary.lipschitz())),
       places_(places),
       arena_(context, workspace(context, dictionary, places)),
@@ -165,18 +166,41 @@ void ProximalGradientBatch<T>::start_at(std::int64_t first, const SparseCodes& i
 }
 
 template <class T>
+double ProximalGradientBatch<T>::product_flops(std::int64_t count) const {
+  return 2.0 * static_cast<double>(dictionary_.rows()) * static_cast<double>(dictionary_.atoms()) *
+         static_cast<double>(count);
+}
+
+template <class T>
+double ProximalGradientBatch<T>::state_bytes(std::int64_t rows, std::int64_t count) const {
+  return static_cast<double>(rows) * static_cast<double>(count) * sizeof(T);
+}
+
+template <class T>
 void ProximalGradientBatch<T>::iterate(std::int64_t steps, bool use_active) {
   const std::int64_t count = running();
   const auto first = [count](auto view) { return view.columns(0, count); };
   const VectorView<T> beta = state_.beta.slice(0, count);
   const VectorView<const std::uint8_t> active = use_active ? state_.active.slice(0, count) : VectorView<std::uint8_t>{};
   const StepPartials<T> partials{first(state_.restart_partials), first(state_.support_partials)};
+  const double dictionary_bytes = state_bytes(dictionary_.rows(), dictionary_.atoms());
+  const double codes_bytes = state_bytes(dictionary_.atoms(), count);
+  const double residual_bytes = state_bytes(dictionary_.rows(), count);
   for (std::int64_t k = 0; k < steps; ++k) {
-    extrapolated_residual<T>(context_, packed_, first(state_.current), first(state_.previous), beta,
-                             first(state_.offset), first(state_.step_residual), state_.residual_scratch);
-    gradient_step<T>(context_, packed_, first(state_.step_residual), first(state_.anchor), first(state_.current),
-                     first(state_.previous), beta, step_, state_.lambda_t.slice(0, count), active, partials);
+    {
+      const PhaseTimer timer(context_, profile_, "residual product", product_flops(count),
+                             dictionary_bytes + 2 * codes_bytes + 2 * residual_bytes);
+      extrapolated_residual<T>(context_, packed_, first(state_.current), first(state_.previous), beta,
+                               first(state_.offset), first(state_.step_residual), state_.residual_scratch);
+    }
+    {
+      const PhaseTimer timer(context_, profile_, "gradient step", product_flops(count),
+                             dictionary_bytes + 4 * codes_bytes + residual_bytes);
+      gradient_step<T>(context_, packed_, first(state_.step_residual), first(state_.anchor), first(state_.current),
+                       first(state_.previous), beta, step_, state_.lambda_t.slice(0, count), active, partials);
+    }
     std::swap(state_.current, state_.previous);
+    const PhaseTimer timer(context_, profile_, "momentum");
     update_momentum<T>(context_, momentum_, {partials.restart, partials.support}, state_.t.slice(0, count), beta,
                        state_.support.slice(0, count));
   }
@@ -188,9 +212,21 @@ void ProximalGradientBatch<T>::certify(std::int64_t first, std::int64_t count) {
   const MatrixView<double> observations = state_.observations.columns(first, count);
   const MatrixView<double> residual = state_.residual.columns(first, count);
   const VectorView<double> correlation = state_.correlation.slice(first, count);
-  refresh_anchor<T>(context_, anchor, state_.current.columns(first, count), state_.previous.columns(first, count));
-  code_residual<T>(context_, dictionary_.exact(), anchor, observations, residual, state_.offset.columns(first, count));
-  correlation_max(context_, dictionary_.exact(), residual, correlation, state_.correlation_scratch);
+  {
+    const PhaseTimer timer(context_, profile_, "certificate: refresh", 0, 6 * state_bytes(dictionary_.atoms(), count));
+    refresh_anchor<T>(context_, anchor, state_.current.columns(first, count), state_.previous.columns(first, count));
+  }
+  {
+    const PhaseTimer timer(context_, profile_, "certificate: residual", 0, state_bytes(dictionary_.atoms(), count));
+    code_residual<T>(context_, dictionary_.exact(), anchor, observations, residual,
+                     state_.offset.columns(first, count));
+  }
+  {
+    const PhaseTimer timer(context_, profile_, "certificate: correlation", product_flops(count),
+                           8.0 * static_cast<double>(dictionary_.rows() * (dictionary_.atoms() + count)));
+    correlation_max(context_, dictionary_.exact(), residual, correlation, state_.correlation_scratch);
+  }
+  const PhaseTimer timer(context_, profile_, "certificate: gap", 0, state_bytes(dictionary_.atoms(), count));
   dual_gap<T>(context_, observations, residual, correlation, anchor, state_.lambda.slice(first, count),
               state_.primal.slice(first, count), state_.gap.slice(first, count));
   std::vector<double> primal(static_cast<std::size_t>(count));
@@ -279,6 +315,7 @@ void ProximalGradientBatch<T>::extract(const std::int32_t* columns, std::int64_t
 template <class T>
 std::vector<typename ProximalGradientBatch<T>::Problem> ProximalGradientBatch<T>::retire(
     const std::vector<std::uint8_t>& leave, SparseCodes& codes) {
+  const PhaseTimer timer(context_, profile_, "compaction");
   std::vector<std::int32_t> leaving;
   std::vector<std::int32_t> staying;
   for (std::size_t b = 0; b < problems_.size(); ++b)

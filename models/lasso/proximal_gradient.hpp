@@ -10,6 +10,7 @@
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/profile.hpp>
 
 namespace shrinkwarp {
 
@@ -44,7 +45,8 @@ class ProximalGradientBatch {
   /// Bytes on the device for `places` problems.
   static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t places);
   /// @throws OutOfMemory
-  ProximalGradientBatch(const Context& context, const Dictionary& dictionary, Momentum momentum, std::int64_t places);
+  ProximalGradientBatch(const Context& context, const Dictionary& dictionary, Momentum momentum, std::int64_t places,
+                        Profile* profile = nullptr);
 
   std::int64_t places() const { return places_; }
   std::int64_t running() const { return static_cast<std::int64_t>(problems_.size()); }
@@ -89,6 +91,8 @@ class ProximalGradientBatch {
   };
   static State lay_out(Arena& arena, const Context& context, const Dictionary& dictionary, std::int64_t places);
 
+  double product_flops(std::int64_t count) const;
+  double state_bytes(std::int64_t rows, std::int64_t count) const;
   void iterate(std::int64_t steps, bool use_active);
   void certify(std::int64_t first, std::int64_t count);
   void start_at(std::int64_t first, const SparseCodes& initial);
@@ -98,6 +102,7 @@ class ProximalGradientBatch {
   const Dictionary& dictionary_;
   const StepDictionary<T>& packed_;
   Momentum momentum_;
+  Profile* profile_;
   T step_;
   std::int64_t places_;
   Arena arena_;

@@ -189,7 +189,7 @@ class RandomFill : public testing::TestWithParam<std::string> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Backends, RandomFill, testing::Values("cpu1", "cpu2", "cuda"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& backend) { return backend.param; });
 
 TEST_P(RandomFill, BitsAreTheWordsOfPhilox) {
   // An index far outside 32 bits, then two words in the middle of the published block for counter 0 and key 0.

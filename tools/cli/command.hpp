@@ -20,6 +20,7 @@ enum ExitStatus : int {
 
 void add_solve(CLI::App& app, Action& action);
 void add_phantom(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 
 }  // namespace shrinkwarp::cli

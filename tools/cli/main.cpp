@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   cli::Action action;
   cli::add_solve(app, action);
   cli::add_phantom(app, action);
+  cli::add_bench(app, action);
   cli::add_info(app, action);
   try {
     app.parse(argc, argv);

@@ -12,7 +12,8 @@
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
-#include <shrinkwarp/tools/cli/sparse_codes_file.hpp>
+#include <shrinkwarp/tools/files/npy_observations.hpp>
+#include <shrinkwarp/tools/files/sparse_codes_file.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
@@ -46,21 +47,6 @@ class InterruptScope {
     std::signal(SIGINT, SIG_DFL);
     std::signal(SIGTERM, SIG_DFL);
   }
-};
-
-/// X.npy (N, n), a row an observation.
-class NpyObservations : public ObservationSource {
- public:
-  explicit NpyObservations(NpyFile file) : file_(std::move(file)) {}
-  std::int64_t size() const override { return file_.rows(); }
-  std::int64_t dimension() const override { return file_.cols(); }
-  void read(std::int64_t first, MatrixView<double> X) override {
-    file_.read_rows(first, X.cols, X);
-    file_.prefetch_rows(first + X.cols, X.cols);
-  }
-
- private:
-  NpyFile file_;
 };
 
 LambdaRule lambda_rule(const Arguments& arguments) {
@@ -118,7 +104,7 @@ int run(const Arguments& arguments) {
   options.memory_limit = parse_bytes(arguments.memory_limit);
 
   const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
-  NpyObservations observations(NpyFile::open(arguments.observations));
+  NpyObservations observations(arguments.observations);
   SHRINKWARP_REQUIRE(dictionary_file.rows() > 0 && dictionary_file.cols() > 0, ShapeError, arguments.dictionary,
                      ": found a dictionary of ", dictionary_file.rows(), " x ", dictionary_file.cols(),
                      ", wanted at least one row and one atom (n, m)");

@@ -608,16 +608,19 @@ void Executor::fence() {
 
 // ---- shared memory ---------------------------------------------------------------------------------------------------
 
+/// Writes the poison without a call that ThreadSanitizer would see.
 void fill(char* target, std::size_t bytes, Poison poison) {
   const float huge = 1e30f;
-  unsigned char pattern[4] = {0xff, 0xff, 0xff, 0xff};
-  if (poison == Poison::huge) std::memcpy(pattern, &huge, sizeof(huge));
-  for (std::size_t i = 0; i < bytes; ++i) {
-    target[i] = static_cast<char>(pattern[i % 4]);
+  std::uint32_t pattern = 0xffffffffu;
+  if (poison == Poison::huge) std::memcpy(&pattern, &huge, sizeof(huge));
+  std::size_t i = 0;
+  for (; i + 4 <= bytes; i += 4) {
+    __builtin_memcpy(target + i, &pattern, 4);
 #ifdef SIMT_TSAN_CORE
     __asm__ volatile("" ::: "memory");  // or the loop becomes a call of memset
 #endif
   }
+  for (; i < bytes; ++i) target[i] = static_cast<char>(pattern >> (i % 4 * 8));
 }
 
 void Executor::reserve_arena(char* data, std::size_t bytes) {

@@ -1,8 +1,8 @@
-#include <shrinkwarp/tools/cli/sparse_codes_file.hpp>
+#include <shrinkwarp/tools/files/sparse_codes_file.hpp>
 
 #include <limits>
 
-namespace shrinkwarp::cli {
+namespace shrinkwarp {
 
 SparseCodesFile::SparseCodesFile(const std::string& path, std::int64_t atoms)
     : writer_(path),
@@ -43,4 +43,4 @@ void SparseCodesFile::finish() {
   writer_.finish();
 }
 
-}  // namespace shrinkwarp::cli
+}  // namespace shrinkwarp

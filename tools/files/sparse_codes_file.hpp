@@ -8,7 +8,7 @@
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/io/npz.hpp>
 
-namespace shrinkwarp::cli {
+namespace shrinkwarp {
 
 /// Writes finished problems as they come; the file appears under its name with `finish`. CSR (N, m): float64 data,
 /// int32 indices, indptr int32 or, from 2^31 nonzeros on, int64; lambda, objective and dual_gap float64, iterations
@@ -28,4 +28,4 @@ class SparseCodesFile : public CodeSink {
   std::vector<std::int64_t> indptr_{0};
 };
 
-}  // namespace shrinkwarp::cli
+}  // namespace shrinkwarp

@@ -1,0 +1,127 @@
+#include <cstdio>
+#include <ctime>
+#include <iostream>
+#include <memory>
+#include <sstream>
+
+#include <nlohmann/json.hpp>
+
+#include <shrinkwarp/commit.hpp>
+#include <shrinkwarp/config.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/tools/bench/fista_bench.hpp>
+#include <shrinkwarp/tools/cli/arguments.hpp>
+#include <shrinkwarp/tools/cli/command.hpp>
+
+namespace shrinkwarp::cli {
+namespace {
+
+struct Arguments {
+  bench::FistaBenchOptions fista;
+  std::vector<int> threads;
+  bool json = false;
+};
+
+void print_table(const bench::FistaBenchResult& result) {
+  const auto iterations = static_cast<double>(std::max<std::int64_t>(result.summary.iterations, 1));
+  std::printf("%s; OpenBLAS %s kernels\n", result.device.c_str(), result.blas.c_str());
+  std::printf("dictionary %lld x %lld, %s problems, %s problem-iterations, %lld unconverged, worst gap %.2e\n",
+              static_cast<long long>(result.rows), static_cast<long long>(result.atoms),
+              with_commas(result.problems).c_str(), with_commas(result.summary.iterations).c_str(),
+              static_cast<long long>(result.summary.unconverged), result.summary.worst_gap);
+  std::printf("%-26s %9s %7s %10s %9s %9s\n", "phase", "seconds", "share", "us/p.-it.", "GFLOP/s", "GB/s");
+  double accounted = result.prepare_seconds;
+  std::printf("%-26s %9.3f %6.1f%%\n", "preparation", result.prepare_seconds,
+              100 * result.prepare_seconds / result.seconds);
+  for (const PhaseTotals& phase : result.phases) {
+    accounted += phase.seconds;
+    std::printf("%-26s %9.3f %6.1f%% %10.3f %9.1f %9.1f\n", phase.name, phase.seconds,
+                100 * phase.seconds / result.seconds, 1e6 * phase.seconds / iterations,
+                1e-9 * phase.flops / phase.seconds, 1e-9 * phase.bytes / phase.seconds);
+  }
+  std::printf("%-26s %9.3f %6.1f%%\n", "the rest", result.seconds - accounted,
+              100 * (result.seconds - accounted) / result.seconds);
+  std::printf("%-26s %9.3f\n", "whole solve", result.seconds);
+  std::printf("useful rate of the whole solve %.1f GFLOP/s = %.0f %% of sgemm's %.1f GFLOP/s at the same shapes\n\n",
+              1e-9 * result.solve_rate, 100 * result.solve_rate / result.product_rate, 1e-9 * result.product_rate);
+}
+
+nlohmann::json as_json(const bench::FistaBenchResult& result, const Arguments& arguments, int threads) {
+  char date[32];
+  const std::time_t now = std::time(nullptr);
+  std::strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  nlohmann::json phases = nlohmann::json::array();
+  for (const PhaseTotals& phase : result.phases)
+    phases.push_back({{"name", phase.name},
+                      {"seconds", phase.seconds},
+                      {"calls", phase.calls},
+                      {"flops", phase.flops},
+                      {"bytes", phase.bytes}});
+  return {{"schema", "shrinkwarp-bench-1"},
+          {"benchmark", "fista"},
+          {"date", date},
+          {"version", kVersion},
+          {"commit", kCommit},
+          {"device", result.device},
+          {"threads", threads},
+          {"blas", result.blas},
+          {"rows", result.rows},
+          {"atoms", result.atoms},
+          {"problems", result.problems},
+          {"lambda_fraction", arguments.fista.lambda_fraction},
+          {"gap", arguments.fista.gap},
+          {"iterations", result.summary.iterations},
+          {"unconverged", result.summary.unconverged},
+          {"worst_gap", result.summary.worst_gap},
+          {"seconds", result.seconds},
+          {"prepare_seconds", result.prepare_seconds},
+          {"solve_flops_per_second", result.solve_rate},
+          {"sgemm_flops_per_second", result.product_rate},
+          {"fraction_of_sgemm", result.solve_rate / result.product_rate},
+          {"phases", phases}};
+}
+
+int run(const Arguments& arguments) {
+  SHRINKWARP_REQUIRE(arguments.fista.dictionary.empty() == arguments.fista.observations.empty(), ValueError,
+                     "bench fista: found only one of --dictionary and --observations, wanted both or neither");
+  for (const int threads : arguments.threads) {
+    const Context context = make_context(arguments.fista.device, threads);
+    const bench::FistaBenchResult result = bench::run_fista_bench(context, arguments.fista);
+    if (arguments.json) {
+      std::cout << as_json(result, arguments, threads).dump() << std::endl;
+    } else {
+      print_table(result);
+      std::fflush(stdout);
+    }
+  }
+  return kDone;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<Arguments>();
+  arguments->threads = {1, 2};
+  CLI::App* command = app.add_subcommand("bench", "Measure, beside what the same machine can do at the same shapes");
+  command->require_subcommand(1);
+  command->footer("Example:\n  shrinkwarp bench fista");
+  CLI::App* fista = command->add_subcommand(
+      "fista", "A whole solve, file to file, against the rate of sgemm at the same shapes, phase by phase");
+  fista->add_option("--dictionary", arguments->fista.dictionary, "D.npy (n, m); without it a MEG phantom, 306 x 6138");
+  fista->add_option("--observations", arguments->fista.observations, "X.npy (N, n); rows are repeated as needed");
+  fista->add_option("--problems", arguments->fista.problems)->check(CLI::PositiveNumber)->capture_default_str();
+  fista->add_option("--lambda-fraction", arguments->fista.lambda_fraction, "of each sample's lambda_max")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  fista->add_option("--gap", arguments->fista.gap, "relative")->check(CLI::PositiveNumber)->capture_default_str();
+  fista->add_option("--device", arguments->fista.device, "auto, cpu, cuda or cuda:NUMBER")->capture_default_str();
+  fista->add_option("--threads", arguments->threads, "one run for each number given")
+      ->check(CLI::Range(1, 4096))
+      ->delimiter(',')
+      ->capture_default_str();
+  fista->add_flag("--json", arguments->json, "one JSON object a run");
+  fista->footer("Example:\n  shrinkwarp bench fista --problems 1000 --lambda-fraction 0.3 --threads 1,2");
+  fista->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });
+}
+
+}  // namespace shrinkwarp::cli
