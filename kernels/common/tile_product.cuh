@@ -45,8 +45,9 @@ __device__ __forceinline__ void store_vector(T* target, const Vector<T>& value) 
 /// Which index of A runs along its contiguous direction in memory.
 enum class Contiguous { rows, depth };
 
-/// The shape of a block's work: C tile kRows x kCols, K in steps of kDepth, kThreadRows x kThreadCols a thread.
-template <class T, int kRows_, int kCols_, int kDepth_, int kThreadRows_, int kThreadCols_,
+/// The shape of a block's work: C tile kRows x kCols, K in steps of kDepth, kThreadRows x kThreadCols a thread. The
+/// compiler keeps to registers that let kResident blocks share a multiprocessor.
+template <class T, int kRows_, int kCols_, int kDepth_, int kThreadRows_, int kThreadCols_, int kResident_ = 3,
           Contiguous kOrderA_ = Contiguous::rows>
 struct ProductTile {
   using Element = T;
@@ -55,6 +56,7 @@ struct ProductTile {
   static constexpr int kDepth = kDepth_;
   static constexpr int kThreadRows = kThreadRows_;
   static constexpr int kThreadCols = kThreadCols_;
+  static constexpr int kResident = kResident_;
   static constexpr Contiguous kOrderA = kOrderA_;
 
   static constexpr int kVector = Vector<T>::kSize;
@@ -142,6 +144,11 @@ __device__ __forceinline__ int swizzled(int x, int i, int k) {
     return swizzled<T, kDepth>(x + i * kStride, k);
 }
 
+/// How many of a tile's `most` rows exist where `left` are left.
+__device__ __forceinline__ int clip(std::int64_t left, int most) {
+  return left < most ? static_cast<int>(left) : most;
+}
+
 /// Queues a copy of kBytes into shared memory, or zeros unless `valid`.
 template <int kBytes>
 __device__ __forceinline__ void copy_async(void* target, const void* source, bool valid) {
@@ -164,14 +171,15 @@ __device__ __forceinline__ void copy_piece(T* target, const T* source, int count
 }
 
 /// How the threads of a block share the kBytes pieces of an operand tile, kLines contiguous lines of kLength elements:
-/// `kLanes` threads stand along a line, each with the pieces kLanes apart of the lines first, first + kStep, ...
-/// Lanes cover whole 32-byte sectors and no more than needed, as a step to the next line costs an address.
+/// `kLanes` threads stand along a line, each with the pieces kLanes apart of the lines first, first + kStep, ... Lanes
+/// cover whole 32-byte sectors, but no more than all threads need, as a step to the next line costs an address.
 template <class Source, int kLines, int kLength, int kThreads, int kBytes>
 struct Pieces {
   static constexpr int kElements = kBytes / static_cast<int>(sizeof(Source));
   static constexpr int kPerLine = kLength / kElements;
   static constexpr int kSector = kBytes < 16 ? 32 / kBytes : kPerLine;  // 16-byte pieces take the line as it is
-  static constexpr int kLanes = kPerLine < kSector ? kPerLine : kSector;
+  static constexpr int kWanted = kThreads / kLines > kSector ? kThreads / kLines : kSector;
+  static constexpr int kLanes = kPerLine < kWanted ? kPerLine : kWanted;
   static constexpr int kAlong = kPerLine / kLanes;
   static constexpr int kStep = kThreads / kLanes;
   static constexpr int kDown = (kLines + kStep - 1) / kStep;
@@ -189,14 +197,16 @@ struct Pieces {
   __device__ int start(int q) const { return lane * kElements + offset(q); }
   __device__ static constexpr int offset(int q) { return q * kLanes * kElements; }
   /// Place of piece (p, q) in memory that only this thread uses, kEach pieces a thread.
-  __device__ static int own(int p, int q) { return ((p * kAlong + q) * kThreads + static_cast<int>(threadIdx.x)) * kElements; }
+  __device__ static int own(int p, int q) {
+    return ((p * kAlong + q) * kThreads + static_cast<int>(threadIdx.x)) * kElements;
+  }
 };
 
 // ---- operands ----------------------------------------------------------------------------------------------------
-// seek(k) goes to element k of K; copy(tile, depth) queues the next `depth` <= kDepth elements, the rest of the tile and
-// what lies beyond the matrix become zero, and moves on by kDepth; form(tile) turns what this thread copied into what
-// is multiplied. `extent` is how many of the tile's rows (or columns) exist. What is not a multiply-add here takes an
-// issue slot from one: sources are walked by adding strides, and whole tiles are copied without conditions.
+// seek(k) goes to element k of K; copy(tile, depth) queues the next `depth` <= kDepth elements, the rest of the tile
+// and what lies beyond the matrix become zero, and moves on by kDepth; form(tile) turns what this thread copied into
+// what is multiplied. `extent` is how many of the tile's rows (or columns) exist. What is not a multiply-add here takes
+// an issue slot from one: sources are walked by adding strides, and whole tiles are copied without conditions.
 
 /// A with contiguous rows: element (x, k) at data[x + k * ld]; `data`, `ld` and `extent` are multiples of kBytes.
 template <class Tile, int kBytes>
@@ -222,7 +232,7 @@ class RowsOperand {
   template <bool kWhole>
   __device__ void copy(T* tile, int depth) const {
     const T* source = cursor_;
-#pragma unroll
+#pragma unroll(kWhole ? Plan::kDown : 1)
     for (int p = 0; p < Plan::kDown; ++p, source += Plan::kStep * ld_) {
       if (!plan_.exists(p)) continue;
 #pragma unroll
@@ -264,15 +274,15 @@ class DepthOperand {
   template <bool kWhole>
   __device__ void copy(T* tile, int depth) const {
     const T* source = cursor_;
-#pragma unroll
+#pragma unroll(kWhole ? Plan::kDown : 1)
     for (int p = 0; p < Plan::kDown; ++p, source += Plan::kStep * ld_) {
       if (!plan_.exists(p)) continue;
 #pragma unroll
       for (int q = 0; q < Plan::kAlong; ++q)
         copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan_.line(p), plan_.start(q)), source + Plan::offset(q),
-                           kWhole                      ? Plan::kElements
+                           kWhole                    ? Plan::kElements
                            : plan_.line(p) < extent_ ? depth - plan_.start(q)
-                                                       : 0);
+                                                     : 0);
     }
   }
 
@@ -344,8 +354,8 @@ class ExtrapolatedOperand {
   using T = typename Tile::Element;
   static constexpr int kRaw = Plan::kEach * Plan::kElements * Tile::kThreads;
 
-  __device__ ExtrapolatedOperand(const T* current, std::int64_t current_ld, const T* previous,
-                                 std::int64_t previous_ld, int extent, const T* betas, T* raw)
+  __device__ ExtrapolatedOperand(const T* current, std::int64_t current_ld, const T* previous, std::int64_t previous_ld,
+                                 int extent, const T* betas, T* raw)
       : current_(current),
         current_ld_(current_ld),
         previous_(previous),
@@ -397,15 +407,15 @@ class ExtrapolatedOperand {
   __device__ void copy(T* tile, int depth) const {
     const T* now = now_;
     const T* before = before_;
-#pragma unroll
+#pragma unroll(kWhole ? Plan::kDown : 1)
     for (int p = 0; p < Plan::kDown; ++p, now += Plan::kStep * current_ld_, before += Plan::kStep * previous_ld_) {
       if (!plan_.exists(p)) continue;
 #pragma unroll
       for (int q = 0; q < Plan::kAlong; ++q)
         copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan_.line(p), plan_.start(q)), now + Plan::offset(q),
-                           kWhole                      ? Plan::kElements
+                           kWhole                    ? Plan::kElements
                            : plan_.line(p) < extent_ ? depth - plan_.start(q)
-                                                       : 0);
+                                                     : 0);
       if ((moving_ >> p & 1u) == 0) continue;
 #pragma unroll
       for (int q = 0; q < Plan::kAlong; ++q)
@@ -463,8 +473,7 @@ __device__ __forceinline__ void multiply_step(const T* a, const T* b, const Thre
 #pragma unroll
         for (int i = 0; i < Tile::kThreadRows; ++i)
 #pragma unroll
-          for (int j = 0; j < Tile::kThreadCols; ++j)
-            acc[i][j] = std::fma(rows[i].lane[v], cols[j].lane[v], acc[i][j]);
+          for (int j = 0; j < Tile::kThreadCols; ++j) acc[i][j] = std::fma(rows[i].lane[v], cols[j].lane[v], acc[i][j]);
     }
   }
 }

@@ -1,10 +1,8 @@
 // CUDA body of gradient_step: two tiled products of our own (common/tile_product.cuh) with everything else fused into
 // their loads and epilogues, a sum over the pieces of the first one, and the momentum update.
 //
-// Bits. An element of R is X - P_0 - P_1 - ..., P_c being the product over atoms [512 c, 512 c + 512) summed in order.
-// The cut depends on nothing but m, so a column's bits depend neither on the batch nor on the device. How the pieces are
-// scheduled does depend on both: few columns give a block to each piece and sum them in a second kernel, many columns
-// let one block walk the pieces and subtract them from R itself.
+// Bits. An element of R is X - P_0 - P_1 - ..., P_c being the product over one piece of the atoms, summed in order. The
+// cut into pieces depends on n and m alone, so a column's bits depend neither on the batch nor on the device.
 //
 // Story, medium lead field (n 302, m 6138, float), N problems, on an H100 (67 TFLOP/s fp32, 3.0 TB/s, L2 5.5 TB/s; on
 // paper, not measured):
@@ -26,11 +24,11 @@
 namespace shrinkwarp::cuda {
 namespace {
 
-/// Atoms that one piece of the residual sums: 12 pieces at m = 6138, so that 512 columns make 240 blocks.
+/// Atoms that one piece of the residual sums, for each kPieceRows rows: 12 pieces for the medium lead field, so that
+/// 512 columns make 240 blocks. With more rows there are more blocks anyway; the pieces then never take more than a
+/// fifth of the memory of the codes.
 constexpr std::int64_t kPieceAtoms = 512;
-/// From this many tiles of R a multiprocessor on, blocks walk all the pieces themselves: the uneven last round then
-/// costs less than the pieces' way through memory.
-constexpr std::int64_t kTilesPerMultiprocessor = 8;
+constexpr std::int64_t kPieceRows = 320;
 /// Atoms a tile of the gradient step, for every T: step_tiles() promises one number.
 constexpr int kStepAtoms = 128;
 
@@ -47,7 +45,9 @@ struct Shapes<double> {
   using Step = ProductTile<double, kStepAtoms, 32, 8, 8, 4>;
 };
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
 template <class T>
 constexpr std::int64_t padded(std::int64_t rows) {
   return ceil_div(rows, Vector<T>::kSize) * Vector<T>::kSize;
@@ -85,15 +85,15 @@ __global__ void __launch_bounds__(kPackTile* kPackRows)
 
 // ---- residual ----------------------------------------------------------------------------------------------------
 
-/// One 64 x 128 tile of R (64 x 64 in double) and one piece of K, or all of them. Blocks are numbered row tiles first,
-/// so that neighbours share the columns of Y that they read.
-/// With `pieces`: pieces[piece][col][row] = sum over the piece. Without: R = X - sum, piece after piece.
-/// 33 KB of shared memory, four blocks a multiprocessor. A step of 16 atoms is 1024 multiply-adds a thread, 64 16-byte
-/// shared reads and, at 8-byte pieces, 18 copies and 8 formed pairs: 0.80 of the issue slots multiply and add.
+/// One 64 x 128 tile of R (64 x 64 in double) for one piece of the atoms. Blocks are numbered row tiles first, so that
+/// neighbours share the columns of Y that they read.
+/// With `pieces`: pieces[piece][col][row] = sum over the piece. Without, for one piece: R = X - sum.
+/// 33 KB of shared memory, three blocks a multiprocessor. A step of 16 atoms is 1024 multiply-adds a thread in about
+/// 1340 instructions (columns at even addresses; 1400 at odd ones).
 template <class Tile, int kBytes, class T = typename Tile::Element>
-__global__ void __launch_bounds__(Tile::kThreads, 3)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
     residual_kernel(MatrixView<const T> D, MatrixView<const T> current, MatrixView<const T> previous, const T* beta,
-                    MatrixView<const T> X, MatrixView<T> R, T* pieces) {
+                    MatrixView<const T> X, MatrixView<T> R, std::int64_t piece_atoms, T* pieces) {
   using B = ExtrapolatedOperand<Tile, kBytes>;
   SHRINKWARP_SHARED_ARRAY(T, shared, Tile::kShared);
   SHRINKWARP_SHARED_ARRAY(T, raw, B::kRaw);
@@ -102,36 +102,30 @@ __global__ void __launch_bounds__(Tile::kThreads, 3)
   const auto row_tiles = static_cast<unsigned>((R.rows + Tile::kRows - 1) / Tile::kRows);
   const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x % row_tiles) * Tile::kRows;
   const std::int64_t col0 = static_cast<std::int64_t>(blockIdx.x / row_tiles) * Tile::kCols;
-  const int cols = static_cast<int>(R.cols - col0 < Tile::kCols ? R.cols - col0 : Tile::kCols);
+  const int rows = clip(R.rows - row0, Tile::kRows);
+  const int cols = clip(R.cols - col0, Tile::kCols);
   for (int col = static_cast<int>(threadIdx.x); col < Tile::kCols; col += Tile::kThreads)
     betas[col] = col < cols ? beta[col0 + col] : T(0);
   __syncthreads();
 
-  RowsOperand<Tile, 16> a(D.data + row0, D.ld, static_cast<int>(D.ld - row0 < Tile::kRows ? D.ld - row0 : Tile::kRows));
-  B b(current.data + col0 * current.ld, current.ld, previous.data + col0 * previous.ld, previous.ld, cols, betas,
-            raw);
-  std::int64_t begin = blockIdx.y * kPieceAtoms;
-  do {
-    const std::int64_t end = begin + kPieceAtoms < D.cols ? begin + kPieceAtoms : D.cols;
-    T acc[Tile::kThreadRows][Tile::kThreadCols];
-    tile_product<Tile>(shared, a, b, begin, end, acc);
-    for_each_column<Tile>(shared, acc, [&](int c, const T* sums) {
-      const std::int64_t col = col0 + c;
-      if (col >= R.cols) return;
-      for (int r = static_cast<int>(threadIdx.x) % 32; r < Tile::kRows; r += 32) {
-        const std::int64_t row = row0 + r;
-        if (row >= R.rows) continue;
-        if (pieces != nullptr) {
-          pieces[(blockIdx.y * R.cols + col) * R.rows + row] = sums[r];
-        } else {
-          T* const place = R.data + row + col * R.ld;
-          *place = (begin == 0 ? X.data[row + col * X.ld] : *place) - sums[r];
-        }
-      }
-    });
-    begin = end;
-    __syncthreads();
-  } while (pieces == nullptr && begin < D.cols);
+  const std::int64_t begin = blockIdx.y * piece_atoms;
+  const std::int64_t end = begin + piece_atoms < D.cols ? begin + piece_atoms : D.cols;
+  RowsOperand<Tile, 16> a(D.data + row0, D.ld, clip(D.ld - row0, Tile::kRows));
+  B b(current.data + col0 * current.ld, current.ld, previous.data + col0 * previous.ld, previous.ld, cols, betas, raw);
+  T acc[Tile::kThreadRows][Tile::kThreadCols];
+  tile_product<Tile>(shared, a, b, begin, end, acc);
+
+  for_each_column<Tile>(shared, acc, [&](int c, const T* sums) {
+    if (c >= cols) return;
+    const std::int64_t col = col0 + c;
+    for (int r = static_cast<int>(threadIdx.x) % 32; r < rows; r += 32) {
+      const std::int64_t row = row0 + r;
+      if (pieces != nullptr)
+        pieces[(blockIdx.y * R.cols + col) * R.rows + row] = sums[r];
+      else
+        R.data[row + col * R.ld] = X.data[row + col * X.ld] - sums[r];
+    }
+  });
 }
 
 constexpr int kSumThreads = 128;
@@ -165,15 +159,62 @@ struct StepArguments {
   const T* lambda;              // [N]
   const std::uint8_t* active;   // [N] or null
   T step;
-  StepPartials<T> partials;     // [tiles, N]
+  StepPartials<T> partials;  // [tiles, N]
 };
+
+/// The epilogue for one column of a tile, by a warp with its lanes along the atoms, whatever the leading dimensions.
+/// kWhole: all rows exist. `gradient` holds the tile's D'R.
+template <class Tile, bool kWhole, class T = typename Tile::Element>
+__device__ __forceinline__ void step_column(const StepArguments<T>& args, std::int64_t row0, int rows, std::int64_t col,
+                                            const T* gradient) {
+  constexpr int kEach = Tile::kRows / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const T* const current = args.current.data + col * args.current.ld + row0 + lane;
+  const T* const anchor = args.anchor.data + col * args.anchor.ld + row0 + lane;
+  T* const previous = args.previous.data + col * args.previous.ld + row0 + lane;
+  const bool anchored = args.anchor.data != nullptr;
+  const bool moves = args.active == nullptr || args.active[col] != 0;
+  const T beta = moves ? args.beta[col] : T(0);
+  const T threshold = args.step * args.lambda[col];
+  T z[kEach];       // d_k
+  T before[kEach];  // d_(k-1), where it counts
+  T origin[kEach];  // anchor
+#pragma unroll
+  for (int e = 0; e < kEach; ++e) {
+    const bool exists = kWhole || lane + 32 * e < rows;
+    z[e] = exists ? current[32 * e] : T(0);
+    origin[e] = exists && anchored ? anchor[32 * e] : T(0);
+    before[e] = exists && beta != T(0) ? previous[32 * e] : T(0);
+  }
+  T restart = 0;
+  int support = 0;
+#pragma unroll
+  for (int e = 0; e < kEach; ++e) {
+    const T y = extrapolate(z[e], before[e], beta);
+    const T w = std::fma(args.step, gradient[lane + 32 * e], y);
+    // Never -0, so that this is the plain soft-threshold where the anchor is 0.
+    const T moved = anchored_soft_threshold(origin[e], w, threshold) + T(0);
+    const T next = moves ? moved : z[e];
+    if (!kWhole && lane + 32 * e >= rows) continue;
+    if (moves) restart = std::fma(y - next, next - z[e], restart);
+    previous[32 * e] = next;
+    support += next != -origin[e] ? 1 : 0;
+  }
+  restart = warp_sum(restart);
+  support = warp_sum(support);
+  if (lane == 0) {
+    const std::int64_t tile = row0 / Tile::kRows;
+    args.partials.restart.data[tile + col * args.partials.restart.ld] = restart;
+    args.partials.support.data[tile + col * args.partials.support.ld] = support;
+  }
+}
 
 /// One tile of 128 atoms by 64 problems (32 in double): D'R, then a warp takes a column at a time through the epilogue,
 /// lanes along the atoms, whatever the leading dimensions. 25 KB of shared memory, four blocks a multiprocessor; a step
 /// of 16 sensors is 1024 multiply-adds a thread, 64 16-byte shared reads and 12 copies: 0.87 of the issue slots
 /// multiply and add, the epilogue adds 7 % at n = 302.
 template <class Tile, class T = typename Tile::Element>
-__global__ void __launch_bounds__(Tile::kThreads, 3) step_kernel(StepArguments<T> args) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kResident) step_kernel(StepArguments<T> args) {
   SHRINKWARP_SHARED_ARRAY(T, shared, Tile::kShared);
 
   const std::int64_t atoms = args.previous.rows;
@@ -183,45 +224,19 @@ __global__ void __launch_bounds__(Tile::kThreads, 3) step_kernel(StepArguments<T
   const std::int64_t row0 = tile * Tile::kRows;
   const std::int64_t col0 = static_cast<std::int64_t>(blockIdx.x / tiles) * Tile::kCols;
 
-  const std::int64_t rows = args.operand.ld - row0 < Tile::kRows ? args.operand.ld - row0 : Tile::kRows;
-  const std::int64_t cols = problems - col0 < Tile::kCols ? problems - col0 : Tile::kCols;
-  RowsOperand<Tile, 16> a(args.operand.data + row0, args.operand.ld, static_cast<int>(rows));
-  DepthOperand<Tile, Tile::kCols, sizeof(T)> b(args.R.data + col0 * args.R.ld, args.R.ld, static_cast<int>(cols));
+  const int rows = clip(atoms - row0, Tile::kRows);
+  const int cols = clip(problems - col0, Tile::kCols);
+  RowsOperand<Tile, 16> a(args.operand.data + row0, args.operand.ld, clip(args.operand.ld - row0, Tile::kRows));
+  DepthOperand<Tile, Tile::kCols, sizeof(T)> b(args.R.data + col0 * args.R.ld, args.R.ld, cols);
   T acc[Tile::kThreadRows][Tile::kThreadCols];
   tile_product<Tile>(shared, a, b, 0, args.R.rows, acc);
 
   for_each_column<Tile>(shared, acc, [&](int c, const T* gradient) {
-    const std::int64_t col = col0 + c;
-    if (col >= problems) return;
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const T beta = args.beta[col];
-    const T threshold = args.step * args.lambda[col];
-    const bool moves = args.active == nullptr || args.active[col] != 0;
-    T restart = 0;
-    int support = 0;
-#pragma unroll
-    for (int r = lane; r < Tile::kRows; r += 32) {
-      const std::int64_t j = row0 + r;
-      if (j >= atoms) continue;
-      const T current = args.current.data[j + col * args.current.ld];
-      const T anchor = args.anchor.data == nullptr ? T(0) : args.anchor.data[j + col * args.anchor.ld];
-      T* const place = args.previous.data + j + col * args.previous.ld;
-      T next = current;
-      if (moves) {
-        const T y = beta == T(0) ? current : extrapolate(current, *place, beta);
-        const T w = std::fma(args.step, gradient[r], y);
-        next = args.anchor.data == nullptr ? soft_threshold(w, threshold) : anchored_soft_threshold(anchor, w, threshold);
-        restart = std::fma(y - next, next - current, restart);
-      }
-      *place = next;
-      support += next != -anchor ? 1 : 0;
-    }
-    restart = warp_sum(restart);
-    support = warp_sum(support);
-    if (lane == 0) {
-      args.partials.restart.data[tile + col * args.partials.restart.ld] = restart;
-      args.partials.support.data[tile + col * args.partials.support.ld] = support;
-    }
+    if (c >= cols) return;
+    if (rows == Tile::kRows)
+      step_column<Tile, true>(args, row0, rows, col0 + c, gradient);
+    else
+      step_column<Tile, false>(args, row0, rows, col0 + c, gradient);
   });
 }
 
@@ -260,16 +275,15 @@ __global__ void __launch_bounds__(kMomentumThreads)
 
 // ---- policy ------------------------------------------------------------------------------------------------------
 
-std::int64_t piece_count(std::int64_t atoms) { return std::max<std::int64_t>(1, ceil_div(atoms, kPieceAtoms)); }
+/// How the sum over the atoms is cut.
+struct Cut {
+  std::int64_t atoms;  // of a piece; the last one may have fewer
+  std::int64_t count;  // at least 1
 
-/// The most columns for which the pieces get blocks of their own; 0 where there is one piece.
-template <class T>
-std::int64_t split_limit(const Context& context, std::int64_t rows, std::int64_t atoms) {
-  using Tile = typename Shapes<T>::Residual;
-  if (piece_count(atoms) == 1) return 0;
-  const std::int64_t tiles = kTilesPerMultiprocessor * std::max(1, context.multiprocessors());
-  return tiles / std::max<std::int64_t>(1, ceil_div(rows, Tile::kRows)) * Tile::kCols;
-}
+  Cut(std::int64_t rows, std::int64_t all_atoms)
+      : atoms(kPieceAtoms * std::max<std::int64_t>(1, ceil_div(rows, kPieceRows))),
+        count(std::max<std::int64_t>(1, ceil_div(all_atoms, atoms))) {}
+};
 
 unsigned grid_size(std::int64_t blocks, const char* function) {
   SHRINKWARP_REQUIRE(blocks <= 0x7fffffff, ShapeError, function, ": needs ", blocks, " blocks, wanted under 2^31");
@@ -301,12 +315,14 @@ void pack(const Context& context, MatrixView<const T> D, T* residual_operand, T*
          correlation_operand, correlation_ld);
 }
 
-std::int64_t step_tiles(const Context&, std::int64_t atoms) { return ceil_div(atoms, kStepAtoms); }
+std::int64_t step_tiles(const Context&, std::int64_t atoms) {
+  return ceil_div(atoms, kStepAtoms);
+}
 
 template <class T>
-std::int64_t residual_scratch(const Context& context, const StepDictionary<T>& D, std::int64_t problems) {
-  const std::int64_t columns = std::min(problems, split_limit<T>(context, D.rows(), D.cols()));
-  return piece_count(D.cols()) * D.rows() * columns;
+std::int64_t residual_scratch(const Context&, const StepDictionary<T>& D, std::int64_t problems) {
+  const Cut cut(D.rows(), D.cols());
+  return cut.count == 1 ? 0 : cut.count * D.rows() * problems;
 }
 
 template <class T>
@@ -314,24 +330,20 @@ void extrapolated_residual(const Context& context, const StepDictionary<T>& D, M
                            MatrixView<const T> previous, VectorView<const T> beta, MatrixView<const T> X,
                            MatrixView<T> R, VectorView<T> scratch) {
   using Tile = typename Shapes<T>::Residual;
+  constexpr const char* kFunction = "extrapolated_residual";
   if (R.empty()) return;
-  const std::int64_t count = piece_count(D.cols());
-  const bool split = R.cols <= split_limit<T>(context, D.rows(), D.cols());
-  T* const pieces = split ? scratch.data : nullptr;
+  const Cut cut(D.rows(), D.cols());
+  T* const pieces = cut.count == 1 ? nullptr : scratch.data;
   const MatrixView<const T> operand{D.residual_operand(), D.rows(), D.cols(), D.residual_ld(), D.device()};
   const std::int64_t tiles = ceil_div(R.rows, Tile::kRows) * ceil_div(R.cols, Tile::kCols);
-  const dim3 grid(grid_size(tiles, "extrapolated_residual"), split ? static_cast<unsigned>(count) : 1u);
-  const auto run = [&](auto kernel) {
-    launch(kernel, grid, dim3(Tile::kThreads), 0, context.stream(), operand, current, previous, beta.data, X, R,
-           pieces);
-  };
-  if (pairs_aligned(current) && pairs_aligned(previous))
-    run(residual_kernel<Tile, 8>);
-  else
-    run(residual_kernel<Tile, sizeof(T)>);
-  if (!split) return;
-  launch(piece_sum_kernel<T>, dim3(grid_size(R.cols, "extrapolated_residual"), static_cast<unsigned>(ceil_div(R.rows, kSumThreads))),
-         dim3(kSumThreads), 0, context.stream(), X, static_cast<const T*>(pieces), static_cast<int>(count), R);
+  const dim3 grid(grid_size(tiles, kFunction), grid_size(cut.count, kFunction));
+  const bool pairs = pairs_aligned(current) && pairs_aligned(previous);
+  launch(pairs ? residual_kernel<Tile, 8> : residual_kernel<Tile, sizeof(T)>, grid, dim3(Tile::kThreads), 0,
+         context.stream(), operand, current, previous, beta.data, X, R, cut.atoms, pieces);
+  if (pieces == nullptr) return;
+  const dim3 sum_grid(grid_size(R.cols, kFunction), grid_size(ceil_div(R.rows, kSumThreads), kFunction));
+  launch(piece_sum_kernel<T>, sum_grid, dim3(kSumThreads), 0, context.stream(), X, static_cast<const T*>(pieces),
+         static_cast<int>(cut.count), R);
 }
 
 template <class T>
@@ -352,7 +364,8 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixVie
                                    step,
                                    partials};
   const std::int64_t tiles = ceil_div(previous.rows, Tile::kRows) * ceil_div(previous.cols, Tile::kCols);
-  launch(step_kernel<Tile>, dim3(grid_size(tiles, "gradient_step")), dim3(Tile::kThreads), 0, context.stream(), arguments);
+  launch(step_kernel<Tile>, dim3(grid_size(tiles, "gradient_step")), dim3(Tile::kThreads), 0, context.stream(),
+         arguments);
 }
 
 template <class T>

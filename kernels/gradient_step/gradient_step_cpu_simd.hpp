@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 
@@ -222,80 +223,78 @@ HWY_INLINE void StoreSome(hn::Vec<Tag<T>> value, std::int64_t count, T* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
 }
 
-/// Bit i is lane i of the mask.
+/// Bit i is whether lane i is not zero; NaN is not.
 template <class T>
-HWY_INLINE std::uint64_t MaskBits(hn::Mask<Tag<T>> mask) {
+HWY_INLINE std::uint64_t NonzeroBits(hn::Vec<Tag<T>> value) {
   const Tag<T> d;
-  constexpr std::size_t kBytes = hn::MaxLanes(Tag<T>()) <= 8 ? 1 : hn::MaxLanes(Tag<T>()) <= 16 ? 2 : 8;
-  std::uint8_t bytes[8] = {};
-  hn::StoreMaskBits(d, mask, bytes);
-  std::uint64_t bits = 0;
-  for (std::size_t i = 0; i < kBytes; ++i) bits |= static_cast<std::uint64_t>(bytes[i]) << (8 * i);
+  constexpr std::size_t kLanes = hn::MaxLanes(Tag<T>());
+  std::conditional_t<kLanes <= 8, std::uint8_t, std::conditional_t<kLanes <= 16, std::uint16_t, std::uint64_t>> bits =
+      0;
+  hn::StoreMaskBits(d, hn::Not(hn::Eq(value, hn::Zero(d))), reinterpret_cast<std::uint8_t*>(&bits));
   return bits;
 }
 
-template <class T>
-HWY_INLINE hn::Mask<Tag<T>> IsNonzero(hn::Vec<Tag<T>> value) {
-  return hn::Not(hn::Eq(value, hn::Zero(Tag<T>())));  // NaN too
-}
-
-/// Forms `count` elements of one column of Y, with zeros up to a whole vector, and counts those that are not zero.
+/// Forms `count` elements of one column of Y, with zeros up to a multiple of 64, and marks in one bit each which are
+/// not zero. Returns their number.
 template <class T>
 HWY_INLINE std::int64_t FormColumn(const T* HWY_RESTRICT current, const T* HWY_RESTRICT previous, T beta,
-                                   std::int64_t count, T* HWY_RESTRICT column) {
+                                   std::int64_t count, T* HWY_RESTRICT column, std::uint64_t* HWY_RESTRICT nonzero) {
   const Tag<T> d;
   const std::int64_t lanes = Lanes<T>();
+  const auto momentum = hn::Set(d, beta);
   std::size_t nonzeros = 0;
-  if (beta == T(0)) {  // previous is not read
-    for (std::int64_t k = 0; k < count; k += lanes) {
-      const auto y = LoadSome(current + k, count - k);
+  for (std::int64_t first = 0; first < count; first += 64) {
+    std::uint64_t bits = 0;
+    for (std::int64_t k = first; k < first + 64; k += lanes) {
+      auto y = LoadSome(current + k, count - k);
+      if (beta != T(0)) y = hn::MulAdd(momentum, hn::Sub(y, LoadSome(previous + k, count - k)), y);
       hn::Store(y, d, column + k);
-      nonzeros += hn::CountTrue(d, IsNonzero<T>(y));
+      bits |= NonzeroBits<T>(y) << (k - first);
     }
-  } else {
-    const auto momentum = hn::Set(d, beta);
-    for (std::int64_t k = 0; k < count; k += lanes) {
-      const auto now = LoadSome(current + k, count - k);
-      const auto y = hn::MulAdd(momentum, hn::Sub(now, LoadSome(previous + k, count - k)), now);
-      hn::Store(y, d, column + k);
-      nonzeros += hn::CountTrue(d, IsNonzero<T>(y));
-    }
+    nonzero[first / 64] = bits;
+    nonzeros += hwy::PopCount(bits);
   }
   return static_cast<std::int64_t>(nonzeros);
 }
 
-/// Lists where a column of Y is not zero, in ascending order.
-template <class T>
-HWY_INLINE void ListNonzeros(const T* HWY_RESTRICT column, std::int64_t count, std::int32_t* HWY_RESTRICT indices) {
-  const Tag<T> d;
-  const std::int64_t lanes = Lanes<T>();
-  for (std::int64_t k = 0; k < count; k += lanes) {
-    std::uint64_t bits = MaskBits<T>(IsNonzero<T>(hn::Load(d, column + k)));
-    for (; bits != 0; bits &= bits - 1)
-      *indices++ = static_cast<std::int32_t>(k + static_cast<std::int64_t>(hwy::Num0BitsBelowLS1Bit_Nonzero64(bits)));
+/// Lists the marked elements in ascending order.
+HWY_INLINE void ListNonzeros(const std::uint64_t* nonzero, std::int64_t count, std::int32_t* HWY_RESTRICT indices) {
+  for (std::int64_t first = 0; first < count; first += 64) {
+    for (std::uint64_t bits = nonzero[first / 64]; bits != 0; bits &= bits - 1)
+      *indices++ =
+          static_cast<std::int32_t>(first + static_cast<std::int64_t>(hwy::Num0BitsBelowLS1Bit_Nonzero64(bits)));
   }
 }
 
-/// The chains of one column over its nonzeros k = indices[e] alone.
-template <int W, class T>
-HWY_INLINE void MultiplyNonzeros(const T* HWY_RESTRICT panel, std::int64_t panel_step,
-                                 const std::int32_t* HWY_RESTRICT indices, std::int64_t count,
+/// The chains of one column over its nonzeros k = indices[e] alone, for W vectors of rows and W2 more of the next
+/// panel.
+template <int W, int W2, class T>
+HWY_INLINE void MultiplyNonzeros(const T* HWY_RESTRICT panel, const T* HWY_RESTRICT next_panel, std::int64_t panel_step,
+                                 std::int64_t next_step, const std::int32_t* HWY_RESTRICT indices, std::int64_t count,
                                  const T* HWY_RESTRICT column, T* HWY_RESTRICT tile) {
   const Tag<T> d;
   using V = hn::Vec<Tag<T>>;
   const std::int64_t lanes = Lanes<T>();
   V sum0 = hn::Zero(d), sum1 = hn::Zero(d), sum2 = hn::Zero(d);
+  V sum3 = hn::Zero(d), sum4 = hn::Zero(d), sum5 = hn::Zero(d);
   for (std::int64_t e = 0; e < count; ++e) {
     const std::int64_t k = indices[e];
-    const T* a = panel + k * panel_step;
     const V value = hn::Set(d, column[k]);
+    const T* a = panel + k * panel_step;
     sum0 = hn::MulAdd(hn::Load(d, a), value, sum0);
     if constexpr (W > 1) sum1 = hn::MulAdd(hn::Load(d, a + lanes), value, sum1);
     if constexpr (W > 2) sum2 = hn::MulAdd(hn::Load(d, a + 2 * lanes), value, sum2);
+    const T* a2 = next_panel + k * next_step;
+    if constexpr (W2 > 0) sum3 = hn::MulAdd(hn::Load(d, a2), value, sum3);
+    if constexpr (W2 > 1) sum4 = hn::MulAdd(hn::Load(d, a2 + lanes), value, sum4);
+    if constexpr (W2 > 2) sum5 = hn::MulAdd(hn::Load(d, a2 + 2 * lanes), value, sum5);
   }
   hn::Store(sum0, d, tile);
   if constexpr (W > 1) hn::Store(sum1, d, tile + lanes);
   if constexpr (W > 2) hn::Store(sum2, d, tile + 2 * lanes);
+  if constexpr (W2 > 0) hn::Store(sum3, d, tile + W * lanes);
+  if constexpr (W2 > 1) hn::Store(sum4, d, tile + (W + 1) * lanes);
+  if constexpr (W2 > 2) hn::Store(sum5, d, tile + (W + 2) * lanes);
 }
 
 constexpr std::int64_t PadColumns(std::int64_t columns) {
@@ -328,7 +327,6 @@ void RunResidual(const ResidualTask<T>& task) {
   const std::int64_t first_row = task.first_vector * lanes;
   const std::int64_t task_rows = std::min(rows, task.last_vector * lanes) - first_row;
   const std::int64_t all_vectors = (rows + lanes - 1) / lanes;
-  const std::int64_t task_vectors = task.last_vector - task.first_vector;
   const std::int64_t columns = task.last_column - task.first_column;
   const std::int64_t stride = ResidualStride<T>(task_rows);
 
@@ -337,12 +335,40 @@ void RunResidual(const ResidualTask<T>& task) {
   T* const tile = Y + kPanelColumns * kChunkStride;
   auto* const indices = reinterpret_cast<std::int32_t*>(tile + kPanelColumns * kPanelVectors * lanes);
   std::int64_t nonzeros[kPanelColumns];
+  std::uint64_t nonzero[kPanelColumns][kChunk / 64];
   const T* next_rows[2 * kPanelColumns];
 
   for (std::int64_t first = 0; first < task.atoms || first == 0; first += kChunk) {
     const std::int64_t count = std::min(kChunk, task.atoms - first);
     const bool is_first = first == 0;
     const bool is_last = first + kChunk >= task.atoms;
+
+    // Vectors [vector, vector + vectors) of the rows, which lie in one panel.
+    struct Piece {
+      const T* panel;
+      std::int64_t step, vectors;
+    };
+    const auto piece_at = [&](std::int64_t vector) {
+      const std::int64_t panel = vector / kPanelVectors;
+      const std::int64_t in_panel = vector - panel * kPanelVectors;
+      const std::int64_t panel_vectors = std::min<std::int64_t>(kPanelVectors, all_vectors - panel * kPanelVectors);
+      const std::int64_t step = panel_vectors * lanes;
+      return Piece{task.panels + panel * kPanelVectors * lanes * task.atoms + first * step + in_panel * lanes, step,
+                   std::min(panel_vectors - in_panel, task.last_vector - vector)};
+    };
+    // R or X in, R out, by way of the scratch.
+    const auto subtract = [&](std::int64_t column, std::int64_t vector, std::int64_t vectors, const T* products) {
+      const std::int64_t row = (vector - task.first_vector) * lanes;
+      T* kept = residual + column * stride + row;
+      const T* from = is_first ? task.X.column(task.first_column + column) + first_row + row : kept;
+      T* to = is_last ? task.R.column(task.first_column + column) + first_row + row : kept;
+      for (std::int64_t i = 0; i < vectors * lanes; i += lanes) {
+        auto r = LoadSome(from + i, task_rows - row - i);
+        if (is_first) r = hn::Add(r, hn::Zero(d));  // never -0
+        StoreSome(hn::Sub(r, hn::Load(d, products + i)), task_rows - row - i, to + i);
+      }
+    };
+
     for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
       const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
       const std::int64_t wide = PaddedColumns(group);
@@ -350,16 +376,41 @@ void RunResidual(const ResidualTask<T>& task) {
       for (std::int64_t g = 0; g < group; ++g) {
         const std::int64_t b = task.first_column + c + g;
         nonzeros[g] = FormColumn(task.current.column(b) + first, task.previous.column(b) + first, task.beta[b], count,
-                                 Y + g * kChunkStride);
+                                 Y + g * kChunkStride, nonzero[g]);
         group_nonzeros += nonzeros[g];
       }
-      const bool dense = group_nonzeros * 5 > wide * count * 2;
-      if (dense) {
-        for (std::int64_t g = group; g < wide; ++g) std::fill_n(Y + g * kChunkStride, count, T(0));
-      } else {
-        for (std::int64_t g = 0; g < group; ++g) ListNonzeros(Y + g * kChunkStride, count, indices + g * kChunk);
+
+      if (group_nonzeros * 5 <= wide * count * 2) {
+        for (std::int64_t g = 0; g < group; ++g) {
+          if (nonzeros[g] == 0 && !is_first && !is_last) continue;
+          ListNonzeros(nonzero[g], count, indices);
+          for (std::int64_t vector = task.first_vector; vector < task.last_vector;) {
+            const Piece piece = piece_at(vector);
+            const auto run = [&](auto multiply, const Piece& next) {
+              multiply(piece.panel, next.panel, piece.step, next.step, indices, nonzeros[g], Y + g * kChunkStride,
+                       tile);
+            };
+            std::int64_t vectors = piece.vectors;
+            if (vectors == kPanelVectors && vector + kPanelVectors < task.last_vector) {
+              const Piece next = piece_at(vector + kPanelVectors);
+              vectors += next.vectors;
+              if (next.vectors == 1) run(MultiplyNonzeros<3, 1, T>, next);
+              if (next.vectors == 2) run(MultiplyNonzeros<3, 2, T>, next);
+              if (next.vectors == 3) run(MultiplyNonzeros<3, 3, T>, next);
+            } else {
+              if (vectors == 1) run(MultiplyNonzeros<1, 0, T>, piece);
+              if (vectors == 2) run(MultiplyNonzeros<2, 0, T>, piece);
+              if (vectors == 3) run(MultiplyNonzeros<3, 0, T>, piece);
+            }
+            subtract(c + g, vector, vectors, tile);
+            vector += vectors;
+          }
+        }
+        continue;
       }
-      // What the next group will read, behind the products of this one.
+
+      for (std::int64_t g = group; g < wide; ++g) std::fill_n(Y + g * kChunkStride, count, T(0));
+      // What the next group will read comes in behind the products of this one.
       const bool wraps = c + kPanelColumns >= columns;
       const std::int64_t next_c = wraps ? 0 : c + kPanelColumns;
       const std::int64_t next_first = wraps ? first + kChunk : first;
@@ -374,50 +425,16 @@ void RunResidual(const ResidualTask<T>& task) {
       constexpr int kLinesShift = sizeof(T) == 4 ? 4 : 5;
       static_assert(kChunk * sizeof(T) == 64 << kLinesShift, "a chunk of one column is 1 << kLinesShift lines");
       std::int64_t next_done = 0;
-      if (!dense) {
-        const Ahead<T> ahead{next_rows, next_count, kLinesShift};
-        for (std::int64_t i = 0; i < next_count << kLinesShift; ++i) ahead.Fetch(i);
-      }
-
       for (std::int64_t vector = task.first_vector; vector < task.last_vector;) {
-        const std::int64_t panel = vector / kPanelVectors;
-        const std::int64_t in_panel = vector - panel * kPanelVectors;
-        const std::int64_t panel_vectors = std::min<std::int64_t>(kPanelVectors, all_vectors - panel * kPanelVectors);
-        const std::int64_t vectors = std::min(panel_vectors - in_panel, task.last_vector - vector);
-        const std::int64_t panel_step = panel_vectors * lanes;
-        const T* a = task.panels + panel * kPanelVectors * lanes * task.atoms + first * panel_step + in_panel * lanes;
-        const std::int64_t row = (vector - task.first_vector) * lanes;
-        vector += vectors;
-        if (dense) {
-          const std::int64_t next_end = next_count * (vector - task.first_vector) / task_vectors;
-          MultiplyFor<T>(vectors, wide)(a, panel_step, Y, count, tile,
-                                        {next_rows + next_done, next_end - next_done, kLinesShift});
-          next_done = next_end;
-        }
-        for (std::int64_t g = 0; g < group; ++g) {
-          T* t = tile + g * vectors * lanes;
-          if (!dense) {
-            if (nonzeros[g] == 0 && !is_first && !is_last) continue;
-            const T* y = Y + g * kChunkStride;
-            const std::int32_t* index = indices + g * kChunk;
-            if (vectors == 1) MultiplyNonzeros<1>(a, panel_step, index, nonzeros[g], y, t);
-            if (vectors == 2) MultiplyNonzeros<2>(a, panel_step, index, nonzeros[g], y, t);
-            if (vectors == 3) MultiplyNonzeros<3>(a, panel_step, index, nonzeros[g], y, t);
-            if (columns >= 32 && !is_last) {
-              const int64_t chunk_elements = std::min(kChunk, task.atoms - first - kChunk) * panel_step;
-              const T* next_a = a + kChunk * panel_step;
-              for (int64_t i = chunk_elements * (c + g) / columns / 16 * 16; i < chunk_elements * (c + g + 1) / columns; i += 16) hwy::Prefetch(next_a + i);
-            }
-          }
-          T* kept = residual + (c + g) * stride + row;
-          const T* from = is_first ? task.X.column(task.first_column + c + g) + first_row + row : kept;
-          T* to = is_last ? task.R.column(task.first_column + c + g) + first_row + row : kept;
-          for (std::int64_t i = 0; i < vectors * lanes; i += lanes) {
-            auto r = LoadSome(from + i, task_rows - row - i);
-            if (is_first) r = hn::Add(r, hn::Zero(d));  // never -0
-            StoreSome(hn::Sub(r, hn::Load(d, t + i)), task_rows - row - i, to + i);
-          }
-        }
+        const Piece piece = piece_at(vector);
+        const std::int64_t next_end =
+            next_count * (vector + piece.vectors - task.first_vector) / (task.last_vector - task.first_vector);
+        MultiplyFor<T>(piece.vectors, wide)(piece.panel, piece.step, Y, count, tile,
+                                            {next_rows + next_done, next_end - next_done, kLinesShift});
+        next_done = next_end;
+        for (std::int64_t g = 0; g < group; ++g)
+          subtract(c + g, vector, piece.vectors, tile + g * piece.vectors * lanes);
+        vector += piece.vectors;
       }
     }
   }

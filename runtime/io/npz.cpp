@@ -41,7 +41,7 @@ struct NpzWriter::Impl {
   }
 
   void require_open(const char* function) const {
-    SHRINKWARP_REQUIRE(!closed, ValueError, function, ": '", path, "' is finished or failed to");
+    SHRINKWARP_REQUIRE(!closed, ValueError, function, ": '", path, "' is finished or an earlier call failed");
   }
 
   /// Makes a member. @throws ValueError
@@ -71,7 +71,7 @@ struct NpzWriter::Impl {
 
   std::string path;
   std::vector<Member> members;  // a growing array's id is its index
-  bool closed = false;          // finish has begun to write
+  bool closed = false;          // finish has begun to write, or append has failed
 };
 
 NpzWriter::NpzWriter(const std::string& path) : impl_(std::make_unique<Impl>()) {
@@ -99,7 +99,9 @@ int NpzWriter::add(const std::string& name, ElementType type, const std::vector<
 void NpzWriter::append(int id, const void* data, std::int64_t count) {
   Impl::Member& member = impl_->growing("NpzWriter::append", id);
   SHRINKWARP_REQUIRE(count >= 0, ShapeError, "NpzWriter::append: '", impl_->path, "': count ", count, ", wanted >= 0");
+  impl_->closed = true;  // unless the bytes arrive: an archive without them must not be finished
   member.file->append(data, count * member.header.item_size);
+  impl_->closed = false;
   member.count += count;
 }
 
@@ -145,7 +147,8 @@ void NpzWriter::finish() {
   for (Impl::Member& member : impl_->members) {
     const std::string head = npy_header_text(impl_->complete(member));
     const auto head_bytes = static_cast<std::int64_t>(head.size());
-    const std::int64_t bytes = member.file ? member.file->size() : static_cast<std::int64_t>(member.data.size());
+    const std::int64_t bytes =
+        member.file ? member.count * member.header.item_size : static_cast<std::int64_t>(member.data.size());
     zip.begin(member.name + std::string(kSuffix), head_bytes + bytes);
     zip.write(head.data(), head_bytes);
     if (!member.file) zip.write(member.data.data(), bytes);

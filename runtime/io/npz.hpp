@@ -37,7 +37,8 @@ class NpzWriter {
   ///         ShapeError (a size of `row_shape` is not positive), IoError
   int add(const std::string& name, ElementType type, const std::vector<std::int64_t>& row_shape = {});
   /// The next `count` elements of array `id`, C order. Whole rows need not come together.
-  /// @throws ValueError (no such id), ShapeError (count < 0), IoError (disk full ...)
+  /// @throws ValueError (no such id, or after finish), ShapeError (count < 0), IoError (disk full ...; the writer can
+  ///         only be destroyed then, every other call is a ValueError)
   void append(int id, const void* data, std::int64_t count);
   /// The same, with the element type checked. @throws ValueError (another type), and as above
   template <class T>

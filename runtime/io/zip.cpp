@@ -76,6 +76,7 @@ std::uint64_t u64(const char* from) {
 
 /// The checksum of `bytes` more bytes after those that gave `crc`.
 std::uint32_t crc_of(std::uint32_t crc, const void* data, std::int64_t bytes) {
+  if (bytes == 0) return crc;  // zlib begins anew at a null pointer
   return static_cast<std::uint32_t>(crc32_z(crc, static_cast<const Bytef*>(data), static_cast<z_size_t>(bytes)));
 }
 

@@ -108,7 +108,7 @@ struct Site {
 };
 
 /// Ends the running kernel; its launch throws KernelError(message, with the running thread named).
-[[noreturn]] void fail(std::string message);
+[[noreturn]] void fail(std::string&& message);
 
 enum class BarrierOp { none, any, all, count };
 /// __syncthreads and its voting kin.

@@ -234,7 +234,7 @@ cudaError_t copy(void* target, std::size_t target_pitch, const void* source, std
                      (kind == cudaMemcpyDeviceToHost && wanted(true, false)) ||
                      (kind == cudaMemcpyDeviceToDevice && wanted(true, true));
   // A pointer into device memory whose extent leaves the allocation is not taken for the host's.
-  const bool stray = (!to_device && is_device(target, 0)) || (!from_device && is_device(source, 0));
+  const bool stray = (!to_device && is_device(target, 1)) || (!from_device && is_device(source, 1));
   if (!right || stray) return remember(cudaErrorInvalidValue);
 
   const bool staged = !from_device && !is_pinned(source, source_bytes);

@@ -93,6 +93,7 @@ struct Fiber {
   std::size_t size = 0;
   void* fake_stack = nullptr;  // AddressSanitizer's
   Thread* start = nullptr;     // what to run when it is taken from the pool
+  bool idle = true;            // in the pool
 };
 
 enum class State : unsigned char { runnable, at_barrier, at_collective, returned };
@@ -163,7 +164,7 @@ class Executor {
   ~Executor();
   void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& thread);
 
-  [[noreturn]] void fail(std::string message);
+  [[noreturn]] void fail(std::string&& message);
   int barrier(BarrierOp op, int value, Site site);
   void collective(unsigned mask, const void* in, void* out, WarpFunction function, Site site);
   void* shared_memory(const void* key, std::size_t bytes);
@@ -188,6 +189,10 @@ class Executor {
   Thread* pick();
   Fiber* take_fiber();
   Fiber* make_fiber();
+  void give_back(Fiber& fiber) {
+    fiber.idle = true;
+    pool_.push_back(&fiber);
+  }
   void make_context(Fiber& fiber);
   void begin_grid(dim3 block);
   void begin_block(std::uint64_t block);
@@ -282,6 +287,7 @@ Fiber* Executor::take_fiber() {
   if (pool_.empty()) pool_.push_back(make_fiber());
   Fiber* fiber = pool_.back();
   pool_.pop_back();
+  fiber->idle = false;
   return fiber;
 }
 
@@ -297,15 +303,15 @@ Fiber* Executor::make_fiber() {
   return &fiber;
 }
 
-/// Every fiber starts afresh: for those that a failure has stopped half way.
+/// Lets the fibers that a failure has stopped half way start afresh.
 void Executor::abandon_fibers() {
-  pool_.clear();
-  for (auto fiber = fibers_.rbegin(); fiber != fibers_.rend(); ++fiber) {
+  for (const auto& fiber : fibers_) {
+    if (fiber->idle) continue;
 #ifdef SIMT_ASAN
-    __asan_unpoison_memory_region((*fiber)->stack, (*fiber)->size);
+    __asan_unpoison_memory_region(fiber->stack, fiber->size);
 #endif
-    make_context(**fiber);
-    pool_.push_back(fiber->get());
+    make_context(*fiber);
+    give_back(*fiber);
   }
 }
 
@@ -358,7 +364,7 @@ void Executor::fiber_loop(Fiber& self) {
       if (exception_ != nullptr) fail("an exception left the kernel");
       finish(*thread);
       if (left_ == 0) {
-        pool_.push_back(&self);
+        give_back(self);
 #ifdef SIMT_TSAN_CORE
         __tsan_switch_to_fiber(main_tsan_, 1);
 #endif
@@ -372,7 +378,7 @@ void Executor::fiber_loop(Fiber& self) {
         next = take_fiber();
         next->start = thread;
       }
-      if (kSharesStacks) pool_.push_back(&self);
+      if (kSharesStacks) give_back(self);
 #ifdef SIMT_TSAN_CORE
       __tsan_switch_to_fiber(thread->tsan, 1);
 #endif
@@ -432,7 +438,6 @@ Thread* Executor::pick() {
       ready_[word] &= ~(std::uint64_t(1) << (position % 64));
       --ready_count_;
       cursor_ = position + 1;
-      if (cursor_ == kMaxThreads) new_sweep();
       return &threads_[order_[position]];
     }
     new_sweep();
@@ -475,16 +480,16 @@ void Executor::finish(Thread& thread) {
 #endif
 }
 
-void Executor::fail(std::string message) {
+/// Stops every thread where it is. Their stacks are not unwound, so the message is taken out of the caller's hands.
+void Executor::fail(std::string&& message) {
   Fiber& fiber = *current->fiber;
 #ifdef SIMT_TSAN_CORE
   __tsan_switch_to_fiber(main_tsan_, 1);
 #endif
   {
-    const std::string whole = concat("block (", blockIdx.x, ", ", blockIdx.y, ", ", blockIdx.z, "), ", text(*current),
-                                     ": ", message);
-    failure_ = whole;
-    message = std::string();
+    std::string taken;
+    taken.swap(message);
+    failure_ = concat("block (", blockIdx.x, ", ", blockIdx.y, ", ", blockIdx.z, "), ", text(*current), ": ", taken);
   }
   failed_ = true;
   jump(fiber, main_);
@@ -557,16 +562,17 @@ void Executor::collective(unsigned mask, const void* in, void* out, WarpFunction
   Collective* group = nullptr;
   for (int i = 0; i < warp.waiting; ++i) {
     Collective& other = warp.collectives[i];
-    if ((other.mask & mask) == 0) continue;
-    if (other.mask != mask || other.function != function || !same(other.site, site)) {
-      const Thread& waiting = threads_[self.number - lane + __builtin_ctz(other.arrived)];
-      std::string message = concat("comes to ", text(site), " with mask 0x", std::hex, mask, std::dec, ", but ",
-                                   text(waiting), " of its warp waits at ", text(other.site), " with mask 0x",
-                                   std::hex, other.mask);
-      fail(std::move(message));
+    if (other.mask == mask && other.function == function && same(other.site, site)) {
+      group = &other;
+      break;
     }
-    group = &other;
-    break;
+    // Groups may overlap as long as nobody waits for one that waits for him.
+    if ((other.mask & bit) == 0 || (other.arrived & mask) == 0) continue;
+    const Thread& waiting = threads_[self.number - lane + __builtin_ctz(other.arrived & mask)];
+    std::string message = concat("comes to ", text(site), " with mask 0x", std::hex, mask, ", but ", std::dec,
+                                 text(waiting), " of its warp waits at ", text(other.site), " with mask 0x", std::hex,
+                                 other.mask);
+    fail(std::move(message));
   }
   if (group == nullptr) {
     group = &warp.collectives[warp.waiting++];
@@ -705,10 +711,14 @@ void Executor::begin_block(std::uint64_t block) {
 #ifdef SIMT_TSAN_CORE
   // Forget what the block before did to memory that this one uses again.
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-  mmap(arena_, kArenaBytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-  mmap(stacks_, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  mmap(arena_, (arena_used_ + 4095) / 4096 * 4096, PROT_READ | PROT_WRITE, flags, -1, 0);
   while (fibers_.size() < static_cast<std::size_t>(count_)) make_fiber();
-  abandon_fibers();
+  mmap(stacks_, fibers_.size() * kStackBytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  pool_.clear();
+  for (const auto& fiber : fibers_) {
+    make_context(*fiber);
+    give_back(*fiber);
+  }
 #endif
 #ifdef SIMT_ASAN
   __asan_poison_memory_region(arena_, kArenaBytes);
@@ -833,7 +843,7 @@ cudaError_t launch_threads(dim3 grid, dim3 block, std::size_t shared_bytes, cuda
 
 // ---- inside a kernel -------------------------------------------------------------------------------------------------
 
-void fail(std::string message) {
+void fail(std::string&& message) {
   if (active == nullptr) throw KernelError(message);
   active->fail(std::move(message));
 }

@@ -1,0 +1,285 @@
+// CUDA body of certificate: the anchor's refresh, two float64 tiled products (common/tile_product.cuh) that never write
+// D'R, and one block a problem for the gap.
+//
+// Story, medium lead field (n 302, m 6138, codes in float), N problems, on an H100 (34 TFLOP/s fp64 without tensor
+// cores, 3.0 TB/s; on paper, not measured). A product is 3.71 MFLOP a problem:
+//   refresh_anchor    147 KB a problem                        N = 512: 14 us from L2     N = 8192: 400 us
+//   code_residual     X, R and the rounded R 6 KB, codes 25   56 us of fp64, 110 expected  890 us, 1.1 ms
+//   correlation_max   R 2.4 KB, D once a column tile          56 us of fp64, 75 expected   890 us, 1.05 ms
+//   dual_gap          X, R 4.8 KB, codes 25 KB                5 us                         80 us
+// A certificate is due every fifty iterations or so: 2 of their 60 ms at N = 8192. The products count every atom though
+// codes are sparse: where fp64 is slow (1/64 of fp32 on consumer cards) they are most of a certificate.
+#include <cmath>
+#include <cstdint>
+
+#include <shrinkwarp/kernels/certificate/certificate.hpp>
+#include <shrinkwarp/kernels/common/columns.cuh>
+#include <shrinkwarp/kernels/common/device.cuh>
+#include <shrinkwarp/kernels/common/scalar.hpp>
+#include <shrinkwarp/kernels/common/tile_product.cuh>
+
+namespace shrinkwarp::cuda {
+namespace {
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+unsigned grid_size(std::int64_t blocks, const char* function) {
+  SHRINKWARP_REQUIRE(blocks <= 0x7fffffff, ShapeError, function, ": needs ", blocks, " blocks, wanted under 2^31");
+  return static_cast<unsigned>(blocks);
+}
+
+// ---- anchors -----------------------------------------------------------------------------------------------------
+
+template <class T, int kCount>
+struct AnchorLanes {
+  Lanes<T, kCount> anchor;
+  Lanes<T, kCount> current;
+  Lanes<T, kCount> previous;
+};
+
+/// a = (T)(anchor + current); previous <- (anchor + previous) - a; current <- 0; anchor <- a. A warp a piece of a
+/// column: 6 accesses an element, memory bound.
+template <class T, int kCount>
+__global__ void __launch_bounds__(kColumnThreads)
+    refresh_anchor_kernel(MatrixView<T> anchor, MatrixView<T> current, MatrixView<T> previous) {
+  const std::int64_t col = warp_column();
+  if (col >= anchor.cols) return;
+  T* const a = anchor.data + col * anchor.ld;
+  T* const now = current.data + col * current.ld;
+  T* const before = previous.data + col * previous.ld;
+  walk_column<kCount>(
+      anchor.rows,
+      [&](std::int64_t row, auto width) {
+        return AnchorLanes<T, width.value>{load_lanes<width.value>(a + row), load_lanes<width.value>(now + row),
+                                           load_lanes<width.value>(before + row)};
+      },
+      [&](std::int64_t row, auto width, auto lanes) {
+#pragma unroll
+        for (int i = 0; i < width.value; ++i) {
+          const double old = lanes.anchor.value[i];
+          const T moved = static_cast<T>(old + static_cast<double>(lanes.current.value[i]));
+          lanes.previous.value[i] =
+              static_cast<T>((old + static_cast<double>(lanes.previous.value[i])) - static_cast<double>(moved));
+          lanes.current.value[i] = T(0);
+          lanes.anchor.value[i] = moved;
+        }
+        store_lanes<width.value>(a + row, lanes.anchor);
+        store_lanes<width.value>(now + row, lanes.current);
+        store_lanes<width.value>(before + row, lanes.previous);
+      });
+}
+
+// ---- R = X - D anchor --------------------------------------------------------------------------------------------
+
+/// 32 x 64 tiles: R has few rows, and 302 of them make 10 row tiles. K is every atom, in order.
+using ResidualTile = ProductTile<double, 32, 64, 8, 4, 4, 4>;
+
+/// What forms the codes for the product: nothing in double, widening in float.
+template <class T>
+struct Codes {
+  using Operand = WidenedOperand<ResidualTile, ResidualTile::kCols, T>;
+  static constexpr int kRaw = Operand::kRaw;
+  static __device__ Operand make(const T* data, std::int64_t ld, int extent, T* raw) { return {data, ld, extent, raw}; }
+};
+template <>
+struct Codes<double> {
+  using Operand = DepthOperand<ResidualTile, ResidualTile::kCols, 8>;
+  static constexpr int kRaw = 2;  // not used
+  static __device__ Operand make(const double* data, std::int64_t ld, int extent, double*) {
+    return {data, ld, extent};
+  }
+};
+
+/// One tile of R in double, and rounded. Blocks are numbered row tiles first: neighbours share the codes they read.
+/// A step of 8 atoms is 128 multiply-adds a thread, on half-rate units; 14 KB of shared memory, four blocks a
+/// multiprocessor. N = 512 makes 80 blocks, 0.6 of the device.
+template <class T>
+__global__ void __launch_bounds__(ResidualTile::kThreads, ResidualTile::kResident)
+    code_residual_kernel(MatrixView<const double> D, MatrixView<const T> codes, MatrixView<const double> X,
+                         MatrixView<double> R, MatrixView<T> rounded) {
+  using Tile = ResidualTile;
+  SHRINKWARP_SHARED_ARRAY(double, shared, Tile::kShared);
+  SHRINKWARP_SHARED_ARRAY(T, raw, Codes<T>::kRaw);
+
+  const auto row_tiles = static_cast<unsigned>((R.rows + Tile::kRows - 1) / Tile::kRows);
+  const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x % row_tiles) * Tile::kRows;
+  const std::int64_t col0 = static_cast<std::int64_t>(blockIdx.x / row_tiles) * Tile::kCols;
+  const int rows = clip(R.rows - row0, Tile::kRows);
+  const int cols = clip(R.cols - col0, Tile::kCols);
+  RowsOperand<Tile, 8> a(D.data + row0, D.ld, rows);
+  auto b = Codes<T>::make(codes.data + col0 * codes.ld, codes.ld, cols, raw);
+  double acc[Tile::kThreadRows][Tile::kThreadCols];
+  tile_product<Tile>(shared, a, b, 0, D.cols, acc);
+
+  for_each_column<Tile>(shared, acc, [&](int c, const double* sums) {
+    const int r = static_cast<int>(threadIdx.x) % 32;
+    if (c >= cols || r >= rows) return;
+    static_assert(Tile::kRows == 32, "a lane a row");
+    const std::int64_t row = row0 + r;
+    const std::int64_t col = col0 + c;
+    const double residual = X.data[row + col * X.ld] - sums[r];
+    R.data[row + col * R.ld] = residual;
+    if (rounded.data != nullptr) rounded.data[row + col * rounded.ld] = static_cast<T>(residual);
+  });
+}
+
+// ---- max |D'R| ---------------------------------------------------------------------------------------------------
+
+/// Both operands are contiguous along n. 96 row tiles at m = 6138.
+using CorrelationTile = ProductTile<double, 64, 64, 8, 8, 4, 3, Contiguous::depth>;
+
+/// One tile of D'R, of which only the largest magnitude of each column leaves: partials[tile][col]. A step of 8 sensors
+/// is 256 multiply-adds a thread on half-rate units; 16 KB of shared memory, three blocks a multiprocessor.
+__global__ void __launch_bounds__(CorrelationTile::kThreads, CorrelationTile::kResident)
+    correlation_kernel(MatrixView<const double> D, MatrixView<const double> R, double* partials) {
+  using Tile = CorrelationTile;
+  SHRINKWARP_SHARED_ARRAY(double, shared, Tile::kRing);
+  static_assert(Tile::kThreadsDown * Tile::kCols <= Tile::kRing);
+
+  const auto tiles = static_cast<unsigned>((D.cols + Tile::kRows - 1) / Tile::kRows);
+  const auto tile = static_cast<std::int64_t>(blockIdx.x % tiles);
+  const std::int64_t row0 = tile * Tile::kRows;
+  const std::int64_t col0 = static_cast<std::int64_t>(blockIdx.x / tiles) * Tile::kCols;
+  const int cols = clip(R.cols - col0, Tile::kCols);
+  DepthOperand<Tile, Tile::kRows, 8> a(D.data + row0 * D.ld, D.ld, clip(D.cols - row0, Tile::kRows));
+  DepthOperand<Tile, Tile::kCols, 8> b(R.data + col0 * R.ld, R.ld, cols);
+  double acc[Tile::kThreadRows][Tile::kThreadCols];
+  tile_product<Tile>(shared, a, b, 0, D.rows, acc);
+
+  // Rows beyond the last atom are sums of zeros and do not count (NaN where the column has one anyway).
+  const ThreadPlace<Tile> place;
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < Tile::kThreadCols; ++j) {
+    double largest = 0;
+#pragma unroll
+    for (int i = 0; i < Tile::kThreadRows; ++i) largest = max_or_nan(largest, std::fabs(acc[i][j]));
+    shared[place.down * Tile::kCols + place.col(j)] = largest;
+  }
+  __syncthreads();
+  const int col = static_cast<int>(threadIdx.x);
+  if (col >= cols) return;
+  double largest = 0;
+#pragma unroll
+  for (int down = 0; down < Tile::kThreadsDown; ++down) largest = max_or_nan(largest, shared[down * Tile::kCols + col]);
+  partials[tile * R.cols + col0 + col] = largest;
+}
+
+constexpr int kMaxCols = 32;
+constexpr int kMaxSlices = 8;
+
+/// result = max over the tiles, 8 threads a column: tiles x N x 8 bytes, 2 us from L2 at N = 512, 3 at 8192.
+__global__ void __launch_bounds__(kMaxCols* kMaxSlices)
+    partial_max_kernel(const double* partials, std::int64_t tiles, std::int64_t cols, double* result) {
+  SHRINKWARP_SHARED_ARRAY(double, slices, kMaxSlices, kMaxCols);
+  const int lane = static_cast<int>(threadIdx.x) % kMaxCols;
+  const int slice = static_cast<int>(threadIdx.x) / kMaxCols;
+  const std::int64_t col = static_cast<std::int64_t>(blockIdx.x) * kMaxCols + lane;
+  double largest = 0;
+  if (col < cols) {
+#pragma unroll 4
+    for (std::int64_t tile = slice; tile < tiles; tile += kMaxSlices)
+      largest = max_or_nan(largest, partials[tile * cols + col]);
+  }
+  slices[slice][lane] = largest;
+  __syncthreads();
+  if (slice != 0 || col >= cols) return;
+#pragma unroll
+  for (int other = 1; other < kMaxSlices; ++other) largest = max_or_nan(largest, slices[other][lane]);
+  result[col] = largest;
+}
+
+// ---- gap ---------------------------------------------------------------------------------------------------------
+
+constexpr int kGapThreads = 256;
+
+/// A block a problem: ||r||^2, <x, r> and ||z||_1 in one pass over 2 n doubles and m codes, memory bound. The threads'
+/// shares and the order in which they are summed depend on n and m alone.
+template <class T>
+__global__ void __launch_bounds__(kGapThreads)
+    dual_gap_kernel(MatrixView<const double> X, MatrixView<const double> R, const double* correlation,
+                    MatrixView<const T> codes, const double* lambda, double* primal, double* gap) {
+  const std::int64_t col = blockIdx.x;
+  const double* const x = X.data + col * X.ld;
+  const double* const r = R.data + col * R.ld;
+  const T* const z = codes.data + col * codes.ld;
+  double energy = 0;
+  double alignment = 0;
+  double magnitude = 0;
+  for (std::int64_t i = threadIdx.x; i < R.rows; i += kGapThreads) {
+    energy = std::fma(r[i], r[i], energy);
+    alignment = std::fma(x[i], r[i], alignment);
+  }
+#pragma unroll 8
+  for (std::int64_t j = threadIdx.x; j < codes.rows; j += kGapThreads)
+    magnitude += std::fabs(static_cast<double>(z[j]));
+  energy = block_sum<kGapThreads>(energy);
+  alignment = block_sum<kGapThreads>(alignment);
+  magnitude = block_sum<kGapThreads>(magnitude);
+  if (threadIdx.x != 0) return;
+  const double value = std::fma(lambda[col], magnitude, 0.5 * energy);
+  primal[col] = value;
+  gap[col] = gap_at_best_scale(value, energy, alignment, correlation[col], lambda[col]);
+}
+
+}  // namespace
+
+// ---- launchers ---------------------------------------------------------------------------------------------------
+
+template <class T>
+void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> current, MatrixView<T> previous) {
+  if (anchor.empty()) return;
+  constexpr int kWide = 16 / static_cast<int>(sizeof(T));
+  const bool wide = aligned16(anchor) && aligned16(current) && aligned16(previous);
+  launch(wide ? refresh_anchor_kernel<T, kWide> : refresh_anchor_kernel<T, 1>, column_grid(anchor.rows, anchor.cols),
+         dim3(kColumnThreads), 0, context.stream(), anchor, current, previous);
+}
+
+template <class T>
+void code_residual(const Context& context, MatrixView<const double> D, MatrixView<const T> anchor,
+                   MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded) {
+  if (R.empty()) return;
+  const std::int64_t tiles = ceil_div(R.rows, ResidualTile::kRows) * ceil_div(R.cols, ResidualTile::kCols);
+  launch(code_residual_kernel<T>, dim3(grid_size(tiles, "code_residual")), dim3(ResidualTile::kThreads), 0,
+         context.stream(), D, anchor, X, R, rounded.empty() ? MatrixView<T>{} : rounded);
+}
+
+std::int64_t correlation_scratch(const Context&, std::int64_t atoms, std::int64_t problems) {
+  return ceil_div(atoms, CorrelationTile::kRows) * problems;
+}
+
+void correlation_max(const Context& context, MatrixView<const double> D, MatrixView<const double> R,
+                     VectorView<double> result, VectorView<double> scratch) {
+  if (result.empty()) return;
+  const std::int64_t tiles = ceil_div(D.cols, CorrelationTile::kRows);
+  const std::int64_t blocks = tiles * ceil_div(R.cols, CorrelationTile::kCols);
+  launch(correlation_kernel, dim3(grid_size(blocks, "correlation_max")), dim3(CorrelationTile::kThreads), 0,
+         context.stream(), D, R, scratch.data);
+  launch(partial_max_kernel, dim3(grid_size(ceil_div(R.cols, kMaxCols), "correlation_max")),
+         dim3(kMaxCols * kMaxSlices), 0, context.stream(), static_cast<const double*>(scratch.data), tiles, R.cols,
+         result.data);
+}
+
+template <class T>
+void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
+              VectorView<const double> correlation, MatrixView<const T> codes, VectorView<const double> lambda,
+              VectorView<double> primal, VectorView<double> gap) {
+  if (gap.empty()) return;
+  launch(dual_gap_kernel<T>, dim3(grid_size(gap.size, "dual_gap")), dim3(kGapThreads), 0, context.stream(), X, R,
+         correlation.data, codes, lambda.data, primal.data, gap.data);
+}
+
+#define SHRINKWARP_INSTANTIATE(T)                                                                    \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);      \
+  template void code_residual<T>(const Context&, MatrixView<const double>, MatrixView<const T>,      \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);       \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,      \
+                            VectorView<const double>, MatrixView<const T>, VectorView<const double>, \
+                            VectorView<double>, VectorView<double>);
+SHRINKWARP_INSTANTIATE(float)
+SHRINKWARP_INSTANTIATE(double)
+#undef SHRINKWARP_INSTANTIATE
+
+}  // namespace shrinkwarp::cuda

@@ -1,0 +1,120 @@
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
+#include <shrinkwarp/kernels/random/random.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+
+#include "tests/support/contexts.hpp"
+
+extern "C" {
+void openblas_set_num_threads(int threads);
+int openblas_get_num_threads(void);
+}
+
+namespace shrinkwarp {
+namespace {
+
+class Gemm : public testing::OnContext {};
+SHRINKWARP_ON_EVERY_CONTEXT(Gemm);
+
+template <class T>
+std::vector<T> random_values(std::int64_t count, std::uint64_t stream) {
+  std::vector<T> values(static_cast<std::size_t>(count));
+  fill_normal(Context::cpu(1), 7, stream, 0, VectorView<T>{values.data(), count, {}});
+  return values;
+}
+
+template <class T>
+void check_against_loops(const Context& context, std::int64_t M, std::int64_t N, std::int64_t K, Transpose op_a,
+                         Transpose op_b, T alpha, T beta) {
+  const std::int64_t a_rows = op_a == Transpose::no ? M : K;
+  const std::int64_t b_rows = op_b == Transpose::no ? K : N;
+  const std::int64_t lda = a_rows + 3, ldb = b_rows + 1, ldc = M + 2;
+  const std::int64_t a_cols = op_a == Transpose::no ? K : M, b_cols = op_b == Transpose::no ? N : K;
+  const auto a = random_values<T>(lda * a_cols, 1), b = random_values<T>(ldb * b_cols, 2);
+  auto c = random_values<T>(ldc * N, 3);
+  if (beta == T(0)) c.assign(c.size(), std::numeric_limits<T>::quiet_NaN());  // not read when beta is 0
+  const Tensor<T> A = testing::to_device(context, a, lda, a_cols);
+  const Tensor<T> B = testing::to_device(context, b, ldb, b_cols);
+  const Tensor<T> C = testing::to_device(context, c, ldc, N);
+  const Device device = context.device();
+  gemm(context, op_a, op_b, alpha, MatrixView<const T>{A.data(), a_rows, a_cols, lda, device},
+       MatrixView<const T>{B.data(), b_rows, b_cols, ldb, device}, beta, MatrixView<T>{C.data(), M, N, ldc, device});
+  const auto found = testing::to_host(context, C);
+  for (std::int64_t j = 0; j < N; ++j) {
+    for (std::int64_t i = 0; i < ldc; ++i) {
+      const auto at = static_cast<std::size_t>(i + j * ldc);
+      if (i >= M) {  // padding keeps its bits
+        if (!std::isnan(c[at])) {
+          ASSERT_EQ(found[at], c[at]);
+        }
+        continue;
+      }
+      double sum = 0, magnitude = 0;
+      for (std::int64_t k = 0; k < K; ++k) {
+        const double x = a[static_cast<std::size_t>(op_a == Transpose::no ? i + k * lda : k + i * lda)];
+        const double y = b[static_cast<std::size_t>(op_b == Transpose::no ? k + j * ldb : j + k * ldb)];
+        sum += x * y;
+        magnitude += std::fabs(x * y);
+      }
+      const double start = beta == T(0) ? 0 : static_cast<double>(beta) * static_cast<double>(c[at]);
+      const double wanted = static_cast<double>(alpha) * sum + start;
+      const double bound = std::numeric_limits<T>::epsilon() *
+                           (static_cast<double>(K + 2) * std::fabs(static_cast<double>(alpha)) * magnitude +
+                            2 * std::fabs(start) + std::numeric_limits<T>::min());
+      ASSERT_NEAR(found[at], wanted, bound) << "(" << i << ", " << j << ") of " << M << " x " << N << " x " << K;
+    }
+  }
+}
+
+TEST_P(Gemm, AgreesWithLoops) {
+  const Context& context = this->context();
+  for (const Transpose op_a : {Transpose::no, Transpose::yes}) {
+    for (const Transpose op_b : {Transpose::no, Transpose::yes}) {
+      check_against_loops<float>(context, 43, 17, 29, op_a, op_b, 1.5f, 0.0f);
+      check_against_loops<double>(context, 43, 17, 29, op_a, op_b, -0.5, 2.0);
+      check_against_loops<float>(context, 1, 1, 1, op_a, op_b, 1.0f, 1.0f);
+      check_against_loops<double>(context, 5, 3, 97, op_a, op_b, 1.0, 0.0);
+    }
+  }
+}
+
+TEST_P(Gemm, TakesEmptyBatches) {
+  const Context& context = this->context();
+  const Tensor<float> A = testing::to_device(context, std::vector<float>(6, 1.0f), 2, 3);
+  const Device device = context.device();
+  gemm(context, Transpose::no, Transpose::no, 1.0f, A.matrix(), MatrixView<const float>{nullptr, 3, 0, 3, device}, 0.0f,
+       MatrixView<float>{nullptr, 2, 0, 2, device});
+}
+
+TEST_P(Gemm, RefusesWhatDoesNotFit) {
+  const Context& context = this->context();
+  const Tensor<float> A(context, 2, 3), B(context, 4, 5), C(context, 2, 5);
+  EXPECT_THROW(gemm(context, Transpose::no, Transpose::no, 1.0f, A.matrix(), B.matrix(), 0.0f, C.matrix()), ShapeError);
+  const Tensor<float> good(context, 3, 5);
+  MatrixView<float> elsewhere = C.matrix();
+  elsewhere.device = {DeviceType::cuda, 42};
+  EXPECT_THROW(gemm(context, Transpose::no, Transpose::no, 1.0f, A.matrix(), good.matrix(), 0.0f, elsewhere),
+               DeviceError);
+  MatrixView<float> narrow = C.matrix();
+  narrow.ld = 1;
+  EXPECT_THROW(gemm(context, Transpose::no, Transpose::no, 1.0f, A.matrix(), good.matrix(), 0.0f, narrow), ShapeError);
+}
+
+TEST(CpuBlas, ThreadCountIsLeftAsFound) {
+  const int before = openblas_get_num_threads();
+  openblas_set_num_threads(2);
+  const int set = openblas_get_num_threads();  // a machine with one processor grants one
+  const Context context = Context::cpu(3);
+  const Tensor<double> A = Tensor<double>::zeros(context, 64, 64), C(context, 64, 64);
+  gemm(context, Transpose::no, Transpose::no, 1.0, A.matrix(), A.matrix(), 0.0, C.matrix());
+  EXPECT_EQ(openblas_get_num_threads(), set);
+  openblas_set_num_threads(before);
+}
+
+}  // namespace
+}  // namespace shrinkwarp

@@ -1,0 +1,371 @@
+// The solver against mathematics: every claim of a result is recomputed here by plain loops in double that share
+// nothing with the kernels.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <shrinkwarp/kernels/random/random.hpp>
+#include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+
+#include "tests/support/contexts.hpp"
+
+namespace shrinkwarp {
+namespace {
+
+struct Problems {
+  std::int64_t n, m, N;
+  std::vector<double> D, X;
+  MatrixView<const double> dictionary() const { return {D.data(), n, m, n, {}}; }
+  MatrixView<const double> observations() const { return {X.data(), n, N, n, {}}; }
+};
+
+Problems random_problems(std::int64_t n, std::int64_t m, std::int64_t N, std::uint64_t seed = 1) {
+  Problems problems{n, m, N, std::vector<double>(static_cast<std::size_t>(n * m)),
+                    std::vector<double>(static_cast<std::size_t>(n * N))};
+  const Context host = Context::cpu(1);
+  fill_normal(host, seed, 0, 0, VectorView<double>{problems.D.data(), n * m, {}});
+  fill_normal(host, seed, 1, 0, VectorView<double>{problems.X.data(), n * N, {}});
+  return problems;
+}
+
+std::vector<double> dense(const SparseCodes& codes, std::int64_t problem, std::int64_t m) {
+  std::vector<double> z(static_cast<std::size_t>(m), 0.0);
+  const auto p = static_cast<std::size_t>(problem);
+  for (auto k = codes.offsets[p]; k < codes.offsets[p + 1]; ++k)
+    z[static_cast<std::size_t>(codes.indices[static_cast<std::size_t>(k)])] = codes.values[static_cast<std::size_t>(k)];
+  return z;
+}
+
+struct Certificate {
+  double objective, gap, energy, lambda_max;
+};
+
+Certificate certificate(const Problems& problems, std::int64_t problem, const std::vector<double>& z, double lambda) {
+  const double* x = problems.X.data() + problem * problems.n;
+  std::vector<double> r(x, x + problems.n);
+  double l1 = 0;
+  for (std::int64_t j = 0; j < problems.m; ++j) {
+    const double value = z[static_cast<std::size_t>(j)];
+    l1 += std::fabs(value);
+    for (std::int64_t i = 0; i < problems.n; ++i)
+      r[static_cast<std::size_t>(i)] -= problems.D[static_cast<std::size_t>(i + j * problems.n)] * value;
+  }
+  double linf = 0, lambda_max = 0, rr = 0, xr = 0, xx = 0;
+  for (std::int64_t j = 0; j < problems.m; ++j) {
+    double dr = 0, dx = 0;
+    for (std::int64_t i = 0; i < problems.n; ++i) {
+      dr += problems.D[static_cast<std::size_t>(i + j * problems.n)] * r[static_cast<std::size_t>(i)];
+      dx += problems.D[static_cast<std::size_t>(i + j * problems.n)] * x[i];
+    }
+    linf = std::max(linf, std::fabs(dr));
+    lambda_max = std::max(lambda_max, std::fabs(dx));
+  }
+  for (std::int64_t i = 0; i < problems.n; ++i) {
+    rr += r[static_cast<std::size_t>(i)] * r[static_cast<std::size_t>(i)];
+    xr += r[static_cast<std::size_t>(i)] * x[i];
+    xx += x[i] * x[i];
+  }
+  const double limit = linf > 0 ? lambda / linf : std::numeric_limits<double>::infinity();
+  const double s = rr > 0 ? std::clamp(xr / rr, -limit, limit) : 0;
+  const double primal = rr / 2 + lambda * l1;
+  return {primal, primal - (s * xr - s * s * rr / 2), xx / 2, lambda_max};
+}
+
+void check_claims(const Problems& problems, const LassoBatch& batch, double gap) {
+  ASSERT_EQ(batch.size(), problems.N);
+  ASSERT_EQ(batch.codes.size(), problems.N);
+  for (std::int64_t i = 0; i < problems.N; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    for (auto k = batch.codes.offsets[at] + 1; k < batch.codes.offsets[at + 1]; ++k)
+      ASSERT_LT(batch.codes.indices[static_cast<std::size_t>(k - 1)], batch.codes.indices[static_cast<std::size_t>(k)]);
+    const Certificate truth = certificate(problems, i, dense(batch.codes, i, problems.m), batch.lambda[at]);
+    EXPECT_TRUE(batch.converged[at]) << "problem " << i;
+    EXPECT_LE(truth.gap, gap * truth.energy * (1 + 1e-6) + 1e-13 * truth.energy) << "problem " << i;
+    EXPECT_NEAR(batch.dual_gap[at], truth.gap, 1e-12 * truth.energy) << "problem " << i;
+    EXPECT_NEAR(batch.objective[at], truth.objective, 1e-12 * truth.energy) << "problem " << i;
+  }
+}
+
+bool same_bits(const LassoBatch& a, const LassoBatch& b) {
+  return a.codes.offsets == b.codes.offsets && a.codes.indices == b.codes.indices && a.codes.values == b.codes.values &&
+         a.lambda == b.lambda && a.objective == b.objective && a.dual_gap == b.dual_gap &&
+         a.iterations == b.iterations && a.converged == b.converged;
+}
+
+class Lasso : public testing::OnContext {
+ protected:
+  LassoBatch solve(const Problems& problems, const LambdaRule& rule, const LassoOptions& options = {}) {
+    const Context& context = this->context();
+    const Dictionary dictionary(context, problems.dictionary());
+    return solve_lasso(context, dictionary, problems.observations(), rule, options);
+  }
+};
+SHRINKWARP_ON_EVERY_CONTEXT(Lasso);
+
+TEST_P(Lasso, IdentityDictionaryGivesSoftThresholding) {
+  Problems problems = random_problems(5, 5, 3);
+  std::fill(problems.D.begin(), problems.D.end(), 0.0);
+  for (std::int64_t j = 0; j < 5; ++j) problems.D[static_cast<std::size_t>(j * 6)] = 1;
+  LassoOptions options;
+  options.gap = 1e-12;
+  const LassoBatch batch = solve(problems, LambdaRule::value(0.5), options);
+  for (std::int64_t i = 0; i < 3; ++i) {
+    const std::vector<double> z = dense(batch.codes, i, 5);
+    for (std::int64_t j = 0; j < 5; ++j) {
+      const double x = problems.X[static_cast<std::size_t>(j + 5 * i)];
+      EXPECT_NEAR(z[static_cast<std::size_t>(j)], std::copysign(std::max(std::fabs(x) - 0.5, 0.0), x), 1e-6);
+    }
+  }
+}
+
+TEST_P(Lasso, EveryClaimHolds) {
+  const Problems problems = random_problems(13, 37, 9);
+  for (const Solver solver : {Solver::ista, Solver::fista, Solver::automatic}) {
+    for (const double fraction : {0.9, 0.3}) {
+      LassoOptions options;
+      options.solver = solver;
+      check_claims(problems, solve(problems, LambdaRule::sample_fraction(fraction), options), options.gap);
+    }
+  }
+  LassoOptions options;
+  options.restart = false;
+  check_claims(problems, solve(problems, LambdaRule::sample_fraction(0.3), options), options.gap);
+}
+
+TEST_P(Lasso, GoesOnInDoubleWhereFloatStalls) {
+  const Problems problems = random_problems(11, 29, 5);
+  for (const double gap : {1e-9, 1e-13}) {
+    LassoOptions options;
+    options.gap = gap;
+    check_claims(problems, solve(problems, LambdaRule::sample_fraction(0.2), options), gap);
+  }
+}
+
+TEST_P(Lasso, SatisfiesTheOptimalityConditions) {
+  const Problems problems = random_problems(9, 20, 2);
+  LassoOptions options;
+  options.gap = 1e-13;
+  const double fraction = 0.3;
+  const LassoBatch batch = solve(problems, LambdaRule::sample_fraction(fraction), options);
+  for (std::int64_t i = 0; i < problems.N; ++i) {
+    const std::vector<double> z = dense(batch.codes, i, problems.m);
+    const double lambda = batch.lambda[static_cast<std::size_t>(i)];
+    EXPECT_NEAR(lambda, fraction * certificate(problems, i, z, lambda).lambda_max, 1e-12 * lambda);
+    for (std::int64_t j = 0; j < problems.m; ++j) {
+      double correlation = 0;
+      for (std::int64_t row = 0; row < problems.n; ++row) {
+        double r = problems.X[static_cast<std::size_t>(row + i * problems.n)];
+        for (std::int64_t k = 0; k < problems.m; ++k)
+          r -= problems.D[static_cast<std::size_t>(row + k * problems.n)] * z[static_cast<std::size_t>(k)];
+        correlation += problems.D[static_cast<std::size_t>(row + j * problems.n)] * r;
+      }
+      if (z[static_cast<std::size_t>(j)] != 0) {
+        EXPECT_NEAR(correlation, std::copysign(lambda, z[static_cast<std::size_t>(j)]), 1e-5 * lambda);
+      } else {
+        EXPECT_LE(std::fabs(correlation), lambda * (1 + 1e-5));
+      }
+    }
+  }
+}
+
+TEST_P(Lasso, IstaDescendsAndStopsAtTheIterationAsked) {
+  const Problems problems = random_problems(8, 24, 3);
+  std::vector<double> last(3, std::numeric_limits<double>::infinity());
+  for (const std::int64_t iterations : {0, 1, 2, 3, 10, 24, 25, 26, 60}) {
+    LassoOptions options;
+    options.solver = Solver::ista;
+    options.gap = 1e-15;
+    options.max_iterations = iterations;
+    const LassoBatch batch = solve(problems, LambdaRule::sample_fraction(0.1), options);
+    for (std::size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(batch.iterations[i], iterations);
+      EXPECT_FALSE(batch.converged[i]);
+      EXPECT_LE(batch.objective[i], last[i] * (1 + 1e-6));
+      EXPECT_EQ(batch.codes.offsets[i + 1] == 0, iterations == 0);
+      last[i] = batch.objective[i];
+    }
+  }
+}
+
+TEST_P(Lasso, FirstIterationsAreIsta) {
+  // y_0 = z_0 and the first momentum is 0: two iterations of FISTA are two of ISTA.
+  const Problems problems = random_problems(8, 24, 3);
+  LassoOptions options;
+  options.gap = 1e-15;
+  options.max_iterations = 2;
+  options.solver = Solver::ista;
+  const LassoBatch ista = solve(problems, LambdaRule::sample_fraction(0.1), options);
+  options.solver = Solver::fista;
+  EXPECT_TRUE(same_bits(ista, solve(problems, LambdaRule::sample_fraction(0.1), options)));
+  options.max_iterations = 3;
+  const LassoBatch fista = solve(problems, LambdaRule::sample_fraction(0.1), options);
+  options.solver = Solver::ista;
+  EXPECT_FALSE(same_bits(solve(problems, LambdaRule::sample_fraction(0.1), options), fista));
+}
+
+TEST_P(Lasso, BitsDoNotDependOnNeighboursOrMemory) {
+  const Problems problems = random_problems(10, 33, 70);
+  const LambdaRule rule = LambdaRule::sample_fraction(0.2);
+  LassoOptions options;
+  options.gap = 1e-8;
+  const LassoBatch whole = solve(problems, rule, options);
+  EXPECT_TRUE(same_bits(whole, solve(problems, rule, options)));
+
+  LassoOptions small = options;
+  small.memory_limit = 120000;
+  EXPECT_TRUE(same_bits(whole, solve(problems, rule, small)));
+
+  // Problem 41 alone.
+  Problems alone = problems;
+  alone.N = 1;
+  alone.X.assign(problems.X.begin() + 410, problems.X.begin() + 420);
+  const LassoBatch single = solve(alone, rule, options);
+  EXPECT_EQ(dense(single.codes, 0, 33), dense(whole.codes, 41, 33));
+  EXPECT_EQ(single.dual_gap[0], whole.dual_gap[41]);
+  EXPECT_EQ(single.iterations[0], whole.iterations[41]);
+}
+
+TEST_P(Lasso, LambdaRules) {
+  const Problems problems = random_problems(7, 15, 4);
+  std::vector<double> lambda_max(4);
+  for (std::int64_t i = 0; i < 4; ++i)
+    lambda_max[static_cast<std::size_t>(i)] = certificate(problems, i, std::vector<double>(15, 0.0), 1.0).lambda_max;
+  const double largest = *std::max_element(lambda_max.begin(), lambda_max.end());
+  const LassoBatch recording = solve(problems, LambdaRule::recording_fraction(0.4));
+  const LassoBatch value = solve(problems, LambdaRule::value(0.7));
+  const LassoBatch each = solve(problems, LambdaRule::per_problem({0.1, 0.2, 0.3, 0.4}));
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(recording.lambda[i], 0.4 * largest, 1e-12 * largest);
+    EXPECT_EQ(value.lambda[i], 0.7);
+    EXPECT_DOUBLE_EQ(each.lambda[i], 0.1 * static_cast<double>(i + 1));
+  }
+  check_claims(problems, each, 1e-6);
+}
+
+TEST_P(Lasso, LambdaFromLambdaMaxOnGivesZero) {
+  const Problems problems = random_problems(7, 15, 4);
+  const LassoBatch batch = solve(problems, LambdaRule::sample_fraction(1.0));
+  EXPECT_TRUE(batch.codes.values.empty());
+  EXPECT_EQ(batch.iterations, std::vector<std::int64_t>(4, 0));
+  check_claims(problems, batch, 1e-6);
+  EXPECT_TRUE(solve(problems, LambdaRule::value(1e6)).codes.values.empty());
+}
+
+TEST_P(Lasso, ZeroAtomsZeroObservationsAndEmptyBatchesAreLegal) {
+  Problems problems = random_problems(6, 12, 3);
+  std::fill_n(problems.D.begin() + 4 * 6, 6, 0.0);  // atom 4
+  std::fill_n(problems.X.begin() + 1 * 6, 6, 0.0);  // observation 1
+  const LassoBatch batch = solve(problems, LambdaRule::sample_fraction(0.2));
+  check_claims(problems, batch, 1e-6);
+  EXPECT_EQ(batch.codes.offsets[1], batch.codes.offsets[2]);
+  EXPECT_EQ(batch.lambda[1], 0);
+  EXPECT_EQ(batch.dual_gap[1], 0);
+  EXPECT_TRUE(std::none_of(batch.codes.indices.begin(), batch.codes.indices.end(), [](int j) { return j == 4; }));
+
+  problems.N = 0;
+  problems.X.clear();
+  EXPECT_EQ(solve(problems, LambdaRule::sample_fraction(0.2)).size(), 0);
+
+  Problems nothing = random_problems(4, 3, 2);
+  std::fill(nothing.D.begin(), nothing.D.end(), 0.0);
+  const LassoBatch zeros = solve(nothing, LambdaRule::value(0.1));
+  EXPECT_TRUE(zeros.codes.values.empty());
+  check_claims(nothing, zeros, 1e-6);
+}
+
+TEST_P(Lasso, SmallestShapes) {
+  check_claims(random_problems(1, 1, 1), solve(random_problems(1, 1, 1), LambdaRule::sample_fraction(0.5)), 1e-6);
+  check_claims(random_problems(20, 3, 2), solve(random_problems(20, 3, 2), LambdaRule::sample_fraction(0.1)), 1e-6);
+  check_claims(random_problems(1, 30, 2), solve(random_problems(1, 30, 2), LambdaRule::sample_fraction(0.1)), 1e-6);
+}
+
+TEST_P(Lasso, UnitsDoNotMatter) {
+  const Problems problems = random_problems(9, 25, 4);
+  const LassoBatch reference = solve(problems, LambdaRule::sample_fraction(0.3));
+  for (const double unit : {std::exp2(-43), std::exp2(400), std::exp2(-500)}) {
+    Problems scaled = problems;
+    for (double& value : scaled.D) value *= std::exp2(-30);
+    for (double& value : scaled.X) value *= unit;
+    const LassoBatch batch = solve(scaled, LambdaRule::sample_fraction(0.3));
+    ASSERT_EQ(batch.codes.indices, reference.codes.indices);
+    EXPECT_EQ(batch.iterations, reference.iterations);
+    for (std::size_t k = 0; k < batch.codes.values.size(); ++k)
+      EXPECT_EQ(batch.codes.values[k], reference.codes.values[k] * unit * std::exp2(30));
+  }
+}
+
+TEST_P(Lasso, WarmStartFromTheSolutionNeedsNoIteration) {
+  const Problems problems = random_problems(9, 25, 6);
+  LassoOptions options;
+  const LassoBatch cold = solve(problems, LambdaRule::sample_fraction(0.3), options);
+  options.initial = &cold.codes;
+  const LassoBatch warm = solve(problems, LambdaRule::sample_fraction(0.3), options);
+  EXPECT_EQ(warm.iterations, std::vector<std::int64_t>(6, 0));
+  check_claims(problems, warm, options.gap);
+  const SparseCodes too_few;
+  options.initial = &too_few;
+  EXPECT_THROW(solve(problems, LambdaRule::sample_fraction(0.3), options), ShapeError);
+}
+
+TEST_P(Lasso, ReportsProgressAndCanBeCancelled) {
+  const Problems problems = random_problems(9, 25, 6);
+  LassoOptions options;
+  std::vector<std::int64_t> done;
+  options.progress = [&](const Progress& progress) {
+    EXPECT_EQ(progress.total, 6);
+    done.push_back(progress.done);
+  };
+  solve(problems, LambdaRule::sample_fraction(0.3), options);
+  ASSERT_FALSE(done.empty());
+  EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
+  EXPECT_EQ(done.back(), 6);
+
+  CancelToken token;
+  token.cancel();
+  options.cancel = &token;
+  EXPECT_THROW(solve(problems, LambdaRule::sample_fraction(0.3), options), Cancelled);
+  EXPECT_THROW(solve(problems, LambdaRule::recording_fraction(0.3), options), Cancelled);
+}
+
+TEST_P(Lasso, NamesWhatItRefuses) {
+  const Context& context = this->context();
+  Problems problems = random_problems(4, 8, 3);
+  const Dictionary dictionary(context, problems.dictionary());
+  const auto message = [&](const LambdaRule& rule, const LassoOptions& options) -> std::string {
+    try {
+      solve_lasso(context, dictionary, problems.observations(), rule, options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(message(LambdaRule::value(-1), {}).find("lambda is -1, wanted a finite number > 0"), std::string::npos);
+  EXPECT_NE(message(LambdaRule::sample_fraction(0), {}).find("fraction"), std::string::npos);
+  EXPECT_NE(message(LambdaRule::per_problem({1, 2}), {}).find("2 lambdas for 3 observations"), std::string::npos);
+  EXPECT_NE(message(LambdaRule::per_problem({1, 2, -3}), {}).find("lambda of problem 2 is -3"), std::string::npos);
+  LassoOptions options;
+  options.gap = 0;
+  EXPECT_NE(message(LambdaRule::value(1), options).find("gap is 0"), std::string::npos);
+  options.gap = 1e-6;
+  options.memory_limit = 1000;
+  EXPECT_NE(message(LambdaRule::value(1), options).find("memory_limit is 1000"), std::string::npos);
+  problems.X[4 * 2 + 1] = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_NE(message(LambdaRule::value(1), {}).find("entry 1 of row 2 is nan"), std::string::npos);
+  const Problems longer = random_problems(5, 8, 3);
+  EXPECT_THROW(solve_lasso(context, dictionary, longer.observations(), LambdaRule::value(1), {}), ShapeError);
+  problems.D[3 + 4 * 5] = std::numeric_limits<double>::infinity();
+  try {
+    const Dictionary refused(context, problems.dictionary());
+    FAIL() << "an infinite entry was taken";
+  } catch (const ValueError& error) {
+    EXPECT_NE(std::string(error.what()).find("(3, 5) is inf"), std::string::npos) << error.what();
+  }
+  EXPECT_THROW(Dictionary(context, MatrixView<const double>{nullptr, 4, 0, 4, {}}), ShapeError);
+}
+
+}  // namespace
+}  // namespace shrinkwarp

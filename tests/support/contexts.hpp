@@ -1,0 +1,67 @@
+// Tests that run on every backend: cpu with one and with three threads, and CUDA where there is a device. The same
+// sources are compiled once natively and once against the host executor, where Context::cuda() is the executor.
+//
+//   class ProxStep : public testing::OnContext {};
+//   SHRINKWARP_ON_EVERY_CONTEXT(ProxStep);
+//   TEST_P(ProxStep, DoesSomething) { ... context() ... }
+#pragma once
+
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+
+namespace shrinkwarp::testing {
+
+class OnContext : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const std::string name = GetParam();
+    if (name == "cpu1") {
+      context_ = Context::cpu(1);
+    } else if (name == "cpu3") {
+      context_ = Context::cpu(3);
+    } else if (cuda_device_count() > 0) {
+      context_ = Context::cuda();
+    } else {
+      const char* const required = std::getenv("SHRINKWARP_REQUIRE_GPU");
+      if (required && std::string(required) == "1") FAIL() << "a GPU is required: " << cuda_unavailable_reason();
+      GTEST_SKIP() << "no GPU: " << cuda_unavailable_reason();
+    }
+  }
+  const Context& context() const { return *context_; }
+
+ private:
+  std::optional<Context> context_;
+};
+
+#define SHRINKWARP_ON_EVERY_CONTEXT(Fixture)                                                       \
+  INSTANTIATE_TEST_SUITE_P(, Fixture, ::testing::Values("cpu1", "cpu3", "cuda"),                   \
+                           [](const ::testing::TestParamInfo<const char*>& info) {                 \
+                             return std::string(info.param);                                       \
+                           })
+
+/// rows x cols values with leading dimension `rows`, copied to the context's device.
+template <class T>
+Tensor<T> to_device(const Context& context, const std::vector<T>& values, std::int64_t rows, std::int64_t cols = 1) {
+  Tensor<T> tensor(context, rows, cols);
+  copy(context, VectorView<const T>{values.data(), rows * cols, {}}, tensor.vector());
+  context.synchronize();
+  return tensor;
+}
+
+/// All values of a tensor, after what is queued has run.
+template <class T>
+std::vector<T> to_host(const Context& context, const Tensor<T>& tensor) {
+  std::vector<T> values(static_cast<std::size_t>(tensor.size()));
+  copy(context, tensor.vector(), VectorView<T>{values.data(), tensor.size(), {}});
+  context.synchronize();
+  return values;
+}
+
+}  // namespace shrinkwarp::testing
