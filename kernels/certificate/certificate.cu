@@ -21,15 +21,6 @@
 namespace shrinkwarp::cuda {
 namespace {
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
-unsigned grid_size(std::int64_t blocks, const char* function) {
-  SHRINKWARP_REQUIRE(blocks <= 0x7fffffff, ShapeError, function, ": needs ", blocks, " blocks, wanted under 2^31");
-  return static_cast<unsigned>(blocks);
-}
-
 // ---- anchors -----------------------------------------------------------------------------------------------------
 
 template <class T, int kCount>
@@ -92,9 +83,8 @@ struct Codes<double> {
   }
 };
 
-/// One tile of R in double, and rounded. Blocks are numbered row tiles first: neighbours share the codes they read.
-/// A step of 8 atoms is 128 multiply-adds a thread, on half-rate units; 14 KB of shared memory, four blocks a
-/// multiprocessor. N = 512 makes 80 blocks, 0.6 of the device.
+/// One tile of R in double, and rounded. A step of 8 atoms is 128 multiply-adds a thread, on half-rate units; 14 KB of
+/// shared memory, four blocks a multiprocessor. N = 512 makes 80 blocks, 0.6 of the device.
 template <class T>
 __global__ void __launch_bounds__(ResidualTile::kThreads, ResidualTile::kResident)
     code_residual_kernel(MatrixView<const double> D, MatrixView<const T> codes, MatrixView<const double> X,
@@ -103,22 +93,18 @@ __global__ void __launch_bounds__(ResidualTile::kThreads, ResidualTile::kResiden
   SHRINKWARP_SHARED_ARRAY(double, shared, Tile::kShared);
   SHRINKWARP_SHARED_ARRAY(T, raw, Codes<T>::kRaw);
 
-  const auto row_tiles = static_cast<unsigned>((R.rows + Tile::kRows - 1) / Tile::kRows);
-  const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x % row_tiles) * Tile::kRows;
-  const std::int64_t col0 = static_cast<std::int64_t>(blockIdx.x / row_tiles) * Tile::kCols;
-  const int rows = clip(R.rows - row0, Tile::kRows);
-  const int cols = clip(R.cols - col0, Tile::kCols);
-  RowsOperand<Tile, 8> a(D.data + row0, D.ld, rows);
-  auto b = Codes<T>::make(codes.data + col0 * codes.ld, codes.ld, cols, raw);
+  const TileSpot<Tile> spot(R.rows, R.cols);
+  RowsOperand<Tile, 8> a(D.data + spot.row0, D.ld, spot.rows);
+  auto b = Codes<T>::make(codes.data + spot.col0 * codes.ld, codes.ld, spot.cols, raw);
   double acc[Tile::kThreadRows][Tile::kThreadCols];
   tile_product<Tile>(shared, a, b, 0, D.cols, acc);
 
   for_each_column<Tile>(shared, acc, [&](int c, const double* sums) {
     const int r = static_cast<int>(threadIdx.x) % 32;
-    if (c >= cols || r >= rows) return;
+    if (c >= spot.cols || r >= spot.rows) return;
     static_assert(Tile::kRows == 32, "a lane a row");
-    const std::int64_t row = row0 + r;
-    const std::int64_t col = col0 + c;
+    const std::int64_t row = spot.row0 + r;
+    const std::int64_t col = spot.col0 + c;
     const double residual = X.data[row + col * X.ld] - sums[r];
     R.data[row + col * R.ld] = residual;
     if (rounded.data != nullptr) rounded.data[row + col * rounded.ld] = static_cast<T>(residual);
@@ -138,13 +124,9 @@ __global__ void __launch_bounds__(CorrelationTile::kThreads, CorrelationTile::kR
   SHRINKWARP_SHARED_ARRAY(double, shared, Tile::kRing);
   static_assert(Tile::kThreadsDown * Tile::kCols <= Tile::kRing);
 
-  const auto tiles = static_cast<unsigned>((D.cols + Tile::kRows - 1) / Tile::kRows);
-  const auto tile = static_cast<std::int64_t>(blockIdx.x % tiles);
-  const std::int64_t row0 = tile * Tile::kRows;
-  const std::int64_t col0 = static_cast<std::int64_t>(blockIdx.x / tiles) * Tile::kCols;
-  const int cols = clip(R.cols - col0, Tile::kCols);
-  DepthOperand<Tile, Tile::kRows, 8> a(D.data + row0 * D.ld, D.ld, clip(D.cols - row0, Tile::kRows));
-  DepthOperand<Tile, Tile::kCols, 8> b(R.data + col0 * R.ld, R.ld, cols);
+  const TileSpot<Tile> spot(D.cols, R.cols);
+  DepthOperand<Tile, Tile::kRows, 8> a(D.data + spot.row0 * D.ld, D.ld, spot.rows);
+  DepthOperand<Tile, Tile::kCols, 8> b(R.data + spot.col0 * R.ld, R.ld, spot.cols);
   double acc[Tile::kThreadRows][Tile::kThreadCols];
   tile_product<Tile>(shared, a, b, 0, D.rows, acc);
 
@@ -160,11 +142,11 @@ __global__ void __launch_bounds__(CorrelationTile::kThreads, CorrelationTile::kR
   }
   __syncthreads();
   const int col = static_cast<int>(threadIdx.x);
-  if (col >= cols) return;
+  if (col >= spot.cols) return;
   double largest = 0;
 #pragma unroll
   for (int down = 0; down < Tile::kThreadsDown; ++down) largest = max_or_nan(largest, shared[down * Tile::kCols + col]);
-  partials[tile * R.cols + col0 + col] = largest;
+  partials[spot.row_tile * R.cols + spot.col0 + col] = largest;
 }
 
 constexpr int kMaxCols = 32;
@@ -241,9 +223,9 @@ template <class T>
 void code_residual(const Context& context, MatrixView<const double> D, MatrixView<const T> anchor,
                    MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded) {
   if (R.empty()) return;
-  const std::int64_t tiles = ceil_div(R.rows, ResidualTile::kRows) * ceil_div(R.cols, ResidualTile::kCols);
-  launch(code_residual_kernel<T>, dim3(grid_size(tiles, "code_residual")), dim3(ResidualTile::kThreads), 0,
-         context.stream(), D, anchor, X, R, rounded.empty() ? MatrixView<T>{} : rounded);
+  launch(code_residual_kernel<T>, dim3(tile_grid<ResidualTile>(R.rows, R.cols, "code_residual")),
+         dim3(ResidualTile::kThreads), 0, context.stream(), D, anchor, X, R,
+         rounded.empty() ? MatrixView<T>{} : rounded);
 }
 
 std::int64_t correlation_scratch(const Context&, std::int64_t atoms, std::int64_t problems) {
@@ -254,9 +236,8 @@ void correlation_max(const Context& context, MatrixView<const double> D, MatrixV
                      VectorView<double> result, VectorView<double> scratch) {
   if (result.empty()) return;
   const std::int64_t tiles = ceil_div(D.cols, CorrelationTile::kRows);
-  const std::int64_t blocks = tiles * ceil_div(R.cols, CorrelationTile::kCols);
-  launch(correlation_kernel, dim3(grid_size(blocks, "correlation_max")), dim3(CorrelationTile::kThreads), 0,
-         context.stream(), D, R, scratch.data);
+  launch(correlation_kernel, dim3(tile_grid<CorrelationTile>(D.cols, R.cols, "correlation_max")),
+         dim3(CorrelationTile::kThreads), 0, context.stream(), D, R, scratch.data);
   launch(partial_max_kernel, dim3(grid_size(ceil_div(R.cols, kMaxCols), "correlation_max")),
          dim3(kMaxCols * kMaxSlices), 0, context.stream(), static_cast<const double*>(scratch.data), tiles, R.cols,
          result.data);

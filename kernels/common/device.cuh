@@ -115,7 +115,7 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared
   }
 }
 
-// ---- warp and block ---------------------------------------------------------------------------------------------------
+// ---- warp and block ----
 
 inline constexpr int kWarpSize = 32;
 inline constexpr unsigned kFullMask = 0xffffffffu;
@@ -217,7 +217,7 @@ __device__ __forceinline__ T block_min(T value) {
   return block_fold<kThreads, FoldMin>(value);
 }
 
-// ---- 16 bytes at once -------------------------------------------------------------------------------------------------
+// ---- 16 bytes at once ----
 
 /// 16 bytes from device memory that nothing writes while the kernel runs; `source` is a multiple of 16.
 __device__ __forceinline__ float4 ldg128(const float* source) { return __ldg(reinterpret_cast<const float4*>(source)); }

@@ -23,6 +23,7 @@
 
 #include <shrinkwarp/kernels/common/device.cuh>
 #include <shrinkwarp/kernels/common/ptx.cuh>
+#include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp::cuda {
 
@@ -113,6 +114,47 @@ struct ThreadPlace {
   __device__ int col(int j) const { return j * Tile::kThreadsAcross + across; }
 };
 
+/// How many of a tile's `most` rows exist where `left` are left.
+__device__ __forceinline__ int clip(std::int64_t left, int most) {
+  return left < most ? static_cast<int>(left) : most;
+}
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// `blocks` as the x of a grid. @throws ShapeError (2^31 or more)
+inline unsigned grid_size(std::int64_t blocks, const char* function) {
+  SHRINKWARP_REQUIRE(blocks <= 0x7fffffff, ShapeError, function, ": needs ", blocks, " blocks, wanted under 2^31");
+  return static_cast<unsigned>(blocks);
+}
+
+/// x of the grid that covers a rows x cols result with tiles.
+template <class Tile>
+unsigned tile_grid(std::int64_t rows, std::int64_t cols, const char* function) {
+  return grid_size(ceil_div(rows, Tile::kRows) * ceil_div(cols, Tile::kCols), function);
+}
+
+/// The part of the result that is this block's. Blocks are numbered down the row tiles first: neighbours read the same
+/// columns of B, and write neighbouring memory.
+template <class Tile>
+struct TileSpot {
+  std::int64_t row_tile;
+  std::int64_t row0;
+  std::int64_t col0;
+  int rows;  // that exist
+  int cols;
+
+  __device__ TileSpot(std::int64_t all_rows, std::int64_t all_cols) {
+    const auto down = static_cast<unsigned>((all_rows + Tile::kRows - 1) / Tile::kRows);
+    row_tile = blockIdx.x % down;
+    row0 = row_tile * Tile::kRows;
+    col0 = static_cast<std::int64_t>(blockIdx.x / down) * Tile::kCols;
+    rows = clip(all_rows - row0, Tile::kRows);
+    cols = clip(all_cols - col0, Tile::kCols);
+  }
+};
+
 /// An operand that is contiguous along k lies in its shared tile [extent][kDepth] with the 16-byte pieces of row x
 /// reordered by this key, so that the same piece of neighbouring rows lies in different banks.
 template <class T, int kDepth>
@@ -142,11 +184,6 @@ __device__ __forceinline__ int swizzled(int x, int i, int k) {
     return swizzled<T, kDepth>(x, k) + i * (kStride * kDepth);
   else
     return swizzled<T, kDepth>(x + i * kStride, k);
-}
-
-/// How many of a tile's `most` rows exist where `left` are left.
-__device__ __forceinline__ int clip(std::int64_t left, int most) {
-  return left < most ? static_cast<int>(left) : most;
 }
 
 /// Queues a copy of kBytes into shared memory, or zeros unless `valid`.

@@ -45,9 +45,6 @@ struct Shapes<double> {
   using Step = ProductTile<double, kStepAtoms, 32, 8, 8, 4>;
 };
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
 template <class T>
 constexpr std::int64_t padded(std::int64_t rows) {
   return ceil_div(rows, Vector<T>::kSize) * Vector<T>::kSize;
@@ -85,8 +82,7 @@ __global__ void __launch_bounds__(kPackTile* kPackRows)
 
 // ---- residual ----------------------------------------------------------------------------------------------------
 
-/// One 64 x 128 tile of R (64 x 64 in double) for one piece of the atoms. Blocks are numbered row tiles first, so that
-/// neighbours share the columns of Y that they read.
+/// One 64 x 128 tile of R (64 x 64 in double) for one piece of the atoms.
 /// With `pieces`: pieces[piece][col][row] = sum over the piece. Without, for one piece: R = X - sum.
 /// 33 KB of shared memory, three blocks a multiprocessor. A step of 16 atoms is 1024 multiply-adds a thread in about
 /// 1340 instructions (columns at even addresses; 1400 at odd ones).
@@ -99,27 +95,24 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
   SHRINKWARP_SHARED_ARRAY(T, raw, B::kRaw);
   SHRINKWARP_SHARED_ARRAY(T, betas, Tile::kCols);
 
-  const auto row_tiles = static_cast<unsigned>((R.rows + Tile::kRows - 1) / Tile::kRows);
-  const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x % row_tiles) * Tile::kRows;
-  const std::int64_t col0 = static_cast<std::int64_t>(blockIdx.x / row_tiles) * Tile::kCols;
-  const int rows = clip(R.rows - row0, Tile::kRows);
-  const int cols = clip(R.cols - col0, Tile::kCols);
+  const TileSpot<Tile> spot(R.rows, R.cols);
   for (int col = static_cast<int>(threadIdx.x); col < Tile::kCols; col += Tile::kThreads)
-    betas[col] = col < cols ? beta[col0 + col] : T(0);
+    betas[col] = col < spot.cols ? beta[spot.col0 + col] : T(0);
   __syncthreads();
 
   const std::int64_t begin = blockIdx.y * piece_atoms;
   const std::int64_t end = begin + piece_atoms < D.cols ? begin + piece_atoms : D.cols;
-  RowsOperand<Tile, 16> a(D.data + row0, D.ld, clip(D.ld - row0, Tile::kRows));
-  B b(current.data + col0 * current.ld, current.ld, previous.data + col0 * previous.ld, previous.ld, cols, betas, raw);
+  RowsOperand<Tile, 16> a(D.data + spot.row0, D.ld, clip(D.ld - spot.row0, Tile::kRows));
+  B b(current.data + spot.col0 * current.ld, current.ld, previous.data + spot.col0 * previous.ld, previous.ld,
+      spot.cols, betas, raw);
   T acc[Tile::kThreadRows][Tile::kThreadCols];
   tile_product<Tile>(shared, a, b, begin, end, acc);
 
   for_each_column<Tile>(shared, acc, [&](int c, const T* sums) {
-    if (c >= cols) return;
-    const std::int64_t col = col0 + c;
-    for (int r = static_cast<int>(threadIdx.x) % 32; r < rows; r += 32) {
-      const std::int64_t row = row0 + r;
+    if (c >= spot.cols) return;
+    const std::int64_t col = spot.col0 + c;
+    for (int r = static_cast<int>(threadIdx.x) % 32; r < spot.rows; r += 32) {
+      const std::int64_t row = spot.row0 + r;
       if (pieces != nullptr)
         pieces[(blockIdx.y * R.cols + col) * R.rows + row] = sums[r];
       else
@@ -165,13 +158,14 @@ struct StepArguments {
 /// The epilogue for one column of a tile, by a warp with its lanes along the atoms, whatever the leading dimensions.
 /// kWhole: all rows exist. `gradient` holds the tile's D'R.
 template <class Tile, bool kWhole, class T = typename Tile::Element>
-__device__ __forceinline__ void step_column(const StepArguments<T>& args, std::int64_t row0, int rows, std::int64_t col,
+__device__ __forceinline__ void step_column(const StepArguments<T>& args, const TileSpot<Tile>& spot, int c,
                                             const T* gradient) {
   constexpr int kEach = Tile::kRows / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const T* const current = args.current.data + col * args.current.ld + row0 + lane;
-  const T* const anchor = args.anchor.data + col * args.anchor.ld + row0 + lane;
-  T* const previous = args.previous.data + col * args.previous.ld + row0 + lane;
+  const std::int64_t col = spot.col0 + c;
+  const T* const current = args.current.data + col * args.current.ld + spot.row0 + lane;
+  const T* const anchor = args.anchor.data + col * args.anchor.ld + spot.row0 + lane;
+  T* const previous = args.previous.data + col * args.previous.ld + spot.row0 + lane;
   const bool anchored = args.anchor.data != nullptr;
   const bool moves = args.active == nullptr || args.active[col] != 0;
   const T beta = moves ? args.beta[col] : T(0);
@@ -181,7 +175,7 @@ __device__ __forceinline__ void step_column(const StepArguments<T>& args, std::i
   T origin[kEach];  // anchor
 #pragma unroll
   for (int e = 0; e < kEach; ++e) {
-    const bool exists = kWhole || lane + 32 * e < rows;
+    const bool exists = kWhole || lane + 32 * e < spot.rows;
     z[e] = exists ? current[32 * e] : T(0);
     origin[e] = exists && anchored ? anchor[32 * e] : T(0);
     before[e] = exists && beta != T(0) ? previous[32 * e] : T(0);
@@ -195,7 +189,7 @@ __device__ __forceinline__ void step_column(const StepArguments<T>& args, std::i
     // Never -0, so that this is the plain soft-threshold where the anchor is 0.
     const T moved = anchored_soft_threshold(origin[e], w, threshold) + T(0);
     const T next = moves ? moved : z[e];
-    if (!kWhole && lane + 32 * e >= rows) continue;
+    if (!kWhole && lane + 32 * e >= spot.rows) continue;
     if (moves) restart = std::fma(y - next, next - z[e], restart);
     previous[32 * e] = next;
     support += next != -origin[e] ? 1 : 0;
@@ -203,9 +197,8 @@ __device__ __forceinline__ void step_column(const StepArguments<T>& args, std::i
   restart = warp_sum(restart);
   support = warp_sum(support);
   if (lane == 0) {
-    const std::int64_t tile = row0 / Tile::kRows;
-    args.partials.restart.data[tile + col * args.partials.restart.ld] = restart;
-    args.partials.support.data[tile + col * args.partials.support.ld] = support;
+    args.partials.restart.data[spot.row_tile + col * args.partials.restart.ld] = restart;
+    args.partials.support.data[spot.row_tile + col * args.partials.support.ld] = support;
   }
 }
 
@@ -217,26 +210,19 @@ template <class Tile, class T = typename Tile::Element>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident) step_kernel(StepArguments<T> args) {
   SHRINKWARP_SHARED_ARRAY(T, shared, Tile::kShared);
 
-  const std::int64_t atoms = args.previous.rows;
-  const std::int64_t problems = args.previous.cols;
-  const auto tiles = static_cast<unsigned>((atoms + Tile::kRows - 1) / Tile::kRows);
-  const auto tile = static_cast<std::int64_t>(blockIdx.x % tiles);
-  const std::int64_t row0 = tile * Tile::kRows;
-  const std::int64_t col0 = static_cast<std::int64_t>(blockIdx.x / tiles) * Tile::kCols;
-
-  const int rows = clip(atoms - row0, Tile::kRows);
-  const int cols = clip(problems - col0, Tile::kCols);
-  RowsOperand<Tile, 16> a(args.operand.data + row0, args.operand.ld, clip(args.operand.ld - row0, Tile::kRows));
-  DepthOperand<Tile, Tile::kCols, sizeof(T)> b(args.R.data + col0 * args.R.ld, args.R.ld, cols);
+  const TileSpot<Tile> spot(args.previous.rows, args.previous.cols);
+  RowsOperand<Tile, 16> a(args.operand.data + spot.row0, args.operand.ld,
+                          clip(args.operand.ld - spot.row0, Tile::kRows));
+  DepthOperand<Tile, Tile::kCols, sizeof(T)> b(args.R.data + spot.col0 * args.R.ld, args.R.ld, spot.cols);
   T acc[Tile::kThreadRows][Tile::kThreadCols];
   tile_product<Tile>(shared, a, b, 0, args.R.rows, acc);
 
   for_each_column<Tile>(shared, acc, [&](int c, const T* gradient) {
-    if (c >= cols) return;
-    if (rows == Tile::kRows)
-      step_column<Tile, true>(args, row0, rows, col0 + c, gradient);
+    if (c >= spot.cols) return;
+    if (spot.rows == Tile::kRows)
+      step_column<Tile, true>(args, spot, c, gradient);
     else
-      step_column<Tile, false>(args, row0, rows, col0 + c, gradient);
+      step_column<Tile, false>(args, spot, c, gradient);
   });
 }
 
@@ -285,11 +271,6 @@ struct Cut {
         count(std::max<std::int64_t>(1, ceil_div(all_atoms, atoms))) {}
 };
 
-unsigned grid_size(std::int64_t blocks, const char* function) {
-  SHRINKWARP_REQUIRE(blocks <= 0x7fffffff, ShapeError, function, ": needs ", blocks, " blocks, wanted under 2^31");
-  return static_cast<unsigned>(blocks);
-}
-
 /// Whether every column starts at a multiple of 8 bytes: always in double, for an even ld in float.
 template <class T>
 bool pairs_aligned(MatrixView<const T> view) {
@@ -335,8 +316,7 @@ void extrapolated_residual(const Context& context, const StepDictionary<T>& D, M
   const Cut cut(D.rows(), D.cols());
   T* const pieces = cut.count == 1 ? nullptr : scratch.data;
   const MatrixView<const T> operand{D.residual_operand(), D.rows(), D.cols(), D.residual_ld(), D.device()};
-  const std::int64_t tiles = ceil_div(R.rows, Tile::kRows) * ceil_div(R.cols, Tile::kCols);
-  const dim3 grid(grid_size(tiles, kFunction), grid_size(cut.count, kFunction));
+  const dim3 grid(tile_grid<Tile>(R.rows, R.cols, kFunction), grid_size(cut.count, kFunction));
   const bool pairs = pairs_aligned(current) && pairs_aligned(previous);
   launch(pairs ? residual_kernel<Tile, 8> : residual_kernel<Tile, sizeof(T)>, grid, dim3(Tile::kThreads), 0,
          context.stream(), operand, current, previous, beta.data, X, R, cut.atoms, pieces);
@@ -363,9 +343,8 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixVie
                                    active.empty() ? nullptr : active.data,
                                    step,
                                    partials};
-  const std::int64_t tiles = ceil_div(previous.rows, Tile::kRows) * ceil_div(previous.cols, Tile::kCols);
-  launch(step_kernel<Tile>, dim3(grid_size(tiles, "gradient_step")), dim3(Tile::kThreads), 0, context.stream(),
-         arguments);
+  launch(step_kernel<Tile>, dim3(tile_grid<Tile>(previous.rows, previous.cols, "gradient_step")), dim3(Tile::kThreads),
+         0, context.stream(), arguments);
 }
 
 template <class T>

@@ -269,9 +269,10 @@ HWY_INLINE void ListNonzeros(const std::uint64_t* nonzero, std::int64_t count, s
 /// The chains of one column over its nonzeros k = indices[e] alone, for W vectors of rows and W2 more of the next
 /// panel.
 template <int W, int W2, class T>
-HWY_INLINE void MultiplyNonzeros(const T* HWY_RESTRICT panel, const T* HWY_RESTRICT next_panel, std::int64_t panel_step,
-                                 std::int64_t next_step, const std::int32_t* HWY_RESTRICT indices, std::int64_t count,
-                                 const T* HWY_RESTRICT column, T* HWY_RESTRICT tile) {
+HWY_NOINLINE void MultiplyNonzeros(const T* HWY_RESTRICT panel, std::int64_t panel_step,
+                                   const T* HWY_RESTRICT next_panel, std::int64_t next_step,
+                                   const std::int32_t* HWY_RESTRICT indices, std::int64_t count,
+                                   const T* HWY_RESTRICT column, T* HWY_RESTRICT tile) {
   const Tag<T> d;
   using V = hn::Vec<Tag<T>>;
   const std::int64_t lanes = Lanes<T>();
@@ -295,6 +296,16 @@ HWY_INLINE void MultiplyNonzeros(const T* HWY_RESTRICT panel, const T* HWY_RESTR
   if constexpr (W2 > 0) hn::Store(sum3, d, tile + W * lanes);
   if constexpr (W2 > 1) hn::Store(sum4, d, tile + (W + 1) * lanes);
   if constexpr (W2 > 2) hn::Store(sum5, d, tile + (W + 2) * lanes);
+}
+
+template <class T>
+auto MultiplyNonzerosFor(std::int64_t vectors, std::int64_t next_vectors) {
+  if (next_vectors == 1) return MultiplyNonzeros<3, 1, T>;
+  if (next_vectors == 2) return MultiplyNonzeros<3, 2, T>;
+  if (next_vectors == 3) return MultiplyNonzeros<3, 3, T>;
+  if (vectors == 1) return MultiplyNonzeros<1, 0, T>;
+  if (vectors == 2) return MultiplyNonzeros<2, 0, T>;
+  return MultiplyNonzeros<3, 0, T>;
 }
 
 constexpr std::int64_t PadColumns(std::int64_t columns) {
@@ -386,22 +397,11 @@ void RunResidual(const ResidualTask<T>& task) {
           ListNonzeros(nonzero[g], count, indices);
           for (std::int64_t vector = task.first_vector; vector < task.last_vector;) {
             const Piece piece = piece_at(vector);
-            const auto run = [&](auto multiply, const Piece& next) {
-              multiply(piece.panel, next.panel, piece.step, next.step, indices, nonzeros[g], Y + g * kChunkStride,
-                       tile);
-            };
-            std::int64_t vectors = piece.vectors;
-            if (vectors == kPanelVectors && vector + kPanelVectors < task.last_vector) {
-              const Piece next = piece_at(vector + kPanelVectors);
-              vectors += next.vectors;
-              if (next.vectors == 1) run(MultiplyNonzeros<3, 1, T>, next);
-              if (next.vectors == 2) run(MultiplyNonzeros<3, 2, T>, next);
-              if (next.vectors == 3) run(MultiplyNonzeros<3, 3, T>, next);
-            } else {
-              if (vectors == 1) run(MultiplyNonzeros<1, 0, T>, piece);
-              if (vectors == 2) run(MultiplyNonzeros<2, 0, T>, piece);
-              if (vectors == 3) run(MultiplyNonzeros<3, 0, T>, piece);
-            }
+            const bool pair = piece.vectors == kPanelVectors && vector + kPanelVectors < task.last_vector;
+            const Piece next = pair ? piece_at(vector + kPanelVectors) : Piece{piece.panel, piece.step, 0};
+            MultiplyNonzerosFor<T>(piece.vectors, next.vectors)(piece.panel, piece.step, next.panel, next.step, indices,
+                                                                nonzeros[g], Y + g * kChunkStride, tile);
+            const std::int64_t vectors = piece.vectors + next.vectors;
             subtract(c + g, vector, vectors, tile);
             vector += vectors;
           }
@@ -449,9 +449,9 @@ std::int64_t StepTaskScratch(std::int64_t rows, std::int64_t columns) {
 /// The epilogue for one column of a tile of the product that moves: extrapolation, soft-threshold, restart test,
 /// support.
 template <bool kAnchored, bool kExtrapolated, class T>
-HWY_INLINE std::size_t StepColumn(const T* HWY_RESTRICT tile, const T* HWY_RESTRICT current,
-                                  const T* HWY_RESTRICT anchors, T* HWY_RESTRICT previous, std::int64_t count, T beta,
-                                  T step, T threshold, T* HWY_RESTRICT restart) {
+HWY_NOINLINE std::size_t StepColumn(const T* HWY_RESTRICT tile, const T* HWY_RESTRICT current,
+                                    const T* HWY_RESTRICT anchors, T* HWY_RESTRICT previous, std::int64_t count, T beta,
+                                    T step, T threshold, T* HWY_RESTRICT restart) {
   const Tag<T> d;
   const std::int64_t lanes = Lanes<T>();
   const auto steps = hn::Set(d, step);

@@ -9,12 +9,12 @@ namespace shrinkwarp {
 namespace {
 
 /// Largest magnitude. @throws ValueError (an entry is not finite)
-double check_entries(MatrixView<const double> D) {
+double check_entries(MatrixView<const double> D, const std::string& name) {
   double largest = 0;
   for (std::int64_t j = 0; j < D.cols; ++j) {
     for (std::int64_t i = 0; i < D.rows; ++i) {
       const double value = D(i, j);
-      SHRINKWARP_REQUIRE(std::isfinite(value), ValueError, "dictionary: entry (", i, ", ", j, ") is ", value,
+      SHRINKWARP_REQUIRE(std::isfinite(value), ValueError, name, ": entry (", i, ", ", j, ") is ", value,
                          ", wanted a finite number");
       largest = std::max(largest, std::fabs(value));
     }
@@ -24,10 +24,10 @@ double check_entries(MatrixView<const double> D) {
 
 }  // namespace
 
-Dictionary::Dictionary(const Context& context, MatrixView<const double> D) {
-  SHRINKWARP_REQUIRE(D.rows > 0 && D.cols > 0, ShapeError, "dictionary: D is ", D.rows, " x ", D.cols,
+Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const std::string& name) {
+  SHRINKWARP_REQUIRE(D.rows > 0 && D.cols > 0, ShapeError, name, ": found a dictionary of ", D.rows, " x ", D.cols,
                      ", wanted at least one row and one atom");
-  const double largest = check_entries(D);
+  const double largest = check_entries(D, name);
 
   // First to entries of at most 1, so that their squares keep in range; then, with L known, to a norm of 1 to 2.
   const Context host = Context::cpu();

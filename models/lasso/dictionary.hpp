@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/runtime/context.hpp>
@@ -16,10 +17,11 @@ namespace shrinkwarp {
 /// except for the first call of `packed<double>()`.
 class Dictionary {
  public:
-  /// @param D  [n, m] on the host; columns are atoms; zero columns are legal
+  /// @param D     [n, m] on the host; columns are atoms; zero columns are legal
+  /// @param name  begins the message of an error: a file, say
   /// Cost: lipschitz_bound plus 2 copies of D in float and one in double; synchronises.
   /// @throws ShapeError (no rows or no atoms), ValueError (NaN or infinity: names the entry), OutOfMemory, CudaError
-  Dictionary(const Context& context, MatrixView<const double> D);
+  Dictionary(const Context& context, MatrixView<const double> D, const std::string& name = "dictionary");
 
   std::int64_t rows() const { return exact_.rows(); }   ///< n, the length of an observation
   std::int64_t atoms() const { return exact_.cols(); }  ///< m

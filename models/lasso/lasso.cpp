@@ -67,15 +67,15 @@ void check_options(const LassoOptions& options) {
 
 void check_rule(const LambdaRule& rule, std::int64_t problems) {
   if (rule.kind == LambdaRule::Kind::per_problem) {
-    SHRINKWARP_REQUIRE(static_cast<std::int64_t>(rule.values.size()) == problems, ShapeError,
-                       "lasso: ", rule.values.size(), " lambdas for ", problems, " observations, wanted one each");
+    SHRINKWARP_REQUIRE(static_cast<std::int64_t>(rule.values.size()) == problems, ShapeError, rule.name, ": found ",
+                       rule.values.size(), " lambdas, wanted one for each of ", problems, " observations");
     for (std::size_t i = 0; i < rule.values.size(); ++i)
-      SHRINKWARP_REQUIRE(rule.values[i] > 0 && std::isfinite(rule.values[i]), ValueError, "lasso: lambda of problem ",
-                         i, " is ", rule.values[i], ", wanted a finite number > 0");
+      SHRINKWARP_REQUIRE(rule.values[i] > 0 && std::isfinite(rule.values[i]), ValueError, rule.name,
+                         ": lambda of problem ", i, " is ", rule.values[i], ", wanted a finite number > 0");
     return;
   }
-  SHRINKWARP_REQUIRE(rule.number > 0 && std::isfinite(rule.number), ValueError,
-                     "lasso: ", rule.kind == LambdaRule::Kind::value ? "lambda" : "the fraction of lambda_max", " is ",
+  SHRINKWARP_REQUIRE(rule.number > 0 && std::isfinite(rule.number), ValueError, rule.name, ": ",
+                     rule.kind == LambdaRule::Kind::value ? "the value" : "the fraction of lambda_max", " is ",
                      rule.number, ", wanted a finite number > 0");
 }
 
@@ -84,8 +84,8 @@ void read_observations(ObservationSource& source, std::int64_t first, MatrixView
   source.read(first, X);
   for (std::int64_t b = 0; b < X.cols; ++b)
     for (std::int64_t i = 0; i < X.rows; ++i)
-      SHRINKWARP_REQUIRE(std::isfinite(X(i, b)), ValueError, "observations: entry ", i, " of row ", first + b, " is ",
-                         X(i, b), ", wanted a finite number");
+      SHRINKWARP_REQUIRE(std::isfinite(X(i, b)), ValueError, source.name(), ": entry ", i, " of row ", first + b,
+                         " is ", X(i, b), ", wanted a finite number");
 }
 
 // Largest lambda_max of the recording, in the user's units.
@@ -305,6 +305,11 @@ class Stream {
                   problem.gap <= options_.gap * problem.energy,
                   std::move(indices),
                   std::move(values)};
+    SHRINKWARP_REQUIRE(
+        std::isfinite(result.objective) && std::isfinite(result.gap) &&
+            std::all_of(result.values.begin(), result.values.end(), [](double value) { return std::isfinite(value); }),
+        ValueError, source_.name(), ": the result of row ", problem.index,
+        " leaves the range of float64, wanted a dictionary and observations in closer units");
     summary_.problems += 1;
     summary_.unconverged += result.converged ? 0 : 1;
     summary_.nonzeros += static_cast<std::int64_t>(result.values.size());

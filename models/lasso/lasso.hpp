@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <shrinkwarp/models/lasso/dictionary.hpp>
@@ -49,21 +51,25 @@ struct LambdaRule {
     recording_fraction,  ///< fraction of the largest lambda_max of all problems
   };
   Kind kind = Kind::sample_fraction;
-  double number = 0;           ///< the value or the fraction
-  std::vector<double> values;  ///< [N] for per_problem
+  double number = 0;            ///< the value or the fraction
+  std::vector<double> values;   ///< [N] for per_problem
+  std::string name = "lambda";  ///< begins the message of an error: a file, say
 
-  static LambdaRule value(double lambda) { return {Kind::value, lambda, {}}; }
-  static LambdaRule per_problem(std::vector<double> lambdas) { return {Kind::per_problem, 0, std::move(lambdas)}; }
-  static LambdaRule sample_fraction(double fraction) { return {Kind::sample_fraction, fraction, {}}; }
-  static LambdaRule recording_fraction(double fraction) { return {Kind::recording_fraction, fraction, {}}; }
+  static LambdaRule value(double lambda) { return {Kind::value, lambda, {}, "lambda"}; }
+  static LambdaRule per_problem(std::vector<double> lambdas) {
+    return {Kind::per_problem, 0, std::move(lambdas), "lambda"};
+  }
+  static LambdaRule sample_fraction(double fraction) { return {Kind::sample_fraction, fraction, {}, "lambda"}; }
+  static LambdaRule recording_fraction(double fraction) { return {Kind::recording_fraction, fraction, {}, "lambda"}; }
 };
 
 /// Where observations come from. Reads may come in any order and more than once.
 class ObservationSource {
  public:
   virtual ~ObservationSource() = default;
-  virtual std::int64_t size() const = 0;       ///< N
-  virtual std::int64_t dimension() const = 0;  ///< n
+  virtual std::int64_t size() const = 0;                       ///< N
+  virtual std::int64_t dimension() const = 0;                  ///< n
+  virtual std::string name() const { return "observations"; }  ///< begins the message of an error: a file, say
   /// Observations first .. first + X.cols - 1 into the columns of X [n, count] on the host.
   virtual void read(std::int64_t first, MatrixView<double> X) = 0;
 };

@@ -343,9 +343,11 @@ TEST_P(Lasso, NamesWhatItRefuses) {
     }
     return "";
   };
-  EXPECT_NE(message(LambdaRule::value(-1), {}).find("lambda is -1, wanted a finite number > 0"), std::string::npos);
+  EXPECT_NE(message(LambdaRule::value(-1), {}).find("lambda: the value is -1, wanted a finite number > 0"),
+            std::string::npos);
   EXPECT_NE(message(LambdaRule::sample_fraction(0), {}).find("fraction"), std::string::npos);
-  EXPECT_NE(message(LambdaRule::per_problem({1, 2}), {}).find("2 lambdas for 3 observations"), std::string::npos);
+  EXPECT_NE(message(LambdaRule::per_problem({1, 2}), {}).find("found 2 lambdas, wanted one for each of 3 observations"),
+            std::string::npos);
   EXPECT_NE(message(LambdaRule::per_problem({1, 2, -3}), {}).find("lambda of problem 2 is -3"), std::string::npos);
   LassoOptions options;
   options.gap = 0;

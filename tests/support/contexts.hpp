@@ -40,11 +40,9 @@ class OnContext : public ::testing::TestWithParam<const char*> {
   std::optional<Context> context_;
 };
 
-#define SHRINKWARP_ON_EVERY_CONTEXT(Fixture)                                                       \
-  INSTANTIATE_TEST_SUITE_P(, Fixture, ::testing::Values("cpu1", "cpu3", "cuda"),                   \
-                           [](const ::testing::TestParamInfo<const char*>& info) {                 \
-                             return std::string(info.param);                                       \
-                           })
+#define SHRINKWARP_ON_EVERY_CONTEXT(Fixture)                                     \
+  INSTANTIATE_TEST_SUITE_P(, Fixture, ::testing::Values("cpu1", "cpu3", "cuda"), \
+                           [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); })
 
 /// rows x cols values with leading dimension `rows`, copied to the context's device.
 template <class T>

@@ -2,18 +2,16 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <map>
 
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
-
-[[noreturn]] void refuse_size(const std::string& text) {
-  SHRINKWARP_THROW(ValueError, "found the size '", text, "', wanted a positive number of bytes such as 4GiB or 500MB");
-}
 
 template <class... Args>
 std::string format(const char* pattern, Args... args) {
@@ -22,9 +20,8 @@ std::string format(const char* pattern, Args... args) {
   return text;
 }
 
-}  // namespace
-
-std::int64_t parse_bytes(const std::string& text) {
+/// 0 where the text is no positive size.
+std::int64_t bytes_in(const std::string& text) {
   static const std::map<std::string, double> kUnits = {{"", 1.0},
                                                        {"b", 1.0},
                                                        {"k", 1e3},
@@ -44,28 +41,93 @@ std::int64_t parse_bytes(const std::string& text) {
   try {
     number = std::stod(text, &digits);
   } catch (const std::exception&) {
-    refuse_size(text);
+    return 0;
   }
   std::string unit = text.substr(std::min(text.find_first_not_of(' ', digits), text.size()));
   std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::tolower(c); });
   const auto found = kUnits.find(unit);
-  if (found == kUnits.end()) refuse_size(text);
+  if (found == kUnits.end()) return 0;
   const double bytes = number * found->second;
-  if (!(bytes >= 1 && bytes < 9e18)) refuse_size(text);
+  if (!(bytes >= 1 && bytes < 9e18)) return 0;
   return static_cast<std::int64_t>(bytes);
 }
 
+/// 1 for "cuda:1", 0 for "cuda", -1 for anything else.
+int cuda_index(const std::string& device) {
+  if (device == "cuda") return 0;
+  int index = -1;
+  if (device.compare(0, 5, "cuda:") != 0) return -1;
+  const auto [end, status] = std::from_chars(device.data() + 5, device.data() + device.size(), index);
+  return status == std::errc() && end == device.data() + device.size() ? index : -1;
+}
+
+/// A check from a function that gives what was wanted, or nothing when the value will do.
+CLI::Validator checked(std::function<std::string(const std::string&)> wanted) {
+  return CLI::Validator(
+      [wanted = std::move(wanted)](std::string& text) -> std::string {
+        const std::string want = wanted(text);
+        return want.empty() ? "" : "found '" + text + "', wanted " + want;
+      },
+      "");
+}
+
+}  // namespace
+
+CLI::Validator positive_number() {
+  return checked([](const std::string& text) -> std::string {
+    std::size_t digits = 0;
+    double number = 0;
+    try {
+      number = std::stod(text, &digits);
+    } catch (const std::exception&) {
+      digits = std::string::npos;
+    }
+    return digits == text.size() && number > 0 && std::isfinite(number) ? "" : "a finite number > 0";
+  });
+}
+
+CLI::Validator whole_number(std::int64_t smallest, std::int64_t largest) {
+  return checked([smallest, largest](const std::string& text) -> std::string {
+    std::int64_t number = 0;
+    const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (status == std::errc() && end == text.data() + text.size() && number >= smallest && number <= largest) return "";
+    return concat("a whole number from ", smallest, " to ", largest);
+  });
+}
+
+CLI::Validator one_of(const std::vector<std::string>& names) {
+  return checked([names](const std::string& text) -> std::string {
+    if (std::find(names.begin(), names.end(), text) != names.end()) return "";
+    std::string list = names.front();
+    for (std::size_t i = 1; i < names.size(); ++i) list += (i + 1 < names.size() ? ", " : " or ") + names[i];
+    return list;
+  });
+}
+
+CLI::Validator device_name() {
+  return checked([](const std::string& text) -> std::string {
+    return text == "auto" || text == "cpu" || cuda_index(text) >= 0 ? "" : "auto, cpu, cuda or cuda:NUMBER";
+  });
+}
+
+CLI::Validator byte_count() {
+  return checked([](const std::string& text) -> std::string {
+    return bytes_in(text) > 0 ? "" : "a positive number of bytes such as 4GiB or 500MB";
+  });
+}
+
+std::int64_t parse_bytes(const std::string& text) {
+  const std::int64_t bytes = bytes_in(text);
+  SHRINKWARP_REQUIRE(bytes > 0, ValueError, "found the size '", text,
+                     "', wanted a positive number of bytes such as 4GiB or 500MB");
+  return bytes;
+}
+
 Context make_context(const std::string& device, int threads) {
-  if (device == "auto") return cuda_device_count() > 0 ? Context::cuda(0) : Context::cpu(threads);
-  if (device == "cpu") return Context::cpu(threads);
-  if (device == "cuda") return Context::cuda(0);
-  const std::string prefix = "cuda:";
-  const bool numbered = device.compare(0, prefix.size(), prefix) == 0 && device.size() > prefix.size() &&
-                        device.size() < prefix.size() + 5 &&
-                        std::all_of(device.begin() + static_cast<std::ptrdiff_t>(prefix.size()), device.end(),
-                                    [](unsigned char c) { return std::isdigit(c); });
-  SHRINKWARP_REQUIRE(numbered, ValueError, "--device: found '", device, "', wanted auto, cpu, cuda or cuda:NUMBER");
-  return Context::cuda(std::stoi(device.substr(prefix.size())));
+  if (device == "cpu" || (device == "auto" && cuda_device_count() == 0)) return Context::cpu(threads);
+  const int index = device == "auto" ? 0 : cuda_index(device);
+  SHRINKWARP_REQUIRE(index >= 0, ValueError, "found the device '", device, "', wanted auto, cpu, cuda or cuda:NUMBER");
+  return Context::cuda(index);
 }
 
 std::string with_commas(std::int64_t value) {

@@ -4,9 +4,18 @@
 #include <cstdint>
 #include <string>
 
+#include <CLI/CLI.hpp>
+
 #include <shrinkwarp/runtime/context.hpp>
 
 namespace shrinkwarp::cli {
+
+/// Checks of option values whose messages say what was found and what was wanted.
+CLI::Validator positive_number();
+CLI::Validator whole_number(std::int64_t smallest, std::int64_t largest);
+CLI::Validator one_of(const std::vector<std::string>& names);
+CLI::Validator device_name();
+CLI::Validator byte_count();
 
 /// Bytes from "4GiB", "500MB", "1048576": decimal and binary prefixes, B optional, any case.
 /// @throws ValueError (naming the text)

@@ -109,14 +109,18 @@ void add_bench(CLI::App& app, Action& action) {
       "fista", "A whole solve, file to file, against the rate of sgemm at the same shapes, phase by phase");
   fista->add_option("--dictionary", arguments->fista.dictionary, "D.npy (n, m); without it a MEG phantom, 306 x 6138");
   fista->add_option("--observations", arguments->fista.observations, "X.npy (N, n); rows are repeated as needed");
-  fista->add_option("--problems", arguments->fista.problems)->check(CLI::PositiveNumber)->capture_default_str();
-  fista->add_option("--lambda-fraction", arguments->fista.lambda_fraction, "of each sample's lambda_max")
-      ->check(CLI::PositiveNumber)
+  fista->add_option("--problems", arguments->fista.problems)
+      ->check(whole_number(1, std::int64_t{1} << 40))
       ->capture_default_str();
-  fista->add_option("--gap", arguments->fista.gap, "relative")->check(CLI::PositiveNumber)->capture_default_str();
-  fista->add_option("--device", arguments->fista.device, "auto, cpu, cuda or cuda:NUMBER")->capture_default_str();
+  fista->add_option("--lambda-fraction", arguments->fista.lambda_fraction, "of each sample's lambda_max")
+      ->check(positive_number())
+      ->capture_default_str();
+  fista->add_option("--gap", arguments->fista.gap, "relative")->check(positive_number())->capture_default_str();
+  fista->add_option("--device", arguments->fista.device, "auto, cpu, cuda or cuda:NUMBER")
+      ->check(device_name())
+      ->capture_default_str();
   fista->add_option("--threads", arguments->threads, "one run for each number given")
-      ->check(CLI::Range(1, 4096))
+      ->check(whole_number(1, 4096))
       ->delimiter(',')
       ->capture_default_str();
   fista->add_flag("--json", arguments->json, "one JSON object a run");

@@ -1,5 +1,6 @@
 // The `shrinkwarp` program: parses, runs one subcommand, turns every error into one line and an exit status.
 #include <csignal>
+#include <cstdio>
 #include <iostream>
 #include <new>
 
@@ -15,6 +16,14 @@ int main(int argc, char** argv) {
   CLI::App app("shrinkwarp " + std::string(kVersion) +
                ": very many Lasso problems that share one dictionary, each solution with a certificate");
   app.require_subcommand(1);
+  app.failure_message([](const CLI::App* parsed, const CLI::Error& error) {
+    std::string command = "shrinkwarp";
+    std::string found;
+    for (const CLI::App* chosen : parsed->get_subcommands()) command += " " + chosen->get_name();
+    for (const std::string& text : parsed->remaining(true)) found += " '" + text + "'";
+    return "shrinkwarp: " + std::string(error.what()) + (found.empty() ? "" : ", found" + found) + " (see " + command +
+           " --help)\n";
+  });
   app.set_version_flag("--version", std::string(kVersion));
   app.footer("Each command explains itself: shrinkwarp solve --help");
   cli::Action action;
@@ -30,7 +39,8 @@ int main(int argc, char** argv) {
   try {
     const int status = action();
     std::cout.flush();
-    if (!std::cout) SHRINKWARP_THROW(Error, "standard output could not be written");
+    if (!std::cout || std::fflush(stdout) != 0 || std::ferror(stdout))
+      SHRINKWARP_THROW(Error, "standard output could not be written");
     return status;
   } catch (const std::bad_alloc&) {
     std::cerr << "shrinkwarp: out of memory\n";

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
@@ -20,8 +21,7 @@ namespace {
 
 struct Arguments {
   std::string dictionary, observations, output, lambda_file;
-  double lambda = 0;
-  double lambda_fraction = 0;
+  std::optional<double> lambda, lambda_fraction;
   std::string lambda_scope = "sample";
   double gap = 1e-6;
   std::string solver = "auto";
@@ -50,13 +50,14 @@ class InterruptScope {
 };
 
 LambdaRule lambda_rule(const Arguments& arguments) {
-  if (!arguments.lambda_file.empty())
-    return LambdaRule::per_problem(NpyFile::open(arguments.lambda_file).read_vector());
-  if (arguments.lambda_fraction > 0) {
-    return arguments.lambda_scope == "recording" ? LambdaRule::recording_fraction(arguments.lambda_fraction)
-                                                 : LambdaRule::sample_fraction(arguments.lambda_fraction);
+  if (arguments.lambda) return LambdaRule::value(*arguments.lambda);
+  if (arguments.lambda_fraction) {
+    return arguments.lambda_scope == "recording" ? LambdaRule::recording_fraction(*arguments.lambda_fraction)
+                                                 : LambdaRule::sample_fraction(*arguments.lambda_fraction);
   }
-  return LambdaRule::value(arguments.lambda);
+  LambdaRule rule = LambdaRule::per_problem(NpyFile::open(arguments.lambda_file).read_vector());
+  rule.name = arguments.lambda_file;
+  return rule;
 }
 
 Solver solver_named(const std::string& name) {
@@ -121,7 +122,7 @@ int run(const Arguments& arguments) {
     const Context host = Context::cpu(1);
     const Tensor<double> D(host, dictionary_file.rows(), dictionary_file.cols());
     dictionary_file.read_matrix(D.matrix());
-    return Dictionary(context, D.matrix());
+    return Dictionary(context, D.matrix(), arguments.dictionary);
   }();
 
   const InterruptScope interrupt;
@@ -151,33 +152,35 @@ void add_solve(CLI::App& app, Action& action) {
   command->add_option("--observations", arguments->observations, "X.npy (N, n), f4 or f8: a row an observation")
       ->required();
   CLI::Option_group* lambda = command->add_option_group("lambda", "the weight of the l1 norm, one of");
-  lambda->add_option("--lambda", arguments->lambda, "one value for all problems")->check(CLI::PositiveNumber);
+  lambda->add_option("--lambda", arguments->lambda, "one value for all problems")->check(positive_number());
   lambda->add_option("--lambda-fraction", arguments->lambda_fraction, "a fraction of lambda_max = ||D'x||_inf")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
   lambda->add_option("--lambda-file", arguments->lambda_file, "L.npy (N,): a value a problem");
   lambda->require_option(1);
   command
       ->add_option("--lambda-scope", arguments->lambda_scope,
                    "whose lambda_max the fraction is of: each sample's own, or the largest of the recording")
-      ->check(CLI::IsMember({"sample", "recording"}))
+      ->check(one_of({"sample", "recording"}))
       ->needs("--lambda-fraction")
       ->capture_default_str();
   command->add_option("--gap", arguments->gap, "relative duality gap to reach: gap <= G * 1/2 ||x||^2")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_number())
       ->capture_default_str();
   command->add_option("--solver", arguments->solver, "auto takes fista")
-      ->check(CLI::IsMember({"auto", "fista", "ista"}))
+      ->check(one_of({"auto", "fista", "ista"}))
       ->capture_default_str();
   command->add_flag("--no-restart", arguments->no_restart, "fista without adaptive restarts");
   command->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER; auto takes cuda where it is")
+      ->check(device_name())
       ->capture_default_str();
   command->add_option("--max-iterations", arguments->max_iterations, "per problem")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number(0, std::int64_t{1} << 60))
       ->capture_default_str();
   command->add_option("--memory-limit", arguments->memory_limit, "for dictionary, running problems and held results")
+      ->check(byte_count())
       ->capture_default_str();
   command->add_option("--threads", arguments->threads, "of the CPU; 0 takes every processor")
-      ->check(CLI::Range(0, 4096))
+      ->check(whole_number(0, 4096))
       ->capture_default_str();
   command->add_flag("--quiet", arguments->quiet, "no progress, no summary");
   command->add_flag("--json", arguments->json, "the summary as one JSON object");

@@ -14,6 +14,7 @@ class NpyObservations : public ObservationSource {
   explicit NpyObservations(const std::string& path) : file_(NpyFile::open(path)) { file_.rows(); }
   std::int64_t size() const override { return file_.rows(); }
   std::int64_t dimension() const override { return file_.cols(); }
+  std::string name() const override { return file_.path(); }
   void read(std::int64_t first, MatrixView<double> X) override {
     file_.read_rows(first, X.cols, X);
     file_.prefetch_rows(first + X.cols, X.cols);

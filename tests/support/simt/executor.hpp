@@ -56,7 +56,8 @@ class ScopedSettings {
   Settings previous_;
 };
 
-/// Forward, reverse and three shuffles, each with both poisons: what a kernel's result must not depend on.
+/// Forward, reverse and three shuffles, each with both poisons: what a kernel's result must not depend on. Under
+/// ThreadSanitizer only two of them.
 std::vector<Settings> all_settings();
 /// One line that names order, seed and poison, for SCOPED_TRACE.
 std::string describe(const Settings& settings);
@@ -70,7 +71,7 @@ struct Counters {
 };
 Counters counters();
 
-// ---- for the stand-ins -----------------------------------------------------------------------------------------------
+// ---- for the stand-ins ----
 
 /// Runs `work` in the order of `stream`: now, at the next wait (Settings::deferred) or at each launch of the graph that
 /// the stream is being captured into.
@@ -99,7 +100,7 @@ cudaError_t launch_kernel(void (*kernel)(Params...), dim3 grid, dim3 block, std:
                         });
 }
 
-// ---- inside a kernel -------------------------------------------------------------------------------------------------
+// ---- inside a kernel ----
 
 /// Where in the kernel a thread waits.
 struct Site {
@@ -108,7 +109,7 @@ struct Site {
 };
 
 /// Ends the running kernel; its launch throws KernelError(message, with the running thread named).
-[[noreturn]] void fail(std::string&& message);
+[[noreturn]] void fail(const char* message);
 
 enum class BarrierOp { none, any, all, count };
 /// __syncthreads and its voting kin.

@@ -1,5 +1,6 @@
 // The host executor's cuBLAS: column-major products by loops, in the order of the handle's stream, checked as cuBLAS
-// checks them and with the operands' extents on top. The sums run over k in order, so they are the same for any m and n.
+// checks them and with the operands' extents on top. The sums run over k in order, so they are the same for any m and
+// n.
 #include <cublas_v2.h>
 
 #include <algorithm>
@@ -118,10 +119,8 @@ cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperati
   const T host_beta = on_host ? *beta : T(0);
   return status_of(shrinkwarp::simt::enqueue(handle->stream, [=] {
     for (std::int64_t i = 0; i < count; ++i) {
-      const Product<T> product = {transpose_a,      transpose_b, m,
-                                  n,                k,           A + i * stride_a,
-                                  lda,              B + i * stride_b, ldb,
-                                  C + i * stride_c, ldc};
+      const Product<T> product = {transpose_a, transpose_b,      m,  n, k, A + i * stride_a, lda, B + i * stride_b,
+                                  ldb,         C + i * stride_c, ldc};
       multiply(product, on_host ? host_alpha : *alpha, on_host ? host_beta : *beta);
     }
   }));
@@ -133,7 +132,8 @@ cublasStatus_t gemv(cublasHandle_t handle, cublasOperation_t op, std::int64_t m,
                     std::int64_t incy) {
   if (handle == nullptr) return CUBLAS_STATUS_NOT_INITIALIZED;
   const bool transpose = op != CUBLAS_OP_N;
-  if (m < 0 || n < 0 || lda < std::max(std::int64_t(1), m) || incx == 0 || incy == 0) return CUBLAS_STATUS_INVALID_VALUE;
+  if (m < 0 || n < 0 || lda < std::max(std::int64_t(1), m) || incx == 0 || incy == 0)
+    return CUBLAS_STATUS_INVALID_VALUE;
   if (incx < 0 || incy < 0) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (m == 0 || n == 0) return CUBLAS_STATUS_SUCCESS;
   const std::int64_t terms = transpose ? m : n;
@@ -229,38 +229,49 @@ cublasStatus_t cublasGetPointerMode(cublasHandle_t handle, cublasPointerMode_t* 
 
 const char* cublasGetStatusName(cublasStatus_t status) {
   switch (status) {
-    case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
-    case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
-    case CUBLAS_STATUS_ALLOC_FAILED: return "CUBLAS_STATUS_ALLOC_FAILED";
-    case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
-    case CUBLAS_STATUS_ARCH_MISMATCH: return "CUBLAS_STATUS_ARCH_MISMATCH";
-    case CUBLAS_STATUS_MAPPING_ERROR: return "CUBLAS_STATUS_MAPPING_ERROR";
-    case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
-    case CUBLAS_STATUS_INTERNAL_ERROR: return "CUBLAS_STATUS_INTERNAL_ERROR";
-    case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
+    case CUBLAS_STATUS_SUCCESS:
+      return "CUBLAS_STATUS_SUCCESS";
+    case CUBLAS_STATUS_NOT_INITIALIZED:
+      return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_ALLOC_FAILED:
+      return "CUBLAS_STATUS_ALLOC_FAILED";
+    case CUBLAS_STATUS_INVALID_VALUE:
+      return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_ARCH_MISMATCH:
+      return "CUBLAS_STATUS_ARCH_MISMATCH";
+    case CUBLAS_STATUS_MAPPING_ERROR:
+      return "CUBLAS_STATUS_MAPPING_ERROR";
+    case CUBLAS_STATUS_EXECUTION_FAILED:
+      return "CUBLAS_STATUS_EXECUTION_FAILED";
+    case CUBLAS_STATUS_INTERNAL_ERROR:
+      return "CUBLAS_STATUS_INTERNAL_ERROR";
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+      return "CUBLAS_STATUS_NOT_SUPPORTED";
   }
   return "CUBLAS_STATUS_UNKNOWN";
 }
 
-const char* cublasGetStatusString(cublasStatus_t status) { return cublasGetStatusName(status); }
+const char* cublasGetStatusString(cublasStatus_t status) {
+  return cublasGetStatusName(status);
+}
 
-#define SHRINKWARP_SIMT_CUBLAS(T, letter, Int, suffix)                                                                 \
-  cublasStatus_t cublas##letter##gemm##suffix(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,    \
-                                              Int m, Int n, Int k, const T* alpha, const T* A, Int lda, const T* B,     \
-                                              Int ldb, const T* beta, T* C, Int ldc) {                                  \
-    return gemm<T>(handle, op_a, op_b, m, n, k, alpha, A, lda, 0, B, ldb, 0, beta, C, ldc, 0, 1);                       \
-  }                                                                                                                     \
-  cublasStatus_t cublas##letter##gemmStridedBatched##suffix(                                                            \
-      cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, Int m, Int n, Int k, const T* alpha,       \
-      const T* A, Int lda, long long stride_a, const T* B, Int ldb, long long stride_b, const T* beta, T* C, Int ldc,   \
-      long long stride_c, Int count) {                                                                                  \
-    return gemm<T>(handle, op_a, op_b, m, n, k, alpha, A, lda, stride_a, B, ldb, stride_b, beta, C, ldc, stride_c,      \
-                   count);                                                                                              \
-  }                                                                                                                     \
-  cublasStatus_t cublas##letter##gemv##suffix(cublasHandle_t handle, cublasOperation_t op, Int m, Int n,                \
-                                              const T* alpha, const T* A, Int lda, const T* x, Int incx, const T* beta, \
-                                              T* y, Int incy) {                                                         \
-    return gemv<T>(handle, op, m, n, alpha, A, lda, x, incx, beta, y, incy);                                            \
+#define SHRINKWARP_SIMT_CUBLAS(T, letter, Int, suffix)                                                                \
+  cublasStatus_t cublas##letter##gemm##suffix(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,  \
+                                              Int m, Int n, Int k, const T* alpha, const T* A, Int lda, const T* B,   \
+                                              Int ldb, const T* beta, T* C, Int ldc) {                                \
+    return gemm<T>(handle, op_a, op_b, m, n, k, alpha, A, lda, 0, B, ldb, 0, beta, C, ldc, 0, 1);                     \
+  }                                                                                                                   \
+  cublasStatus_t cublas##letter##gemmStridedBatched##suffix(                                                          \
+      cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, Int m, Int n, Int k, const T* alpha,     \
+      const T* A, Int lda, long long stride_a, const T* B, Int ldb, long long stride_b, const T* beta, T* C, Int ldc, \
+      long long stride_c, Int count) {                                                                                \
+    return gemm<T>(handle, op_a, op_b, m, n, k, alpha, A, lda, stride_a, B, ldb, stride_b, beta, C, ldc, stride_c,    \
+                   count);                                                                                            \
+  }                                                                                                                   \
+  cublasStatus_t cublas##letter##gemv##suffix(cublasHandle_t handle, cublasOperation_t op, Int m, Int n,              \
+                                              const T* alpha, const T* A, Int lda, const T* x, Int incx,              \
+                                              const T* beta, T* y, Int incy) {                                        \
+    return gemv<T>(handle, op, m, n, alpha, A, lda, x, incx, beta, y, incy);                                          \
   }
 SHRINKWARP_SIMT_CUBLAS(float, S, int, )
 SHRINKWARP_SIMT_CUBLAS(double, D, int, )

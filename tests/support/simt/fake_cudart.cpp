@@ -18,16 +18,7 @@
 
 #include "executor.hpp"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SIMT_ASAN
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define SIMT_ASAN
-#endif
-#ifdef SIMT_ASAN
-#include <sanitizer/asan_interface.h>
-#endif
+#include "sanitizers.hpp"
 
 using shrinkwarp::simt::enqueue;
 using shrinkwarp::simt::remember;
@@ -103,40 +94,29 @@ bool is_pinned(const void* pointer, std::size_t bytes) {
   return allocation != nullptr && !allocation->second.device;
 }
 
-#ifdef SIMT_ASAN
 constexpr std::size_t kMaxGuarded = std::size_t(64) << 20;  // larger ones would make every call slow
 
 void guard(std::uintptr_t address, std::size_t bytes, bool forbidden) {
   if (bytes > kMaxGuarded) return;
-  if (forbidden) {
-    __asan_poison_memory_region(reinterpret_cast<void*>(address), bytes);
-  } else {
-    __asan_unpoison_memory_region(reinterpret_cast<void*>(address), bytes);
+  void* memory = reinterpret_cast<void*>(address);
+  forbidden ? shrinkwarp::simt::asan_poison(memory, bytes) : shrinkwarp::simt::asan_unpoison(memory, bytes);
+}
+
+/// Opens or closes all device memory to the host.
+void guard_all(bool forbidden) {
+  if (!shrinkwarp::simt::kAsan) return;
+  for (const auto& [address, allocation] : allocations) {
+    if (allocation.device) guard(address, allocation.bytes, forbidden);
   }
 }
-#else
-void guard(std::uintptr_t, std::size_t, bool) {}
-constexpr bool kGuards = false;
-#endif
-#ifdef SIMT_ASAN
-constexpr bool kGuards = true;
-#endif
 
 /// The device's memory is open while one of these lives.
 struct DeviceAccess {
   DeviceAccess() {
-    if (kGuards && running_depth == 0) {
-      for (const auto& [address, allocation] : allocations) {
-        if (allocation.device) guard(address, allocation.bytes, false);
-      }
-    }
-    ++running_depth;
+    if (running_depth++ == 0) guard_all(false);
   }
   ~DeviceAccess() {
-    if (--running_depth > 0 || !kGuards) return;
-    for (const auto& [address, allocation] : allocations) {
-      if (allocation.device) guard(address, allocation.bytes, true);
-    }
+    if (--running_depth == 0) guard_all(true);
   }
 };
 
@@ -176,9 +156,15 @@ cudaError_t await_all(bool only_blocking) {
   return cudaSuccess;
 }
 
-bool is_legacy(cudaStream_t stream) { return stream == nullptr || stream == cudaStreamLegacy; }
-bool is_stream(cudaStream_t stream) { return streams.count(stream) > 0; }
-bool is_event(cudaEvent_t event) { return events.count(event) > 0; }
+bool is_legacy(cudaStream_t stream) {
+  return stream == nullptr || stream == cudaStreamLegacy;
+}
+bool is_stream(cudaStream_t stream) {
+  return streams.count(stream) > 0;
+}
+bool is_event(cudaEvent_t event) {
+  return events.count(event) > 0;
+}
 
 /// Whether a call that may wait or allocate is refused because a stream is being captured.
 bool capture_forbids() {
@@ -320,10 +306,14 @@ cudaError_t drain(cudaStream_t stream) {
 
 }  // namespace shrinkwarp::simt
 
-// ---- errors ----------------------------------------------------------------------------------------------------------
+// ---- errors ----
 
-cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
-cudaError_t cudaPeekAtLastError() { return last_error; }
+cudaError_t cudaGetLastError() {
+  return std::exchange(last_error, cudaSuccess);
+}
+cudaError_t cudaPeekAtLastError() {
+  return last_error;
+}
 
 namespace {
 struct ErrorText {
@@ -384,7 +374,7 @@ const char* cudaGetErrorName(cudaError_t error) {
   return entry != nullptr ? entry->name : "unrecognized error code";
 }
 
-// ---- device ----------------------------------------------------------------------------------------------------------
+// ---- device ----
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
@@ -396,7 +386,9 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : remember(cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : remember(cudaErrorInvalidDevice);
+}
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device != 0) return remember(cudaErrorInvalidDevice);
@@ -429,29 +421,62 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   const cudaError_t status = cudaGetDeviceProperties(&properties, device);
   if (status != cudaSuccess) return status;
   switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock: *value = properties.maxThreadsPerBlock; break;
-    case cudaDevAttrMaxBlockDimX: *value = properties.maxThreadsDim[0]; break;
-    case cudaDevAttrMaxGridDimX: *value = properties.maxGridSize[0]; break;
-    case cudaDevAttrMaxGridDimY: *value = properties.maxGridSize[1]; break;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *value = static_cast<int>(properties.sharedMemPerBlock); break;
-    case cudaDevAttrWarpSize: *value = properties.warpSize; break;
-    case cudaDevAttrMaxRegistersPerBlock: *value = properties.regsPerBlock; break;
-    case cudaDevAttrMultiProcessorCount: *value = properties.multiProcessorCount; break;
-    case cudaDevAttrL2CacheSize: *value = properties.l2CacheSize; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = properties.maxThreadsPerMultiProcessor; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = properties.major; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = properties.minor; break;
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = properties.maxThreadsPerBlock;
+      break;
+    case cudaDevAttrMaxBlockDimX:
+      *value = properties.maxThreadsDim[0];
+      break;
+    case cudaDevAttrMaxGridDimX:
+      *value = properties.maxGridSize[0];
+      break;
+    case cudaDevAttrMaxGridDimY:
+      *value = properties.maxGridSize[1];
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *value = static_cast<int>(properties.sharedMemPerBlock);
+      break;
+    case cudaDevAttrWarpSize:
+      *value = properties.warpSize;
+      break;
+    case cudaDevAttrMaxRegistersPerBlock:
+      *value = properties.regsPerBlock;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = properties.multiProcessorCount;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = properties.l2CacheSize;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = properties.maxThreadsPerMultiProcessor;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = properties.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = properties.minor;
+      break;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
       *value = static_cast<int>(properties.sharedMemPerMultiprocessor);
       break;
-    case cudaDevAttrSingleToDoublePrecisionPerfRatio: *value = 2; break;
-    case cudaDevAttrCooperativeLaunch: *value = 0; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(properties.sharedMemPerBlockOptin); break;
-    case cudaDevAttrMaxBlocksPerMultiprocessor: *value = properties.maxBlocksPerMultiProcessor; break;
+    case cudaDevAttrSingleToDoublePrecisionPerfRatio:
+      *value = 2;
+      break;
+    case cudaDevAttrCooperativeLaunch:
+      *value = 0;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(properties.sharedMemPerBlockOptin);
+      break;
+    case cudaDevAttrMaxBlocksPerMultiprocessor:
+      *value = properties.maxBlocksPerMultiProcessor;
+      break;
     case cudaDevAttrReservedSharedMemoryPerBlock:
       *value = static_cast<int>(properties.reservedSharedMemPerBlock);
       break;
-    default: return remember(cudaErrorInvalidValue);
+    default:
+      return remember(cudaErrorInvalidValue);
   }
   return cudaSuccess;
 }
@@ -479,9 +504,11 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   return cudaSuccess;
 }
 
-// ---- streams ---------------------------------------------------------------------------------------------------------
+// ---- streams ----
 
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
+}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int flags) {
   Lock lock(device_lock);
@@ -507,7 +534,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return shrinkwarp::simt::drain(stream); }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return shrinkwarp::simt::drain(stream);
+}
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   Lock lock(device_lock);
@@ -544,9 +573,11 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   return enqueue(stream, [=] { function(data); });
 }
 
-// ---- events ----------------------------------------------------------------------------------------------------------
+// ---- events ----
 
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  return cudaEventCreateWithFlags(event, cudaEventDefault);
+}
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
   Lock lock(device_lock);
@@ -611,7 +642,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
   return cudaSuccess;
 }
 
-// ---- graphs ----------------------------------------------------------------------------------------------------------
+// ---- graphs ----
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   Lock lock(device_lock);
@@ -682,7 +713,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return cudaSuccess;
 }
 
-// ---- memory ----------------------------------------------------------------------------------------------------------
+// ---- memory ----
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   Lock lock(device_lock);
@@ -713,8 +744,12 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   return enqueue(stream, [pointer] { static_cast<void>(release(pointer, true)); });
 }
 
-cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) { return allocate(pointer, bytes, false); }
-cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned int) { return allocate(pointer, bytes, false); }
+cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) {
+  return allocate(pointer, bytes, false);
+}
+cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned int) {
+  return allocate(pointer, bytes, false);
+}
 
 cudaError_t cudaFreeHost(void* pointer) {
   Lock lock(device_lock);
@@ -756,7 +791,9 @@ cudaError_t cudaMemcpy2DAsync(void* target, std::size_t target_pitch, const void
   return copy(target, target_pitch, source, source_pitch, width, height, kind, stream);
 }
 
-cudaError_t cudaMemset(void* target, int value, std::size_t bytes) { return fill(target, bytes, value, bytes, 1, nullptr); }
+cudaError_t cudaMemset(void* target, int value, std::size_t bytes) {
+  return fill(target, bytes, value, bytes, 1, nullptr);
+}
 
 cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStream_t stream) {
   return fill(target, bytes, value, bytes, 1, stream);
@@ -767,7 +804,7 @@ cudaError_t cudaMemset2DAsync(void* target, std::size_t pitch, int value, std::s
   return fill(target, pitch, value, width, height, stream);
 }
 
-// ---- functions -------------------------------------------------------------------------------------------------------
+// ---- functions ----
 
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;

@@ -25,7 +25,7 @@
 
 #define SHRINKWARP_SIMT_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-// ---- barriers and fences ---------------------------------------------------------------------------------------------
+// ---- barriers and fences ----
 
 inline void __syncthreads(SHRINKWARP_SIMT_SITE) {
   shrinkwarp::simt::block_barrier(shrinkwarp::simt::BarrierOp::none, 0, {file, line});
@@ -42,13 +42,23 @@ inline int __syncthreads_count(int predicate, SHRINKWARP_SIMT_SITE) {
 inline void __syncwarp(unsigned mask = 0xffffffffu, SHRINKWARP_SIMT_SITE) {
   shrinkwarp::simt::warp_barrier(mask, {file, line});
 }
-inline void __threadfence() { shrinkwarp::simt::fence(); }
-inline void __threadfence_block() { shrinkwarp::simt::fence(); }
-inline void __threadfence_system() { shrinkwarp::simt::fence(); }
-inline void __nanosleep(unsigned) { shrinkwarp::simt::count_atomic(); }
-[[noreturn]] inline void __trap() { shrinkwarp::simt::fail("called __trap"); }
+inline void __threadfence() {
+  shrinkwarp::simt::fence();
+}
+inline void __threadfence_block() {
+  shrinkwarp::simt::fence();
+}
+inline void __threadfence_system() {
+  shrinkwarp::simt::fence();
+}
+inline void __nanosleep(unsigned) {
+  shrinkwarp::simt::count_atomic();
+}
+[[noreturn]] inline void __trap() {
+  shrinkwarp::simt::fail("called __trap");
+}
 
-// ---- votes and shuffles ----------------------------------------------------------------------------------------------
+// ---- votes and shuffles ----
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, SHRINKWARP_SIMT_SITE) {
   return shrinkwarp::simt::warp_ballot(mask, predicate != 0, {file, line});
@@ -85,7 +95,8 @@ void do_butterfly(const void* const* in, void* const* out, unsigned) {
   const auto fold = static_cast<const FoldIn<T>*>(in[0])->fold;
   int from = 0;
   for (int offset = 16; offset > 0; offset /= 2, from = 1 - from) {
-    for (int lane = 0; lane < 32; ++lane) values[1 - from][lane] = fold(values[from][lane], values[from][lane ^ offset]);
+    for (int lane = 0; lane < 32; ++lane)
+      values[1 - from][lane] = fold(values[from][lane], values[from][lane ^ offset]);
   }
   for (int lane = 0; lane < 32; ++lane) *static_cast<T*>(out[lane]) = values[from][lane];
 }
@@ -160,8 +171,8 @@ unsigned __match_any_sync(unsigned mask, T value, SHRINKWARP_SIMT_SITE) {
   return out;
 }
 
-#define SHRINKWARP_SIMT_REDUCE(T, name, expression)                                                      \
-  inline T name(unsigned mask, T value, SHRINKWARP_SIMT_SITE) {                                          \
+#define SHRINKWARP_SIMT_REDUCE(T, name, expression)                                                               \
+  inline T name(unsigned mask, T value, SHRINKWARP_SIMT_SITE) {                                                   \
     return shrinkwarp::simt::warp_reduce<T>(mask, value, [](T a, T b) -> T { return expression; }, {file, line}); \
   }
 SHRINKWARP_SIMT_REDUCE(unsigned, __reduce_add_sync, a + b)
@@ -175,7 +186,7 @@ SHRINKWARP_SIMT_REDUCE(int, __reduce_min_sync, a < b ? a : b)
 SHRINKWARP_SIMT_REDUCE(int, __reduce_max_sync, a > b ? a : b)
 #undef SHRINKWARP_SIMT_REDUCE
 
-// ---- atomics: relaxed, as on a device ---------------------------------------------------------------------------------
+// ---- atomics: relaxed, as on a device ----
 
 namespace shrinkwarp::simt {
 
@@ -204,18 +215,18 @@ T wrapping_add(T a, T b) {
 
 }  // namespace shrinkwarp::simt
 
-#define SHRINKWARP_SIMT_ATOMIC(T, name, expression)                                           \
-  inline T name(T* address, T value) {                                                        \
+#define SHRINKWARP_SIMT_ATOMIC(T, name, expression)                                              \
+  inline T name(T* address, T value) {                                                           \
     return shrinkwarp::simt::atomic_update(address, [value](T old) -> T { return expression; }); \
   }
-#define SHRINKWARP_SIMT_ATOMICS(T)                                                     \
-  SHRINKWARP_SIMT_ATOMIC(T, atomicMin, old < value ? old : value)                      \
-  SHRINKWARP_SIMT_ATOMIC(T, atomicMax, old > value ? old : value)                      \
-  SHRINKWARP_SIMT_ATOMIC(T, atomicExch, (static_cast<void>(old), value))               \
-  SHRINKWARP_SIMT_ATOMIC(T, atomicAnd, old& value)                                     \
-  SHRINKWARP_SIMT_ATOMIC(T, atomicOr, old | value)                                     \
-  SHRINKWARP_SIMT_ATOMIC(T, atomicXor, old ^ value)                                    \
-  inline T atomicCAS(T* address, T compare, T value) {                                 \
+#define SHRINKWARP_SIMT_ATOMICS(T)                                                                             \
+  SHRINKWARP_SIMT_ATOMIC(T, atomicMin, old < value ? old : value)                                              \
+  SHRINKWARP_SIMT_ATOMIC(T, atomicMax, old > value ? old : value)                                              \
+  SHRINKWARP_SIMT_ATOMIC(T, atomicExch, (static_cast<void>(old), value))                                       \
+  SHRINKWARP_SIMT_ATOMIC(T, atomicAnd, old& value)                                                             \
+  SHRINKWARP_SIMT_ATOMIC(T, atomicOr, old | value)                                                             \
+  SHRINKWARP_SIMT_ATOMIC(T, atomicXor, old ^ value)                                                            \
+  inline T atomicCAS(T* address, T compare, T value) {                                                         \
     return shrinkwarp::simt::atomic_update(address, [=](T old) -> T { return old == compare ? value : old; }); \
   }
 SHRINKWARP_SIMT_ATOMICS(int)
@@ -234,7 +245,7 @@ SHRINKWARP_SIMT_ATOMIC(float, atomicExch, (static_cast<void>(old), value))
 #undef SHRINKWARP_SIMT_ATOMICS
 #undef SHRINKWARP_SIMT_ATOMIC
 
-// ---- memory ----------------------------------------------------------------------------------------------------------
+// ---- memory ----
 
 template <class T>
 T __ldg(const T* pointer) {
@@ -261,7 +272,7 @@ void __stcs(T* pointer, T value) {
   *pointer = value;
 }
 
-// ---- numbers ---------------------------------------------------------------------------------------------------------
+// ---- numbers ----
 
 namespace shrinkwarp::simt {
 
@@ -274,7 +285,8 @@ To bit_cast(From from) {
 }
 
 template <class A, class B>
-using Common = std::common_type_t<std::enable_if_t<std::is_arithmetic_v<A>, A>, std::enable_if_t<std::is_arithmetic_v<B>, B>>;
+using Common =
+    std::common_type_t<std::enable_if_t<std::is_arithmetic_v<A>, A>, std::enable_if_t<std::is_arithmetic_v<B>, B>>;
 
 }  // namespace shrinkwarp::simt
 
@@ -298,12 +310,24 @@ constexpr shrinkwarp::simt::Common<A, B> max(A a, B b) {
   }
 }
 
-inline int __popc(unsigned x) { return __builtin_popcount(x); }
-inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
-inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
-inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x)); }
-inline int __ffs(int x) { return __builtin_ffs(x); }
-inline int __ffsll(long long x) { return __builtin_ffsll(x); }
+inline int __popc(unsigned x) {
+  return __builtin_popcount(x);
+}
+inline int __popcll(unsigned long long x) {
+  return __builtin_popcountll(x);
+}
+inline int __clz(int x) {
+  return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x));
+}
+inline int __clzll(long long x) {
+  return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x));
+}
+inline int __ffs(int x) {
+  return __builtin_ffs(x);
+}
+inline int __ffsll(long long x) {
+  return __builtin_ffsll(x);
+}
 inline unsigned __brev(unsigned x) {
   unsigned result = 0;
   for (int i = 0; i < 32; ++i) result |= (x >> i & 1u) << (31 - i);
@@ -315,33 +339,87 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
   return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
 }
-inline int __float_as_int(float x) { return shrinkwarp::simt::bit_cast<int>(x); }
-inline unsigned __float_as_uint(float x) { return shrinkwarp::simt::bit_cast<unsigned>(x); }
-inline float __int_as_float(int x) { return shrinkwarp::simt::bit_cast<float>(x); }
-inline float __uint_as_float(unsigned x) { return shrinkwarp::simt::bit_cast<float>(x); }
-inline long long __double_as_longlong(double x) { return shrinkwarp::simt::bit_cast<long long>(x); }
-inline double __longlong_as_double(long long x) { return shrinkwarp::simt::bit_cast<double>(x); }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-inline float __fsqrt_rn(float x) { return sqrtf(x); }
-inline float __frcp_rn(float x) { return 1.0f / x; }
-inline float __fdividef(float a, float b) { return a / b; }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dsub_rn(double a, double b) { return a - b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
-inline double __ddiv_rn(double a, double b) { return a / b; }
-inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
-inline double __dsqrt_rn(double x) { return std::sqrt(x); }
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
-inline float rsqrt(float x) { return rsqrtf(x); }
-inline float __expf(float x) { return expf(x); }
-inline float __logf(float x) { return logf(x); }
-inline float __saturatef(float x) { return x > 0 ? (x < 1 ? x : 1.0f) : 0.0f; }
-inline float __double2float_rn(double x) { return static_cast<float>(x); }
+inline int __float_as_int(float x) {
+  return shrinkwarp::simt::bit_cast<int>(x);
+}
+inline unsigned __float_as_uint(float x) {
+  return shrinkwarp::simt::bit_cast<unsigned>(x);
+}
+inline float __int_as_float(int x) {
+  return shrinkwarp::simt::bit_cast<float>(x);
+}
+inline float __uint_as_float(unsigned x) {
+  return shrinkwarp::simt::bit_cast<float>(x);
+}
+inline long long __double_as_longlong(double x) {
+  return shrinkwarp::simt::bit_cast<long long>(x);
+}
+inline double __longlong_as_double(long long x) {
+  return shrinkwarp::simt::bit_cast<double>(x);
+}
+inline float __fadd_rn(float a, float b) {
+  return a + b;
+}
+inline float __fsub_rn(float a, float b) {
+  return a - b;
+}
+inline float __fmul_rn(float a, float b) {
+  return a * b;
+}
+inline float __fdiv_rn(float a, float b) {
+  return a / b;
+}
+inline float __fmaf_rn(float a, float b, float c) {
+  return fmaf(a, b, c);
+}
+inline float __fsqrt_rn(float x) {
+  return sqrtf(x);
+}
+inline float __frcp_rn(float x) {
+  return 1.0f / x;
+}
+inline float __fdividef(float a, float b) {
+  return a / b;
+}
+inline double __dadd_rn(double a, double b) {
+  return a + b;
+}
+inline double __dsub_rn(double a, double b) {
+  return a - b;
+}
+inline double __dmul_rn(double a, double b) {
+  return a * b;
+}
+inline double __ddiv_rn(double a, double b) {
+  return a / b;
+}
+inline double __fma_rn(double a, double b, double c) {
+  return std::fma(a, b, c);
+}
+inline double __dsqrt_rn(double x) {
+  return std::sqrt(x);
+}
+inline float rsqrtf(float x) {
+  return 1.0f / sqrtf(x);
+}
+inline double rsqrt(double x) {
+  return 1.0 / std::sqrt(x);
+}
+inline float rsqrt(float x) {
+  return rsqrtf(x);
+}
+inline float __expf(float x) {
+  return expf(x);
+}
+inline float __logf(float x) {
+  return logf(x);
+}
+inline float __saturatef(float x) {
+  return x > 0 ? (x < 1 ? x : 1.0f) : 0.0f;
+}
+inline float __double2float_rn(double x) {
+  return static_cast<float>(x);
+}
 inline float __double2float_ru(double x) {
   const auto y = static_cast<float>(x);
   return static_cast<double>(y) < x ? std::nextafter(y, std::numeric_limits<float>::infinity()) : y;
@@ -350,9 +428,21 @@ inline float __double2float_rd(double x) {
   const auto y = static_cast<float>(x);
   return static_cast<double>(y) > x ? std::nextafter(y, -std::numeric_limits<float>::infinity()) : y;
 }
-inline float __int2float_rn(int x) { return static_cast<float>(x); }
-inline int __float2int_rn(float x) { return static_cast<int>(std::nearbyint(x)); }
-inline int __float2int_rd(float x) { return static_cast<int>(std::floor(x)); }
-inline int __float2int_ru(float x) { return static_cast<int>(std::ceil(x)); }
-inline int __float2int_rz(float x) { return static_cast<int>(x); }
-inline int __double2int_rn(double x) { return static_cast<int>(std::nearbyint(x)); }
+inline float __int2float_rn(int x) {
+  return static_cast<float>(x);
+}
+inline int __float2int_rn(float x) {
+  return static_cast<int>(std::nearbyint(x));
+}
+inline int __float2int_rd(float x) {
+  return static_cast<int>(std::floor(x));
+}
+inline int __float2int_ru(float x) {
+  return static_cast<int>(std::ceil(x));
+}
+inline int __float2int_rz(float x) {
+  return static_cast<int>(x);
+}
+inline int __double2int_rn(double x) {
+  return static_cast<int>(std::nearbyint(x));
+}

@@ -14,7 +14,7 @@
 #define CUDART_VERSION 13000
 #define CUDART_CB
 
-// ---- vector types, aligned as on a device ----------------------------------------------------------------------------
+// ---- vector types, aligned as on a device ----
 
 #define SHRINKWARP_SIMT_VECTOR(T, name, align2, align4)                                         \
   struct name##1 { T x; };                                                                      \
@@ -44,7 +44,7 @@ struct dim3 {
   constexpr operator uint3() const { return {x, y, z}; }
 };
 
-// ---- errors ----------------------------------------------------------------------------------------------------------
+// ---- errors ----
 
 enum cudaError {
   cudaSuccess = 0,
@@ -81,7 +81,7 @@ cudaError_t cudaPeekAtLastError();
 const char* cudaGetErrorString(cudaError_t error);
 const char* cudaGetErrorName(cudaError_t error);
 
-// ---- device: one, named "host executor" ------------------------------------------------------------------------------
+// ---- device: one, named "host executor" ----
 
 struct cudaDeviceProp {
   char name[256];
@@ -139,7 +139,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes);
 cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaRuntimeGetVersion(int* version);
 
-// ---- streams and events ----------------------------------------------------------------------------------------------
+// ---- streams and events ----
 
 typedef struct CUstream_st* cudaStream_t;
 typedef struct CUevent_st* cudaEvent_t;
@@ -170,7 +170,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
-// ---- graphs: a capture is a list of the calls, run again in order at each launch --------------------------------------
+// ---- graphs: a capture is a list of the calls, run again in order at each launch ----
 
 typedef struct CUgraph_st* cudaGraph_t;
 typedef struct CUgraphExec_st* cudaGraphExec_t;
@@ -196,7 +196,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 
-// ---- memory ----------------------------------------------------------------------------------------------------------
+// ---- memory ----
 
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost = 0,
@@ -252,7 +252,7 @@ cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStre
 cudaError_t cudaMemset2DAsync(void* target, std::size_t pitch, int value, std::size_t width, std::size_t height,
                               cudaStream_t stream = nullptr);
 
-// ---- functions -------------------------------------------------------------------------------------------------------
+// ---- functions ----
 
 enum cudaFuncAttribute {
   cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
