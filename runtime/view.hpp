@@ -33,7 +33,11 @@ struct VectorView {
   T& operator[](std::int64_t i) const { return data[i]; }
   /// Elements [first, first + count).
   VectorView slice(std::int64_t first, std::int64_t count) const { return {data + first, count, device}; }
-  operator VectorView<const T>() const { return {data, size, device}; }
+  /// To the read-only form; a template, so that the read-only form itself has none.
+  template <class U = T, class = std::enable_if_t<!std::is_const_v<U>>>
+  operator VectorView<const U>() const {
+    return {data, size, device};
+  }
 };
 
 /// `rows` x `cols` elements, element (i, j) at `data[i + j * ld]`, ld >= rows.
@@ -52,7 +56,10 @@ struct MatrixView {
   MatrixView columns(std::int64_t first, std::int64_t count) const {
     return {data + first * ld, rows, count, ld, device};
   }
-  operator MatrixView<const T>() const { return {data, rows, cols, ld, device}; }
+  template <class U = T, class = std::enable_if_t<!std::is_const_v<U>>>
+  operator MatrixView<const U>() const {
+    return {data, rows, cols, ld, device};
+  }
 };
 
 /// The read-only form of a view, for parameters whose element type is deduced elsewhere.

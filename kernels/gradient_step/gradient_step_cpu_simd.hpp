@@ -108,18 +108,24 @@ HWY_INLINE std::int64_t Lanes() {
   return static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
 }
 
-/// Memory that a later tile will read: the microkernel asks for `1 << shift` cache lines of each row while it
-/// multiplies, one for each k, since the processor drops or delays requests that come in bursts.
+/// Memory that a later tile will read. The microkernel asks for one cache line of each kind for each k while it
+/// multiplies, since the processor drops or delays requests that come in bursts.
 template <class T>
 struct Ahead {
-  const T* const* rows = nullptr;
-  std::int64_t count = 0;
-  int shift = 0;
+  static constexpr std::int64_t kLine = 64 / sizeof(T);
 
-  /// Line i beyond the one that holds the element before the row.
+  const T* const* rows = nullptr;  // short pieces of `1 << shift` lines
+  std::int64_t row_count = 0;
+  int shift = 0;
+  const T* stream = nullptr;  // one long piece
+  std::int64_t stream_lines = 0;
+
+  HWY_INLINE std::int64_t Steps() const { return std::max(row_count << shift, stream_lines); }
   HWY_INLINE void Fetch(std::int64_t i) const {
-    constexpr std::int64_t kLine = 64 / sizeof(T);
-    hwy::Prefetch(rows[i >> shift] + (kLine - 1) + (i & ((std::int64_t{1} << shift) - 1)) * kLine);
+    // The line that holds a row's start has come with the row before it, most often.
+    if (i < row_count << shift)
+      hwy::Prefetch(rows[i >> shift] + (kLine - 1) + (i & ((std::int64_t{1} << shift) - 1)) * kLine);
+    if (i < stream_lines) hwy::Prefetch(stream + i * kLine);
   }
 };
 
@@ -156,10 +162,10 @@ HWY_NOINLINE void MultiplyPanel(const T* HWY_RESTRICT panel, std::int64_t panel_
   }
   SHRINKWARP_COLUMNS(SHRINKWARP_CLEAR)
   std::int64_t fetched = 0;
-  const std::int64_t lines = ahead.count << ahead.shift;
+  const std::int64_t steps = ahead.Steps();
   for (std::int64_t first = 0; first < count; first += kChunk) {
     const std::int64_t chunk = std::min(kChunk, count - first);
-    const std::int64_t with_fetch = std::min(chunk, lines - fetched);
+    const std::int64_t with_fetch = std::min(chunk, steps - fetched);
     std::int64_t k = 0;
     for (; k < with_fetch; ++k) {
       ahead.Fetch(fetched + k);
@@ -429,8 +435,14 @@ void RunResidual(const ResidualTask<T>& task) {
         const Piece piece = piece_at(vector);
         const std::int64_t next_end =
             next_count * (vector + piece.vectors - task.first_vector) / (task.last_vector - task.first_vector);
-        MultiplyFor<T>(piece.vectors, wide)(piece.panel, piece.step, Y, count, tile,
-                                            {next_rows + next_done, next_end - next_done, kLinesShift});
+        // And this group's share of the panel's next chunk.
+        const std::int64_t share = std::min(kChunk, task.atoms - first - count) * piece.step / Ahead<T>::kLine;
+        const std::int64_t share_begin = share * c / columns,
+                           share_end = share * std::min(columns, c + kPanelColumns) / columns;
+        MultiplyFor<T>(piece.vectors, wide)(
+            piece.panel, piece.step, Y, count, tile,
+            {next_rows + next_done, next_end - next_done, kLinesShift,
+             piece.panel + count * piece.step + share_begin * Ahead<T>::kLine, share_end - share_begin});
         next_done = next_end;
         for (std::int64_t g = 0; g < group; ++g)
           subtract(c + g, vector, piece.vectors, tile + g * piece.vectors * lanes);
@@ -514,6 +526,7 @@ void RunStep(const StepTask<T>& task) {
   }
 
   const std::int64_t height = kPanelVectors * lanes;
+  const std::int64_t last_vector = std::min(all_vectors, task.last_tile * kTileAtoms / lanes);
   for (std::int64_t t = task.first_tile; t < task.last_tile; ++t) {
     std::fill_n(restart, columns * lanes, T(0));
     std::fill_n(support, columns, std::size_t{0});
@@ -522,6 +535,8 @@ void RunStep(const StepTask<T>& task) {
       const std::int64_t vectors = std::min<std::int64_t>(kPanelVectors, all_vectors - first / lanes);
       const std::int64_t count = std::min(height, tile_end - first);
       const T* a = task.panels + first * rows;
+      const std::int64_t next_vectors = std::min<std::int64_t>(kPanelVectors, last_vector - first / lanes - vectors);
+      const std::int64_t next_lines = next_vectors * lanes * rows / Ahead<T>::kLine;  // of the panel that follows
       for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
         const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
         std::int64_t touches = 0;
@@ -530,9 +545,12 @@ void RunStep(const StepTask<T>& task) {
           touched[touches++] = task.previous.column(b) + first;
           if (anchored) touched[touches++] = task.anchor.column(b) + first;
         }
-        // 4 lines, the most that a panel of 192 bytes touches beyond its first
-        MultiplyFor<T>(vectors, PaddedColumns(group))(a, vectors * lanes, packed + c * chunks * kChunkStride, rows,
-                                                      tile, {touched, touches, 2});
+        // A panel of 192 bytes touches 3 lines beyond that of its start; the fourth is the next panel's.
+        const std::int64_t share_begin = next_lines * c / columns;
+        const std::int64_t share_end = next_lines * std::min(columns, c + kPanelColumns) / columns;
+        MultiplyFor<T>(vectors, PaddedColumns(group))(
+            a, vectors * lanes, packed + c * chunks * kChunkStride, rows, tile,
+            {touched, touches, 2, a + vectors * lanes * rows + share_begin * Ahead<T>::kLine, share_end - share_begin});
         for (std::int64_t g = 0; g < group; ++g) {
           const std::int64_t b = task.first_column + c + g;
           const T* products = tile + g * vectors * lanes;

@@ -105,7 +105,8 @@ struct LassoSummary {
 /// Solves all problems of a source on the context's device; memory is bounded by options.memory_limit, not by N.
 ///
 /// Iterations run in float on differences to anchors that float64 refreshes; problems that float cannot bring to their
-/// gap go on in double. A problem leaves the batch on its own certificate and its place is filled at once.
+/// gap go on in double, with their momentum started afresh. A problem leaves the batch on its own certificate and its
+/// place is filled at once.
 ///
 /// @param dictionary  made on the same device
 /// @param source      N observations of length n; N = 0 is legal. A row of zeros has the solution 0

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <memory>
-#include <new>
 #include <set>
-#include <stdexcept>
 #include <utility>
 
 #include <shrinkwarp/runtime/io/zip.hpp>

@@ -196,7 +196,8 @@ class Executor {
     ++ready_count_;
   }
   void forget_memory();
-  void retire_threads();
+  void hire_threads(std::uint64_t block);
+  void dismiss_threads();
   void reserve_arena(char* data, std::size_t bytes);
   void abandon_fibers();
 
@@ -239,7 +240,7 @@ class Executor {
   SharedArray array_[kMaxArrays];
 
   void* main_tsan_ = nullptr;
-  std::vector<void*> retired_;  // ThreadSanitizer's fibers of the block before
+  std::vector<void*> hired_[2];  // ThreadSanitizer's fibers
   char launch_token_ = 0;
   char end_token_ = 0;
   char fence_token_ = 0;
@@ -263,6 +264,11 @@ Executor::~Executor() {
   munmap(stacks_, kMaxThreads * kStackBytes);
   munmap(arena_, kArenaBytes);
   munmap(async_, sizeof(AsyncCopy) * kMaxThreads * kMaxAsync);
+  for (const auto& set : hired_) {
+    for (void* fiber : set) {
+      if (fiber != nullptr) tsan_destroy(fiber);
+    }
+  }
 }
 
 // ---- fibers ----
@@ -648,7 +654,7 @@ void Executor::begin_block(std::uint64_t block) {
   static_bytes_ = 0;
   arrays_ = 0;
   reserve_arena(static_cast<char*>(dynamic_shared_memory()), dynamic_bytes_);
-  for (int i = 0; i < count_ && kTsan; ++i) threads_[i].tsan = tsan_create();
+  if (kTsan) hire_threads(block);
   tsan_release(&launch_token_);
 }
 
@@ -665,18 +671,27 @@ void Executor::forget_memory() {
   }
 }
 
-/// For ThreadSanitizer: ends the block's threads. They are destroyed one block later, or the next block's threads would
-/// be taken for them and their races not be seen.
-void Executor::retire_threads() {
-  for (void* fiber : retired_) tsan_destroy(fiber);
-  retired_.clear();
+/// For ThreadSanitizer: gives the block's threads their fibers. A fiber is dear, so they are kept; but the threads of
+/// two blocks that share one are taken for a single thread. So there are two sets: the first two blocks of a launch
+/// have one each, the others draw.
+void Executor::hire_threads(std::uint64_t block) {
+  std::vector<void*>& set = hired_[block < 2 ? block : mix(block) % 2];
+  if (set.size() < static_cast<std::size_t>(count_)) set.resize(static_cast<std::size_t>(count_));
   for (int i = 0; i < count_; ++i) {
-    if (threads_[i].state != State::returned) {  // a failure has stopped it
-      tsan_switch(threads_[i].tsan);
-      tsan_release(&end_token_);
-      tsan_switch(main_tsan_);
-    }
-    retired_.push_back(threads_[i].tsan);
+    if (set[i] == nullptr) set[i] = tsan_create();
+    threads_[i].tsan = set[i];
+  }
+}
+
+/// For ThreadSanitizer: ends the threads that a failure has stopped.
+void Executor::dismiss_threads() {
+  for (int i = 0; i < count_; ++i) {
+    if (threads_[i].state == State::returned) continue;
+    tsan_switch(threads_[i].tsan);
+    tsan_release(&end_token_);
+    tsan_switch(main_tsan_);
+    tsan_destroy(threads_[i].tsan);
+    for (auto& set : hired_) std::replace(set.begin(), set.end(), threads_[i].tsan, static_cast<void*>(nullptr));
   }
 }
 
@@ -705,10 +720,8 @@ void Executor::run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::f
     fiber->start = pick();
     tsan_switch(fiber->start->tsan);
     jump(main_, *fiber);
-    if (kTsan) retire_threads();
   }
-  for (void* fiber : retired_) tsan_destroy(fiber);
-  retired_.clear();
+  if (kTsan && failed_) dismiss_threads();
   tsan_acquire(&end_token_);
   active = nullptr;
   counters.launches += 1;
