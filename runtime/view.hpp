@@ -34,7 +34,7 @@ struct VectorView {
   /// Elements [first, first + count).
   VectorView slice(std::int64_t first, std::int64_t count) const { return {data + first, count, device}; }
   /// To the read-only form; a template, so that the read-only form itself has none.
-  template <class U = T, class = std::enable_if_t<!std::is_const_v<U>>>
+  template <class U = T, class = std::enable_if_t<std::is_same_v<U, T> && !std::is_const_v<U>>>
   operator VectorView<const U>() const {
     return {data, size, device};
   }
@@ -56,7 +56,7 @@ struct MatrixView {
   MatrixView columns(std::int64_t first, std::int64_t count) const {
     return {data + first * ld, rows, count, ld, device};
   }
-  template <class U = T, class = std::enable_if_t<!std::is_const_v<U>>>
+  template <class U = T, class = std::enable_if_t<std::is_same_v<U, T> && !std::is_const_v<U>>>
   operator MatrixView<const U>() const {
     return {data, rows, cols, ld, device};
   }

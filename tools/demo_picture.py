@@ -1,4 +1,5 @@
 """Draws a result of `shrinkwarp solve`: the strongest sources over time, and how near to the optimum each code is."""
+
 import argparse
 
 import matplotlib
@@ -21,7 +22,9 @@ def arguments():
     parser.add_argument("--gap", type=float, required=True, help="the relative gap that was asked for")
     parser.add_argument("--rate", type=float, help="samples a second; without it the axis counts samples")
     parser.add_argument("--start", type=float, default=0, help="time of a part's first sample in seconds")
-    parser.add_argument("--parts", default="", help="names of the equal parts that the recording consists of, with commas")
+    parser.add_argument(
+        "--parts", default="", help="names of the equal parts that the recording consists of, with commas"
+    )
     parser.add_argument("--orientations", type=int, default=1, help="columns a location")
     parser.add_argument("--weights", help="nAm for a code of 1, an .npy with a number a column")
     parser.add_argument("--title", default="Sources")
@@ -73,16 +76,31 @@ def draw_sources(figure, grid, amplitudes, names, times, unit, time_label):
         # Colour where a source sounds through; a sample here and there is noise that came out as this source.
         sustained = lines(rows, moving_mean(rows != 0) > 0.6)
         for colour, source in zip(COLOURS, strongest):
-            axes.plot(times, sustained[:, source], color=colour, linewidth=1.5, zorder=2,
-                      label=f"source {source}" if part == 0 else None)
+            axes.plot(
+                times,
+                sustained[:, source],
+                color=colour,
+                linewidth=1.5,
+                zorder=2,
+                label=f"source {source}" if part == 0 else None,
+            )
         axes.set_xlim(times[0], times[0] + len(times) * spacing)
         axes.set_xlabel(time_label)
         axes.set_title(name, fontsize=10)
     handles, labels = first.get_legend_handles_labels()
     handles.append(matplotlib.lines.Line2D([], [], color=QUIET))
     labels.append(f"for a moment only, and {max(len(order) - len(strongest), 0):,} more")
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.945), ncol=len(labels), frameon=False,
-                  fontsize=9, handlelength=1.4, columnspacing=1.4)
+    figure.legend(
+        handles,
+        labels,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.945),
+        ncol=len(labels),
+        frameon=False,
+        fontsize=9,
+        handlelength=1.4,
+        columnspacing=1.4,
+    )
 
 
 def draw_gaps(axes, relative, asked):
@@ -92,16 +110,22 @@ def draw_gaps(axes, relative, asked):
     bins = np.arange(low, high + 0.1, 0.1)
     axes.hist(np.clip(np.log10(positive), low, None), bins, color="#0072b2", edgecolor="white", linewidth=0.4)
     axes.axvline(np.log10(asked), color="#d55e00", linewidth=1.5)
-    axes.text(np.log10(asked), 0.97, " asked for", transform=axes.get_xaxis_transform(), va="top", color="#d55e00", fontsize=9)
+    axes.text(
+        np.log10(asked), 0.97, " asked for", transform=axes.get_xaxis_transform(), va="top", color="#d55e00", fontsize=9
+    )
     ticks = np.arange(low, high)
-    axes.set_xticks(ticks, [f"$10^{{{tick:.0f}}}$" if i else f"$\\leq 10^{{{tick:.0f}}}$" for i, tick in enumerate(ticks)])
+    axes.set_xticks(
+        ticks, [f"$10^{{{tick:.0f}}}$" if i else f"$\\leq 10^{{{tick:.0f}}}$" for i, tick in enumerate(ticks)]
+    )
     axes.set_xlim(low, high)
     axes.set_xlabel("certified relative duality gap,  gap / (½ ‖x‖²)")
     axes.set_ylabel("problems")
     within = int((relative <= asked).sum())
     exact = int((relative == 0).sum())
-    axes.set_title(f"{within:,} of {len(relative):,} problems within {asked:g}" + f", {exact:,} of them at 0" * (exact > 0),
-                   fontsize=10)
+    axes.set_title(
+        f"{within:,} of {len(relative):,} problems within {asked:g}" + f", {exact:,} of them at 0" * (exact > 0),
+        fontsize=10,
+    )
 
 
 def main():
@@ -123,10 +147,15 @@ def main():
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
     figure = plt.figure(figsize=(12, 7.2))
     figure.suptitle(options.title, fontsize=14, y=0.99)
-    grid = figure.add_gridspec(2, len(names), height_ratios=[2, 1], hspace=0.42, wspace=0.06, left=0.065, right=0.985, top=0.86,
-                               bottom=0.08)
-    draw_sources(figure, grid, amplitudes, names, times, "amplitude (nAm)" if weights is not None else "code z", time_label)
-    draw_gaps(figure.add_subplot(grid[1, :]), np.divide(gap, energy, out=np.zeros_like(gap), where=energy > 0), options.gap)
+    grid = figure.add_gridspec(
+        2, len(names), height_ratios=[2, 1], hspace=0.42, wspace=0.06, left=0.065, right=0.985, top=0.86, bottom=0.08
+    )
+    draw_sources(
+        figure, grid, amplitudes, names, times, "amplitude (nAm)" if weights is not None else "code z", time_label
+    )
+    draw_gaps(
+        figure.add_subplot(grid[1, :]), np.divide(gap, energy, out=np.zeros_like(gap), where=energy > 0), options.gap
+    )
     figure.savefig(options.output, dpi=120)
 
 

@@ -13,19 +13,8 @@
 #include <utility>
 
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/cuda_check.hpp>
 #include <shrinkwarp/runtime/error.hpp>
-
-/// Throws CudaError, naming the expression and CUDA's own text, unless the call succeeds.
-#ifndef SHRINKWARP_CUDA_CHECK
-#define SHRINKWARP_CUDA_CHECK(expression)                                                      \
-  do {                                                                                         \
-    const cudaError_t status_ = (expression);                                                  \
-    if (status_ != cudaSuccess) {                                                              \
-      static_cast<void>(cudaGetLastError());                                                   \
-      SHRINKWARP_THROW(::shrinkwarp::CudaError, #expression, ": ", cudaGetErrorString(status_)); \
-    }                                                                                          \
-  } while (false)
-#endif
 
 namespace shrinkwarp {
 

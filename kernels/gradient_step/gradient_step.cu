@@ -145,13 +145,14 @@ template <class T>
 struct StepArguments {
   MatrixView<const T> operand;  // D' [m, n] with its padding
   MatrixView<const T> R;        // [n, N]
-  MatrixView<const T> anchor;   // [m, N]; data null for zero
+  MatrixView<const T> anchor;   // [m, N], looked at where `anchored`
   MatrixView<const T> current;  // [m, N]
   MatrixView<T> previous;       // [m, N]
   const T* beta;                // [N]
   const T* lambda;              // [N]
   const std::uint8_t* active;   // [N] or null
   T step;
+  bool anchored;
   StepPartials<T> partials;  // [tiles, N]
 };
 
@@ -166,7 +167,6 @@ __device__ __forceinline__ void step_column(const StepArguments<T>& args, const 
   const T* const current = args.current.data + col * args.current.ld + spot.row0 + lane;
   const T* const anchor = args.anchor.data + col * args.anchor.ld + spot.row0 + lane;
   T* const previous = args.previous.data + col * args.previous.ld + spot.row0 + lane;
-  const bool anchored = args.anchor.data != nullptr;
   const bool moves = args.active == nullptr || args.active[col] != 0;
   const T beta = moves ? args.beta[col] : T(0);
   const T threshold = args.step * args.lambda[col];
@@ -177,7 +177,7 @@ __device__ __forceinline__ void step_column(const StepArguments<T>& args, const 
   for (int e = 0; e < kEach; ++e) {
     const bool exists = kWhole || lane + 32 * e < spot.rows;
     z[e] = exists ? current[32 * e] : T(0);
-    origin[e] = exists && anchored ? anchor[32 * e] : T(0);
+    origin[e] = exists && args.anchored ? anchor[32 * e] : T(0);
     before[e] = exists && beta != T(0) ? previous[32 * e] : T(0);
   }
   T restart = 0;
@@ -335,13 +335,14 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixVie
   if (previous.empty()) return;
   const StepArguments<T> arguments{{D.correlation_operand(), D.cols(), D.rows(), D.correlation_ld(), D.device()},
                                    R,
-                                   anchor.empty() ? MatrixView<const T>{} : anchor,
+                                   anchor.empty() ? current : anchor,
                                    current,
                                    previous,
                                    beta.data,
                                    lambda.data,
                                    active.empty() ? nullptr : active.data,
                                    step,
+                                   !anchor.empty(),
                                    partials};
   launch(step_kernel<Tile>, dim3(tile_grid<Tile>(previous.rows, previous.cols, "gradient_step")), dim3(Tile::kThreads),
          0, context.stream(), arguments);

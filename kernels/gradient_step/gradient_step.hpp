@@ -1,11 +1,11 @@
 // The fused gradient step + soft-threshold: one iteration of ISTA or FISTA for a batch of Lasso problems in two
 // products of our own. Neither the gradient nor the extrapolated point ever reaches memory.
 //
-//   Y = current + beta (current - previous)                                  formed on load, in both products
-//   R = X - D Y                                                              extrapolated_residual
-//   previous <- st(anchor + Y + step D'R, step lambda) - anchor              gradient_step (its second product's
-//   epilogue) swap(current, previous)                                                  the caller's t, beta <- restart
-//   test on the partial sums of the epilogue              update_momentum
+//   Y = current + beta (current - previous)                      formed on load, in both products
+//   R = X - D Y                                                  extrapolated_residual
+//   previous <- st(anchor + Y + step D'R, step lambda) - anchor  gradient_step: the second product and its epilogue
+//   swap(current, previous)                                      the caller's
+//   t, beta <- restart test on the epilogue's partial sums       update_momentum
 //
 // Codes are kept as z = anchor + current. With an anchor, X holds x - D anchor, refreshed in float64 now and then; the
 // products then work on small differences, and float iterates reach gaps that plain float cannot.

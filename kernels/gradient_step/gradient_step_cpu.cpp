@@ -63,27 +63,30 @@ constexpr std::int64_t divide_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit;
 }
 
-/// How a product is cut into tasks: blocks of columns, each over ranges of rows of its packed operand.
+/// How a product is cut into tasks: blocks of columns, each over ranges of the rows of its packed operand.
 struct Split {
-  std::int64_t block_columns, blocks;
-  std::int64_t range_units, ranges;
+  std::int64_t block_columns = 0, blocks = 0;
+  std::int64_t range_units = 0, ranges = 0;
 };
 
-/// Columns first, since each task reads the operand of its rows once; rows where there are too few columns. `units` are
-/// the smallest ranges of rows.
-Split split(const Context& context, std::int64_t columns, std::int64_t units, std::int64_t group, double flops) {
-  // Under this much work (some microseconds) a task costs more to hand over than it saves.
-  constexpr double kTaskFlops = 5e5;
-  const std::int64_t threads = context.threads();
-  const auto affordable = std::max<std::int64_t>(1, static_cast<std::int64_t>(flops / kTaskFlops));
-  // More tasks than threads even the load out.
-  const std::int64_t wanted = threads == 1 ? 1 : std::min(affordable, 3 * threads);
-  Split split;
-  split.block_columns = std::min(kBlockColumns, round_up(divide_up(columns, std::min(wanted, threads)), group));
+/// Tasks worth handing over: with less work than this, some 10 microseconds, one costs more than it saves.
+std::int64_t affordable_tasks(std::int64_t rows, std::int64_t atoms, std::int64_t columns) {
+  constexpr double kTaskFlops = 1e6;
+  const double flops = 2 * static_cast<double>(rows) * static_cast<double>(atoms) * static_cast<double>(columns);
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(flops / kTaskFlops, 1e9)));
+}
+
+/// A multiple of `wanted` blocks of about the same size, as far as there are groups of columns.
+void split_columns(Split& split, std::int64_t columns, std::int64_t group, std::int64_t wanted) {
+  const std::int64_t blocks = round_up(divide_up(columns, kBlockColumns), wanted);
+  split.block_columns = std::min(kBlockColumns, round_up(divide_up(columns, blocks), group));
   split.blocks = divide_up(columns, split.block_columns);
-  split.range_units = divide_up(units, std::clamp<std::int64_t>(divide_up(wanted, split.blocks), 1, units));
+}
+
+/// `wanted` ranges, as far as there are units.
+void split_rows(Split& split, std::int64_t units, std::int64_t wanted) {
+  split.range_units = divide_up(units, std::min(units, wanted));
   split.ranges = divide_up(units, split.range_units);
-  return split;
 }
 
 /// Copies `rows` x `depth` elements, element(row, k), into panels.
@@ -133,9 +136,11 @@ void extrapolated_residual(const Context& context, const StepDictionary<T>& D, M
                            MatrixView<T> R, VectorView<T>) {
   const Kernels<T>& loops = kernels<T>();
   const std::int64_t vectors = divide_up(D.rows(), loops.shape.lanes);
-  const Split cut =
-      split(context, R.cols, vectors, loops.shape.columns,
-            2.0 * static_cast<double>(D.rows()) * static_cast<double>(D.cols()) * static_cast<double>(R.cols));
+  // Columns first: tasks that share columns would each form their Y.
+  const std::int64_t wanted = std::min<std::int64_t>(context.threads(), affordable_tasks(D.rows(), D.cols(), R.cols));
+  Split cut;
+  split_columns(cut, R.cols, loops.shape.columns, wanted);
+  split_rows(cut, vectors, divide_up(wanted, cut.blocks));
   context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
     ResidualTask<T> task{D.residual_operand(), D.cols(), current, previous, X, beta, R};
     task.first_column = i / cut.ranges * cut.block_columns;
@@ -155,9 +160,14 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixVie
                    StepPartials<T> partials) {
   const Kernels<T>& loops = kernels<T>();
   const std::int64_t tiles = cpu::step_tiles(context, D.cols());
-  const Split cut =
-      split(context, R.cols, tiles, loops.shape.columns,
-            2.0 * static_cast<double>(D.rows()) * static_cast<double>(D.cols()) * static_cast<double>(R.cols));
+  // Atoms first: a task then finds its part of D' in its own cache. More tasks than threads even the load out.
+  const std::int64_t wanted =
+      context.threads() == 1
+          ? 1
+          : std::min<std::int64_t>(3 * std::int64_t{context.threads()}, affordable_tasks(D.rows(), D.cols(), R.cols));
+  Split cut;
+  split_rows(cut, tiles, divide_up(wanted, divide_up(R.cols, kBlockColumns)));
+  split_columns(cut, R.cols, loops.shape.columns, divide_up(wanted, cut.ranges));
   context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
     StepTask<T> task{D.correlation_operand(), R, anchor, current, previous, beta, lambda, step, active, partials};
     task.first_column = i / cut.ranges * cut.block_columns;
@@ -173,23 +183,26 @@ template <class T>
 void update_momentum(const Context& context, Momentum rule, StepPartials<const T> partials, VectorView<double> t,
                      VectorView<T> beta, VectorView<std::int32_t> support) {
   const std::int64_t tiles = partials.restart.rows;
-  context.parallel_for(beta.size, [&](std::int64_t b, int) {
-    double restart = 0;
-    std::int32_t nonzeros = 0;
-    for (std::int64_t tile = 0; tile < tiles; ++tile) {
-      restart += static_cast<double>(partials.restart(tile, b));
-      nonzeros += partials.support(tile, b);
-    }
-    if (!support.empty()) support[b] = nonzeros;
-    if (rule == Momentum::none) {
-      beta[b] = T(0);
-    } else if (rule == Momentum::fista_restart && restart > 0) {
-      t[b] = 1;
-      beta[b] = T(0);
-    } else {
-      const double next = (1 + std::sqrt(1 + 4 * t[b] * t[b])) / 2;
-      beta[b] = static_cast<T>((t[b] - 1) / next);
-      t[b] = next;
+  const std::int64_t block = divide_up(65536, std::max<std::int64_t>(tiles, 1));  // columns worth a task
+  context.parallel_for(divide_up(beta.size, block), [&](std::int64_t task, int) {
+    for (std::int64_t b = task * block; b < std::min(beta.size, (task + 1) * block); ++b) {
+      double restart = 0;
+      std::int32_t nonzeros = 0;
+      for (std::int64_t tile = 0; tile < tiles; ++tile) {
+        restart += static_cast<double>(partials.restart(tile, b));
+        nonzeros += partials.support(tile, b);
+      }
+      if (!support.empty()) support[b] = nonzeros;
+      if (rule == Momentum::none) {
+        beta[b] = T(0);
+      } else if (rule == Momentum::fista_restart && restart > 0) {
+        t[b] = 1;
+        beta[b] = T(0);
+      } else {
+        const double next = (1 + std::sqrt(1 + 4 * t[b] * t[b])) / 2;
+        beta[b] = static_cast<T>((t[b] - 1) / next);
+        t[b] = next;
+      }
     }
   });
 }

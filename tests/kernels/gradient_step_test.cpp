@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -77,6 +78,9 @@ Inputs<T> make_inputs(std::int64_t n, std::int64_t m, std::int64_t N) {
   in.current = codes(4, 2);
   in.previous = codes(5, 7);
   in.anchor = codes(6, 4);
+  for (std::int64_t j = 0; j < N; ++j) {  // here and there z = 0 although its two parts are not
+    for (std::int64_t i = j % 3; i < m; i += 11) in.anchor(i, j) = -in.current(i, j);
+  }
   in.beta = GuardedHost<T>::make(N, 1, [](std::int64_t b, std::int64_t) { return b % 4 == 2 ? 0 : 0.1 * (b % 10); });
   in.lambda = GuardedHost<T>::make(N, 1, [](std::int64_t b, std::int64_t) {
     return b % 5 == 3 ? 0 : b % 5 == 4 ? 1e6 : 0.4 * static_cast<double>(b % 9 + 1);
@@ -374,11 +378,52 @@ TEST_P(GradientStep, GivesAColumnTheSameBitsInAnyBatch) {
   check_same_bits<double>(context());
 }
 
+// Large enough that the work is cut by columns, by rows and by atoms.
 TEST(GradientStepCpu, GivesTheSameBitsForAnyNumberOfThreads) {
-  for (const std::int64_t N : {1, 5, 130}) {
-    const auto in = make_inputs<float>(302, 611, N);
+  for (const auto& [n, m, N] :
+       {std::array<std::int64_t, 3>{302, 611, 1}, {302, 611, 130}, {302, 2000, 3}, {302, 2000, 20}}) {
+    const auto in = make_inputs<float>(n, m, N);
     const auto one = iterate(Context::cpu(1), in);
-    for (const int threads : {2, 3, 8}) EXPECT_TRUE(same_outputs(one, iterate(Context::cpu(threads), in))) << threads;
+    for (const int threads : {2, 3, 8}) {
+      EXPECT_TRUE(same_outputs(one, iterate(Context::cpu(threads), in))) << threads << " threads, " << N << " problems";
+    }
+  }
+}
+
+TEST(GradientStepCpu, TakesDictionariesWithoutRowsOrAtoms) {
+  for (const auto& [n, m] : {std::pair<std::int64_t, std::int64_t>{0, 9}, {9, 0}, {0, 0}}) {
+    const auto in = make_inputs<double>(n, m, 7);
+    check_against_reference(in, iterate(Context::cpu(1), in), {});
+  }
+}
+
+// NaN stays in its column and shows there, whether it comes from X, from a full or from an empty code.
+template <class T>
+void check_nan(const Context& context, const Inputs<T>& in) {
+  for (const char* where : {"X", "current", "previous"}) {
+    auto sick = in;
+    for (const std::int64_t b : {3, 4}) {
+      if (*where == 'X') sick.X(40, b) = static_cast<T>(kNaN);
+      if (*where == 'c') sick.current(500, b) = static_cast<T>(kNaN);
+      if (*where == 'p') sick.previous(500, b) = static_cast<T>(kNaN);
+    }
+    const auto healthy = iterate(context, in), out = iterate(context, sick);
+    for (std::int64_t b = 0; b < 10; ++b) {
+      for (std::int64_t i = 0; i < 43; ++i) {
+        if ((b == 3 || b == 4) && (*where != 'X' || i == 40)) {
+          ASSERT_TRUE(std::isnan(out.R(i, b))) << where << ", R(" << i << ", " << b << ")";
+        } else {
+          ASSERT_TRUE(same_bits(out.R(i, b), healthy.R(i, b))) << where;
+        }
+      }
+      for (std::int64_t j = 0; j < 597; ++j) {
+        if (b == 3 || b == 4) {
+          ASSERT_TRUE(std::isnan(out.next(j, b))) << where << ", next(" << j << ", " << b << ")";
+        } else {
+          ASSERT_TRUE(same_bits(out.next(j, b), healthy.next(j, b))) << where;
+        }
+      }
+    }
   }
 }
 
@@ -412,32 +457,9 @@ void check_extremes(const Context& context) {
     }
   }
 
-  // NaN stays in its column and shows there, whether it comes from X, from a full or from an empty code.
-  for (const char* where : {"X", "current", "previous"}) {
-    auto sick = in;
-    for (const std::int64_t b : {3, 4}) {
-      if (*where == 'X') sick.X(40, b) = static_cast<T>(kNaN);
-      if (*where == 'c') sick.current(500, b) = static_cast<T>(kNaN);
-      if (*where == 'p') sick.previous(500, b) = static_cast<T>(kNaN);
-    }
-    const auto healthy = iterate(context, in), out = iterate(context, sick);
-    for (std::int64_t b = 0; b < 10; ++b) {
-      for (std::int64_t i = 0; i < 43; ++i) {
-        if ((b == 3 || b == 4) && (*where != 'X' || i == 40)) {
-          ASSERT_TRUE(std::isnan(out.R(i, b))) << where << ", R(" << i << ", " << b << ")";
-        } else {
-          ASSERT_TRUE(same_bits(out.R(i, b), healthy.R(i, b))) << where;
-        }
-      }
-      for (std::int64_t j = 0; j < 597; ++j) {
-        if (b == 3 || b == 4) {
-          ASSERT_TRUE(std::isnan(out.next(j, b))) << where << ", next(" << j << ", " << b << ")";
-        } else {
-          ASSERT_TRUE(same_bits(out.next(j, b), healthy.next(j, b))) << where;
-        }
-      }
-    }
-  }
+  check_nan(context, in);
+  // And among sparse codes; the columns 3 and 4 of this batch are sparse and empty.
+  check_nan(context, columns_of(make_inputs<T>(43, 597, 28), {1, 8, 3, 15, 10, 22, 5, 12, 17, 19}));
 }
 
 TEST_P(GradientStep, KeepsExtremesApart) {

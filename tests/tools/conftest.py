@@ -2,6 +2,7 @@
 
 The program is $SHRINKWARP or else build/cpu-release/bin/shrinkwarp. Tests on recordings need SHRINKWARP_DATA.
 """
+
 import os
 from pathlib import Path
 

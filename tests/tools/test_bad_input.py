@@ -1,4 +1,6 @@
 """Whatever is wrong with options or files: one clear line, a status that is not 0, and nothing left behind."""
+
+import json
 import os
 import resource
 import shutil
@@ -44,50 +46,55 @@ def solve(files, folder, *options):
 
 # ------------------------------------------------------------------------------------------------------------- options
 
-@pytest.mark.parametrize("options, wanted", [
-    ([], ["--lambda"]),
-    (["--lambda", 1, "--lambda-fraction", 0.5], ["--lambda"]),
-    (["--lambda", 1, "--lambda-file", "L.npy"], ["--lambda"]),
-    (["--lambda", 0], ["--lambda", "0"]),
-    (["--lambda", -1], ["--lambda", "-1"]),
-    (["--lambda", "nan"], ["lambda", "nan"]),
-    (["--lambda", "inf"], ["--lambda", "inf"]),
-    (["--lambda", "one"], ["--lambda", "one"]),
-    (["--lambda", "1e400"], ["--lambda", "1e400"]),
-    (["--lambda", "1x"], ["--lambda", "1x"]),
-    (["--lambda-fraction", 0], ["--lambda-fraction", "0"]),
-    (["--lambda-fraction", -0.5], ["--lambda-fraction", "-0.5"]),
-    (["--lambda-fraction", "nan"], ["fraction", "nan"]),
-    (["--lambda", 1, "--lambda-scope", "recording"], ["--lambda-scope", "--lambda-fraction"]),
-    (["--lambda-fraction", 0.5, "--lambda-scope", "session"], ["--lambda-scope", "session", "sample", "recording"]),
-    (["--lambda", 1, "--gap", 0], ["--gap", "0"]),
-    (["--lambda", 1, "--gap", -1e-6], ["--gap", "-1e-06"]),
-    (["--lambda", 1, "--gap", "nan"], ["gap", "nan"]),
-    (["--lambda", 1, "--gap", "inf"], ["gap", "inf"]),
-    (["--lambda", 1, "--solver", "lars"], ["--solver", "lars", "fista", "ista"]),
-    (["--lambda", 1, "--device", "tpu"], ["--device", "tpu", "auto", "cpu", "cuda"]),
-    (["--lambda", 1, "--device", "cuda:"], ["--device", "cuda:"]),
-    (["--lambda", 1, "--device", "cuda:-1"], ["--device", "cuda:-1"]),
-    (["--lambda", 1, "--device", "cuda:99999999999"], ["--device", "cuda:99999999999"]),
-    (["--lambda", 1, "--max-iterations", -1], ["--max-iterations", "-1"]),
-    (["--lambda", 1, "--max-iterations", 1.5], ["--max-iterations", "1.5"]),
-    (["--lambda", 1, "--max-iterations", 10**20], ["--max-iterations", str(10**20)]),
-    (["--lambda", 1, "--memory-limit", "much"], ["much", "4GiB"]),
-    (["--lambda", 1, "--memory-limit", ""], ["memory-limit"]),
-    (["--lambda", 1, "--memory-limit", "4 parsec"], ["4 parsec", "4GiB"]),
-    (["--lambda", 1, "--memory-limit", "-4GiB"], ["-4GiB", "4GiB"]),
-    (["--lambda", 1, "--memory-limit", "nan"], ["nan", "4GiB"]),
-    (["--lambda", 1, "--memory-limit", "inf"], ["inf", "4GiB"]),
-    (["--lambda", 1, "--memory-limit", 0], ["0", "4GiB"]),
-    (["--lambda", 1, "--threads", -1], ["--threads", "-1"]),
-    (["--lambda", 1, "--threads", 5000], ["--threads", "5000"]),
-    (["--lambda", 1, "--thread", 1], ["--thread"]),
-    (["--lambda", 1, "--frobnicate"], ["--frobnicate"]),
-    (["--lambda", 1, "extra"], ["extra"]),
-    (["--lambda"], ["--lambda"]),
-    (["--lambda", 1, "--lambda", 2], ["--lambda"]),
-    (["--lambda", 1, "--output", "again.npz"], ["--output"]),
-], ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None)
+
+@pytest.mark.parametrize(
+    "options, wanted",
+    [
+        ([], ["--lambda"]),
+        (["--lambda", 1, "--lambda-fraction", 0.5], ["--lambda"]),
+        (["--lambda", 1, "--lambda-file", "L.npy"], ["--lambda"]),
+        (["--lambda", 0], ["--lambda", "0"]),
+        (["--lambda", -1], ["--lambda", "-1"]),
+        (["--lambda", "nan"], ["lambda", "nan"]),
+        (["--lambda", "inf"], ["--lambda", "inf"]),
+        (["--lambda", "one"], ["--lambda", "one"]),
+        (["--lambda", "1e400"], ["--lambda", "1e400"]),
+        (["--lambda", "1x"], ["--lambda", "1x"]),
+        (["--lambda-fraction", 0], ["--lambda-fraction", "0"]),
+        (["--lambda-fraction", -0.5], ["--lambda-fraction", "-0.5"]),
+        (["--lambda-fraction", "nan"], ["fraction", "nan"]),
+        (["--lambda", 1, "--lambda-scope", "recording"], ["--lambda-scope", "--lambda-fraction"]),
+        (["--lambda-fraction", 0.5, "--lambda-scope", "session"], ["--lambda-scope", "session", "sample", "recording"]),
+        (["--lambda", 1, "--gap", 0], ["--gap", "0"]),
+        (["--lambda", 1, "--gap", -1e-6], ["--gap", "-1e-06"]),
+        (["--lambda", 1, "--gap", "nan"], ["gap", "nan"]),
+        (["--lambda", 1, "--gap", "inf"], ["gap", "inf"]),
+        (["--lambda", 1, "--solver", "lars"], ["--solver", "lars", "fista", "ista"]),
+        (["--lambda", 1, "--device", "tpu"], ["--device", "tpu", "auto", "cpu", "cuda"]),
+        (["--lambda", 1, "--device", "cuda:"], ["--device", "cuda:"]),
+        (["--lambda", 1, "--device", "cuda:-1"], ["--device", "cuda:-1"]),
+        (["--lambda", 1, "--device", "cuda:99999999999"], ["--device", "cuda:99999999999"]),
+        (["--lambda", 1, "--max-iterations", -1], ["--max-iterations", "-1"]),
+        (["--lambda", 1, "--max-iterations", 1.5], ["--max-iterations", "1.5"]),
+        (["--lambda", 1, "--max-iterations", 10**20], ["--max-iterations", str(10**20)]),
+        (["--lambda", 1, "--memory-limit", "much"], ["much", "4GiB"]),
+        (["--lambda", 1, "--memory-limit", ""], ["memory-limit"]),
+        (["--lambda", 1, "--memory-limit", "4 parsec"], ["4 parsec", "4GiB"]),
+        (["--lambda", 1, "--memory-limit", "-4GiB"], ["-4GiB", "4GiB"]),
+        (["--lambda", 1, "--memory-limit", "nan"], ["nan", "4GiB"]),
+        (["--lambda", 1, "--memory-limit", "inf"], ["inf", "4GiB"]),
+        (["--lambda", 1, "--memory-limit", 0], ["0", "4GiB"]),
+        (["--lambda", 1, "--threads", -1], ["--threads", "-1"]),
+        (["--lambda", 1, "--threads", 5000], ["--threads", "5000"]),
+        (["--lambda", 1, "--thread", 1], ["--thread"]),
+        (["--lambda", 1, "--frobnicate"], ["--frobnicate"]),
+        (["--lambda", 1, "extra"], ["extra"]),
+        (["--lambda"], ["--lambda"]),
+        (["--lambda", 1, "--lambda", 2], ["--lambda"]),
+        (["--lambda", 1, "--output", "again.npz"], ["--output"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
+)
 def test_options(files, folder, options, wanted):
     np.save(folder / "L.npy", np.ones(N))
     refused(folder, ["solve", *files, "--output", folder / "Z.npz", *options], *wanted, status=USAGE, cwd=folder)
@@ -97,24 +104,36 @@ def test_options(files, folder, options, wanted):
 def test_missing_option(files, folder, missing):
     arguments = solve(files, folder)
     place = arguments.index(missing)
-    refused(folder, arguments[:place] + arguments[place + 2:], missing, status=USAGE)
+    refused(folder, arguments[:place] + arguments[place + 2 :], missing, status=USAGE)
 
 
-@pytest.mark.parametrize("arguments, wanted", [([], "subcommand"), (["frobnicate"], "frobnicate"), (["--frobnicate"], "--frobnicate"),
-                                               (["phantom"], "subcommand"), (["phantom", "eeg"], "eeg"),
-                                               (["info", "extra"], "extra")])
+@pytest.mark.parametrize(
+    "arguments, wanted",
+    [
+        ([], "subcommand"),
+        (["frobnicate"], "frobnicate"),
+        (["--frobnicate"], "--frobnicate"),
+        (["phantom"], "subcommand"),
+        (["phantom", "eeg"], "eeg"),
+        (["info", "extra"], "extra"),
+    ],
+)
 def test_commands(folder, arguments, wanted):
     refused(folder, arguments, wanted, status=USAGE)
 
 
 def test_no_line_is_a_wall_of_digits(files, folder):
-    for options in (["--lambda", 0], ["--lambda-fraction", 0], ["--lambda", 1, "--gap", 0], ["--lambda", 1, "--max-iterations", -1]):
+    for options in (
+        ["--lambda", 0],
+        ["--lambda-fraction", 0],
+        ["--lambda", 1, "--gap", 0],
+        ["--lambda", 1, "--max-iterations", -1],
+    ):
         line = refused(folder, solve(files, folder, *options), status=USAGE)
         assert len(line) < 160, line
 
 
 def cuda_build():
-    import json
     return json.loads(run("info", "--json", status=DONE).stdout)["cuda_build"]
 
 
@@ -131,7 +150,8 @@ def test_memory_limit_too_small(files, folder):
     run(*solve(files, folder, "--lambda", 1, "--memory-limit", max(enough)), status=DONE)
 
 
-# ------------------------------------------------------------------------------------------------------- broken npy files
+# ----------------------------------------------------------------------------------------------------- broken npy files
+
 
 def header(text, version=1, magic=b"\x93NUMPY", length=None):
     text = text.encode() if isinstance(text, str) else text
@@ -163,13 +183,19 @@ BROKEN = {
     "no dict": lambda r, c: header("[1, 2, 3]\n") + body(r, c),
     "dict cut": lambda r, c: header("{'descr': '<f8', 'fortran_order': Fal") + body(r, c),
     "key missing": lambda r, c: header("{'descr': '<f8', 'shape': (%d, %d), }\n" % (r, c)) + body(r, c),
-    "key twice": lambda r, c: header("{'descr': '<f8', 'descr': '<f8', 'fortran_order': False, 'shape': (%d, %d), }\n" % (r, c)) + body(r, c),
-    "unknown key": lambda r, c: header("{'descr': '<f8', 'fortran_order': False, 'shape': (%d, %d), 'x': 1}\n" % (r, c)) + body(r, c),
+    "key twice": lambda r, c: (
+        header("{'descr': '<f8', 'descr': '<f8', 'fortran_order': False, 'shape': (%d, %d), }\n" % (r, c)) + body(r, c)
+    ),
+    "unknown key": lambda r, c: (
+        header("{'descr': '<f8', 'fortran_order': False, 'shape': (%d, %d), 'x': 1}\n" % (r, c)) + body(r, c)
+    ),
     "negative size": lambda r, c: header(GOOD % (-r, -c)) + body(r, c),
     "huge size": lambda r, c: header(GOOD % (r, 2**61)) + body(r, c),
     "overflowing size": lambda r, c: header(GOOD % (2**40, 2**40)) + body(r, c),
     "size of 40 digits": lambda r, c: header(GOOD % (r, 10**40)) + body(r, c),
-    "size is text": lambda r, c: header("{'descr': '<f8', 'fortran_order': False, 'shape': ('a', 'b'), }\n") + body(r, c),
+    "size is text": lambda r, c: (
+        header("{'descr': '<f8', 'fortran_order': False, 'shape': ('a', 'b'), }\n") + body(r, c)
+    ),
     "zeros": lambda r, c: bytes(4096),
     "binary header": lambda r, c: header(bytes(range(128, 256))) + body(r, c),
     "nested header": lambda r, c: header("(" * 5000) + body(r, c),
@@ -186,8 +212,27 @@ def test_broken_file(files, folder, which, kind):
 
 
 @pytest.mark.parametrize("which", ["D.npy", "X.npy", "L.npy"])
-@pytest.mark.parametrize("dtype", [">f8", ">f4", "<f2", "<i8", "<i4", "|u1", "|b1", "<c8", "<c16", "|O", "<U3", "|S3", "<M8[s]",
-                                   [("a", "<f8")], "<f16"], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        ">f8",
+        ">f4",
+        "<f2",
+        "<i8",
+        "<i4",
+        "|u1",
+        "|b1",
+        "<c8",
+        "<c16",
+        "|O",
+        "<U3",
+        "|S3",
+        "<M8[s]",
+        [("a", "<f8")],
+        "<f16",
+    ],
+    ids=str,
+)
 def test_element_type(files, folder, which, dtype):
     shape = {"D.npy": (n, m), "X.npy": (N, n), "L.npy": (N,)}[which]
     np.save(folder / "L.npy", np.ones(N))
@@ -212,6 +257,7 @@ def test_dimensions_of_lambda(files, folder, shape):
 
 
 # ------------------------------------------------------------------------------------------------ sizes that do not fit
+
 
 def test_lengths_differ(files, folder):
     np.save(folder / "X.npy", np.ones((N, n + 1)))
@@ -238,6 +284,7 @@ def test_lambda_file_of_wrong_length(files, folder, length):
 
 # ---------------------------------------------------------------------------------------------- numbers that are none
 
+
 @pytest.mark.parametrize("dtype", ["<f4", "<f8"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_not_finite(files, folder, value, dtype):
@@ -249,7 +296,11 @@ def test_not_finite(files, folder, value, dtype):
         np.save(folder / "D.npy", D)
         np.save(folder / "X.npy", X)
         np.save(folder / which, bad)
-        for options in (["--lambda", 1], ["--lambda-fraction", 0.5], ["--lambda-fraction", 0.5, "--lambda-scope", "recording"]):
+        for options in (
+            ["--lambda", 1],
+            ["--lambda-fraction", 0.5],
+            ["--lambda-fraction", 0.5, "--lambda-scope", "recording"],
+        ):
             refused(folder, solve(files, folder, *options), which, str(value), *place)
 
 
@@ -261,9 +312,11 @@ def test_lambda_file_values(files, folder, value):
     refused(folder, solve(files, folder, "--lambda-file", folder / "L.npy"), "L.npy", 3, f"{value:g}")
 
 
-@pytest.mark.parametrize("D_unit, X_unit", [(1e200, 1), (1, 1e200), (1e300, 1e300), (1e-200, 1), (1, 1e-200), (5e-324, 1), (1, 5e-324)])
+@pytest.mark.parametrize(
+    "D_unit, X_unit", [(1e200, 1), (1, 1e200), (1e300, 1e300), (1e-200, 1), (1, 1e-200), (5e-324, 1), (1, 5e-324)]
+)
 def test_numbers_at_the_end_of_the_range(files, folder, D_unit, X_unit):
-    """Squares of these leave float64. Either it is solved, or it is refused; numbers that are none are not delivered."""
+    """Squares of these leave float64. Either it is solved or refused; numbers that are none are not delivered."""
     random = np.random.default_rng(2)
     np.save(folder / "D.npy", random.standard_normal((n, m)) * D_unit)
     np.save(folder / "X.npy", random.standard_normal((N, n)) * X_unit)
@@ -281,6 +334,7 @@ def test_numbers_at_the_end_of_the_range(files, folder, D_unit, X_unit):
 
 
 # ----------------------------------------------------------------------------------------------------- the file system
+
 
 @pytest.mark.parametrize("which", ["D.npy", "X.npy", "L.npy"])
 def test_missing_input(files, folder, which):
@@ -304,13 +358,29 @@ def test_fifo_for_input_does_not_hang(files, folder):
 
 
 def test_device_for_input(files, folder):
-    refused(folder, ["solve", *files[:2], "--observations", "/dev/zero", "--lambda", 1, "--output", folder / "Z.npz"], "/dev/zero",
-            "regular file")
+    refused(
+        folder,
+        ["solve", *files[:2], "--observations", "/dev/zero", "--lambda", 1, "--output", folder / "Z.npz"],
+        "/dev/zero",
+        "regular file",
+    )
 
 
 def test_path_under_a_file(files, folder):
-    refused(folder, ["solve", *files[:2], "--observations", folder / "D.npy" / "X.npy", "--lambda", 1, "--output",
-                     folder / "Z.npz"], "Not a directory")
+    refused(
+        folder,
+        [
+            "solve",
+            *files[:2],
+            "--observations",
+            folder / "D.npy" / "X.npy",
+            "--lambda",
+            1,
+            "--output",
+            folder / "Z.npz",
+        ],
+        "Not a directory",
+    )
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 300, "Z\n.npz"], ids=["empty", "blank", "long", "newline"])
@@ -382,6 +452,7 @@ def test_read_only_folder_and_unreadable_file():
 
 # ------------------------------------------------------------------------------------------------------------ disk full
 
+
 def large_result(folder):
     """Some 2 MB of codes."""
     return save(folder, np.eye(64), np.random.default_rng(3).standard_normal((3000, 64)))
@@ -400,8 +471,24 @@ def test_disk_full(folder):
         (disk / "Z.npz").write_text("old")
         refused(folder, ["solve", *files, "--lambda", 0.01, "--output", disk / "Z.npz"], "Z.npz", "No space left")
         assert (disk / "Z.npz").read_text() == "old"
-        refused(folder, ["phantom", "meg", "--sensors", 30, "--sources", 100, "--samples", 10000, "--dictionary", folder / "P.npy",
-                         "--observations", disk / "P.npy"], "No space left")
+        refused(
+            folder,
+            [
+                "phantom",
+                "meg",
+                "--sensors",
+                30,
+                "--sources",
+                100,
+                "--samples",
+                10000,
+                "--dictionary",
+                folder / "P.npy",
+                "--observations",
+                disk / "P.npy",
+            ],
+            "No space left",
+        )
         free = os.statvfs(disk)
         assert free.f_bfree * free.f_frsize > 200 << 10, "what was written is still there"
     finally:
@@ -414,4 +501,11 @@ def test_file_size_limit(folder):
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
     files = large_result(folder)
-    refused(folder, solve(files, folder, "--lambda", 0.01), "Z.npz", "File too large", preexec_fn=limit, restore_signals=False)
+    refused(
+        folder,
+        solve(files, folder, "--lambda", 0.01),
+        "Z.npz",
+        "File too large",
+        preexec_fn=limit,
+        restore_signals=False,
+    )

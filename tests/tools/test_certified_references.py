@@ -1,4 +1,5 @@
 """Real recordings against solutions that scikit-learn made in float64 and whose gaps are certified (1e-12 of F)."""
+
 import numpy as np
 import pytest
 
@@ -6,8 +7,13 @@ from program import DONE, Codes, check, rounding, run
 
 pytestmark = pytest.mark.data
 
-SETS = [("small", "X_evoked", "ref_evoked"), ("small", "X_sss", "ref_sss"), ("digits", "X", "ref"),
-        ("medium", "X_evoked", "ref_evoked"), ("medium", "X_raw", "ref_raw")]
+SETS = [
+    ("small", "X_evoked", "ref_evoked"),
+    ("small", "X_sss", "ref_sss"),
+    ("digits", "X", "ref"),
+    ("medium", "X_evoked", "ref_evoked"),
+    ("medium", "X_raw", "ref_raw"),
+]
 UNIQUE = [which for which in SETS if which[0] != "medium"]
 
 
@@ -28,8 +34,21 @@ class Reference:
     def solve(self, folder, *options, timeout=600):
         np.save(folder / "X.npy", self.X)
         np.save(folder / "L.npy", self.lam)
-        run("solve", "--dictionary", self.dictionary, "--observations", folder / "X.npy", "--lambda-file", folder / "L.npy",
-            "--output", folder / "Z.npz", "--quiet", *options, status=DONE, timeout=timeout)
+        run(
+            "solve",
+            "--dictionary",
+            self.dictionary,
+            "--observations",
+            folder / "X.npy",
+            "--lambda-file",
+            folder / "L.npy",
+            "--output",
+            folder / "Z.npz",
+            "--quiet",
+            *options,
+            status=DONE,
+            timeout=timeout,
+        )
         return Codes(folder / "Z.npz")
 
 

@@ -4,10 +4,11 @@ n = 100, m = 200, unit Gaussian atoms, x made by a Gaussian code and scaled so t
 restart, until F(z_k) <= F* + 1e-8: medians over ten problems are about 611 / 245 for ISTA / FISTA at lambda 0.1, 112 /
 72 at 0.4 and 39 / 32 at 0.8 (Ablin, Moreau, Massias, Gramfort 2019, with the authors' code).
 """
+
 import numpy as np
 import pytest
 
-from program import Codes, DONE, UNCONVERGED, run, save
+from program import DONE, UNCONVERGED, Codes, run, save
 
 SEEDS = range(10)
 LAMBDAS = (0.1, 0.4, 0.8)
@@ -28,7 +29,7 @@ def problem(seed, n=100, m=200):
 def float64_trajectory(D, X, solver, best):
     """F(z_k) - F* for k = 1, 2 ... and each lambda, by NumPy, until some iterations after all have met the target."""
     lam = np.array(LAMBDAS)[:, None]
-    step = 1 / np.linalg.norm(D, 2)**2
+    step = 1 / np.linalg.norm(D, 2) ** 2
     z = y = np.zeros((len(lam), D.shape[1]))
     t, values, more = 1.0, [], 10
     reached = np.zeros(len(lam), bool)
@@ -38,7 +39,7 @@ def float64_trajectory(D, X, solver, best):
         t_new = (1 + np.sqrt(1 + 4 * t * t)) / 2
         y = new + ((t - 1) / t_new if solver == "fista" else 0) * (new - z)
         z, t = new, t_new
-        values.append(((X - z @ D.T)**2).sum(1) / 2 + lam[:, 0] * np.abs(z).sum(1) - best)
+        values.append(((X - z @ D.T) ** 2).sum(1) / 2 + lam[:, 0] * np.abs(z).sum(1) - best)
         reached |= values[-1] <= TARGET
         more -= reached.all()
         assert len(values) < 5000
@@ -51,8 +52,17 @@ class ProgramTrajectory:
     def __init__(self, folder, D, X, solver):
         np.save(folder / "L.npy", np.array(LAMBDAS))
         self.output = folder / "Z.npz"
-        self.arguments = ["solve", *save(folder, D, X), "--lambda-file", folder / "L.npy", "--output", self.output, "--quiet",
-                          "--threads", 1]
+        self.arguments = [
+            "solve",
+            *save(folder, D, X),
+            "--lambda-file",
+            folder / "L.npy",
+            "--output",
+            self.output,
+            "--quiet",
+            "--threads",
+            1,
+        ]
         run(*self.arguments, "--gap", 1e-13, status=DONE)
         self.best = Codes(self.output).objective
         self.arguments += ["--solver", solver, "--no-restart", "--gap", 1e-300]  # only the count ends it, or a gap of 0
@@ -80,8 +90,12 @@ def test_iteration_counts(folder, solver):
             apart = np.abs(found[k] - wanted[k - 1]) - 1e-5 * wanted[k - 1]  # the second: float's rounding
             assert all(apart[i] <= 1e-9 for i in range(len(LAMBDAS)) if k <= float64[i]), f"seed {seed}, iteration {k}"
         # FISTA is not monotone: candidates for the first k are all those where float64 comes near the target.
-        counts.append([next(k for k in 1 + np.flatnonzero(wanted[:, i] <= 1.2 * TARGET) if found[k][i] <= TARGET)
-                       for i in range(len(LAMBDAS))])
+        counts.append(
+            [
+                next(k for k in 1 + np.flatnonzero(wanted[:, i] <= 1.2 * TARGET) if found[k][i] <= TARGET)
+                for i in range(len(LAMBDAS))
+            ]
+        )
         assert np.allclose(counts[-1], float64, rtol=0, atol=1), f"seed {seed}"
     medians = np.median(counts, axis=0)
     assert np.allclose(medians, MEDIANS[solver], rtol=0.02, atol=1), medians

@@ -1,4 +1,5 @@
 """`shrinkwarp phantom meg` and `shrinkwarp info`."""
+
 import json
 import re
 
@@ -13,7 +14,18 @@ SMALL = {"sensors": 30, "sources": 40, "samples": 50}
 def make(folder, *options, quiet=True, prefix="", **sizes):
     arguments = [part for key, value in {**SMALL, **sizes}.items() for part in (f"--{key}", value)]
     D, X = folder / f"{prefix}D.npy", folder / f"{prefix}X.npy"
-    done = run("phantom", "meg", *arguments, "--dictionary", D, "--observations", X, *options, *["--quiet"] * quiet, status=DONE)
+    done = run(
+        "phantom",
+        "meg",
+        *arguments,
+        "--dictionary",
+        D,
+        "--observations",
+        X,
+        *options,
+        *["--quiet"] * quiet,
+        status=DONE,
+    )
     assert done.stderr == ""
     if quiet:
         assert done.stdout == ""
@@ -29,7 +41,7 @@ def test_shapes(folder, sensors, sources, free):
     assert D.dtype == X.dtype == np.float32 and D.flags.c_contiguous and X.flags.c_contiguous
     assert D.shape == (sensors, sources * (3 if free else 1)) and X.shape == (9, sensors)
     assert np.isfinite(D).all() and np.isfinite(X).all()
-    assert np.isclose(np.sqrt((D.astype(float)**2).sum(0)).mean(), 1, rtol=1e-5)
+    assert np.isclose(np.sqrt((D.astype(float) ** 2).sum(0)).mean(), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("samples", [1, 4095, 4096, 4097, 10000])
@@ -38,8 +50,18 @@ def test_samples(folder, samples):
 
 
 def test_default_sizes(folder):
-    run("phantom", "meg", "--samples", 20, "--dictionary", folder / "D.npy", "--observations", folder / "X.npy", "--quiet",
-        status=DONE)
+    run(
+        "phantom",
+        "meg",
+        "--samples",
+        20,
+        "--dictionary",
+        folder / "D.npy",
+        "--observations",
+        folder / "X.npy",
+        "--quiet",
+        status=DONE,
+    )
     assert np.load(folder / "D.npy").shape == (306, 5124) and np.load(folder / "X.npy").shape == (20, 306)
 
 
@@ -65,19 +87,44 @@ def test_what_it_says(folder):
 
 def test_it_can_be_solved(folder):
     D, X = make(folder, sensors=102, sources=300, samples=200)
-    run("solve", "--dictionary", folder / "D.npy", "--observations", folder / "X.npy", "--lambda-fraction", 0.5, "--output",
-        folder / "Z.npz", "--quiet", status=DONE)
+    run(
+        "solve",
+        "--dictionary",
+        folder / "D.npy",
+        "--observations",
+        folder / "X.npy",
+        "--lambda-fraction",
+        0.5,
+        "--output",
+        folder / "Z.npz",
+        "--quiet",
+        status=DONE,
+    )
     codes = Codes(folder / "Z.npz")
     check(codes, D, X)
     assert 1 <= codes.Z.nnz / 200 < 50
 
 
-@pytest.mark.parametrize("option, value", [("sensors", 0), ("sensors", 4), ("sensors", 309), ("sensors", -3), ("sources", 0),
-                                           ("sources", -1), ("sources", 10**9), ("samples", 0), ("samples", -5),
-                                           ("samples", 2**62)])
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("sensors", 0),
+        ("sensors", 4),
+        ("sensors", 309),
+        ("sensors", -3),
+        ("sources", 0),
+        ("sources", -1),
+        ("sources", 10**9),
+        ("samples", 0),
+        ("samples", -5),
+        ("samples", 2**62),
+    ],
+)
 def test_sizes_refused(folder, option, value):
     arguments = [part for key, size in {**SMALL, option: value}.items() for part in (f"--{key}", size)]
-    done = run("phantom", "meg", *arguments, "--dictionary", folder / "D.npy", "--observations", folder / "X.npy", timeout=30)
+    done = run(
+        "phantom", "meg", *arguments, "--dictionary", folder / "D.npy", "--observations", folder / "X.npy", timeout=30
+    )
     assert done.returncode in (FAILED, USAGE)
     line = one_line(done)
     assert option in line and str(value) in line
@@ -86,7 +133,9 @@ def test_sizes_refused(folder, option, value):
 
 @pytest.mark.parametrize("options", [["--sensors", "many"], ["--seed", -1], ["--seed", 1.5], ["--frobnicate"]], ids=str)
 def test_options_refused(folder, options):
-    done = run("phantom", "meg", "--dictionary", folder / "D.npy", "--observations", folder / "X.npy", *options, status=USAGE)
+    done = run(
+        "phantom", "meg", "--dictionary", folder / "D.npy", "--observations", folder / "X.npy", *options, status=USAGE
+    )
     assert str(options[0]) in one_line(done)
     assert list(folder.iterdir()) == []
 
@@ -116,7 +165,9 @@ def test_info():
     done = run("info", status=DONE)
     assert done.stderr == ""
     assert re.match(r"shrinkwarp +\d+\.\d+\.\d+, (CPU only|with CUDA)\n", done.stdout)
-    assert re.search(r"^cpu +.*\d+ threads?$", done.stdout, re.M) and re.search(r"^cpu blas +OpenBLAS", done.stdout, re.M)
+    assert re.search(r"^cpu +.*\d+ threads?$", done.stdout, re.M) and re.search(
+        r"^cpu blas +OpenBLAS", done.stdout, re.M
+    )
     assert re.search(r"^cuda(:0)? ", done.stdout, re.M)
 
 
