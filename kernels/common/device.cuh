@@ -36,14 +36,14 @@ using array_t = typename ArrayOf<T, dims...>::type;
 /// that a kernel calls: SHRINKWARP_SHARED_ARRAY(float, tile, kRows, kCols + 1). All such arrays of a kernel together
 /// hold at most 48 KiB; T has no comma and no constructor.
 #ifdef SHRINKWARP_SIMT
-#define SHRINKWARP_SHARED_ARRAY(T, name, ...)                                           \
-  ::shrinkwarp::array_t<T, __VA_ARGS__>& name =                                         \
-      ::shrinkwarp::simt::shared_array<::shrinkwarp::array_t<T, __VA_ARGS__>>([] {      \
-        static char key;                                                                \
-        return static_cast<const void*>(&key);                                          \
+#define SHRINKWARP_SHARED_ARRAY(T, name, ...)                                      \
+  ::shrinkwarp::array_t<T, __VA_ARGS__>& name =                                    \
+      ::shrinkwarp::simt::shared_array<::shrinkwarp::array_t<T, __VA_ARGS__>>([] { \
+        static char key;                                                           \
+        return static_cast<const void*>(&key);                                     \
       }())
 #else
-#define SHRINKWARP_SHARED_ARRAY(T, name, ...) __shared__ alignas(16) ::shrinkwarp::array_t<T, __VA_ARGS__> name
+#define SHRINKWARP_SHARED_ARRAY(T, name, ...) __shared__ alignas(16)::shrinkwarp::array_t<T, __VA_ARGS__> name
 #endif
 
 namespace shrinkwarp {
@@ -73,7 +73,8 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared
   static_assert(sizeof...(Params) == sizeof...(Args), "launch: as many arguments as the kernel has parameters");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
 #ifdef SHRINKWARP_SIMT
-  const cudaError_t status = simt::launch_kernel(kernel, grid, block, shared_bytes, stream, std::forward<Args>(args)...);
+  const cudaError_t status =
+      simt::launch_kernel(kernel, grid, block, shared_bytes, stream, std::forward<Args>(args)...);
 #else
   // Up to 48 KiB together with the static arrays need no permission. What is set is the device's limit, not this
   // launch's need, so that host threads which launch the same kernel with different needs do not undo each other.
@@ -162,7 +163,8 @@ template <int kThreads, class Fold, class T>
 __device__ __forceinline__ T block_fold(T value) {
   static_assert(kThreads % kWarpSize == 0 && kThreads >= kWarpSize && kThreads <= 1024, "block_fold: whole warps");
 #ifdef SHRINKWARP_SIMT
-  if (blockDim.x != kThreads || blockDim.y != 1 || blockDim.z != 1) simt::fail("block_fold: kThreads is not blockDim.x");
+  if (blockDim.x != kThreads || blockDim.y != 1 || blockDim.z != 1)
+    simt::fail("block_fold: kThreads is not blockDim.x");
 #endif
   value = warp_fold<Fold>(value);
   if constexpr (kThreads > kWarpSize) {
@@ -209,10 +211,14 @@ __device__ __forceinline__ T block_min(T value) {
 // ---- 16 bytes at once ----
 
 /// 16 bytes from device memory that nothing writes while the kernel runs; `source` is a multiple of 16.
-__device__ __forceinline__ float4 ldg128(const float* source) { return __ldg(reinterpret_cast<const float4*>(source)); }
+__device__ __forceinline__ float4 ldg128(const float* source) {
+  return __ldg(reinterpret_cast<const float4*>(source));
+}
 __device__ __forceinline__ double2 ldg128(const double* source) {
   return __ldg(reinterpret_cast<const double2*>(source));
 }
-__device__ __forceinline__ int4 ldg128(const int* source) { return __ldg(reinterpret_cast<const int4*>(source)); }
+__device__ __forceinline__ int4 ldg128(const int* source) {
+  return __ldg(reinterpret_cast<const int4*>(source));
+}
 
 }  // namespace shrinkwarp

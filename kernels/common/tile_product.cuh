@@ -186,24 +186,26 @@ __device__ __forceinline__ int swizzled(int x, int i, int k) {
     return swizzled<T, kDepth>(x + i * kStride, k);
 }
 
-/// Queues a copy of kBytes into shared memory, or zeros unless `valid`.
+/// Queues a copy of kBytes into shared memory; zeros unless `valid`, and then `source` is replaced by `elsewhere`, which
+/// is an address in device memory, too.
 template <int kBytes>
-__device__ __forceinline__ void copy_async(void* target, const void* source, bool valid) {
+__device__ __forceinline__ void copy_async(void* target, const void* source, bool valid, const void* elsewhere) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
-  if constexpr (kBytes == 4) cp_async4_zfill(target, source, valid);
-  if constexpr (kBytes == 8) cp_async8_zfill(target, source, valid);
-  if constexpr (kBytes == 16) cp_async16_zfill(target, source, valid);
+  const void* const from = valid ? source : elsewhere;
+  if constexpr (kBytes == 4) cp_async4_zfill(target, from, valid);
+  if constexpr (kBytes == 8) cp_async8_zfill(target, from, valid);
+  if constexpr (kBytes == 16) cp_async16_zfill(target, from, valid);
 }
 
 /// Queues a copy of kBytes of T whose first `count` elements exist (count may be negative or too large).
 template <int kBytes, class T>
-__device__ __forceinline__ void copy_piece(T* target, const T* source, int count) {
+__device__ __forceinline__ void copy_piece(T* target, const T* source, int count, const T* elsewhere) {
   constexpr int kElements = kBytes / static_cast<int>(sizeof(T));
   if (kElements == 1 || count <= 0 || count >= kElements) {
-    copy_async<kBytes>(target, source, count > 0);
+    copy_async<kBytes>(target, source, count > 0, elsewhere);
   } else {
 #pragma unroll
-    for (int e = 0; e < kElements; ++e) copy_async<sizeof(T)>(target + e, source + e, e < count);
+    for (int e = 0; e < kElements; ++e) copy_async<sizeof(T)>(target + e, source + e, e < count, elsewhere);
   }
 }
 
@@ -275,7 +277,7 @@ class RowsOperand {
 #pragma unroll
       for (int q = 0; q < Plan::kAlong; ++q)
         copy_async<kBytes>(tile + plan_.line(p) * Tile::kRows + plan_.start(q), source + Plan::offset(q),
-                           kWhole || (plan_.line(p) < depth && plan_.start(q) < extent_));
+                           kWhole || (plan_.line(p) < depth && plan_.start(q) < extent_), data_);
     }
   }
 
@@ -319,7 +321,8 @@ class DepthOperand {
         copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan_.line(p), plan_.start(q)), source + Plan::offset(q),
                            kWhole                    ? Plan::kElements
                            : plan_.line(p) < extent_ ? depth - plan_.start(q)
-                                                     : 0);
+                                                     : 0,
+                           data_);
     }
   }
 
@@ -350,7 +353,7 @@ class WidenedOperand {
 #pragma unroll
       for (int q = 0; q < Plan::kAlong; ++q)
         copy_async<sizeof(Source)>(raw_ + Plan::own(p, q), source + Plan::offset(q),
-                                   plan_.line(p) < extent_ && plan_.start(q) < depth);
+                                   plan_.line(p) < extent_ && plan_.start(q) < depth, data_);
     }
     cursor_ += Tile::kDepth;
   }
@@ -452,12 +455,13 @@ class ExtrapolatedOperand {
         copy_piece<kBytes>(tile + swizzled<T, Tile::kDepth>(plan_.line(p), plan_.start(q)), now + Plan::offset(q),
                            kWhole                    ? Plan::kElements
                            : plan_.line(p) < extent_ ? depth - plan_.start(q)
-                                                     : 0);
+                                                     : 0,
+                           current_);
       if ((moving_ >> p & 1u) == 0) continue;
 #pragma unroll
       for (int q = 0; q < Plan::kAlong; ++q)
         copy_piece<kBytes>(raw_ + Plan::own(p, q), before + Plan::offset(q),
-                           kWhole ? Plan::kElements : depth - plan_.start(q));
+                           kWhole ? Plan::kElements : depth - plan_.start(q), previous_);
     }
   }
 

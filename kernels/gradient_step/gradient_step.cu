@@ -41,8 +41,8 @@ struct Shapes<float> {
 };
 template <>
 struct Shapes<double> {
-  using Residual = ProductTile<double, 64, 64, 8, 8, 4>;
-  using Step = ProductTile<double, kStepAtoms, 32, 8, 8, 4>;
+  using Residual = ProductTile<double, 64, 64, 8, 8, 4, 2>;
+  using Step = ProductTile<double, kStepAtoms, 32, 8, 8, 4, 2>;
 };
 
 template <class T>

@@ -55,6 +55,7 @@ typename ProximalGradientBatch<T>::State ProximalGradientBatch<T>::lay_out(Arena
   state.correlation_scratch = arena.vector<double>(correlation_scratch(context, m, places));
   state.columns = arena.vector<std::int32_t>(places);
   state.targets = arena.vector<std::int32_t>(places);
+  state.selected = arena.vector<std::int64_t>(1);
   state.sparse_offsets = arena.vector<std::int64_t>(places + 1);
   state.compaction_scratch = arena.vector<std::uint8_t>(compaction_scratch(context, places));
   const std::int64_t sparse = std::max(m, kSparsePerPlace * places);
@@ -279,19 +280,18 @@ void ProximalGradientBatch<T>::advance(std::int64_t max_iterations) {
 }
 
 template <class T>
-void ProximalGradientBatch<T>::extract(const std::int32_t* columns, std::int64_t count, SparseCodes& codes) {
+void ProximalGradientBatch<T>::extract(const std::vector<std::int32_t>& columns, std::int64_t first, std::int64_t count,
+                                       SparseCodes& codes) {
   std::vector<std::int64_t> offsets(static_cast<std::size_t>(count) + 1);
-  const VectorView<const std::int32_t> host_columns{columns, count, {}};
-  const VectorView<std::int32_t> device_columns = state_.columns.slice(0, count);
+  const VectorView<const std::int32_t> device_columns = state_.columns.slice(first, count);
   const VectorView<std::int64_t> device_offsets = state_.sparse_offsets.slice(0, count + 1);
-  copy(context_, host_columns, device_columns);
   sparse_offsets<T>(context_, state_.anchor, device_columns, device_offsets, state_.compaction_scratch);
   copy(context_, device_offsets, host_view(offsets));
   context_.synchronize();
   const std::int64_t nonzeros = offsets.back();
   if (nonzeros > state_.sparse_values.size) {  // one column alone always fits
-    extract(columns, count / 2, codes);
-    extract(columns + count / 2, count - count / 2, codes);
+    extract(columns, first, count / 2, codes);
+    extract(columns, first + count / 2, count - count / 2, codes);
     return;
   }
   const auto start = static_cast<std::int64_t>(codes.values.size());
@@ -304,7 +304,8 @@ void ProximalGradientBatch<T>::extract(const std::int32_t* columns, std::int64_t
   copy(context_, values, host_view(codes.values).slice(start, nonzeros));
   context_.synchronize();
   for (std::int64_t i = 0; i < count; ++i) {
-    const double unit = problems_[static_cast<std::size_t>(columns[i])].scale / dictionary_.scale();
+    const auto place = static_cast<std::size_t>(columns[static_cast<std::size_t>(first + i)]);
+    const double unit = problems_[place].scale / dictionary_.scale();
     const auto begin = codes.values.begin() + start;
     std::for_each(begin + offsets[static_cast<std::size_t>(i)], begin + offsets[static_cast<std::size_t>(i) + 1],
                   [unit](double& value) { value *= unit; });
@@ -323,7 +324,10 @@ std::vector<typename ProximalGradientBatch<T>::Problem> ProximalGradientBatch<T>
   std::vector<Problem> retired;
   if (leaving.empty()) return retired;
   for (const std::int32_t b : leaving) retired.push_back(problems_[static_cast<std::size_t>(b)]);
-  extract(leaving.data(), static_cast<std::int64_t>(leaving.size()), codes);
+  const VectorView<std::uint8_t> flags = state_.active.slice(0, running());
+  copy(context_, VectorView<const std::uint8_t>{leave.data(), running(), {}}, flags);
+  select_columns(context_, flags, state_.columns.slice(0, running()), state_.selected, state_.compaction_scratch);
+  extract(leaving, 0, static_cast<std::int64_t>(leaving.size()), codes);
 
   // Holes among the places that stay in use are filled by the problems behind them.
   const auto kept = static_cast<std::int32_t>(staying.size());

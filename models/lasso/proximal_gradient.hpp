@@ -77,7 +77,7 @@ class ProximalGradientBatch {
     MatrixView<T> step_residual;                             // [n, places], at the extrapolated point
     VectorView<double> lambda, t, correlation, primal, gap;  // [places]
     VectorView<T> lambda_t, beta;                            // [places]
-    VectorView<std::uint8_t> active;                         // [places]
+    VectorView<std::uint8_t> active;                         // [places], iterating; also which leave
     VectorView<std::int32_t> support;                        // [places]
     MatrixView<T> restart_partials;                          // [step_tiles, places]
     MatrixView<std::int32_t> support_partials;               // [step_tiles, places]
@@ -85,6 +85,7 @@ class ProximalGradientBatch {
     VectorView<double> correlation_scratch;
     VectorView<std::int32_t> columns, targets;  // [places], for retiring
     VectorView<std::int64_t> sparse_offsets;    // [places + 1]
+    VectorView<std::int64_t> selected;          // [1], how many leave
     VectorView<std::uint8_t> compaction_scratch;
     VectorView<std::int32_t> sparse_indices;  // [max(m, kSparsePerPlace places)]
     VectorView<double> sparse_values;         // the same
@@ -96,7 +97,7 @@ class ProximalGradientBatch {
   void iterate(std::int64_t steps, bool use_active);
   void certify(std::int64_t first, std::int64_t count);
   void start_at(std::int64_t first, const SparseCodes& initial);
-  void extract(const std::int32_t* columns, std::int64_t count, SparseCodes& codes);
+  void extract(const std::vector<std::int32_t>& columns, std::int64_t first, std::int64_t count, SparseCodes& codes);
 
   const Context& context_;
   const Dictionary& dictionary_;

@@ -14,6 +14,7 @@
 #include <numeric>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <shrinkwarp/kernels/common/ptx.cuh>
@@ -1028,6 +1029,29 @@ TEST(Executor, NeedsNoSwitchWithoutABarrier) {
   EXPECT_EQ(after.blocks - before.blocks, 10);
   EXPECT_EQ(after.threads - before.threads, 2560);
   EXPECT_LE(after.switches - before.switches, 20);
+}
+
+__global__ void sum_kernel(const float* in, float* out) {
+  const float sum = block_sum<128>(in[threadIdx.x]);
+  if (threadIdx.x == 0) *out = sum;
+}
+
+TEST(Executor, HostThreadsLaunchSideBySide) {
+  std::vector<float> sums(4);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&sums, i] {
+      cudaStream_t stream;
+      SHRINKWARP_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      DeviceArray<float> in(std::vector<float>(128, static_cast<float>(i)));
+      DeviceArray<float> out(1);
+      for (int j = 0; j < 20; ++j) launch(sum_kernel, 1, 128, 0, stream, in.data(), out.data());
+      SHRINKWARP_CUDA_CHECK(cudaStreamDestroy(stream));
+      sums[static_cast<std::size_t>(i)] = out.download()[0];
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(sums, (std::vector<float>{0, 128, 256, 384}));
 }
 
 #ifdef __SANITIZE_THREAD__

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 #include <map>
 
@@ -128,6 +129,16 @@ Context make_context(const std::string& device, int threads) {
   const int index = device == "auto" ? 0 : cuda_index(device);
   SHRINKWARP_REQUIRE(index >= 0, ValueError, "found the device '", device, "', wanted auto, cpu, cuda or cuda:NUMBER");
   return Context::cuda(index);
+}
+
+void require_different_files(const char* first_option, const std::string& first, const char* second_option,
+                             const std::string& second) {
+  std::error_code ignored;  // a file that does not exist is equivalent to none
+  const bool same = std::filesystem::absolute(first, ignored).lexically_normal() ==
+                        std::filesystem::absolute(second, ignored).lexically_normal() ||
+                    std::filesystem::equivalent(first, second, ignored);
+  SHRINKWARP_REQUIRE(!same, ValueError, first_option, " and ", second_option, " both name '", first,
+                     "', wanted two files");
 }
 
 std::string with_commas(std::int64_t value) {

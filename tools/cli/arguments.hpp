@@ -24,6 +24,10 @@ std::int64_t parse_bytes(const std::string& text);
 /// A context from "auto", "cpu", "cuda" or "cuda:1". @throws ValueError, BackendUnavailable
 Context make_context(const std::string& device, int threads);
 
+/// Two options name two files, under whatever names. @throws ValueError
+void require_different_files(const char* first_option, const std::string& first, const char* second_option,
+                             const std::string& second);
+
 /// 1234567 as "1,234,567".
 std::string with_commas(std::int64_t value);
 /// Seconds as "0.42 s", "3 min 05 s", "2 h 07 min".

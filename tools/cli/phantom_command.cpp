@@ -20,12 +20,11 @@ struct Arguments {
 constexpr std::int64_t kBlock = 4096;  // rows made and written at a time
 
 int run(const Arguments& arguments) {
-  NpyWriter dictionary(
-      arguments.dictionary, ElementType::f4,
-      {arguments.phantom.sensors, arguments.phantom.sources * (arguments.phantom.free_orientation ? 3 : 1)});
+  require_different_files("--dictionary", arguments.dictionary, "--observations", arguments.observations);
+  const phantom::MegPhantom phantom(arguments.phantom);
+  NpyWriter dictionary(arguments.dictionary, ElementType::f4, {phantom.rows(), phantom.columns()});
   NpyWriter observations(arguments.observations, ElementType::f4,
                          {arguments.phantom.samples, arguments.phantom.sensors});
-  const phantom::MegPhantom phantom(arguments.phantom);
   dictionary.append(phantom.dictionary().data(), phantom.rows() * phantom.columns());
   std::vector<float> rows(static_cast<std::size_t>(std::min(kBlock, arguments.phantom.samples) * phantom.rows()));
   for (std::int64_t first = 0; first < arguments.phantom.samples; first += kBlock) {
@@ -57,7 +56,9 @@ void add_phantom(CLI::App& app, Action& action) {
   meg->add_option("--sensors", arguments->phantom.sensors, "a multiple of 3 up to 306")->capture_default_str();
   meg->add_option("--sources", arguments->phantom.sources, "locations on the cortex")->capture_default_str();
   meg->add_option("--samples", arguments->phantom.samples, "time samples at 600 Hz")->capture_default_str();
-  meg->add_option("--seed", arguments->phantom.seed, "of the recording")->capture_default_str();
+  meg->add_option("--seed", arguments->phantom.seed, "of the recording")
+      ->check(whole_number(0, std::int64_t{1} << 62))
+      ->capture_default_str();
   meg->add_flag("--free", arguments->phantom.free_orientation, "three columns a source in place of one");
   meg->add_option("--dictionary", arguments->dictionary, "D.npy to write, float32 (sensors, columns)")->required();
   meg->add_option("--observations", arguments->observations, "X.npy to write, float32 (samples, sensors)")->required();

@@ -104,6 +104,10 @@ int run(const Arguments& arguments) {
   options.max_iterations = arguments.max_iterations;
   options.memory_limit = parse_bytes(arguments.memory_limit);
 
+  require_different_files("--output", arguments.output, "--dictionary", arguments.dictionary);
+  require_different_files("--output", arguments.output, "--observations", arguments.observations);
+  if (!arguments.lambda_file.empty())
+    require_different_files("--output", arguments.output, "--lambda-file", arguments.lambda_file);
   const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
   NpyObservations observations(arguments.observations);
   SHRINKWARP_REQUIRE(dictionary_file.rows() > 0 && dictionary_file.cols() > 0, ShapeError, arguments.dictionary,

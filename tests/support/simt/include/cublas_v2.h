@@ -45,17 +45,17 @@ cublasStatus_t cublasGetPointerMode(cublasHandle_t handle, cublasPointerMode_t* 
 const char* cublasGetStatusName(cublasStatus_t status);
 const char* cublasGetStatusString(cublasStatus_t status);
 
-#define SHRINKWARP_SIMT_CUBLAS(T, letter, Int, suffix)                                                                 \
-  cublasStatus_t cublas##letter##gemm##suffix(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,    \
-                                              Int m, Int n, Int k, const T* alpha, const T* A, Int lda, const T* B,     \
-                                              Int ldb, const T* beta, T* C, Int ldc);                                   \
-  cublasStatus_t cublas##letter##gemmStridedBatched##suffix(                                                            \
-      cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, Int m, Int n, Int k, const T* alpha,       \
-      const T* A, Int lda, long long stride_a, const T* B, Int ldb, long long stride_b, const T* beta, T* C, Int ldc,   \
-      long long stride_c, Int count);                                                                                   \
-  cublasStatus_t cublas##letter##gemv##suffix(cublasHandle_t handle, cublasOperation_t op, Int m, Int n,                \
-                                              const T* alpha, const T* A, Int lda, const T* x, Int incx, const T* beta, \
-                                              T* y, Int incy);
+#define SHRINKWARP_SIMT_CUBLAS(T, letter, Int, suffix)                                                                \
+  cublasStatus_t cublas##letter##gemm##suffix(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,  \
+                                              Int m, Int n, Int k, const T* alpha, const T* A, Int lda, const T* B,   \
+                                              Int ldb, const T* beta, T* C, Int ldc);                                 \
+  cublasStatus_t cublas##letter##gemmStridedBatched##suffix(                                                          \
+      cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, Int m, Int n, Int k, const T* alpha,     \
+      const T* A, Int lda, long long stride_a, const T* B, Int ldb, long long stride_b, const T* beta, T* C, Int ldc, \
+      long long stride_c, Int count);                                                                                 \
+  cublasStatus_t cublas##letter##gemv##suffix(cublasHandle_t handle, cublasOperation_t op, Int m, Int n,              \
+                                              const T* alpha, const T* A, Int lda, const T* x, Int incx,              \
+                                              const T* beta, T* y, Int incy);
 SHRINKWARP_SIMT_CUBLAS(float, S, int, )
 SHRINKWARP_SIMT_CUBLAS(double, D, int, )
 SHRINKWARP_SIMT_CUBLAS(float, S, std::int64_t, _64)
