@@ -9,10 +9,10 @@ namespace shrinkwarp {
   template <class T>                                                                                                \
   void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> current, MatrixView<T> previous); \
   template <class T>                                                                                                \
-  void code_residual(const Context& context, MatrixView<const double> D, MatrixView<const T> anchor,                \
+  void code_residual(const Context& context, const CertificateDictionary& D, MatrixView<const T> anchor,            \
                      MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded);                      \
   std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems);              \
-  void correlation_max(const Context& context, MatrixView<const double> D, MatrixView<const double> R,              \
+  void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,          \
                        VectorView<double> result, VectorView<double> scratch);                                      \
   template <class T>                                                                                                \
   void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,                     \
@@ -25,6 +25,21 @@ namespace cuda {
 SHRINKWARP_DECLARE_CERTIFICATE
 }
 #undef SHRINKWARP_DECLARE_CERTIFICATE
+
+namespace cpu {
+/// Elements of the packed panels of D'.
+std::int64_t correlation_panels(std::int64_t rows, std::int64_t cols);
+void pack_correlation(const Context& context, MatrixView<const double> D, double* panels);
+}  // namespace cpu
+
+CertificateDictionary::CertificateDictionary(const Context& context, MatrixView<const double> D) {
+  check_matrix(context, "CertificateDictionary", "D", D, D.rows, D.cols);
+  matrix_ = Tensor<double>(context, D.rows, D.cols);
+  copy(context, D, matrix_.matrix());
+  if (context.is_cuda()) return;
+  panels_ = Tensor<double>(context, cpu::correlation_panels(D.rows, D.cols));
+  cpu::pack_correlation(context, matrix_.matrix(), panels_.data());
+}
 
 template <class T>
 void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> current, MatrixView<T> previous) {
@@ -39,10 +54,10 @@ void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> 
 }
 
 template <class T>
-void code_residual(const Context& context, MatrixView<const double> D, identity_t<MatrixView<const T>> anchor,
+void code_residual(const Context& context, const CertificateDictionary& D, identity_t<MatrixView<const T>> anchor,
                    MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded) {
-  check_matrix(context, "code_residual", "D", D, R.rows, anchor.rows);
-  check_matrix(context, "code_residual", "anchor", anchor, D.cols, R.cols);
+  check_matrix(context, "code_residual", "D", D.matrix(), R.rows, anchor.rows);
+  check_matrix(context, "code_residual", "anchor", anchor, D.cols(), R.cols);
   check_matrix(context, "code_residual", "X", X, R.rows, R.cols);
   check_matrix(context, "code_residual", "R", R, R.rows, R.cols);
   if (!rounded.empty()) check_matrix(context, "code_residual", "rounded", rounded, R.rows, R.cols);
@@ -60,12 +75,12 @@ std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std
   return cpu::correlation_scratch(context, atoms, problems);
 }
 
-void correlation_max(const Context& context, MatrixView<const double> D, MatrixView<const double> R,
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
                      VectorView<double> result, VectorView<double> scratch) {
-  check_matrix(context, "correlation_max", "D", D, D.rows, D.cols);
-  check_matrix(context, "correlation_max", "R", R, D.rows, R.cols);
+  check_matrix(context, "correlation_max", "D", D.matrix(), D.rows(), D.cols());
+  check_matrix(context, "correlation_max", "R", R, D.rows(), R.cols);
   check_vector(context, "correlation_max", "result", result, R.cols);
-  const std::int64_t needed = correlation_scratch(context, D.cols, R.cols);
+  const std::int64_t needed = correlation_scratch(context, D.cols(), R.cols);
   SHRINKWARP_REQUIRE(scratch.size >= needed, ShapeError, "correlation_max: scratch has ", scratch.size,
                      " elements, wanted at least ", needed);
   if (result.empty()) return;
@@ -96,7 +111,7 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
 
 #define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                        \
   template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);      \
-  template void code_residual<T>(const Context&, MatrixView<const double>, MatrixView<const T>,      \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,  \
                                  MatrixView<const double>, MatrixView<double>, MatrixView<T>);       \
   template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,      \
                             VectorView<const double>, MatrixView<const T>, VectorView<const double>, \

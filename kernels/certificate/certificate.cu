@@ -7,7 +7,7 @@
 //   code_residual     X, R and the rounded R 6 KB, codes 25   56 us of fp64, 110 expected  890 us, 1.1 ms
 //   correlation_max   R 2.4 KB, D once a column tile          56 us of fp64, 75 expected   890 us, 1.05 ms
 //   dual_gap          X, R 4.8 KB, codes 25 KB                5 us                         80 us
-// A certificate is due every fifty iterations or so: 2 of their 60 ms at N = 8192. The products count every atom though
+// A certificate is due every 25 iterations: 2 of their 30 ms at N = 8192. The products count every atom though
 // codes are sparse: where fp64 is slow (1/64 of fp32 on consumer cards) they are most of a certificate.
 #include <cmath>
 #include <cstdint>
@@ -220,8 +220,9 @@ void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> 
 }
 
 template <class T>
-void code_residual(const Context& context, MatrixView<const double> D, MatrixView<const T> anchor,
+void code_residual(const Context& context, const CertificateDictionary& dictionary, MatrixView<const T> anchor,
                    MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded) {
+  const MatrixView<const double> D = dictionary.matrix();
   if (R.empty()) return;
   launch(code_residual_kernel<T>, dim3(tile_grid<ResidualTile>(R.rows, R.cols, "code_residual")),
          dim3(ResidualTile::kThreads), 0, context.stream(), D, anchor, X, R,
@@ -232,8 +233,9 @@ std::int64_t correlation_scratch(const Context&, std::int64_t atoms, std::int64_
   return ceil_div(atoms, CorrelationTile::kRows) * problems;
 }
 
-void correlation_max(const Context& context, MatrixView<const double> D, MatrixView<const double> R,
+void correlation_max(const Context& context, const CertificateDictionary& dictionary, MatrixView<const double> R,
                      VectorView<double> result, VectorView<double> scratch) {
+  const MatrixView<const double> D = dictionary.matrix();
   if (result.empty()) return;
   const std::int64_t tiles = ceil_div(D.cols, CorrelationTile::kRows);
   launch(correlation_kernel, dim3(tile_grid<CorrelationTile>(D.cols, R.cols, "correlation_max")),
@@ -254,7 +256,7 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
 
 #define SHRINKWARP_INSTANTIATE(T)                                                                    \
   template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);      \
-  template void code_residual<T>(const Context&, MatrixView<const double>, MatrixView<const T>,      \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,  \
                                  MatrixView<const double>, MatrixView<double>, MatrixView<T>);       \
   template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,      \
                             VectorView<const double>, MatrixView<const T>, VectorView<const double>, \

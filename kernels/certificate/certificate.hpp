@@ -7,9 +7,31 @@
 #include <cstdint>
 
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
+
+/// The dictionary in float64 as certificates read it, made once and shared by all certificates on one device.
+class CertificateDictionary {
+ public:
+  CertificateDictionary() = default;
+  /// @param D  [n, m] on the context's device
+  /// Cost: a copy of D on CUDA, two on the CPU. Allocates yes, synchronises no. @throws DeviceError, OutOfMemory
+  CertificateDictionary(const Context& context, MatrixView<const double> D);
+
+  std::int64_t rows() const { return matrix_.rows(); }  ///< n
+  std::int64_t cols() const { return matrix_.cols(); }  ///< m
+  Device device() const { return matrix_.matrix().device; }
+  MatrixView<const double> matrix() const { return matrix_.matrix(); }  ///< [n, m]
+  /// D' packed in panels for the product D'R on the CPU; nullptr on CUDA.
+  const double* panels() const { return panels_.data(); }
+  std::int64_t bytes() const { return matrix_.bytes() + panels_.bytes(); }
+
+ private:
+  Tensor<double> matrix_;
+  Tensor<double> panels_;
+};
 
 /// Moves the codes into the anchors: z = anchor + current is rounded to T and becomes the anchor, the differences
 /// follow.
@@ -38,7 +60,7 @@ void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> 
 ///              Allocates no, synchronises no, capturable yes
 /// @throws ShapeError, DeviceError
 template <class T>
-void code_residual(const Context& context, MatrixView<const double> D, identity_t<MatrixView<const T>> anchor,
+void code_residual(const Context& context, const CertificateDictionary& D, identity_t<MatrixView<const T>> anchor,
                    MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded);
 
 /// Elements of double that correlation_max needs as scratch.
@@ -54,10 +76,10 @@ std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std
 /// @param scratch  correlation_scratch() elements on the device
 ///
 /// Numerics     double; NaN in a column gives NaN
-/// Determinism  same bits run to run for the same shapes. Cost: 2 n m N flops; D'R is not written.
+/// Determinism  a column's bits depend on that column alone. Cost: 2 n m N flops; D'R is not written.
 ///              Allocates no, synchronises no, capturable yes
 /// @throws ShapeError, DeviceError
-void correlation_max(const Context& context, MatrixView<const double> D, MatrixView<const double> R,
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
                      VectorView<double> result, VectorView<double> scratch);
 
 /// Primal value and duality gap of each problem.

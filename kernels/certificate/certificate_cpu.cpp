@@ -4,14 +4,26 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
-#include <shrinkwarp/kernels/gemm/gemm.hpp>
+
+// SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
+#ifndef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "shrinkwarp/kernels/certificate/certificate_cpu_simd.hpp"
+#include <hwy/foreach_target.h>  // includes the loops once for each other instruction set
+#include <shrinkwarp/kernels/certificate/certificate_cpu_simd.hpp>
 
 namespace shrinkwarp::cpu {
 namespace {
 
-// D'R is made a tile of this many atoms by this many problems at a time: 1 MiB, read again while it is in the cache.
-constexpr std::int64_t kTileAtoms = 1024;
-constexpr std::int64_t kTileProblems = 128;
+HWY_EXPORT(CorrelationKernelsF64);
+
+/// The loops for this processor: the same for the life of the process, so that packed panels keep their meaning.
+const CorrelationKernels& kernels() {
+  static const CorrelationKernels chosen = HWY_DYNAMIC_DISPATCH(CorrelationKernelsF64)();
+  return chosen;
+}
 
 // Sums run in eight interleaved lanes that are added in a fixed order: the same bits whatever the vector width.
 constexpr int kLanes = 8;
@@ -31,27 +43,6 @@ SHRINKWARP_CPU_CLONES double dot(const double* x, const double* y, std::int64_t 
 
 SHRINKWARP_CPU_CLONES void subtract_scaled(const double* d, double z, double* r, std::int64_t size) {
   for (std::int64_t i = 0; i < size; ++i) r[i] -= d[i] * z;
-}
-
-// NaN wins: a comparison that is false for NaN must not drop it.
-SHRINKWARP_CPU_CLONES double absolute_max(const double* c, std::int64_t size, double start) {
-  double lane[kLanes];
-  double nan_guard[kLanes] = {};
-  std::fill(lane, lane + kLanes, start);
-  std::int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-    for (int k = 0; k < kLanes; ++k) {
-      const double a = std::fabs(c[i + k]);
-      lane[k] = a > lane[k] ? a : lane[k];
-      nan_guard[k] += c[i + k] * 0.0;  // NaN and infinity leave a NaN here, finite values leave 0
-    }
-  }
-  for (int k = 0; i < size; ++i, ++k) {
-    const double a = std::fabs(c[i]);
-    lane[k] = a > lane[k] ? a : lane[k];
-    nan_guard[k] += c[i] * 0.0;
-  }
-  return *std::max_element(lane, lane + kLanes) + add_lanes(nan_guard);
 }
 
 #define SHRINKWARP_CERTIFICATE_LOOPS(T)                                                                    \
@@ -86,8 +77,9 @@ void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> 
 }
 
 template <class T>
-void code_residual(const Context& context, MatrixView<const double> D, MatrixView<const T> anchor,
+void code_residual(const Context& context, const CertificateDictionary& dictionary, MatrixView<const T> anchor,
                    MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded) {
+  const MatrixView<const double> D = dictionary.matrix();
   context.parallel_for(R.cols, [&](std::int64_t b, int) {
     double* r = R.column(b);
     const T* z = anchor.column(b);
@@ -99,23 +91,51 @@ void code_residual(const Context& context, MatrixView<const double> D, MatrixVie
   });
 }
 
-std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems) {
-  return std::min(atoms, kTileAtoms) * std::min(problems, kTileProblems * context.threads());
+std::int64_t correlation_panels(std::int64_t rows, std::int64_t cols) {
+  return round_up(cols, kernels().shape.lanes) * rows;
 }
 
-void correlation_max(const Context& context, MatrixView<const double> D, MatrixView<const double> R,
+void pack_correlation(const Context& context, MatrixView<const double> D, double* panels) {
+  pack_panels(context, kernels().shape, D.cols, D.rows, panels,
+              [&](std::int64_t j, std::int64_t i) { return D(i, j); });
+}
+
+// Columns are shared out first; where there are fewer blocks of columns than tasks wanted, so are the atoms.
+constexpr std::int64_t kTasksPerThread = 3;
+
+std::int64_t correlation_scratch(const Context& context, std::int64_t, std::int64_t problems) {
+  return kTasksPerThread * context.threads() * problems;
+}
+
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
                      VectorView<double> result, VectorView<double> scratch) {
+  const CorrelationKernels& loops = kernels();
+  const std::int64_t height = loops.shape.lanes * loops.shape.vectors;
+  const std::int64_t panels = divide_up(D.cols(), height);
   std::fill_n(result.data, result.size, 0.0);
-  const std::int64_t tile_problems = std::min(R.cols, kTileProblems * context.threads());
-  for (std::int64_t first = 0; first < R.cols; first += tile_problems) {
-    const std::int64_t problems = std::min(tile_problems, R.cols - first);
-    for (std::int64_t atom = 0; atom < D.cols; atom += kTileAtoms) {
-      const std::int64_t atoms = std::min(kTileAtoms, D.cols - atom);
-      const MatrixView<double> tile{scratch.data, atoms, problems, atoms, scratch.device};
-      gemm(context, Transpose::yes, Transpose::no, 1.0, D.columns(atom, atoms), R.columns(first, problems), 0.0, tile);
-      context.parallel_for(problems, [&](std::int64_t b, int) {
-        result[first + b] = absolute_max(tile.column(b), atoms, result[first + b]);
-      });
+  if (panels == 0) return;
+  const std::int64_t wanted = context.threads() == 1 ? 1
+                                                     : std::min(affordable_tasks(D.rows(), D.cols(), R.cols),
+                                                                kTasksPerThread * context.threads());
+  Split cut;
+  split_columns(cut, R.cols, loops.shape.columns, std::min<std::int64_t>(wanted, context.threads()));
+  split_rows(cut, panels, std::max<std::int64_t>(1, wanted / cut.blocks));
+  context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
+    const std::int64_t range = i % cut.ranges;
+    CorrelationTask task{D.panels(), R, nullptr};
+    task.padded_atoms = round_up(D.cols(), loops.shape.lanes);
+    task.first_atom = range * cut.range_units * height;
+    task.last_atom = std::min(D.cols(), task.first_atom + cut.range_units * height);
+    task.first_column = i / cut.ranges * cut.block_columns;
+    task.last_column = std::min(R.cols, task.first_column + cut.block_columns);
+    task.maxima = scratch.data + range * R.cols + task.first_column;
+    task.scratch = thread_scratch<double>(loops.scratch(D.rows(), task.last_column - task.first_column));
+    loops.run(task);
+  });
+  for (std::int64_t range = 0; range < cut.ranges; ++range) {
+    for (std::int64_t b = 0; b < R.cols; ++b) {
+      const double found = scratch[range * R.cols + b];
+      if (!(found <= result[b])) result[b] = std::isnan(result[b]) ? result[b] : found;  // NaN wins
     }
   }
 }
@@ -134,7 +154,7 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
 
 #define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                        \
   template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);      \
-  template void code_residual<T>(const Context&, MatrixView<const double>, MatrixView<const T>,      \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,  \
                                  MatrixView<const double>, MatrixView<double>, MatrixView<T>);       \
   template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,      \
                             VectorView<const double>, MatrixView<const T>, VectorView<const double>, \

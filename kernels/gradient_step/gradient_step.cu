@@ -5,13 +5,13 @@
 // cut into pieces depends on n and m alone, so a column's bits depend neither on the batch nor on the device.
 //
 // Story, medium lead field (n 302, m 6138, float), N problems, on an H100 (67 TFLOP/s fp32, 3.0 TB/s, L2 5.5 TB/s; on
-// paper, not measured):
+// paper from instruction counts, not measured):
 //   residual       3.71 MFLOP a problem; current and previous 49 KB, pieces 14.5 KB written and read
 //   gradient step  3.71 MFLOP a problem; current, previous, anchor read and previous written, 98 KB
-//   N =  512: 28 us + 28 us of arithmetic, everything stays in L2; expected 50 + 45 us: tiles do not fill the device
-//             evenly and four of five issue slots are multiply-adds
-//   N = 8192: 455 us + 455 us of arithmetic against 170 us + 270 us of memory; expected 650 + 570 us
-// Both are bound by multiply-adds. n = 302 fills 5 row tiles of 64 to 94 %, m = 6138 fills 48 of 128 to 99.9 %.
+//   N =  512: 28 us + 28 us of multiply-adds, everything stays in L2; at full issue rate 50 us + 42 us
+//   N = 8192: 455 us + 455 us of multiply-adds against 170 us + 270 us of memory; at full issue rate 705 us + 650 us
+// Both are bound by issue slots. Of those, multiply-adds are 0.75 in the residual (forming Y takes a fifth) and 0.82 in
+// the gradient step, whose epilogue adds 15 %. n = 302 fills 5 row tiles of 64 to 94 %, m = 6138 fills 48 of 128.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kPackTile* kPackRows)
 /// One 64 x 128 tile of R (64 x 64 in double) for one piece of the atoms.
 /// With `pieces`: pieces[piece][col][row] = sum over the piece. Without, for one piece: R = X - sum.
 /// 33 KB of shared memory, three blocks a multiprocessor. A step of 16 atoms is 1024 multiply-adds a thread in about
-/// 1340 instructions (columns at even addresses; 1400 at odd ones).
+/// 1390 instructions, 1450 where columns start at odd elements.
 template <class Tile, int kBytes, class T = typename Tile::Element>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
     residual_kernel(MatrixView<const T> D, MatrixView<const T> current, MatrixView<const T> previous, const T* beta,
@@ -202,10 +202,8 @@ __device__ __forceinline__ void step_column(const StepArguments<T>& args, const 
   }
 }
 
-/// One tile of 128 atoms by 64 problems (32 in double): D'R, then a warp takes a column at a time through the epilogue,
-/// lanes along the atoms, whatever the leading dimensions. 25 KB of shared memory, four blocks a multiprocessor; a step
-/// of 16 sensors is 1024 multiply-adds a thread, 64 16-byte shared reads and 12 copies: 0.87 of the issue slots
-/// multiply and add, the epilogue adds 7 % at n = 302.
+/// One tile of 128 atoms by 64 problems (32 in double): D'R, then the epilogue, a warp a column. 25 KB of shared memory,
+/// three blocks a multiprocessor. A step of 16 sensors is 1024 multiply-adds a thread in about 1240 instructions.
 template <class Tile, class T = typename Tile::Element>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident) step_kernel(StepArguments<T> args) {
   SHRINKWARP_SHARED_ARRAY(T, shared, Tile::kShared);

@@ -40,23 +40,26 @@ Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const
     });
   };
   scale_from(D, scale_);
-  exact_ = Tensor<double>(context, D.rows, D.cols);
-  copy(context, scaled.matrix(), exact_.matrix());
-  lipschitz_ = lipschitz_bound(context, exact_.matrix());
+  Tensor<double> on_device(context, D.rows, D.cols);
+  copy(context, scaled.matrix(), on_device.matrix());
+  // On one thread of the CPU: the bits of a BLAS depend on how it shares its work, and the step's must not.
+  const Context one = Context::cpu(1);
+  lipschitz_ = lipschitz_bound(context.is_cuda() ? context : one, on_device.matrix());
   if (lipschitz_ > 0) {
     const double norm = std::exp2(std::ilogb(std::sqrt(lipschitz_)));
     scale_from(scaled.matrix(), norm);
     scale_ *= norm;
     lipschitz_ /= norm * norm;
-    copy(context, scaled.matrix(), exact_.matrix());
+    copy(context, scaled.matrix(), on_device.matrix());
   }
+  exact_ = CertificateDictionary(context, on_device.matrix());
 
   Tensor<float> rounded(host, D.rows, D.cols);
   std::transform(scaled.data(), scaled.data() + scaled.size(), rounded.data(),
                  [](double value) { return static_cast<float>(value); });
-  Tensor<float> on_device(context, D.rows, D.cols);
-  copy(context, rounded.matrix(), on_device.matrix());
-  packed_float_ = StepDictionary<float>(context, on_device.matrix());
+  Tensor<float> rounded_on_device(context, D.rows, D.cols);
+  copy(context, rounded.matrix(), rounded_on_device.matrix());
+  packed_float_ = StepDictionary<float>(context, rounded_on_device.matrix());
   context.synchronize();  // the copies read host memory that ends here
 }
 

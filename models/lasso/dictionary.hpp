@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
@@ -27,15 +28,15 @@ class Dictionary {
   std::int64_t atoms() const { return exact_.cols(); }  ///< m
   double scale() const { return scale_; }               ///< a power of two
   double lipschitz() const { return lipschitz_; }       ///< upper bound of ||D / scale||_2^2, 0 for an all-zero D
-  /// D / scale, [n, m] on the device.
-  MatrixView<const double> exact() const { return exact_.matrix(); }
+  /// D / scale in float64, for certificates.
+  const CertificateDictionary& exact() const { return exact_; }
   /// D packed for iterations in T; the double form is made at its first use.
   template <class T>
   const StepDictionary<T>& packed(const Context& context) const;
-  Device device() const { return exact_.matrix().device; }
+  Device device() const { return exact_.device(); }
 
  private:
-  Tensor<double> exact_;
+  CertificateDictionary exact_;
   StepDictionary<float> packed_float_;
   mutable StepDictionary<double> packed_double_;
   double scale_ = 1;

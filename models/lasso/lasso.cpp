@@ -153,8 +153,8 @@ class Stream {
   void plan() {
     const std::int64_t n = dictionary_.rows();
     const std::int64_t m = dictionary_.atoms();
-    const std::int64_t fixed =
-        n * m * static_cast<std::int64_t>(sizeof(double) + 2 * sizeof(float) + 2 * sizeof(double));
+    // In float64 for certificates, on the CPU twice; in float and, once a problem needs it, double twice for the products.
+    const std::int64_t fixed = n * m * static_cast<std::int64_t>(4 * sizeof(double) + 2 * sizeof(float));
     result_budget_ = options_.memory_limit / 4;
     const auto needed = [&](std::int64_t places) {
       return FloatBatch::workspace(context_, dictionary_, places) + double_workspace(places) +

@@ -148,8 +148,9 @@ Residual<T> residual_of(const Context& context, const GuardedHost<double>& D, co
   const GuardedHost<T> no_rounded(X.rows, X.cols, 1);
   const auto R = to_device(context, no_R), alone = to_device(context, no_R);
   const auto rounded = to_device(context, no_rounded);
-  code_residual<T>(context, placed_D.matrix(), placed_Z.matrix(), placed_X.matrix(), R.matrix(), rounded.matrix());
-  code_residual<T>(context, placed_D.matrix(), placed_Z.matrix(), placed_X.matrix(), alone.matrix(), {});
+  const CertificateDictionary dictionary(context, placed_D.matrix());
+  code_residual<T>(context, dictionary, placed_Z.matrix(), placed_X.matrix(), R.matrix(), rounded.matrix());
+  code_residual<T>(context, dictionary, placed_Z.matrix(), placed_X.matrix(), alone.matrix(), {});
   Residual<T> out{to_host(context, R), to_host(context, rounded)};
   EXPECT_TRUE(same_elements(out.R, to_host(context, alone)));
   EXPECT_TRUE(guards_intact(no_R, out.R));
@@ -228,7 +229,8 @@ std::vector<double> correlation_of(const Context& context, const GuardedHost<dou
   const std::int64_t elements = correlation_scratch(context, D.cols, R.cols);
   const GuardedHost<double> no_scratch(elements, 1);
   const auto scratch = to_device(context, no_scratch);
-  correlation_max(context, placed_D.matrix(), placed_R.matrix(), result.vector(), scratch.vector());
+  const CertificateDictionary dictionary(context, placed_D.matrix());
+  correlation_max(context, dictionary, placed_R.matrix(), result.vector(), scratch.vector());
   const auto found = to_host(context, result);
   EXPECT_TRUE(guards_intact(nothing, found));
   EXPECT_TRUE(guards_intact(no_scratch, to_host(context, scratch)));
@@ -269,6 +271,16 @@ TEST_P(Certificate, FindsTheLargestEntryUnderTheIdentity) {
   const std::vector<double> found = correlation_of(context(), D, R);
   for (std::int64_t b = 0; b < n; ++b)
     EXPECT_EQ(found[static_cast<std::size_t>(b)], b % 2 == 0 ? 50.0 + static_cast<double>(b) : 77.0);
+}
+
+TEST_P(Certificate, GivesACorrelationTheSameBitsInAnyBatch) {
+  const std::int64_t n = 43, m = 597, N = 70;
+  const auto D = normal_matrix<double>(n, m, 1), R = normal_matrix<double>(n, N, 2);
+  const std::vector<double> all = correlation_of(context(), D, R);
+  for (const std::vector<std::int64_t>& columns : {std::vector<std::int64_t>{69}, {64, 63, 3}, {1, 69, 0, 68, 33}}) {
+    const std::vector<double> some = correlation_of(context(), D, column_choice(R, columns));
+    for (std::size_t k = 0; k < columns.size(); ++k) EXPECT_EQ(some[k], all[static_cast<std::size_t>(columns[k])]) << k;
+  }
 }
 
 TEST_P(Certificate, CorrelationOfNaNIsNaN) {
@@ -441,18 +453,19 @@ TEST_P(Certificate, GapOfNaNIsNaN) {
 
 TEST_P(Certificate, RefusesWhatDoesNotFit) {
   const Context& c = context();
-  const Tensor<double> D(c, 5, 8), X(c, 5, 3), R(c, 5, 3), wrong(c, 4, 3);
+  const CertificateDictionary dictionary(c, Tensor<double>::zeros(c, 5, 8).matrix());
+  const Tensor<double> X(c, 5, 3), R(c, 5, 3), wrong(c, 4, 3);
   const Tensor<float> codes(c, 8, 3), fewer(c, 8, 2), rounded(c, 5, 3);
   const Tensor<double> numbers(c, 3), few(c, 2);
   EXPECT_THROW(refresh_anchor(c, codes.matrix(), codes.matrix(), fewer.matrix()), ShapeError);
-  EXPECT_THROW(code_residual<float>(c, D.matrix(), fewer.matrix(), X.matrix(), R.matrix(), {}), ShapeError);
-  EXPECT_THROW(code_residual<float>(c, D.matrix(), codes.matrix(), wrong.matrix(), R.matrix(), {}), ShapeError);
-  EXPECT_THROW(code_residual<float>(c, D.matrix(), codes.matrix(), X.matrix(), wrong.matrix(), {}), ShapeError);
-  EXPECT_THROW(code_residual<float>(c, D.matrix(), codes.matrix(), X.matrix(), R.matrix(), fewer.matrix()), ShapeError);
+  EXPECT_THROW(code_residual<float>(c, dictionary, fewer.matrix(), X.matrix(), R.matrix(), {}), ShapeError);
+  EXPECT_THROW(code_residual<float>(c, dictionary, codes.matrix(), wrong.matrix(), R.matrix(), {}), ShapeError);
+  EXPECT_THROW(code_residual<float>(c, dictionary, codes.matrix(), X.matrix(), wrong.matrix(), {}), ShapeError);
+  EXPECT_THROW(code_residual<float>(c, dictionary, codes.matrix(), X.matrix(), R.matrix(), fewer.matrix()), ShapeError);
   const Tensor<double> scratch(c, correlation_scratch(c, 8, 3));
-  EXPECT_THROW(correlation_max(c, D.matrix(), wrong.matrix(), numbers.vector(), scratch.vector()), ShapeError);
-  EXPECT_THROW(correlation_max(c, D.matrix(), R.matrix(), few.vector(), scratch.vector()), ShapeError);
-  EXPECT_THROW(correlation_max(c, D.matrix(), R.matrix(), numbers.vector(), {}), ShapeError);
+  EXPECT_THROW(correlation_max(c, dictionary, wrong.matrix(), numbers.vector(), scratch.vector()), ShapeError);
+  EXPECT_THROW(correlation_max(c, dictionary, R.matrix(), few.vector(), scratch.vector()), ShapeError);
+  EXPECT_THROW(correlation_max(c, dictionary, R.matrix(), numbers.vector(), {}), ShapeError);
   EXPECT_THROW(dual_gap<float>(c, X.matrix(), R.matrix(), few.vector(), codes.matrix(), numbers.vector(),
                                numbers.vector(), numbers.vector()),
                ShapeError);
@@ -461,8 +474,8 @@ TEST_P(Certificate, RefusesWhatDoesNotFit) {
                ShapeError);
   MatrixView<double> elsewhere = R.matrix();
   elsewhere.device = c.is_cuda() ? Device{} : Device{DeviceType::cuda, 0};
-  EXPECT_THROW(code_residual<float>(c, D.matrix(), codes.matrix(), X.matrix(), elsewhere, {}), DeviceError);
-  EXPECT_THROW(correlation_max(c, D.matrix(), elsewhere, numbers.vector(), scratch.vector()), DeviceError);
+  EXPECT_THROW(code_residual<float>(c, dictionary, codes.matrix(), X.matrix(), elsewhere, {}), DeviceError);
+  EXPECT_THROW(correlation_max(c, dictionary, elsewhere, numbers.vector(), scratch.vector()), DeviceError);
   EXPECT_THROW(dual_gap<float>(c, X.matrix(), elsewhere, numbers.vector(), codes.matrix(), numbers.vector(),
                                numbers.vector(), numbers.vector()),
                DeviceError);

@@ -276,6 +276,7 @@ class Batch {
         previous_(context, m, N, m + 2, 6),
         anchor_(context, m, N, m + 6, 7),
         dictionary_(context, D_.view()),
+        certificate_(context, exact_.view()),
         R_(Tensor<T>::zeros(context, n, N)),
         residual_(Tensor<double>::zeros(context, n, N)),
         restart_(Tensor<T>::zeros(context, step_tiles(context, m), N)),
@@ -319,8 +320,8 @@ class Batch {
                   static_cast<T>(1.0 / 4096), lambda_.vector(), flags_.vector(), partials);
     update_momentum(context_, Momentum::fista_restart, read, t_.vector(), beta_.vector(), nonzeros_.vector());
     refresh_anchor(context_, anchor_.view(), current_.view(), previous_.view());
-    code_residual<T>(context_, exact_.view(), anchor_.view(), exact_X_.view(), residual_.matrix(), R_.matrix());
-    correlation_max(context_, exact_.view(), residual_.matrix(), correlation_.vector(), certificate_scratch_.vector());
+    code_residual<T>(context_, certificate_, anchor_.view(), exact_X_.view(), residual_.matrix(), R_.matrix());
+    correlation_max(context_, certificate_, residual_.matrix(), correlation_.vector(), certificate_scratch_.vector());
     dual_gap<T>(context_, exact_X_.view(), residual_.matrix(), correlation_.vector(), anchor_.view(),
                 gap_lambda_.vector(), primal_.vector(), gap_.vector());
     prox_step<T>(context_, previous_.view(), static_cast<T>(0.5), lambda_.vector(), flags_.vector(), anchor_.view());
@@ -360,6 +361,7 @@ class Batch {
   Matrix<double> exact_X_;
   Matrix<T> current_, previous_, anchor_;
   StepDictionary<T> dictionary_;
+  CertificateDictionary certificate_;
   Tensor<T> R_;
   Tensor<double> residual_;
   Tensor<T> restart_;
