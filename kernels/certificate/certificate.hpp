@@ -89,7 +89,8 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 /// @param correlation  [N], ||D'r||_inf
 /// @param codes        [m, N], z
 /// @param lambda       [N], >= 0
-/// @param primal, gap  [N], written; gap is absolute and clipped at 0 from below
+/// @param primal, gap  [N], written; gap is absolute, not under 0, and holds a bound of what rounding may hide in it
+///                     (scalar.hpp, gap_at_best_scale)
 ///
 /// Numerics     double sums in a fixed order: rounding is under 1e-14 of 1/2 ||x||^2 for n, m <= 1e5; NaN gives NaN.
 ///              lambda = 0 certifies only r = 0

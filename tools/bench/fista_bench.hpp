@@ -12,7 +12,7 @@
 namespace shrinkwarp::bench {
 
 struct FistaBenchOptions {
-  std::string dictionary;    ///< D.npy; empty for the MEG phantom of 302-odd x 6138
+  std::string dictionary;    ///< D.npy; empty for a MEG phantom of 306 x 6138
   std::string observations;  ///< X.npy; rows are repeated up to `problems`
   std::int64_t problems = 1000;
   double lambda_fraction = 0.3;
@@ -32,7 +32,7 @@ struct FistaBenchResult {
   std::vector<PhaseTotals> phases;
 };
 
-/// Runs the solve once on `context` and the products before and after it.
+/// Runs the solve once on `context`, then the products.
 FistaBenchResult run_fista_bench(const Context& context, const FistaBenchOptions& options);
 
 }  // namespace shrinkwarp::bench
