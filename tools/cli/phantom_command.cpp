@@ -53,9 +53,15 @@ void add_phantom(CLI::App& app, Action& action) {
   command->footer("Example:\n  shrinkwarp phantom meg --samples 10000 --dictionary D.npy --observations X.npy");
   CLI::App* meg = command->add_subcommand(
       "meg", "A MEG helmet over a conducting sphere with a folded cortex: whitened lead field and recording");
-  meg->add_option("--sensors", arguments->phantom.sensors, "a multiple of 3 up to 306")->capture_default_str();
-  meg->add_option("--sources", arguments->phantom.sources, "locations on the cortex")->capture_default_str();
-  meg->add_option("--samples", arguments->phantom.samples, "time samples at 600 Hz")->capture_default_str();
+  meg->add_option("--sensors", arguments->phantom.sensors, "a multiple of 3 up to 306")
+      ->check(whole_number(3, 306))
+      ->capture_default_str();
+  meg->add_option("--sources", arguments->phantom.sources, "locations on the cortex")
+      ->check(whole_number(1, 1000000))
+      ->capture_default_str();
+  meg->add_option("--samples", arguments->phantom.samples, "time samples at 600 Hz")
+      ->check(whole_number(1, std::int64_t{1} << 40))
+      ->capture_default_str();
   meg->add_option("--seed", arguments->phantom.seed, "of the recording")
       ->check(whole_number(0, std::int64_t{1} << 62))
       ->capture_default_str();
