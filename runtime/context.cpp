@@ -105,6 +105,16 @@ Device Context::device() const noexcept {
   return impl_->device;
 }
 
+bool Context::select_cuda() const {
+  if constexpr (kHasCuda) {
+    if (is_cuda()) {
+      cuda::set_device(impl_->device.index);
+      return true;
+    }
+  }
+  return false;
+}
+
 std::string Context::description() const {
   if constexpr (kHasCuda) {
     if (is_cuda())
@@ -122,7 +132,7 @@ int Context::multiprocessors() const noexcept {
 
 CublasHandle Context::cublas() const {
   if constexpr (kHasCuda) {
-    if (is_cuda()) {
+    if (select_cuda()) {
       if (!impl_->cublas) impl_->cublas = cuda::create_cublas(impl_->stream);
       return impl_->cublas;
     }
@@ -150,7 +160,7 @@ void* Context::allocate(std::int64_t bytes) const {
   if (bytes == 0) return nullptr;
   void* pointer = nullptr;
   if constexpr (kHasCuda) {
-    if (is_cuda()) pointer = cuda::allocate(static_cast<std::size_t>(bytes));
+    if (select_cuda()) pointer = cuda::allocate(static_cast<std::size_t>(bytes));
   }
   if (!is_cuda() && posix_memalign(&pointer, kAlignment, static_cast<std::size_t>(bytes)) != 0) pointer = nullptr;
   if (!pointer)
@@ -182,7 +192,7 @@ void Context::copy_bytes_2d(void* target, Device target_device, std::int64_t tar
       ", wanted cpu or ", device());
   const auto size = static_cast<std::size_t>(bytes);
   if constexpr (kHasCuda) {
-    if (is_cuda() && (target_device != host || source_device != host)) {
+    if ((target_device != host || source_device != host) && select_cuda()) {
       cuda::copy_2d(target, static_cast<std::size_t>(target_pitch), source, static_cast<std::size_t>(source_pitch),
                     size, static_cast<std::size_t>(count), impl_->stream);
       return;
@@ -200,21 +210,9 @@ void Context::copy_bytes_2d(void* target, Device target_device, std::int64_t tar
 void Context::zero_bytes(void* target, std::int64_t bytes) const {
   if (bytes <= 0) return;
   if constexpr (kHasCuda) {
-    if (is_cuda()) return cuda::zero(target, static_cast<std::size_t>(bytes), impl_->stream);
+    if (select_cuda()) return cuda::zero(target, static_cast<std::size_t>(bytes), impl_->stream);
   }
   std::memset(target, 0, static_cast<std::size_t>(bytes));
-}
-
-std::int64_t Context::free_memory() const {
-  if constexpr (kHasCuda) {
-    if (is_cuda()) return cuda::free_memory();
-  }
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string key; meminfo >> key;) {
-    std::int64_t kibibytes = 0;
-    if (key == "MemAvailable:" && meminfo >> kibibytes) return kibibytes * 1024;
-  }
-  return static_cast<std::int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
 }
 
 int cuda_device_count() noexcept {

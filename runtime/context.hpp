@@ -38,7 +38,7 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-/// Where work runs. Move-only; used by one host thread at a time. Work on CUDA is queued on `stream()` and returns
+/// Where work runs. Move-only; used by one host thread at a time. Calls leave the device of a CUDA context current. Work on CUDA is queued on `stream()` and returns
 /// before it has run.
 class Context {
  public:
@@ -60,6 +60,9 @@ class Context {
 
   Device device() const noexcept;
   bool is_cuda() const noexcept { return device().type == DeviceType::cuda; }
+  /// is_cuda(), and where it is, makes this context's device current for the calling thread: what every entry point asks
+  /// before it queues work, so that contexts of several devices can be used in turn and from any thread. @throws CudaError
+  bool select_cuda() const;
   /// A human's name of the device, with the number of threads or multiprocessors.
   std::string description() const;
 
@@ -93,8 +96,6 @@ class Context {
                      Device source_device, std::int64_t source_pitch, std::int64_t bytes, std::int64_t count) const;
   /// Sets bytes to zero, ordered on the stream.
   void zero_bytes(void* target, std::int64_t bytes) const;
-  /// Bytes free on the device now; on the CPU what the system calls available.
-  std::int64_t free_memory() const;
 
  private:
   struct Impl;

@@ -88,13 +88,6 @@ void deallocate(void* pointer) noexcept {
   cudaFree(pointer);
 }
 
-std::int64_t free_memory() {
-  std::size_t free = 0;
-  std::size_t total = 0;
-  SHRINKWARP_CUDA_CHECK(cudaMemGetInfo(&free, &total));
-  return static_cast<std::int64_t>(free);
-}
-
 void copy_2d(void* target, std::size_t target_pitch, const void* source, std::size_t source_pitch, std::size_t bytes,
              std::size_t count, CudaStream stream) {
   // A single piece, or pieces without gaps, is a plain copy: pitches are limited to 2 GiB and plain copies are not.

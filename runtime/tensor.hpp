@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 #include <shrinkwarp/runtime/context.hpp>
@@ -20,7 +21,12 @@ class Tensor {
   Tensor(const Context& context, std::int64_t rows, std::int64_t cols = 1)
       : device_(context.device()), rows_(rows), cols_(cols) {
     SHRINKWARP_REQUIRE(rows >= 0 && cols >= 0, ShapeError, "Tensor: size ", rows, " x ", cols, ", wanted >= 0");
-    data_ = static_cast<T*>(context.allocate(rows * cols * static_cast<std::int64_t>(sizeof(T))));
+    std::int64_t bytes = 0;
+    if (__builtin_mul_overflow(rows, cols, &bytes) ||
+        __builtin_mul_overflow(bytes, static_cast<std::int64_t>(sizeof(T)), &bytes))
+      throw OutOfMemory(concat("Tensor: ", rows, " x ", cols, " elements, wanted less than 2^63 bytes"), __FILE__,
+                        __LINE__, std::numeric_limits<std::int64_t>::max());
+    data_ = static_cast<T*>(context.allocate(bytes));
   }
   /// All elements zero (ordered on the stream).
   static Tensor zeros(const Context& context, std::int64_t rows, std::int64_t cols = 1) {

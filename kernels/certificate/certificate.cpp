@@ -16,8 +16,8 @@ namespace shrinkwarp {
                        VectorView<double> result, VectorView<double> scratch);                                      \
   template <class T>                                                                                                \
   void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,                     \
-                VectorView<const double> correlation, MatrixView<const T> codes, VectorView<const double> lambda,   \
-                VectorView<double> primal, VectorView<double> gap);
+                VectorView<const double> correlation, MatrixView<const T> codes, double atom_norm,                  \
+                VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap);
 namespace cpu {
 SHRINKWARP_DECLARE_CERTIFICATE
 }
@@ -47,7 +47,7 @@ void refresh_anchor(const Context& context, MatrixView<T> anchor, MatrixView<T> 
   check_matrix(context, "refresh_anchor", "current", current, anchor.rows, anchor.cols);
   check_matrix(context, "refresh_anchor", "previous", previous, anchor.rows, anchor.cols);
   if (anchor.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::refresh_anchor<T>(context, anchor, current, previous);
   }
   cpu::refresh_anchor<T>(context, anchor, current, previous);
@@ -62,14 +62,14 @@ void code_residual(const Context& context, const CertificateDictionary& D, ident
   check_matrix(context, "code_residual", "R", R, R.rows, R.cols);
   if (!rounded.empty()) check_matrix(context, "code_residual", "rounded", rounded, R.rows, R.cols);
   if (R.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::code_residual<T>(context, D, anchor, X, R, rounded);
   }
   cpu::code_residual<T>(context, D, anchor, X, R, rounded);
 }
 
 std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems) {
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::correlation_scratch(context, atoms, problems);
   }
   return cpu::correlation_scratch(context, atoms, problems);
@@ -83,8 +83,9 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
   const std::int64_t needed = correlation_scratch(context, D.cols(), R.cols);
   SHRINKWARP_REQUIRE(scratch.size >= needed, ShapeError, "correlation_max: scratch has ", scratch.size,
                      " elements, wanted at least ", needed);
+  check_vector(context, "correlation_max", "scratch", scratch, scratch.size);
   if (result.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::correlation_max(context, D, R, result, scratch);
   }
   cpu::correlation_max(context, D, R, result, scratch);
@@ -92,7 +93,7 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 
 template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
-              VectorView<const double> correlation, identity_t<MatrixView<const T>> codes,
+              VectorView<const double> correlation, identity_t<MatrixView<const T>> codes, double atom_norm,
               VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap) {
   const std::int64_t problems = gap.size;
   check_matrix(context, "dual_gap", "R", R, R.rows, problems);
@@ -103,18 +104,18 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
   check_vector(context, "dual_gap", "primal", primal, problems);
   check_vector(context, "dual_gap", "gap", gap, problems);
   if (problems == 0) return;
-  if (context.is_cuda()) {
-    if constexpr (kHasCuda) return cuda::dual_gap<T>(context, X, R, correlation, codes, lambda, primal, gap);
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) return cuda::dual_gap<T>(context, X, R, correlation, codes, atom_norm, lambda, primal, gap);
   }
-  cpu::dual_gap<T>(context, X, R, correlation, codes, lambda, primal, gap);
+  cpu::dual_gap<T>(context, X, R, correlation, codes, atom_norm, lambda, primal, gap);
 }
 
-#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                        \
-  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);      \
-  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,  \
-                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);       \
-  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,      \
-                            VectorView<const double>, MatrixView<const T>, VectorView<const double>, \
+#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                                \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);              \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,          \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);               \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,              \
+                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>, \
                             VectorView<double>, VectorView<double>);
 SHRINKWARP_INSTANTIATE_CERTIFICATE(float)
 SHRINKWARP_INSTANTIATE_CERTIFICATE(double)

@@ -182,7 +182,7 @@ constexpr int kGapThreads = 256;
 template <class T>
 __global__ void __launch_bounds__(kGapThreads)
     dual_gap_kernel(MatrixView<const double> X, MatrixView<const double> R, const double* correlation,
-                    MatrixView<const T> codes, const double* lambda, double* primal, double* gap) {
+                    MatrixView<const T> codes, double atom_norm, const double* lambda, double* primal, double* gap) {
   const std::int64_t col = blockIdx.x;
   const double* const x = X.data + col * X.ld;
   const double* const r = R.data + col * R.ld;
@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(kGapThreads)
   if (threadIdx.x != 0) return;
   const double value = std::fma(lambda[col], magnitude, 0.5 * energy);
   primal[col] = value;
-  gap[col] = gap_at_best_scale(value, energy, alignment, correlation[col], lambda[col]);
+  gap[col] = gap_at_best_scale(value, energy, alignment, correlation[col], lambda[col], atom_norm * magnitude);
 }
 
 }  // namespace
@@ -247,19 +247,19 @@ void correlation_max(const Context& context, const CertificateDictionary& dictio
 
 template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
-              VectorView<const double> correlation, MatrixView<const T> codes, VectorView<const double> lambda,
-              VectorView<double> primal, VectorView<double> gap) {
+              VectorView<const double> correlation, MatrixView<const T> codes, double atom_norm,
+              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap) {
   if (gap.empty()) return;
   launch(dual_gap_kernel<T>, dim3(grid_size(gap.size, "dual_gap")), dim3(kGapThreads), 0, context.stream(), X, R,
-         correlation.data, codes, lambda.data, primal.data, gap.data);
+         correlation.data, codes, atom_norm, lambda.data, primal.data, gap.data);
 }
 
-#define SHRINKWARP_INSTANTIATE(T)                                                                    \
-  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);      \
-  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,  \
-                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);       \
-  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,      \
-                            VectorView<const double>, MatrixView<const T>, VectorView<const double>, \
+#define SHRINKWARP_INSTANTIATE(T)                                                                            \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);              \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,          \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);               \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,              \
+                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>, \
                             VectorView<double>, VectorView<double>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)

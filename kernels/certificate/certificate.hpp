@@ -88,18 +88,20 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 /// @param R            [n, N], X - D z
 /// @param correlation  [N], ||D'r||_inf
 /// @param codes        [m, N], z
+/// @param atom_norm    >= every ||d_j||; 0 where R is exact. Only for the estimate of what rounding hides
 /// @param lambda       [N], >= 0
-/// @param primal, gap  [N], written; gap is absolute, not under 0, and holds a bound of what rounding may hide in it
+/// @param primal, gap  [N], written; gap is absolute, not under 0, and holds an estimate of what rounding may hide in it
 ///                     (scalar.hpp, gap_at_best_scale)
 ///
-/// Numerics     double sums in a fixed order: rounding is under 1e-14 of 1/2 ||x||^2 for n, m <= 1e5; NaN gives NaN.
+/// Numerics     double sums in a fixed order; NaN gives NaN. What is added for rounding is some 2e-14 of 1/2 ||x||^2
+///              unless max ||d_j|| ||z||_1 is far over ||x||: smaller gaps are not claimed.
 ///              lambda = 0 certifies only r = 0
 /// Determinism  a column's bits depend on that column alone. Cost: reads 2 n N doubles and m N T.
 ///              Allocates no, synchronises no, capturable yes
 /// @throws ShapeError, DeviceError
 template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
-              VectorView<const double> correlation, identity_t<MatrixView<const T>> codes,
+              VectorView<const double> correlation, identity_t<MatrixView<const T>> codes, double atom_norm,
               VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap);
 
 }  // namespace shrinkwarp

@@ -142,22 +142,23 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 
 template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
-              VectorView<const double> correlation, MatrixView<const T> codes, VectorView<const double> lambda,
-              VectorView<double> primal, VectorView<double> gap) {
+              VectorView<const double> correlation, MatrixView<const T> codes, double atom_norm,
+              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap) {
   context.parallel_for(gap.size, [&](std::int64_t b, int) {
     const double residual_energy = dot(R.column(b), R.column(b), R.rows);
     const double alignment = dot(X.column(b), R.column(b), R.rows);
-    primal[b] = 0.5 * residual_energy + lambda[b] * absolute_sum(codes.column(b), codes.rows);
-    gap[b] = gap_at_best_scale(primal[b], residual_energy, alignment, correlation[b], lambda[b]);
+    const double magnitude = absolute_sum(codes.column(b), codes.rows);
+    primal[b] = 0.5 * residual_energy + lambda[b] * magnitude;
+    gap[b] = gap_at_best_scale(primal[b], residual_energy, alignment, correlation[b], lambda[b], atom_norm * magnitude);
   });
 }
 
-#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                        \
-  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);      \
-  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,  \
-                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);       \
-  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,      \
-                            VectorView<const double>, MatrixView<const T>, VectorView<const double>, \
+#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                                \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);              \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,          \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);               \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,              \
+                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>, \
                             VectorView<double>, VectorView<double>);
 SHRINKWARP_INSTANTIATE_CERTIFICATE(float)
 SHRINKWARP_INSTANTIATE_CERTIFICATE(double)

@@ -1,6 +1,8 @@
 // Scalar functions that host and device share, so that both bodies of a kernel compute the same thing.
 #pragma once
 
+#include <cmath>
+
 #ifdef __CUDACC__
 #define SHRINKWARP_HOST_DEVICE __host__ __device__
 #else
@@ -34,12 +36,15 @@ SHRINKWARP_HOST_DEVICE inline T anchored_soft_threshold(T a, T w, T t) {
 /// @param residual_energy  ||r||^2
 /// @param alignment        <x, r>
 /// @param correlation      ||D'r||_inf
-/// r = 0 is the exact fit: its gap is the primal value. What rounding may hide in the difference of sums that nearly
-/// cancel, 16 units of each, is added, so that a gap under the certificate's own accuracy is never claimed. NaN in any
-/// argument gives NaN.
+/// @param reach            a bound of max_j ||d_j|| ||z||_1
+///
+/// What rounding may hide is estimated, a few units of each quantity it enters by, and added: 16 of each of the two sums
+/// that nearly cancel; r itself, a difference of x and D z, is known to delta = 4 units of ||x|| + reach <= ||r|| + 2 reach,
+/// which moves the primal value by ||r|| delta + 1/2 delta^2. An estimate and no worst case: that would grow with the number
+/// of terms. r = 0 is the exact fit: its gap is the primal value. NaN in any argument gives NaN.
 SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double residual_energy, double alignment,
-                                                       double correlation, double lambda) {
-  constexpr double kRounding = 16 * 2.220446049250313e-16;
+                                                       double correlation, double lambda, double reach) {
+  constexpr double kUnit = 2.220446049250313e-16;
   if (residual_energy == 0.0) return primal + correlation * 0.0;
   double scale = alignment / residual_energy;
   const double largest = lambda / correlation;  // infinite where no atom correlates: any multiple is feasible
@@ -47,7 +52,9 @@ SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double res
   if (scale < -largest) scale = -largest;
   const double along = scale * alignment;
   const double gap = primal - along + 0.5 * scale * scale * residual_energy + correlation * 0.0;
-  const double hidden = kRounding * (primal + (along < 0.0 ? -along : along));
+  const double norm = std::sqrt(residual_energy);
+  const double delta = 4 * kUnit * (norm + 2 * reach);
+  const double hidden = 16 * kUnit * (primal + (along < 0.0 ? -along : along)) + norm * delta + 0.5 * delta * delta;
   return (gap < 0.0 ? 0.0 : gap) + hidden;
 }
 

@@ -34,14 +34,14 @@ void move_columns(const Context& context, MatrixView<T> matrix, VectorView<const
   check_vector(context, "move_columns", "from", from, to.size);
   check_vector(context, "move_columns", "to", to, to.size);
   if (matrix.empty() || to.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::move_columns<T>(context, matrix, from, to);
   }
   cpu::move_columns<T>(context, matrix, from, to);
 }
 
 std::int64_t compaction_scratch(const Context& context, std::int64_t problems) {
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::compaction_scratch(context, problems);
   }
   return cpu::compaction_scratch(context, problems);
@@ -53,6 +53,7 @@ void check_scratch(const Context& context, const char* function, VectorView<std:
   const std::int64_t needed = compaction_scratch(context, problems);
   SHRINKWARP_REQUIRE(scratch.size >= needed, ShapeError, function, ": scratch has ", scratch.size,
                      " bytes, wanted at least ", needed);
+  check_vector(context, function, "scratch", scratch, scratch.size);
 }
 }  // namespace
 
@@ -62,7 +63,7 @@ void select_columns(const Context& context, VectorView<const std::uint8_t> flags
   check_vector(context, "select_columns", "selected", selected, flags.size);
   check_vector(context, "select_columns", "count", count, 1);
   check_scratch(context, "select_columns", scratch, flags.size);
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::select_columns(context, flags, selected, count, scratch);
   }
   cpu::select_columns(context, flags, selected, count, scratch);
@@ -76,7 +77,7 @@ void sparse_offsets(const Context& context, identity_t<MatrixView<const T>> code
   check_vector(context, "sparse_offsets", "columns", columns, columns.size);
   check_vector(context, "sparse_offsets", "offsets", offsets, columns.size + 1);
   check_scratch(context, "sparse_offsets", scratch, columns.size);
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::sparse_offsets<T>(context, codes, columns, offsets, scratch);
   }
   cpu::sparse_offsets<T>(context, codes, columns, offsets, scratch);
@@ -91,7 +92,7 @@ void sparse_fill(const Context& context, identity_t<MatrixView<const T>> codes, 
   check_vector(context, "sparse_fill", "indices", indices, indices.size);
   check_vector(context, "sparse_fill", "values", values, indices.size);
   if (columns.empty() || indices.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::sparse_fill<T>(context, codes, columns, offsets, indices, values);
   }
   cpu::sparse_fill<T>(context, codes, columns, offsets, indices, values);

@@ -24,7 +24,7 @@ void gemm(const Context& context, Transpose op_a, Transpose op_b, T alpha, ident
   check_matrix(context, "gemm", "B", B, op_b == Transpose::no ? inner : C.cols, op_b == Transpose::no ? C.cols : inner);
   check_matrix(context, "gemm", "C", C, C.rows, C.cols);
   if (C.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::gemm<T>(context, op_a, op_b, alpha, A, B, beta, C, mode);
   }
   cpu::gemm<T>(context, op_a, op_b, alpha, A, B, beta, C);

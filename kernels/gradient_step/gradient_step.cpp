@@ -31,7 +31,7 @@ namespace {
 
 template <class T>
 OperandLayout operand_layout(const Context& context, std::int64_t rows, std::int64_t cols) {
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::operand_layout<T>(rows, cols);
   }
   return cpu::operand_layout<T>(rows, cols);
@@ -39,7 +39,7 @@ OperandLayout operand_layout(const Context& context, std::int64_t rows, std::int
 
 template <class T>
 void pack(const Context& context, MatrixView<const T> D, T* residual_operand, T* correlation_operand) {
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::pack<T>(context, D, residual_operand, correlation_operand);
   }
   cpu::pack<T>(context, D, residual_operand, correlation_operand);
@@ -67,7 +67,7 @@ StepDictionary<T>::StepDictionary(const Context& context, MatrixView<const T> D)
 
 std::int64_t step_tiles(const Context& context, std::int64_t atoms) {
   SHRINKWARP_REQUIRE(atoms >= 0, ShapeError, "step_tiles: atoms is ", atoms, ", wanted >= 0");
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::step_tiles(context, atoms);
   }
   return cpu::step_tiles(context, atoms);
@@ -77,7 +77,7 @@ template <class T>
 std::int64_t residual_scratch(const Context& context, const StepDictionary<T>& D, std::int64_t problems) {
   check_dictionary(context, "residual_scratch", D);
   SHRINKWARP_REQUIRE(problems >= 0, ShapeError, "residual_scratch: problems is ", problems, ", wanted >= 0");
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::residual_scratch<T>(context, D, problems);
   }
   return cpu::residual_scratch<T>(context, D, problems);
@@ -99,7 +99,7 @@ void extrapolated_residual(const Context& context, const StepDictionary<T>& D, i
   SHRINKWARP_REQUIRE(scratch.size >= wanted, ShapeError, kFunction, ": scratch has ", scratch.size,
                      " elements, wanted at least ", wanted);
   if (wanted > 0) check_vector(context, kFunction, "scratch", scratch, scratch.size);
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::extrapolated_residual<T>(context, D, current, previous, beta, X, R, scratch);
   }
   cpu::extrapolated_residual<T>(context, D, current, previous, beta, X, R, scratch);
@@ -126,7 +126,7 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, identity_
   check_matrix(context, kFunction, "partials.restart", partials.restart, tiles, problems);
   check_matrix(context, kFunction, "partials.support", partials.support, tiles, problems);
   if (previous.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda)
       return cuda::gradient_step<T>(context, D, R, anchor, current, previous, beta, step, lambda, active, partials);
   }
@@ -144,7 +144,7 @@ void update_momentum(const Context& context, Momentum rule, StepPartials<const T
   check_matrix(context, kFunction, "partials.support", partials.support, partials.restart.rows, problems);
   if (!support.empty()) check_vector(context, kFunction, "support", support, problems);
   if (problems == 0) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::update_momentum<T>(context, rule, partials, t, beta, support);
   }
   cpu::update_momentum<T>(context, rule, partials, t, beta, support);

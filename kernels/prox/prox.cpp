@@ -27,7 +27,7 @@ void soft_threshold_columns(const Context& context, identity_t<MatrixView<const 
   check_matrix(context, "soft_threshold_columns", "U", U, Z.rows, Z.cols);
   check_vector(context, "soft_threshold_columns", "thresholds", thresholds, Z.cols);
   if (Z.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::soft_threshold_columns<T>(context, U, thresholds, Z);
   }
   cpu::soft_threshold_columns<T>(context, U, thresholds, Z);
@@ -42,7 +42,7 @@ void prox_step(const Context& context, identity_t<MatrixView<const T>> grad, T s
   check_vector(context, "prox_step", "lambda", lambda, Z.cols);
   if (!active.empty()) check_vector(context, "prox_step", "active", active, Z.cols);
   if (Z.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::prox_step<T>(context, grad, step, lambda, active, Z);
   }
   cpu::prox_step<T>(context, grad, step, lambda, active, Z);

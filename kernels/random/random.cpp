@@ -24,7 +24,7 @@ void fill_bits(const Context& context, std::uint64_t seed, std::uint64_t stream,
                VectorView<std::uint32_t> out) {
   check(context, "fill_bits", offset, out);
   if (out.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::fill_bits(context, seed, stream, offset, out);
   }
   cpu::fill_bits(context, seed, stream, offset, out);
@@ -35,7 +35,7 @@ void fill_uniform(const Context& context, std::uint64_t seed, std::uint64_t stre
                   VectorView<T> out) {
   check(context, "fill_uniform", offset, out);
   if (out.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::fill_uniform(context, seed, stream, offset, out);
   }
   cpu::fill_uniform(context, seed, stream, offset, out);
@@ -46,7 +46,7 @@ void fill_normal(const Context& context, std::uint64_t seed, std::uint64_t strea
                  VectorView<T> out) {
   check(context, "fill_normal", offset, out);
   if (out.empty()) return;
-  if (context.is_cuda()) {
+  if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::fill_normal(context, seed, stream, offset, out);
   }
   cpu::fill_normal(context, seed, stream, offset, out);

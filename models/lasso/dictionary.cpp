@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
 
@@ -27,10 +28,12 @@ double check_entries(MatrixView<const double> D, const std::string& name) {
 Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const std::string& name) {
   SHRINKWARP_REQUIRE(D.rows > 0 && D.cols > 0, ShapeError, name, ": found a dictionary of ", D.rows, " x ", D.cols,
                      ", wanted at least one row and one atom");
+  SHRINKWARP_REQUIRE(D.cols <= std::numeric_limits<std::int32_t>::max(), ShapeError, name, ": found ", D.cols,
+                     " atoms, wanted at most 2147483647");
   const double largest = check_entries(D, name);
 
   // First to entries of at most 1, so that their squares keep in range; then, with L known, to a norm of 1 to 2.
-  const Context host = Context::cpu();
+  const Context host = Context::cpu(context.is_cuda() ? 0 : context.threads());
   Tensor<double> scaled(host, D.rows, D.cols);
   scale_ = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
   const auto scale_from = [&](MatrixView<const double> from, double divisor) {
@@ -49,6 +52,8 @@ Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const
     const double norm = std::exp2(std::ilogb(std::sqrt(lipschitz_)));
     scale_from(scaled.matrix(), norm);
     scale_ *= norm;
+    SHRINKWARP_REQUIRE(std::isfinite(scale_), ValueError, name,
+                       ": the norm of the dictionary leaves the range of float64, wanted smaller units");
     lipschitz_ /= norm * norm;
     copy(context, scaled.matrix(), on_device.matrix());
   }

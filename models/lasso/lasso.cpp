@@ -21,6 +21,8 @@ using DoubleBatch = ProximalGradientBatch<double>;
 
 // Codes in float certify relative gaps down to about this: rounding a code to float moves its correlations by 1e-7.
 constexpr double kFloatGap = 1e-6;
+// What is added to a gap for the rounding of float64 is 1.1e-14 of 1/2 ||x||^2 for the code 0 and little more near it.
+constexpr double kSmallestGap = 2e-14;
 // A problem has stalled in float when its gap has not come down by a tenth over this many iterations and over a third
 // of all it has made: a slow 1/k convergence is no stall.
 constexpr std::int64_t kStallIterations = 8 * FloatBatch::kCheckInterval;
@@ -39,8 +41,7 @@ constexpr std::int64_t kMaxHeldResults = std::int64_t{1} << 20;
 // Where a problem that float gave up goes on.
 struct HandedOver {
   std::int64_t index;
-  double lambda;      // in the batch's units
-  double lambda_max;  // likewise
+  double lambda;  // in the batch's units
   std::int64_t iterations;
   std::vector<std::int32_t> indices;
   std::vector<double> values;
@@ -64,8 +65,8 @@ Momentum momentum_of(const LassoOptions& options) {
 }
 
 void check_options(const LassoOptions& options) {
-  SHRINKWARP_REQUIRE(options.gap > 0 && std::isfinite(options.gap), ValueError, "lasso: gap is ", options.gap,
-                     ", wanted > 0");
+  SHRINKWARP_REQUIRE(options.gap >= kSmallestGap && std::isfinite(options.gap), ValueError, "lasso: the gap is ",
+                     options.gap, ", wanted at least ", kSmallestGap, ", what float64 can certify");
   SHRINKWARP_REQUIRE(options.max_iterations >= 0, ValueError, "lasso: max_iterations is ", options.max_iterations,
                      ", wanted >= 0");
 }
@@ -82,6 +83,27 @@ void check_rule(const LambdaRule& rule, std::int64_t problems) {
   SHRINKWARP_REQUIRE(rule.number > 0 && std::isfinite(rule.number), ValueError, rule.name, ": ",
                      rule.kind == LambdaRule::Kind::value ? "the value" : "the fraction of lambda_max", " is ",
                      rule.number, ", wanted a finite number > 0");
+}
+
+void check_initial(const SparseCodes& initial, std::int64_t problems, std::int64_t atoms) {
+  SHRINKWARP_REQUIRE(initial.size() == problems, ShapeError, "lasso: ", initial.size(), " initial codes for ", problems,
+                     " observations, wanted one each");
+  const auto entries = static_cast<std::int64_t>(initial.values.size());
+  SHRINKWARP_REQUIRE(initial.indices.size() == initial.values.size() && initial.offsets.front() == 0 &&
+                         initial.offsets.back() == entries,
+                     ShapeError, "lasso: initial codes with ", initial.indices.size(), " indices, ", entries,
+                     " values and offsets ", initial.offsets.front(), " to ", initial.offsets.back(),
+                     ", wanted as many of each and offsets from 0 to their number");
+  for (std::size_t i = 0; i + 1 < initial.offsets.size(); ++i) {
+    const std::int64_t begin = initial.offsets[i];
+    const std::int64_t end = initial.offsets[i + 1];
+    SHRINKWARP_REQUIRE(begin <= end && end <= entries, ShapeError, "lasso: initial code ", i, " has offsets ", begin,
+                       " to ", end, ", wanted ascending ones up to ", entries);
+    for (auto k = static_cast<std::size_t>(begin); k < static_cast<std::size_t>(end); ++k)
+      SHRINKWARP_REQUIRE(initial.indices[k] >= 0 && initial.indices[k] < atoms && std::isfinite(initial.values[k]),
+                         ValueError, "lasso: initial code ", i, " has ", initial.values[k], " at atom ",
+                         initial.indices[k], ", wanted finite values at atoms 0 to ", atoms - 1);
+  }
 }
 
 // Reads observations and refuses what no solver can do anything with.
@@ -138,8 +160,7 @@ class Stream {
     FloatBatch batch(context_, dictionary_, momentum_of(options_), places_, options_.profile);
     report();
     while (summary_.problems < total_) {
-      if (options_.cancel && options_.cancel->cancelled())
-        SHRINKWARP_THROW(Cancelled, "lasso: cancelled after ", delivered_, " of ", total_, " problems");
+      check_cancel();
       fill(batch);
       if (batch.running() > 0) {
         batch.advance(options_.max_iterations);
@@ -183,6 +204,12 @@ class Stream {
     return 2 * FloatBatch::workspace(context_, dictionary_, places);
   }
 
+  void check_cancel() const {
+    if (options_.cancel && options_.cancel->cancelled())
+      SHRINKWARP_THROW(Cancelled, "lasso: cancelled with ", summary_.problems, " of ", total_,
+                       " problems finished and ", delivered_, " delivered");
+  }
+
   double lambda_of(std::int64_t index, double lambda_max) const {
     switch (rule_.kind) {
       case LambdaRule::Kind::value:
@@ -221,6 +248,11 @@ class Stream {
       waiting_.resize(static_cast<std::size_t>(next_ + count - delivered_));
       next_ += count;
       admit(batch, problems, initial ? &*initial : nullptr);
+      if (batch.running() < places_) {  // some were solved as they came in: as many of them as there are, perhaps
+        check_cancel();
+        deliver();
+        report();
+      }
     }
   }
 
@@ -241,7 +273,7 @@ class Stream {
           std::make_unique<DoubleBatch>(context_, dictionary_, momentum_of(options_), places_, options_.profile);
     DoubleBatch& batch = *double_batch_;
     while (!handed_over_.empty() || batch.running() > 0) {
-      if (options_.cancel && options_.cancel->cancelled()) return;
+      check_cancel();
       const std::int64_t count =
           std::min<std::int64_t>(places_ - batch.running(), static_cast<std::int64_t>(handed_over_.size()));
       std::vector<DoubleBatch::Problem> problems;
@@ -251,7 +283,6 @@ class Stream {
         DoubleBatch::Problem problem;
         problem.index = from.index;
         problem.lambda = from.lambda;
-        problem.lambda_max = from.lambda_max;
         problem.iterations = from.iterations;
         problems.push_back(problem);
         initial.indices.insert(initial.indices.end(), from.indices.begin(), from.indices.end());
@@ -296,8 +327,8 @@ class Stream {
       if (done(problem)) {
         keep(problem, std::move(indices), std::move(values));
       } else {
-        handed_over_.push_back({problem.index, problem.lambda, problem.lambda_max, problem.iterations,
-                                std::move(indices), std::move(values)});
+        handed_over_.push_back(
+            {problem.index, problem.lambda, problem.iterations, std::move(indices), std::move(values)});
       }
     }
   }
@@ -423,9 +454,7 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
   SHRINKWARP_REQUIRE(source.dimension() == dictionary.rows() || source.size() == 0, ShapeError,
                      "lasso: observations have length ", source.dimension(), ", wanted the dictionary's ",
                      dictionary.rows(), " rows");
-  if (options.initial)
-    SHRINKWARP_REQUIRE(options.initial->size() == source.size(), ShapeError, "lasso: ", options.initial->size(),
-                       " initial codes for ", source.size(), " observations, wanted one each");
+  if (options.initial) check_initial(*options.initial, source.size(), dictionary.atoms());
   if (source.size() == 0) return {};
   return Stream(context, dictionary, source, rule, options, sink).run();
 }

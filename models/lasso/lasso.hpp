@@ -36,10 +36,10 @@ struct LassoOptions {
   double gap = 1e-6;                                  ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
   std::int64_t max_iterations = 100000;               ///< per problem
   std::int64_t memory_limit = std::int64_t{4} << 30;  ///< bytes for dictionary, batch and results held, on each side
-  const SparseCodes* initial = nullptr;               ///< warm start: codes of all N problems; nullptr starts at 0
-  ProgressCallback progress;                          ///< may be empty
-  const CancelToken* cancel = nullptr;                ///< may be nullptr
-  Profile* profile = nullptr;                         ///< collects time by phase; nullptr for none
+  const SparseCodes* initial = nullptr;  ///< warm start: valid codes of all N problems; nullptr starts at 0
+  ProgressCallback progress;             ///< may be empty
+  const CancelToken* cancel = nullptr;   ///< may be nullptr
+  Profile* profile = nullptr;            ///< collects time by phase; nullptr for none
 };
 
 /// How lambda of each problem is found.
@@ -110,7 +110,8 @@ struct LassoSummary {
 ///
 /// @param dictionary  made on the same device
 /// @param source      N observations of length n; N = 0 is legal. A row of zeros has the solution 0
-/// @param rule        lambdas must be finite and > 0, fractions in (0, 1] or above; lambda >= lambda_max gives 0
+/// @param rule        values and fractions must be finite and > 0; lambda >= lambda_max gives the code 0, and a fraction of
+///                    a row of zeros is lambda = 0
 ///
 /// Numerics     certificates in float64 from the codes as delivered. Not converging is a result with its gap
 /// Determinism  a problem's bits do not depend on the others, on N, on the memory limit or on the number of threads

@@ -15,6 +15,9 @@ namespace {
 // Room for this many nonzeros a place when codes are taken out; more are taken out in several rounds.
 constexpr std::int64_t kSparsePerPlace = 32;
 
+// In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
+constexpr double kLargestLambda = 1e30;
+
 template <class T>
 T safe_step(double lipschitz) {
   // Rounded to T the step must not pass 1/L. Without any atom to move, its value does not matter.
@@ -48,7 +51,6 @@ typename ProximalGradientBatch<T>::State ProximalGradientBatch<T>::lay_out(Arena
   state.lambda_t = arena.vector<T>(places);
   state.beta = arena.vector<T>(places);
   state.active = arena.vector<std::uint8_t>(places);
-  state.support = arena.vector<std::int32_t>(places);
   state.restart_partials = arena.matrix<T>(tiles, places);
   state.support_partials = arena.matrix<std::int32_t>(tiles, places);
   state.residual_scratch = arena.vector<T>(residual_scratch(context, dictionary.packed<T>(context), places));
@@ -125,9 +127,12 @@ void ProximalGradientBatch<T>::admit(MatrixView<double> X, const std::vector<Pro
     context_.synchronize();
     for (std::int64_t b = 0; b < count; ++b) {
       if (added[b].lambda >= 0) continue;
-      const double unit = added[b].scale * dictionary_.scale();
-      added[b].lambda_max = lambda_max[static_cast<std::size_t>(b)];
-      added[b].lambda = lambda_of(added[b].index, added[b].lambda_max * unit) / unit;
+      // Two powers of two, one after the other: their product may leave the range where the numbers do not.
+      const double d = dictionary_.scale();
+      const double x = added[b].scale;
+      added[b].lambda = lambda_of(added[b].index, lambda_max[static_cast<std::size_t>(b)] * x * d) / x / d;
+      // A lambda beyond float's range is far beyond lambda_max, and its code 0 all the same.
+      added[b].lambda = std::min(added[b].lambda, kLargestLambda);
     }
   }
 
@@ -202,8 +207,7 @@ void ProximalGradientBatch<T>::iterate(std::int64_t steps, bool use_active) {
     }
     std::swap(state_.current, state_.previous);
     const PhaseTimer timer(context_, profile_, "momentum");
-    update_momentum<T>(context_, momentum_, {partials.restart, partials.support}, state_.t.slice(0, count), beta,
-                       state_.support.slice(0, count));
+    update_momentum<T>(context_, momentum_, {partials.restart, partials.support}, state_.t.slice(0, count), beta, {});
   }
 }
 
@@ -228,8 +232,8 @@ void ProximalGradientBatch<T>::certify(std::int64_t first, std::int64_t count) {
     correlation_max(context_, dictionary_.exact(), residual, correlation, state_.correlation_scratch);
   }
   const PhaseTimer timer(context_, profile_, "certificate: gap", 0, state_bytes(dictionary_.atoms(), count));
-  dual_gap<T>(context_, observations, residual, correlation, anchor, state_.lambda.slice(first, count),
-              state_.primal.slice(first, count), state_.gap.slice(first, count));
+  dual_gap<T>(context_, observations, residual, correlation, anchor, std::sqrt(dictionary_.lipschitz()),
+              state_.lambda.slice(first, count), state_.primal.slice(first, count), state_.gap.slice(first, count));
   std::vector<double> primal(static_cast<std::size_t>(count));
   std::vector<double> gap(static_cast<std::size_t>(count));
   copy(context_, state_.primal.slice(first, count), host_view(primal));

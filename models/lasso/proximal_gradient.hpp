@@ -32,7 +32,6 @@ class ProximalGradientBatch {
     std::int64_t index = 0;  ///< of the observation
     double scale = 1;        ///< the observation's entries were divided by this
     double lambda = 0;       ///< negative until it is known
-    double lambda_max = 0;   ///< ||D'x||_inf
     double energy = 0;       ///< 1/2 ||x||^2
     std::int64_t iterations = 0;
     double primal = 0;    ///< of the code at the last certificate
@@ -54,7 +53,7 @@ class ProximalGradientBatch {
 
   /// Takes in new problems and certifies their starting codes.
   /// @param X           [n, count] on the host, count <= places() - running(); in the user's units; scaled in place
-  /// @param problems    [count], with index and iterations set, and lambda and lambda_max where they are known
+  /// @param problems    [count], with index and iterations set, and lambda where it is known
   /// @param initial     starting codes in the user's units, or nullptr for 0
   /// @param lambda_of   gives lambda, in the user's units, from the index and lambda_max in the user's units; asked for
   ///                    each problem whose lambda is negative
@@ -78,7 +77,6 @@ class ProximalGradientBatch {
     VectorView<double> lambda, t, correlation, primal, gap;  // [places]
     VectorView<T> lambda_t, beta;                            // [places]
     VectorView<std::uint8_t> active;                         // [places], iterating; also which leave
-    VectorView<std::int32_t> support;                        // [places]
     MatrixView<T> restart_partials;                          // [step_tiles, places]
     MatrixView<std::int32_t> support_partials;               // [step_tiles, places]
     VectorView<T> residual_scratch;

@@ -314,7 +314,7 @@ Gaps gaps_of(const Context& context, const GuardedHost<double>& X, const Guarded
   const auto placed_Z = to_device(context, Z);
   const GuardedHost<double> nothing(X.cols, 1);
   const auto primal = to_device(context, nothing), gap = to_device(context, nothing);
-  dual_gap<T>(context, placed_X.matrix(), placed_R.matrix(), placed_correlation.vector(), placed_Z.matrix(),
+  dual_gap<T>(context, placed_X.matrix(), placed_R.matrix(), placed_correlation.vector(), placed_Z.matrix(), 0.0,
               placed_lambda.vector(), primal.vector(), gap.vector());
   Gaps out{to_host(context, primal), to_host(context, gap)};
   EXPECT_TRUE(guards_intact(nothing, out.primal));
@@ -466,17 +466,17 @@ TEST_P(Certificate, RefusesWhatDoesNotFit) {
   EXPECT_THROW(correlation_max(c, dictionary, wrong.matrix(), numbers.vector(), scratch.vector()), ShapeError);
   EXPECT_THROW(correlation_max(c, dictionary, R.matrix(), few.vector(), scratch.vector()), ShapeError);
   EXPECT_THROW(correlation_max(c, dictionary, R.matrix(), numbers.vector(), {}), ShapeError);
-  EXPECT_THROW(dual_gap<float>(c, X.matrix(), R.matrix(), few.vector(), codes.matrix(), numbers.vector(),
+  EXPECT_THROW(dual_gap<float>(c, X.matrix(), R.matrix(), few.vector(), codes.matrix(), 1.0, numbers.vector(),
                                numbers.vector(), numbers.vector()),
                ShapeError);
-  EXPECT_THROW(dual_gap<float>(c, X.matrix(), wrong.matrix(), numbers.vector(), codes.matrix(), numbers.vector(),
+  EXPECT_THROW(dual_gap<float>(c, X.matrix(), wrong.matrix(), numbers.vector(), codes.matrix(), 1.0, numbers.vector(),
                                numbers.vector(), numbers.vector()),
                ShapeError);
   MatrixView<double> elsewhere = R.matrix();
   elsewhere.device = c.is_cuda() ? Device{} : Device{DeviceType::cuda, 0};
   EXPECT_THROW(code_residual<float>(c, dictionary, codes.matrix(), X.matrix(), elsewhere, {}), DeviceError);
   EXPECT_THROW(correlation_max(c, dictionary, elsewhere, numbers.vector(), scratch.vector()), DeviceError);
-  EXPECT_THROW(dual_gap<float>(c, X.matrix(), elsewhere, numbers.vector(), codes.matrix(), numbers.vector(),
+  EXPECT_THROW(dual_gap<float>(c, X.matrix(), elsewhere, numbers.vector(), codes.matrix(), 1.0, numbers.vector(),
                                numbers.vector(), numbers.vector()),
                DeviceError);
 }

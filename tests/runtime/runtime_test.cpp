@@ -99,6 +99,7 @@ TEST(Tensor, MovesAndCopiesWithPitch) {
   }
   EXPECT_THROW(copy(context, moved.matrix(), target.matrix()), ShapeError);
   EXPECT_THROW(Tensor<float>(context, -1, 2), ShapeError);
+  EXPECT_THROW(Tensor<double>(context, std::int64_t{1} << 31, std::int64_t{1} << 30), OutOfMemory);
 }
 
 TEST(Tensor, RefusesToCopyToAnotherDevice) {

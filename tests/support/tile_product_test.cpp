@@ -322,7 +322,7 @@ class Batch {
     refresh_anchor(context_, anchor_.view(), current_.view(), previous_.view());
     code_residual<T>(context_, certificate_, anchor_.view(), exact_X_.view(), residual_.matrix(), R_.matrix());
     correlation_max(context_, certificate_, residual_.matrix(), correlation_.vector(), certificate_scratch_.vector());
-    dual_gap<T>(context_, exact_X_.view(), residual_.matrix(), correlation_.vector(), anchor_.view(),
+    dual_gap<T>(context_, exact_X_.view(), residual_.matrix(), correlation_.vector(), anchor_.view(), 1.0,
                 gap_lambda_.vector(), primal_.vector(), gap_.vector());
     prox_step<T>(context_, previous_.view(), static_cast<T>(0.5), lambda_.vector(), flags_.vector(), anchor_.view());
     soft_threshold_columns<T>(context_, previous_.view(), beta_.vector(), current_.view());

@@ -15,7 +15,9 @@ def blocks(language):
 
 
 def test_example(folder):
-    path = f"{PATH.parent}:{os.environ['PATH']}"
+    (folder / "bin").mkdir()
+    (folder / "bin" / "shrinkwarp").symlink_to(PATH)
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
     shell = subprocess.run(
         ["bash", "-euc", blocks("sh")[0]], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
     )

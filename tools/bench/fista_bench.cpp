@@ -51,6 +51,7 @@ class RepeatedObservations : public ObservationSource {
   RepeatedObservations(const std::string& path, std::int64_t size) : file_(path), size_(size) {}
   std::int64_t size() const override { return size_; }
   std::int64_t dimension() const override { return file_.dimension(); }
+  std::int64_t rows_in_file() const { return file_.size(); }
   void read(std::int64_t first, MatrixView<double> X) override {
     for (std::int64_t b = 0; b < X.cols;) {
       const std::int64_t row = (first + b) % file_.size();
@@ -77,7 +78,8 @@ void write_phantom(const std::string& dictionary, const std::string& observation
 }
 
 // Best of several, as a ceiling should be: both products of an iteration, on random numbers.
-double product_rate(const Context& context, std::int64_t n, std::int64_t m, std::int64_t count) {
+double product_rate(const Context& context, std::int64_t n, std::int64_t m, std::int64_t problems) {
+  const std::int64_t count = std::min<std::int64_t>(problems, 4096);  // wider products are no faster
   const Tensor<float> D(context, n, m);
   const Tensor<float> R(context, n, count);
   const Tensor<float> C(context, m, count);
@@ -123,6 +125,8 @@ FistaBenchResult run_fista_bench(const Context& context, const FistaBenchOptions
   {
     const NpyFile file = NpyFile::open(dictionary_path);
     RepeatedObservations observations(observations_path, options.problems);
+    SHRINKWARP_REQUIRE(observations.rows_in_file() > 0, ShapeError, observations_path,
+                       ": found no rows, wanted at least one observation");
     result.rows = file.rows();
     result.atoms = file.cols();
     SparseCodesFile output(folder.file("Z.npz"), file.cols());

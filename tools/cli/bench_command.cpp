@@ -109,7 +109,7 @@ void add_bench(CLI::App& app, Action& action) {
       "fista", "A whole solve, file to file, against the rate of sgemm at the same shapes, phase by phase");
   fista->add_option("--dictionary", arguments->fista.dictionary, "D.npy (n, m); without it a MEG phantom, 306 x 6138");
   fista->add_option("--observations", arguments->fista.observations, "X.npy (N, n); rows are repeated as needed");
-  fista->add_option("--problems", arguments->fista.problems)
+  fista->add_option("--problems", arguments->fista.problems, "observations to solve")
       ->check(whole_number(1, std::int64_t{1} << 40))
       ->capture_default_str();
   fista->add_option("--lambda-fraction", arguments->fista.lambda_fraction, "of each sample's lambda_max")

@@ -135,7 +135,11 @@ int run(const Arguments& arguments) {
     ProgressBar bar(arguments.quiet || arguments.json);
     options.cancel = &interrupted;
     options.progress = [&bar](const Progress& progress) { bar.update(progress); };
-    summary = solve_lasso(context, dictionary, observations, rule, options, output);
+    try {
+      summary = solve_lasso(context, dictionary, observations, rule, options, output);
+    } catch (const Cancelled& error) {
+      SHRINKWARP_THROW(Cancelled, "interrupted, no file is written: ", error.what());
+    }
   }
   output.finish();
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
