@@ -65,7 +65,7 @@ class ProgramTrajectory:
         ]
         run(*self.arguments, "--gap", 1e-13, status=DONE)
         self.best = Codes(self.output).objective
-        self.arguments += ["--solver", solver, "--no-restart", "--gap", 1e-300]  # only the count ends it, or a gap of 0
+        self.arguments += ["--solver", solver, "--no-restart", "--gap", 2e-14]  # only the count ends it
         self.known = {}
 
     def __getitem__(self, k):

@@ -420,7 +420,7 @@ def test_iterates_are_the_literature_s(folder, solver):
             "--lambda",
             lam,
             "--gap",
-            1e-15,
+            2e-14,
             "--solver",
             solver,
             "--no-restart",

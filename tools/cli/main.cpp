@@ -19,7 +19,10 @@ int main(int argc, char** argv) {
   app.failure_message([](const CLI::App* parsed, const CLI::Error& error) {
     std::string command = "shrinkwarp";
     std::string found;
-    for (const CLI::App* chosen : parsed->get_subcommands()) command += " " + chosen->get_name();
+    for (const CLI::App* at = parsed; !at->get_subcommands().empty();) {
+      at = at->get_subcommands().front();
+      command += " " + at->get_name();
+    }
     for (const std::string& text : parsed->remaining(true)) found += " '" + text + "'";
     return "shrinkwarp: " + std::string(error.what()) + (found.empty() ? "" : ", found" + found) + " (see " + command +
            " --help)\n";
