@@ -10,6 +10,7 @@
 #include <map>
 
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/tools/cli/command.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
@@ -137,7 +138,7 @@ void require_different_files(const char* first_option, const std::string& first,
   const bool same = std::filesystem::absolute(first, ignored).lexically_normal() ==
                         std::filesystem::absolute(second, ignored).lexically_normal() ||
                     std::filesystem::equivalent(first, second, ignored);
-  SHRINKWARP_REQUIRE(!same, ValueError, first_option, " and ", second_option, " both name '", first,
+  SHRINKWARP_REQUIRE(!same, UsageError, first_option, " and ", second_option, " both name '", first,
                      "', wanted two files");
 }
 

@@ -24,7 +24,7 @@ std::int64_t parse_bytes(const std::string& text);
 /// A context from "auto", "cpu", "cuda" or "cuda:1". @throws ValueError, BackendUnavailable
 Context make_context(const std::string& device, int threads);
 
-/// Two options name two files, under whatever names. @throws ValueError
+/// Two options name two files, under whatever names. @throws UsageError
 void require_different_files(const char* first_option, const std::string& first, const char* second_option,
                              const std::string& second);
 

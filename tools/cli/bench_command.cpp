@@ -83,7 +83,7 @@ nlohmann::json as_json(const bench::FistaBenchResult& result, const Arguments& a
 }
 
 int run(const Arguments& arguments) {
-  SHRINKWARP_REQUIRE(arguments.fista.dictionary.empty() == arguments.fista.observations.empty(), ValueError,
+  SHRINKWARP_REQUIRE(arguments.fista.dictionary.empty() == arguments.fista.observations.empty(), UsageError,
                      "bench fista: found only one of --dictionary and --observations, wanted both or neither");
   for (const int threads : arguments.threads) {
     const Context context = make_context(arguments.fista.device, threads);

@@ -5,7 +5,14 @@
 
 #include <CLI/CLI.hpp>
 
+#include <shrinkwarp/runtime/error.hpp>
+
 namespace shrinkwarp::cli {
+
+/// Option values that do not go together: ends with kUsage.
+class UsageError : public Error {
+  using Error::Error;
+};
 
 /// What the chosen subcommand does after parsing; returns the exit status.
 using Action = std::function<int()>;

@@ -45,6 +45,9 @@ int main(int argc, char** argv) {
     if (!std::cout || std::fflush(stdout) != 0 || std::ferror(stdout))
       SHRINKWARP_THROW(Error, "standard output could not be written");
     return status;
+  } catch (const cli::UsageError& error) {
+    std::cerr << "shrinkwarp: " << error.what() << '\n';
+    return cli::kUsage;
   } catch (const std::bad_alloc&) {
     std::cerr << "shrinkwarp: out of memory\n";
   } catch (const std::exception& error) {

@@ -20,6 +20,8 @@ struct Arguments {
 constexpr std::int64_t kBlock = 4096;  // rows made and written at a time
 
 int run(const Arguments& arguments) {
+  SHRINKWARP_REQUIRE(arguments.phantom.sensors % 3 == 0, UsageError, "--sensors: found ", arguments.phantom.sensors,
+                     ", wanted a multiple of 3 from 3 to 306");
   require_different_files("--dictionary", arguments.dictionary, "--observations", arguments.observations);
   const phantom::MegPhantom phantom(arguments.phantom);
   NpyWriter dictionary(arguments.dictionary, ElementType::f4, {phantom.rows(), phantom.columns()});
