@@ -89,7 +89,7 @@ def draw_sources(figure, grid, amplitudes, names, times, unit, time_label):
         axes.set_title(name, fontsize=10)
     handles, labels = first.get_legend_handles_labels()
     handles.append(matplotlib.lines.Line2D([], [], color=QUIET))
-    labels.append(f"for a moment only, and {max(len(order) - len(strongest), 0):,} more")
+    labels.append(f"{max(len(order) - len(strongest), 0):,} other sources")
     figure.legend(
         handles,
         labels,
