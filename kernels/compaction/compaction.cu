@@ -1,4 +1,4 @@
-// CUDA body of compaction. The only source that uses CUB: one selection and one scan, called from the host.
+// CUDA body of compaction. Selection and scan are CUB's, called through compaction_cub.hpp.
 //
 // Story, medium lead field (m 6138, float), on an H100 (3.0 TB/s; on paper, not measured). What finished problems cost
 // is reading their codes twice, 49 KB a problem: all 8192 of a batch take 70 us in each of sparse_offsets and
@@ -7,13 +7,10 @@
 #include <algorithm>
 #include <cstdint>
 
-#include <thrust/iterator/counting_iterator.h>
-#include <cub/device/device_scan.cuh>
-#include <cub/device/device_select.cuh>
-
 #include <shrinkwarp/kernels/common/columns.cuh>
 #include <shrinkwarp/kernels/common/device.cuh>
 #include <shrinkwarp/kernels/compaction/compaction.hpp>
+#include <shrinkwarp/kernels/compaction/compaction_cub.hpp>
 
 namespace shrinkwarp::cuda {
 namespace {
@@ -87,19 +84,6 @@ __global__ void __launch_bounds__(kColumnThreads)
                   }
                   place += __popc(mask);
                 });
-}
-
-// ---- CUB ---------------------------------------------------------------------------------------------------------
-
-cudaError_t select_flagged(void* scratch, std::size_t& bytes, const std::uint8_t* flags, std::int32_t* selected,
-                           std::int64_t* count, std::int64_t problems, cudaStream_t stream) {
-  return cub::DeviceSelect::Flagged(scratch, bytes, thrust::counting_iterator<std::int32_t>(0), flags, selected, count,
-                                    problems, stream);
-}
-
-cudaError_t sum_inclusive(void* scratch, std::size_t& bytes, std::int64_t* values, std::int64_t count,
-                          cudaStream_t stream) {
-  return cub::DeviceScan::InclusiveSum(scratch, bytes, values, values, count, stream);
 }
 
 }  // namespace
