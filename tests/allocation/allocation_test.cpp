@@ -34,15 +34,16 @@ int __wrap_cudaMalloc(void** pointer, std::size_t bytes) {
 }
 }
 
-void* operator new(std::size_t bytes) {
+// Out of line, or the compiler takes the pairs apart and warns that they do not match.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
   ++from_new;
   if (void* pointer = std::malloc(bytes > 0 ? bytes : 1)) return pointer;
   throw std::bad_alloc();
 }
-void operator delete(void* pointer) noexcept {
+[[gnu::noinline]] void operator delete(void* pointer) noexcept {
   std::free(pointer);
 }
-void operator delete(void* pointer, std::size_t) noexcept {
+[[gnu::noinline]] void operator delete(void* pointer, std::size_t) noexcept {
   std::free(pointer);
 }
 
@@ -74,7 +75,9 @@ TEST_P(Allocation, NoneAfterPreparation) {
   const PreparedResults& results = prepared.solve(X.matrix(), rule, Z.matrix());
   EXPECT_EQ(from_context, device_allocations);
   // On CUDA the runtime, here or its stand-in, allocates on the host as it likes.
-  if (!context().is_cuda()) EXPECT_EQ(from_new, host_allocations);
+  if (!context().is_cuda()) {
+    EXPECT_EQ(from_new, host_allocations);
+  }
   EXPECT_EQ(results.unconverged, 0);
 }
 
