@@ -20,7 +20,8 @@ class Dictionary {
  public:
   /// @param D     [n, m] on the host; columns are atoms; zero columns are legal
   /// @param name  begins the message of an error: a file, say
-  /// Cost: lipschitz_bound plus 2 copies of D in float and one in double; synchronises.
+  /// Cost: lipschitz_bound plus 2 copies of D in float and one in double, on the CPU two; while it is made another of
+  /// each. Synchronises.
   /// @throws ShapeError (no rows or no atoms), ValueError (NaN or infinity: names the entry), OutOfMemory, CudaError
   Dictionary(const Context& context, MatrixView<const double> D, const std::string& name = "dictionary");
 
