@@ -75,6 +75,7 @@ Journal::Journal(Journal&& other) noexcept
       end_(other.end_),
       file_size_(other.file_size_),
       synced_(other.synced_),
+      name_synced_(other.name_synced_),
       last_sync_(other.last_sync_) {}
 
 Journal& Journal::operator=(Journal&& other) noexcept {
@@ -85,13 +86,17 @@ Journal& Journal::operator=(Journal&& other) noexcept {
   std::swap(end_, other.end_);
   std::swap(file_size_, other.file_size_);
   std::swap(synced_, other.synced_);
+  std::swap(name_synced_, other.name_synced_);
   std::swap(last_sync_, other.last_sync_);
   return *this;
 }
 
 Journal::~Journal() {
   if (descriptor_ < 0) return;
-  if (!synced_) ::fdatasync(descriptor_);
+  try {
+    if (!synced_) sync();
+  } catch (...) {  // it is as safe as the system has it
+  }
   ::close(descriptor_);
 }
 
@@ -159,14 +164,11 @@ void Journal::begin(std::string_view header) {
   header_ = header;  // append wants one
   try {
     append(header.data(), static_cast<std::int64_t>(header.size()));
-    if (::fdatasync(descriptor_) != 0) fail("bring to the disk", errno);
   } catch (...) {
     header_.clear();
     throw;
   }
   first_ = end_;
-  synced_ = true;
-  sync_folder(origin_.path);
 }
 
 std::int64_t Journal::append(const void* payload, std::int64_t bytes) {
@@ -188,13 +190,15 @@ std::int64_t Journal::append(const void* payload, std::int64_t bytes) {
   const std::int64_t position = end_ + kFrame;
   end_ = file_size_ = position + bytes;
   synced_ = false;
-  const auto now = std::chrono::steady_clock::now();
-  if (now - last_sync_ >= kSyncEvery) {
-    if (::fdatasync(descriptor_) != 0) fail("bring to the disk", errno);
-    synced_ = true;
-    last_sync_ = std::chrono::steady_clock::now();
-  }
+  if (std::chrono::steady_clock::now() - last_sync_ >= kSyncEvery) sync();
   return position;
+}
+
+void Journal::sync() {
+  if (::fdatasync(descriptor_) != 0) fail("bring to the disk", errno);
+  if (!name_synced_) sync_folder(origin_.path);
+  synced_ = name_synced_ = true;
+  last_sync_ = std::chrono::steady_clock::now();
 }
 
 void Journal::for_each(FunctionRef<void(std::int64_t, std::int64_t)> visit) const {

@@ -47,7 +47,7 @@ class Journal {
   /// Bytes behind that.
   std::int64_t damaged_bytes() const noexcept { return file_size_ - end_; }
 
-  /// Empties the journal and begins it with a header of 1 to 65536 bytes, on the disk when this returns.
+  /// Empties the journal and begins it with a header of 1 to 65536 bytes.
   /// @throws ValueError (the size), IoError (disk full ...)
   void begin(std::string_view header);
   /// Adds a record. @return the position of its payload in the file
@@ -65,6 +65,7 @@ class Journal {
   Journal(Origin origin, int descriptor) : origin_(std::move(origin)), descriptor_(descriptor) {}
   void read_existing();
   bool good_record(std::int64_t offset, std::int64_t& next) const;
+  void sync();
   [[noreturn]] void fail(const char* doing, int error) const;
 
   Origin origin_;
@@ -74,6 +75,7 @@ class Journal {
   std::int64_t end_ = 0;        // behind the last good record
   std::int64_t file_size_ = 0;  // at least end_
   bool synced_ = true;
+  bool name_synced_ = false;
   std::chrono::steady_clock::time_point last_sync_ = std::chrono::steady_clock::now();
 };
 
