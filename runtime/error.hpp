@@ -46,7 +46,7 @@ class CudaError : public Error {
 class CublasError : public Error {
   using Error::Error;
 };
-/// The work was stopped by its CancelToken; finished results without an unfinished one before them have been delivered.
+/// The work was stopped by its CancelToken; what had finished has been delivered.
 class Cancelled : public Error {
   using Error::Error;
 };

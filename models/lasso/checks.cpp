@@ -6,12 +6,6 @@
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
-namespace {
-
-// What is added to a gap for the rounding of float64 is 1.1e-14 of 1/2 ||x||^2 for the code 0 and little more near it.
-constexpr double kSmallestGap = 2e-14;
-
-}  // namespace
 
 void check_options(const LassoOptions& options) {
   SHRINKWARP_REQUIRE(options.gap >= kSmallestGap && std::isfinite(options.gap), ValueError, "lasso: the gap is ",

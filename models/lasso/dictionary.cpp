@@ -23,6 +23,15 @@ double check_entries(MatrixView<const double> D, const std::string& name) {
   return largest;
 }
 
+/// A matrix of the host on the context's device: `copied` on CUDA, itself on the CPU.
+template <class T>
+MatrixView<const T> on_device(const Context& context, const Tensor<T>& matrix, Tensor<T>& copied) {
+  if (!context.is_cuda()) return matrix.matrix();
+  if (copied.size() == 0) copied = Tensor<T>(context, matrix.rows(), matrix.cols());
+  copy(context, matrix.matrix(), copied.matrix());
+  return copied.matrix();
+}
+
 }  // namespace
 
 Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const std::string& name) {
@@ -43,11 +52,10 @@ Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const
     });
   };
   scale_from(D, scale_);
-  Tensor<double> on_device(context, D.rows, D.cols);
-  copy(context, scaled.matrix(), on_device.matrix());
+  Tensor<double> copied;
   // On one thread of the CPU: the bits of a BLAS depend on how it shares its work, and the step's must not.
   const Context one = Context::cpu(1);
-  lipschitz_ = lipschitz_bound(context.is_cuda() ? context : one, on_device.matrix());
+  lipschitz_ = lipschitz_bound(context.is_cuda() ? context : one, on_device(context, scaled, copied));
   if (lipschitz_ > 0) {
     const double norm = std::exp2(std::ilogb(std::sqrt(lipschitz_)));
     scale_from(scaled.matrix(), norm);
@@ -55,16 +63,13 @@ Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const
     SHRINKWARP_REQUIRE(std::isfinite(scale_), ValueError, name,
                        ": the norm of the dictionary leaves the range of float64, wanted smaller units");
     lipschitz_ /= norm * norm;
-    copy(context, scaled.matrix(), on_device.matrix());
   }
-  exact_ = CertificateDictionary(context, on_device.matrix());
-
+  exact_ = CertificateDictionary(context, on_device(context, scaled, copied));
   Tensor<float> rounded(host, D.rows, D.cols);
+  Tensor<float> rounded_copied;
   std::transform(scaled.data(), scaled.data() + scaled.size(), rounded.data(),
                  [](double value) { return static_cast<float>(value); });
-  Tensor<float> rounded_on_device(context, D.rows, D.cols);
-  copy(context, rounded.matrix(), rounded_on_device.matrix());
-  packed_float_ = StepDictionary<float>(context, rounded_on_device.matrix());
+  packed_float_ = StepDictionary<float>(context, on_device(context, rounded, rounded_copied));
   context.synchronize();  // the copies read host memory that ends here
 }
 
@@ -75,7 +80,11 @@ const StepDictionary<float>& Dictionary::packed<float>(const Context&) const {
 
 template <>
 const StepDictionary<double>& Dictionary::packed<double>(const Context& context) const {
-  if (packed_double_.cols() == 0) packed_double_ = StepDictionary<double>(context, exact_.matrix());
+  const std::lock_guard lock(*packing_);
+  if (packed_double_.cols() == 0) {
+    packed_double_ = StepDictionary<double>(context, exact_.matrix());
+    context.synchronize();  // another thread may use it on another stream
+  }
   return packed_double_;
 }
 

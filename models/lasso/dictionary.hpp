@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
@@ -14,13 +16,14 @@ namespace shrinkwarp {
 
 /// D [n, m] in float64 for certificates and packed for the iterations, with the Lipschitz bound of the gradient. What
 /// lies on the device is D / scale(), a power of two that brings ||D||_2 to [1, 2): float then keeps its range in any
-/// units. Move-only; belongs to the device of the context that made it. Read-only use from several threads is safe,
-/// except for the first call of `packed<double>()`.
+/// units. Move-only; belongs to the device of the context that made it. Several threads may use it at once, each with a
+/// context of its own.
 class Dictionary {
  public:
   /// @param D     [n, m] on the host; columns are atoms; zero columns are legal
   /// @param name  begins the message of an error: a file, say
-  /// Cost: lipschitz_bound plus 2 copies of D in float and one in double; synchronises.
+  /// Cost: lipschitz_bound plus 2 copies of D in float and one in double, on the CPU two; while it is made another of
+  /// each. Synchronises.
   /// @throws ShapeError (no rows or no atoms), ValueError (NaN or infinity: names the entry), OutOfMemory, CudaError
   Dictionary(const Context& context, MatrixView<const double> D, const std::string& name = "dictionary");
 
@@ -38,7 +41,8 @@ class Dictionary {
  private:
   CertificateDictionary exact_;
   StepDictionary<float> packed_float_;
-  mutable StepDictionary<double> packed_double_;
+  mutable StepDictionary<double> packed_double_;  // guarded by its lock until it is made, read only from then on
+  std::unique_ptr<std::mutex> packing_ = std::make_unique<std::mutex>();
   double scale_ = 1;
   double lipschitz_ = 0;
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,10 @@
 #include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
+
+/// The smallest relative gap that float64 can certify: what is added to a gap for rounding is 1.1e-14 of 1/2 ||x||^2 for
+/// the code 0 and little more near it.
+constexpr double kSmallestGap = 2e-14;
 
 enum class Solver {
   automatic,  ///< the fastest that fits: fista
@@ -32,14 +37,16 @@ struct SparseCodes {
 
 struct LassoOptions {
   Solver solver = Solver::automatic;
-  bool restart = true;                                ///< adaptive restart of fista, per problem
-  double gap = 1e-6;                                  ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
-  std::int64_t max_iterations = 100000;               ///< per problem
-  std::int64_t memory_limit = std::int64_t{4} << 30;  ///< bytes for dictionary, batch and results held, on each side
-  const SparseCodes* initial = nullptr;  ///< warm start: valid codes of all N problems; nullptr starts at 0
-  ProgressCallback progress;             ///< may be empty
-  const CancelToken* cancel = nullptr;   ///< may be nullptr
-  Profile* profile = nullptr;            ///< collects time by phase; nullptr for none
+  bool restart = true;                   ///< adaptive restart of fista, per problem
+  double gap = 1e-6;                     ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
+  std::int64_t max_iterations = 100000;  ///< per problem
+  std::int64_t memory_limit = std::int64_t{4}
+                              << 30;       ///< bytes of all that a solve holds, on each side; see least_memory
+  const SparseCodes* initial = nullptr;    ///< warm start: valid codes of all N problems; nullptr starts at 0
+  std::function<bool(std::int64_t)> skip;  ///< problems that are left out, solved before perhaps; empty for none
+  ProgressCallback progress;               ///< may be empty
+  const CancelToken* cancel = nullptr;     ///< may be nullptr
+  Profile* profile = nullptr;              ///< collects time by phase; nullptr for none
 };
 
 /// How lambda of each problem is found.
@@ -54,13 +61,16 @@ struct LambdaRule {
   double number = 0;            ///< the value or the fraction
   std::vector<double> values;   ///< [N] for per_problem
   std::string name = "lambda";  ///< begins the message of an error: a file, say
+  double lambda_max = -1;       ///< for recording_fraction, from recording_lambda_max(); negative has it found first
 
-  static LambdaRule value(double lambda) { return {Kind::value, lambda, {}, "lambda"}; }
+  static LambdaRule value(double lambda) { return {Kind::value, lambda, {}, "lambda", -1}; }
   static LambdaRule per_problem(std::vector<double> lambdas) {
-    return {Kind::per_problem, 0, std::move(lambdas), "lambda"};
+    return {Kind::per_problem, 0, std::move(lambdas), "lambda", -1};
   }
-  static LambdaRule sample_fraction(double fraction) { return {Kind::sample_fraction, fraction, {}, "lambda"}; }
-  static LambdaRule recording_fraction(double fraction) { return {Kind::recording_fraction, fraction, {}, "lambda"}; }
+  static LambdaRule sample_fraction(double fraction) { return {Kind::sample_fraction, fraction, {}, "lambda", -1}; }
+  static LambdaRule recording_fraction(double fraction) {
+    return {Kind::recording_fraction, fraction, {}, "lambda", -1};
+  }
 };
 
 /// Where observations come from. Reads may come in any order and more than once.
@@ -74,26 +84,27 @@ class ObservationSource {
   virtual void read(std::int64_t first, MatrixView<double> X) = 0;
 };
 
-/// Finished problems first .. first + size() - 1. Everything belongs to the code that is delivered: objective and gap
-/// are recomputed from it in float64.
+/// Problems that have finished. Everything belongs to the code that is delivered: objective and gap are recomputed from
+/// it in float64.
 struct LassoBatch {
-  std::int64_t first = 0;
+  std::vector<std::int64_t> index;  ///< which observations they are of, ascending
   SparseCodes codes;
   std::vector<double> lambda;
   std::vector<double> objective;  ///< 1/2 ||x - D z||^2 + lambda ||z||_1
   std::vector<double> dual_gap;   ///< absolute
   std::vector<std::int64_t> iterations;
   std::vector<std::uint8_t> converged;  ///< dual_gap <= gap * 1/2 ||x||^2
-  std::int64_t size() const { return static_cast<std::int64_t>(lambda.size()); }
+  std::int64_t size() const { return static_cast<std::int64_t>(index.size()); }
 };
 
-/// Takes finished problems, in order and without holes. Exceptions end the solve.
+/// Takes problems as they finish: each once, in whatever order. Exceptions end the solve.
 class CodeSink {
  public:
   virtual ~CodeSink() = default;
   virtual void append(const LassoBatch& batch) = 0;
 };
 
+/// Of the problems that a call solved.
 struct LassoSummary {
   std::int64_t problems = 0;
   std::int64_t unconverged = 0;
@@ -105,8 +116,9 @@ struct LassoSummary {
 /// Solves all problems of a source on the context's device; memory is bounded by options.memory_limit, not by N.
 ///
 /// Iterations run in float on differences to anchors that float64 refreshes; problems that float cannot bring to their
-/// gap go on in double, with their momentum started afresh. A problem leaves the batch on its own certificate and its
-/// place is filled at once.
+/// gap go on in double, with their momentum started afresh. A problem leaves the batch on its own certificate, goes to
+/// the sink at once and its place is filled. The work on problems that have not left is that on 1000 of them or of two
+/// seconds, whichever is more (pace.hpp): that much is lost with the process.
 ///
 /// @param dictionary  made on the same device
 /// @param source      N observations of length n; N = 0 is legal. A row of zeros has the solution 0
@@ -114,14 +126,26 @@ struct LassoSummary {
 ///                    a row of zeros is lambda = 0
 ///
 /// Numerics     certificates in float64 from the codes as delivered. Not converging is a result with its gap
-/// Determinism  a problem's bits do not depend on the others, on N, on the memory limit or on the number of threads
-/// @throws ShapeError, ValueError (names the row of a NaN or infinite observation), DeviceError, OutOfMemory, Cancelled
-///         (problems finished before it have been delivered), whatever source and sink throw
+/// Determinism  a problem's bits do not depend on the others, on N, on the memory limit or on the number of threads; the
+///              order in which they are delivered does
+/// @throws ShapeError, ValueError (also for a row with NaN or infinity, or whose result leaves the range of float64:
+///         names it), DeviceError, OutOfMemory, Cancelled, whatever source and sink throw. What has finished has been
+///         delivered; where a row cannot be read or is refused, so has every problem that was read before it
 LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                          const LambdaRule& rule, const LassoOptions& options, CodeSink& sink);
 
-/// The same for observations in memory: X [n, N] on the host.
+/// The same for observations in memory: X [n, N] on the host. The result is in the order of the observations.
 LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,
                        const LambdaRule& rule, const LassoOptions& options);
+
+/// The largest lambda_max = ||D'x_i||_inf of all observations.
+/// Cost: 2 n m N flops, reads the source once. @throws as solve_lasso
+double recording_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                            const LassoOptions& options);
+
+/// The smallest memory_limit for a dictionary [n, m]: what making it takes, or what it takes with one problem running
+/// where that is more. Asked before the dictionary is made, which is large. Not counted are the caller's own arrays (but
+/// for the D that a dictionary is made from, where it is float64), the program itself and its libraries.
+std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms);
 
 }  // namespace shrinkwarp

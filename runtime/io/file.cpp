@@ -20,25 +20,6 @@ namespace {
 
 constexpr std::size_t kBufferBytes = 256 * 1024;
 
-std::string reason(int error) {
-  return std::system_category().message(error);
-}
-
-const char* kind_of(mode_t mode) {
-  if (S_ISDIR(mode)) return "a folder";
-  if (S_ISFIFO(mode)) return "a FIFO";
-  if (S_ISCHR(mode)) return "a character device";
-  if (S_ISBLK(mode)) return "a block device";
-  if (S_ISSOCK(mode)) return "a socket";
-  return "no regular file";
-}
-
-/// Where a symbolic link leads, or the path itself.
-std::string resolved(const std::string& path) {
-  const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), &free);
-  return real ? std::string(real.get()) : path;
-}
-
 /// The folder ("." when the path has none) and the name within it.
 std::pair<std::string, std::string> split(const std::string& path) {
   const std::size_t slash = path.rfind('/');
@@ -59,6 +40,63 @@ std::string temporary_name(const std::string& folder, const std::string& name) {
 }
 
 }  // namespace
+
+std::string system_reason(int error) {
+  return std::system_category().message(error);
+}
+
+const char* kind_of_file(unsigned mode) noexcept {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a FIFO";
+  if (S_ISCHR(mode)) return "a character device";
+  if (S_ISBLK(mode)) return "a block device";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "no regular file";
+}
+
+std::string resolved_path(const std::string& path) {
+  const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), &free);
+  return real ? std::string(real.get()) : path;
+}
+
+std::int64_t read_fully(int descriptor, std::int64_t offset, void* target, std::int64_t bytes) noexcept {
+  auto* to = static_cast<std::byte*>(target);
+  std::int64_t done = 0;
+  while (done < bytes) {
+    const ssize_t got = ::pread(descriptor, to + done, static_cast<std::size_t>(bytes - done), offset + done);
+    if (got > 0) {
+      done += got;
+    } else if (got == 0) {
+      break;
+    } else if (errno != EINTR) {
+      return -1;
+    }
+  }
+  return done;
+}
+
+int write_fully(int descriptor, std::int64_t offset, const void* data, std::int64_t bytes) noexcept {
+  const auto* from = static_cast<const std::byte*>(data);
+  for (std::int64_t done = 0; done < bytes;) {
+    const ssize_t put = ::pwrite(descriptor, from + done, static_cast<std::size_t>(bytes - done), offset + done);
+    if (put > 0) {
+      done += put;
+    } else if (put == 0 || errno != EINTR) {
+      return put == 0 ? ENOSPC : errno;
+    }
+  }
+  return 0;
+}
+
+void sync_folder(const std::string& path) noexcept {
+  try {
+    const int directory = ::open(split(path).first.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0) return;
+    ::fsync(directory);
+    ::close(directory);
+  } catch (...) {  // no memory for a name
+  }
+}
 
 std::string printable(std::string_view text, std::size_t limit) {
   std::string line;
@@ -92,16 +130,16 @@ InputFile InputFile::open(const char* function, const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (descriptor < 0) {
     const int error = errno;
-    SHRINKWARP_THROW_IO(origin, -1, "cannot be opened: ", reason(error));
+    SHRINKWARP_THROW_IO(origin, -1, "cannot be opened: ", system_reason(error));
   }
   InputFile file(std::move(origin), descriptor);
   struct stat status;
   if (::fstat(descriptor, &status) != 0) {
     const int error = errno;
-    SHRINKWARP_THROW_IO(file.origin_, -1, "cannot be examined: ", reason(error));
+    SHRINKWARP_THROW_IO(file.origin_, -1, "cannot be examined: ", system_reason(error));
   }
   if (!S_ISREG(status.st_mode)) {
-    SHRINKWARP_THROW_IO(file.origin_, -1, "found ", kind_of(status.st_mode), ", wanted a regular file");
+    SHRINKWARP_THROW_IO(file.origin_, -1, "found ", kind_of_file(status.st_mode), ", wanted a regular file");
   }
   file.size_ = status.st_size;
   return file;
@@ -125,34 +163,29 @@ std::int64_t InputFile::current_size() const {
   struct stat status;
   if (::fstat(descriptor_, &status) != 0) {
     const int error = errno;
-    SHRINKWARP_THROW_IO(origin_, -1, "cannot be examined: ", reason(error));
+    SHRINKWARP_THROW_IO(origin_, -1, "cannot be examined: ", system_reason(error));
   }
   return status.st_size;
 }
 
 void InputFile::read(std::int64_t offset, void* target, std::int64_t bytes) const {
-  auto* to = static_cast<std::byte*>(target);
-  std::int64_t done = 0;
-  while (done < bytes) {
-    const ssize_t got = ::pread(descriptor_, to + done, static_cast<std::size_t>(bytes - done), offset + done);
-    if (got > 0) {
-      done += got;
-    } else if (got == 0) {
-      SHRINKWARP_THROW_IO(origin_, offset + done, "found ", done, " bytes at offset ", offset, ", wanted ", bytes,
-                          size_ > offset + done ? " (the file was cut short while it was open)" : "");
-    } else if (errno != EINTR) {
-      const int error = errno;
-      SHRINKWARP_THROW_IO(origin_, offset + done, "cannot be read at offset ", offset + done, ": ", reason(error));
-    }
+  const std::int64_t got = read_fully(descriptor_, offset, target, bytes);
+  if (got < 0) {
+    const int error = errno;
+    SHRINKWARP_THROW_IO(origin_, offset, "cannot be read at offset ", offset, ": ", system_reason(error));
+  }
+  if (got < bytes) {
+    SHRINKWARP_THROW_IO(origin_, offset + got, "found ", got, " bytes at offset ", offset, ", wanted ", bytes,
+                        size_ > offset + got ? " (the file was cut short while it was open)" : "");
   }
 }
 
 OutputFile OutputFile::create(const char* function, const std::string& path, bool named) {
   OutputFile file(Origin{function, path});
-  file.target_ = resolved(path);
+  file.target_ = resolved_path(path);
   struct stat status;
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-    SHRINKWARP_THROW_IO(file.origin_, -1, "found ", kind_of(status.st_mode), ", wanted the name of a file to write");
+    SHRINKWARP_THROW_IO(file.origin_, -1, "found ", kind_of_file(status.st_mode), ", wanted the name of a file to write");
   }
   const auto [folder, name] = split(file.target_);
   if (name.empty()) SHRINKWARP_THROW_IO(file.origin_, -1, "names no file, wanted the name of a file to write");
@@ -171,7 +204,7 @@ OutputFile OutputFile::create(const char* function, const std::string& path, boo
   if (file.descriptor_ < 0) {
     const int error = errno;
     file.temporary_.clear();
-    SHRINKWARP_THROW_IO(file.origin_, -1, "no file can be made in folder '", folder, "': ", reason(error));
+    SHRINKWARP_THROW_IO(file.origin_, -1, "no file can be made in folder '", folder, "': ", system_reason(error));
   }
   return file;
 }
@@ -219,7 +252,7 @@ void OutputFile::abandon() noexcept {
 void OutputFile::fail(const char* doing, int error) {
   const std::int64_t offset = written_;
   abandon();
-  SHRINKWARP_THROW_IO(origin_, offset, "cannot ", doing, " this file: ", reason(error));
+  SHRINKWARP_THROW_IO(origin_, offset, "cannot ", doing, " this file: ", system_reason(error));
 }
 
 void OutputFile::require_usable() const {
@@ -227,15 +260,8 @@ void OutputFile::require_usable() const {
 }
 
 void OutputFile::write_through(std::int64_t offset, const void* data, std::int64_t bytes) {
-  const auto* from = static_cast<const std::byte*>(data);
-  for (std::int64_t done = 0; done < bytes;) {
-    const ssize_t put = ::pwrite(descriptor_, from + done, static_cast<std::size_t>(bytes - done), offset + done);
-    if (put > 0) {
-      done += put;
-    } else if (put == 0 || errno != EINTR) {
-      fail("write", put == 0 ? ENOSPC : errno);
-    }
-  }
+  const int error = write_fully(descriptor_, offset, data, bytes);
+  if (error != 0) fail("write", error);
 }
 
 void OutputFile::flush() {
@@ -268,15 +294,8 @@ void OutputFile::write_at(std::int64_t offset, const void* data, std::int64_t by
 void OutputFile::read_at(std::int64_t offset, void* target, std::int64_t bytes) {
   require_usable();
   flush();
-  auto* to = static_cast<std::byte*>(target);
-  for (std::int64_t done = 0; done < bytes;) {
-    const ssize_t got = ::pread(descriptor_, to + done, static_cast<std::size_t>(bytes - done), offset + done);
-    if (got > 0) {
-      done += got;
-    } else if (got == 0 || errno != EINTR) {
-      fail("read back", got == 0 ? EIO : errno);
-    }
-  }
+  const std::int64_t got = read_fully(descriptor_, offset, target, bytes);
+  if (got < bytes) fail("read back", got < 0 ? errno : EIO);
 }
 
 void OutputFile::discard(std::int64_t offset, std::int64_t bytes) noexcept {
@@ -316,17 +335,13 @@ void OutputFile::commit() {
   }
   if (!linked && ::rename(temporary_.c_str(), target_.c_str()) != 0) fail("give its name to", errno);
   temporary_.clear();
-  // The name survives a power failure only once the folder is on the disk as well; not every file system offers it.
-  const int directory = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory >= 0) {
-    ::fsync(directory);
-    ::close(directory);
-  }
+  // The name survives a power failure only once the folder is on the disk as well.
+  sync_folder(target_);
 }
 
 void remove_leftovers(const std::string& path) noexcept {
   try {
-    const auto [folder, name] = split(resolved(path));
+    const auto [folder, name] = split(resolved_path(path));
     const std::string ending = ending_of(name);
     std::error_code error;
     for (std::filesystem::directory_iterator file(folder, error), end; !error && file != end; file.increment(error)) {

@@ -22,6 +22,20 @@ struct Origin {
 };
 std::ostream& operator<<(std::ostream& out, const Origin& origin);
 
+/// Reads up to `bytes` bytes at `offset`, going on after signals and short counts. Less than `bytes` only where the file
+/// ends. @return how many, or -1 with the reason in errno
+std::int64_t read_fully(int descriptor, std::int64_t offset, void* target, std::int64_t bytes) noexcept;
+/// Writes all of them. @return 0, or the reason as in errno
+int write_fully(int descriptor, std::int64_t offset, const void* data, std::int64_t bytes) noexcept;
+/// Brings to the disk which names are in the folder of `path`, where the file system offers that.
+void sync_folder(const std::string& path) noexcept;
+/// What the system says about an error number.
+std::string system_reason(int error);
+/// What is there instead of a regular file: "a folder", "a FIFO" ... @param mode  as in struct stat
+const char* kind_of_file(unsigned mode) noexcept;
+/// Where a symbolic link leads, however many follow; the path itself where it is none or leads nowhere.
+std::string resolved_path(const std::string& path);
+
 /// `text` in one printable line of at most `limit` characters: other bytes as \xNN, the rest cut off with "...".
 std::string printable(std::string_view text, std::size_t limit = 80);
 

@@ -13,7 +13,7 @@
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/files/npy_observations.hpp>
-#include <shrinkwarp/tools/files/sparse_codes_file.hpp>
+#include <shrinkwarp/tools/files/solve_journal.hpp>
 #include <shrinkwarp/tools/phantom/meg_phantom.hpp>
 
 namespace shrinkwarp::bench {
@@ -129,15 +129,19 @@ FistaBenchResult run_fista_bench(const Context& context, const FistaBenchOptions
                        ": found no rows, wanted at least one observation");
     result.rows = file.rows();
     result.atoms = file.cols();
-    SparseCodesFile output(folder.file("Z.npz"), file.cols());
+    const std::string output = folder.file("Z.npz");
+    SolveJournal journal(output);
     const Context host = Context::cpu(1);
     const Tensor<double> D(host, file.rows(), file.cols());
     file.read_matrix(D.matrix());
     const Dictionary dictionary(context, D.matrix());
     result.prepare_seconds = seconds_since(start);
-    result.summary = solve_lasso(context, dictionary, observations,
-                                 LambdaRule::sample_fraction(options.lambda_fraction), lasso, output);
-    output.finish();
+    journal.start(Fingerprint(), observations, file.cols(), nullptr);
+    NotedObservations noted(observations, journal);
+    result.summary = solve_lasso(context, dictionary, noted, LambdaRule::sample_fraction(options.lambda_fraction),
+                                 lasso, journal);
+    journal.write_result(output, nullptr);
+    journal.remove();
   }
   result.seconds = seconds_since(start);
   result.product_rate = product_rate(context, result.rows, result.atoms, options.problems);

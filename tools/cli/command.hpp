@@ -23,6 +23,7 @@ enum ExitStatus : int {
   kFailed = 1,  ///< any error that is not one of usage
   kUsage = 2,
   kUnconverged = 3,  ///< the file is written, but some problem missed its gap
+  kSignal = 128,     ///< and the number of the signal that ended the work, as a shell counts
 };
 
 void add_solve(CLI::App& app, Action& action);

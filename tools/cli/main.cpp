@@ -3,12 +3,25 @@
 #include <cstdio>
 #include <iostream>
 #include <new>
+#include <string>
 
 #include <CLI/CLI.hpp>
 
 #include <shrinkwarp/config.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
+
+namespace {
+
+/// Messages of the library about a file begin with the function that found the fault, "NpyFile::rows: 'X.npy' ...": that
+/// is for programmers.
+std::string without_function(const std::string& message) {
+  const std::size_t quote = message.find(": '");
+  const std::size_t name = message.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_:");
+  return quote != std::string::npos && name == quote + 1 ? message.substr(quote + 2) : message;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace shrinkwarp;
@@ -51,7 +64,7 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     std::cerr << "shrinkwarp: out of memory\n";
   } catch (const std::exception& error) {
-    std::cerr << "shrinkwarp: " << error.what() << '\n';
+    std::cerr << "shrinkwarp: " << without_function(error.what()) << '\n';
   }
   return cli::kFailed;
 }

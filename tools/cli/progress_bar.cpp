@@ -19,8 +19,8 @@ int terminal_width() {
 
 }  // namespace
 
-ProgressBar::ProgressBar(bool quiet)
-    : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1), started_(Clock::now()), last_(started_) {}
+ProgressBar::ProgressBar(bool quiet, std::int64_t before)
+    : quiet_(quiet), before_(before), terminal_(isatty(STDERR_FILENO) == 1), started_(Clock::now()), last_(started_) {}
 
 ProgressBar::~ProgressBar() {
   if (drawn_) std::fputs("\r\033[K", stderr);
@@ -35,7 +35,9 @@ void ProgressBar::update(const Progress& progress) {
   const double rate = static_cast<double>(progress.done) / std::max(elapsed, 1e-9);
   char gap[32];
   std::snprintf(gap, sizeof(gap), "%.1e", progress.worst_gap);
-  std::string text = with_commas(progress.done) + " of " + with_commas(progress.total) + " problems, " +
+  const std::int64_t done = before_ + progress.done;
+  const std::int64_t total = before_ + progress.total;
+  std::string text = with_commas(done) + " of " + with_commas(total) + " problems, " +
                      short_number(rate) + "/s, worst gap " + gap;
   if (progress.unconverged > 0) text += ", " + with_commas(progress.unconverged) + " missed it";
   if (progress.done > 0)
@@ -48,7 +50,7 @@ void ProgressBar::update(const Progress& progress) {
   const int room = std::clamp(width - static_cast<int>(text.size()) - 4, 0, 40);
   std::string bar;
   if (room >= 10) {
-    const auto full = static_cast<std::size_t>(room * progress.done / std::max<std::int64_t>(progress.total, 1));
+    const auto full = static_cast<std::size_t>(room * done / std::max<std::int64_t>(total, 1));
     bar = "[" + std::string(full, '#') + std::string(static_cast<std::size_t>(room) - full, '.') + "] ";
   }
   std::fprintf(stderr, "\r\033[K%.*s", width - 1, (bar + text).c_str());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 
 #include <shrinkwarp/runtime/progress.hpp>
 
@@ -9,7 +10,8 @@ namespace shrinkwarp::cli {
 
 class ProgressBar {
  public:
-  explicit ProgressBar(bool quiet);
+  /// @param before  problems that were solved earlier and count as done
+  ProgressBar(bool quiet, std::int64_t before);
   /// Wipes the bar.
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
@@ -21,6 +23,7 @@ class ProgressBar {
  private:
   using Clock = std::chrono::steady_clock;
   bool quiet_;
+  std::int64_t before_;
   bool terminal_;
   bool drawn_ = false;
   Clock::time_point started_;

@@ -1,26 +1,41 @@
 #include <shrinkwarp/tools/files/sparse_codes_file.hpp>
 
 #include <limits>
+#include <vector>
+
+#include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
 
-SparseCodesFile::SparseCodesFile(const std::string& path, std::int64_t atoms)
-    : writer_(path),
-      atoms_(atoms),
-      data_(writer_.add("data", ElementType::f8)),
-      indices_(writer_.add("indices", ElementType::i4)),
-      lambda_(writer_.add("lambda", ElementType::f8)),
-      objective_(writer_.add("objective", ElementType::f8)),
-      dual_gap_(writer_.add("dual_gap", ElementType::f8)),
-      iterations_(writer_.add("iterations", ElementType::i8)),
-      converged_(writer_.add("converged", ElementType::b1)) {}
+SparseCodesFile::SparseCodesFile(const std::string& path, std::int64_t atoms, std::int64_t nonzeros)
+    : writer_(path), atoms_(atoms), nonzeros_(nonzeros), wide_(nonzeros > std::numeric_limits<std::int32_t>::max()) {
+  data_ = writer_.add("data", ElementType::f8);
+  indices_ = writer_.add("indices", ElementType::i4);
+  indptr_ = writer_.add("indptr", wide_ ? ElementType::i8 : ElementType::i4);
+  lambda_ = writer_.add("lambda", ElementType::f8);
+  objective_ = writer_.add("objective", ElementType::f8);
+  dual_gap_ = writer_.add("dual_gap", ElementType::f8);
+  iterations_ = writer_.add("iterations", ElementType::i8);
+  converged_ = writer_.add("converged", ElementType::b1);
+  const std::int64_t zero = 0;  // the first element in either width
+  writer_.append(indptr_, &zero, 1);
+}
 
 void SparseCodesFile::append(const LassoBatch& batch) {
-  const std::int64_t start = indptr_.back();
-  for (std::size_t i = 1; i < batch.codes.offsets.size(); ++i) indptr_.push_back(start + batch.codes.offsets[i]);
   const auto put = [&](int id, const auto& values) {
     writer_.append(id, values.data(), static_cast<std::int64_t>(values.size()));
   };
+  for (const std::int64_t problem : batch.index)
+    SHRINKWARP_REQUIRE(problem == problems_++, ValueError, "SparseCodesFile: found problem ", problem, ", wanted ",
+                       problems_ - 1);
+  std::vector<std::int64_t> ends(batch.codes.offsets.begin() + 1, batch.codes.offsets.end());
+  for (std::int64_t& end : ends) end += entries_;
+  if (!ends.empty()) entries_ = ends.back();
+  if (wide_) {
+    put(indptr_, ends);
+  } else {
+    put(indptr_, std::vector<std::int32_t>(ends.begin(), ends.end()));
+  }
   put(data_, batch.codes.values);
   put(indices_, batch.codes.indices);
   put(lambda_, batch.lambda);
@@ -31,13 +46,9 @@ void SparseCodesFile::append(const LassoBatch& batch) {
 }
 
 void SparseCodesFile::finish() {
-  const std::int64_t shape[] = {static_cast<std::int64_t>(indptr_.size()) - 1, atoms_};
-  if (indptr_.back() <= std::numeric_limits<std::int32_t>::max()) {
-    const std::vector<std::int32_t> narrow(indptr_.begin(), indptr_.end());
-    writer_.put("indptr", ElementType::i4, {static_cast<std::int64_t>(narrow.size())}, narrow.data());
-  } else {
-    writer_.put("indptr", ElementType::i8, {static_cast<std::int64_t>(indptr_.size())}, indptr_.data());
-  }
+  SHRINKWARP_REQUIRE(entries_ == nonzeros_, ValueError, "SparseCodesFile: found ", entries_, " nonzeros, wanted ",
+                     nonzeros_);
+  const std::int64_t shape[] = {problems_, atoms_};
   writer_.put("shape", ElementType::i8, {2}, shape);
   writer_.put_text("format", "csr");
   writer_.finish();

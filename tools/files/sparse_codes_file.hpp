@@ -3,29 +3,33 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/io/npz.hpp>
 
 namespace shrinkwarp {
 
-/// Writes finished problems as they come; the file appears under its name with `finish`. CSR (N, m): float64 data,
-/// int32 indices, indptr int32 or, from 2^31 nonzeros on, int64; lambda, objective and dual_gap float64, iterations
-/// int64, converged bool, each (N,). Memory: 8 bytes a problem.
-class SparseCodesFile : public CodeSink {
+/// Writes problems in the order of their observations; the file appears under its name with `finish`. CSR (N, m):
+/// float64 data, int32 indices, indptr int32 or, from 2^31 nonzeros on, int64; lambda, objective and dual_gap float64,
+/// iterations int64, converged bool, each (N,). Memory: 256 KiB an array, whatever N is.
+class SparseCodesFile {
  public:
+  /// @param nonzeros  of all problems together
   /// @throws IoError (the folder is missing, the target is a folder ...)
-  SparseCodesFile(const std::string& path, std::int64_t atoms);
-  void append(const LassoBatch& batch) override;
-  /// @throws IoError
+  SparseCodesFile(const std::string& path, std::int64_t atoms, std::int64_t nonzeros);
+  /// The next problems. @throws ValueError (others than the next), IoError
+  void append(const LassoBatch& batch);
+  /// @throws ValueError (nonzeros are missing, or were too many), IoError
   void finish();
 
  private:
   NpzWriter writer_;
   std::int64_t atoms_;
-  int data_, indices_, lambda_, objective_, dual_gap_, iterations_, converged_;
-  std::vector<std::int64_t> indptr_{0};
+  std::int64_t nonzeros_;
+  int data_, indices_, indptr_, lambda_, objective_, dual_gap_, iterations_, converged_;
+  bool wide_;                  // indptr is int64
+  std::int64_t problems_ = 0;  // so far
+  std::int64_t entries_ = 0;   // likewise
 };
 
 }  // namespace shrinkwarp

@@ -1,0 +1,56 @@
+#include <shrinkwarp/models/lasso/in_memory.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+namespace shrinkwarp {
+
+void MemorySource::read(std::int64_t first, MatrixView<double> X) {
+  for (std::int64_t b = 0; b < X.cols; ++b) std::copy_n(X_.column(first + b), X.rows, X.column(b));
+}
+
+void MemorySink::append(const LassoBatch& batch) {
+  const auto join = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+  const std::int64_t start = all_.codes.offsets.back();
+  for (std::size_t i = 1; i < batch.codes.offsets.size(); ++i)
+    all_.codes.offsets.push_back(start + batch.codes.offsets[i]);
+  join(all_.codes.indices, batch.codes.indices);
+  join(all_.codes.values, batch.codes.values);
+  join(all_.index, batch.index);
+  join(all_.lambda, batch.lambda);
+  join(all_.objective, batch.objective);
+  join(all_.dual_gap, batch.dual_gap);
+  join(all_.iterations, batch.iterations);
+  join(all_.converged, batch.converged);
+}
+
+LassoBatch MemorySink::in_order() const {
+  std::vector<std::size_t> order(all_.index.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) { return all_.index[a] < all_.index[b]; });
+  LassoBatch sorted;
+  const auto gather = [&order](auto& to, const auto& from) {
+    to.reserve(order.size());
+    for (const std::size_t i : order) to.push_back(from[i]);
+  };
+  gather(sorted.index, all_.index);
+  gather(sorted.lambda, all_.lambda);
+  gather(sorted.objective, all_.objective);
+  gather(sorted.dual_gap, all_.dual_gap);
+  gather(sorted.iterations, all_.iterations);
+  gather(sorted.converged, all_.converged);
+  sorted.codes.indices.reserve(all_.codes.indices.size());
+  sorted.codes.values.reserve(all_.codes.values.size());
+  for (const std::size_t i : order) {
+    const auto begin = all_.codes.offsets[i];
+    const auto end = all_.codes.offsets[i + 1];
+    sorted.codes.indices.insert(sorted.codes.indices.end(), all_.codes.indices.begin() + begin,
+                                all_.codes.indices.begin() + end);
+    sorted.codes.values.insert(sorted.codes.values.end(), all_.codes.values.begin() + begin,
+                               all_.codes.values.begin() + end);
+    sorted.codes.offsets.push_back(static_cast<std::int64_t>(sorted.codes.values.size()));
+  }
+  return sorted;
+}
+
+}  // namespace shrinkwarp

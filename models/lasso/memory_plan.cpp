@@ -1,0 +1,98 @@
+// Everything is counted at its largest: codes as if no entry were zero, both batches as if both ran, scratch as if every
+// thread had the largest task. A limit that is not tight costs nothing by that.
+#include <shrinkwarp/models/lasso/memory_plan.hpp>
+
+#include <algorithm>
+
+#include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/models/lasso/pace.hpp>
+#include <shrinkwarp/models/lasso/proximal_gradient.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+// How many problems iterate together. On the CPU their codes and differences should stay in the last-level cache beside
+// the packed dictionary (96 problems of a 302 x 6138 one; 64 to 128 measured best on a Zen 4 core with 32 MiB); a small
+// dictionary needs many, or its products are too small to be shared out to threads. On CUDA they
+// should fill the device: an iteration of 1024 problems of the dictionary above takes .41 us a problem on an H100, of
+// 4096 .31, of 16384 .29 (measured). How many of these places are in use is Pace's business.
+struct BatchSize {
+  std::int64_t bytes, min_places, max_places;
+};
+constexpr BatchSize kCpuBatch{std::int64_t{8} << 20, 64, 4096};
+constexpr BatchSize kCudaBatch{std::int64_t{320} << 20, 256, 16384};
+
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+// While a dictionary is made: D in float64 twice and in float once, its certificate's form twice, its packed float form
+// twice; 44 bytes an entry. Afterwards 40: the certificate's form, packed float and, once needed, packed double. Packed
+// forms are padded to whole vectors.
+std::int64_t dictionary_bytes(std::int64_t n, std::int64_t m) {
+  constexpr std::int64_t kLanes = 16;
+  return 44 * round_up(n, kLanes) * round_up(m, kLanes);
+}
+
+// A code out of a batch that has no zero.
+constexpr std::int64_t code_bytes(std::int64_t m) {
+  return 12 * m + 128;
+}
+
+// Packed columns of one product in float and of one in double: chunks of 256 + 16 rows, 128 columns at most.
+std::int64_t thread_bytes(const Context& context, std::int64_t n, std::int64_t places) {
+  if (context.is_cuda()) return 0;
+  const std::int64_t columns = std::min<std::int64_t>(128, round_up(places, 8));
+  return context.threads() * (12 * columns * (272 * ((n + 255) / 256) + 64) + (std::int64_t{64} << 10));
+}
+
+MemoryPlan with_places(std::int64_t places) {
+  const std::int64_t double_places = std::min(places, Pace::kSure);
+  return {places, double_places, places + double_places};
+}
+
+// Beside the batches themselves.
+std::int64_t held_bytes(const Context& context, std::int64_t n, std::int64_t m, const MemoryPlan& plan) {
+  const std::int64_t staging = 8 * n * plan.places;
+  const std::int64_t leaving = 2 * code_bytes(m) * plan.places;  // from the batch, and in order for the sink
+  const std::int64_t waiting = code_bytes(m) * plan.in_flight;   // for the double batch
+  return staging + leaving + waiting + thread_bytes(context, n, plan.places);
+}
+
+// One problem in float and one in double, 16 (n + m) elements and some scalars each at the very most; on CUDA pieces of
+// the residual as well.
+std::int64_t smallest_batches(const Context& context, std::int64_t n, std::int64_t m) {
+  const std::int64_t pieces = context.is_cuda() ? 12 * n * (m / 512 + 1) : 0;
+  return 192 * (n + m) + pieces + (std::int64_t{64} << 10);
+}
+
+}  // namespace
+
+std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms) {
+  return dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +
+         held_bytes(context, rows, atoms, with_places(1));
+}
+
+MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                       std::int64_t memory_limit) {
+  const std::int64_t n = dictionary.rows();
+  const std::int64_t m = dictionary.atoms();
+  const std::int64_t least = least_memory(context, n, m);
+  SHRINKWARP_REQUIRE(memory_limit >= least, ValueError, "lasso: memory_limit is ", memory_limit,
+                     " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
+  const auto needed = [&](const MemoryPlan& plan) {
+    // The double batch has twice the bytes a place; it is laid out only when a problem needs it, but planned for here.
+    return dictionary_bytes(n, m) + ProximalGradientBatch<float>::workspace(context, dictionary, plan.places) +
+           2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
+           held_bytes(context, n, m, plan);
+  };
+  const BatchSize& size = context.is_cuda() ? kCudaBatch : kCpuBatch;
+  const std::int64_t state = 3 * m * static_cast<std::int64_t>(sizeof(float)) + n * 24;
+  std::int64_t places = std::clamp<std::int64_t>(size.bytes / state / 32 * 32, size.min_places, size.max_places);
+  places = std::max<std::int64_t>(1, std::min(places, problems));
+  while (places > 1 && needed(with_places(places)) > memory_limit) places /= 2;
+  return with_places(places);
+}
+
+}  // namespace shrinkwarp

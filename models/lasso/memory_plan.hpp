@@ -1,0 +1,22 @@
+// How many problems run side by side, and what that takes.
+#pragma once
+
+#include <cstdint>
+
+#include <shrinkwarp/models/lasso/dictionary.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+
+namespace shrinkwarp {
+
+struct MemoryPlan {
+  std::int64_t places = 1;         ///< of the float batch
+  std::int64_t double_places = 1;  ///< of the double batch, which starts when as many problems wait for it
+  std::int64_t in_flight = 2;      ///< most problems in both batches and waiting
+};
+
+/// The largest batches that are of use, no more than there are problems, and within the limit.
+/// @throws ValueError (the limit is under least_memory())
+MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                       std::int64_t memory_limit);
+
+}  // namespace shrinkwarp

@@ -1,0 +1,48 @@
+#include <shrinkwarp/models/lasso/observations.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include <shrinkwarp/kernels/certificate/certificate.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+
+namespace shrinkwarp {
+
+void require_finite(const ObservationSource& source, std::int64_t row, VectorView<const double> x) {
+  for (std::int64_t i = 0; i < x.size; ++i)
+    SHRINKWARP_REQUIRE(std::isfinite(x[i]), ValueError, source.name(), ": entry ", i, " of row ", row, " is ", x[i],
+                       ", wanted a finite number");
+}
+
+double recording_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                            const LassoOptions& options) {
+  // Blocks of 8 MiB at most, and small beside the limit.
+  const std::int64_t bytes = std::min(std::int64_t{8} << 20, options.memory_limit / 8);
+  const std::int64_t block = std::clamp<std::int64_t>(bytes / (dictionary.rows() * 8), 1, 4096);
+  const Context host = Context::cpu(1);
+  const Tensor<double> read(host, dictionary.rows(), block);
+  const Tensor<double> X(context, dictionary.rows(), block);
+  const Tensor<double> correlation(context, block);
+  const Tensor<double> scratch(context, correlation_scratch(context, dictionary.atoms(), block));
+  std::vector<double> found(static_cast<std::size_t>(block));
+  double largest = 0;
+  for (std::int64_t first = 0; first < source.size(); first += block) {
+    if (options.cancel && options.cancel->cancelled())
+      SHRINKWARP_THROW(Cancelled, "lasso: cancelled while looking for lambda_max");
+    const std::int64_t count = std::min(block, source.size() - first);
+    source.read(first, read.matrix().columns(0, count));
+    for (std::int64_t b = 0; b < count; ++b)
+      require_finite(source, first + b, {read.matrix().column(b), dictionary.rows(), {}});
+    copy(context, read.matrix().columns(0, count), X.matrix().columns(0, count));
+    correlation_max(context, dictionary.exact(), X.matrix().columns(0, count), correlation.vector().slice(0, count),
+                    scratch.vector());
+    copy(context, correlation.vector().slice(0, count), VectorView<double>{found.data(), count, {}});
+    context.synchronize();
+    largest = std::max(largest, *std::max_element(found.begin(), found.begin() + count));
+  }
+  return largest * dictionary.scale();
+}
+
+}  // namespace shrinkwarp

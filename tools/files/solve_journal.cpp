@@ -1,0 +1,202 @@
+#include <shrinkwarp/tools/files/solve_journal.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/tools/files/solve_record.hpp>
+#include <shrinkwarp/tools/files/sparse_codes_file.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+constexpr const char* kName = "SolveJournal";
+const std::string kFormat = "journal: solve 1\n";       // begins the header
+constexpr std::int64_t kRecordBytes = 1 << 20;          // a record has no more, but for its last problem
+constexpr std::int64_t kBlockProblems = 4096;           // that go to the output together
+constexpr std::int64_t kFirstRead = 56 + 12 * 32;       // bytes of an entry read at once: most have no more atoms
+constexpr std::int64_t kRowsBytes = std::int64_t{1} << 20;  // of observations read at once
+
+Journal open_journal(const std::string& output) {
+  OutputFile::scratch(kName, output);  // only to see that a file can be made there
+  return Journal::open(kName, SolveJournal::path_of(output));
+}
+
+void check_cancel(const CancelToken* cancel, const char* doing) {
+  if (cancel && cancel->cancelled()) SHRINKWARP_THROW(Cancelled, "cancelled while ", doing);
+}
+
+std::uint64_t row_hash(VectorView<const double> x) {
+  return hash_bytes(x.data, x.size * static_cast<std::int64_t>(sizeof(double)));
+}
+
+}  // namespace
+
+std::string SolveJournal::path_of(const std::string& output) {
+  return resolved_path(output) + ".journal";
+}
+
+SolveJournal::SolveJournal(const std::string& output) : journal_(open_journal(output)) {
+  const std::string& header = journal_.header();
+  if (header.empty()) return;
+  if (header.compare(0, kFormat.size(), kFormat) != 0)
+    SHRINKWARP_THROW_IO(journal_.origin(), 0, "found '", printable(header.substr(0, header.find('\n')), 40),
+                        "', wanted '", kFormat.substr(0, kFormat.size() - 1), "'");
+  journal_.for_each([this](std::int64_t position, std::int64_t bytes) {
+    std::byte count[sizeof(std::int64_t)];
+    journal_.read(position, count, std::min<std::int64_t>(bytes, sizeof count));
+    held_ += solve_record_entries(count, bytes, journal_.origin());
+  });
+}
+
+SolveJournal::~SolveJournal() {
+  if (held_ > 0 || removed_) return;
+  try {
+    journal_.remove();
+  } catch (...) {  // it stays, and is replaced by the next solve
+  }
+}
+
+LassoSummary SolveJournal::start(const Fingerprint& fingerprint, ObservationSource& source, std::int64_t atoms,
+                                 const CancelToken* cancel) {
+  atoms_ = atoms;
+  positions_.assign(static_cast<std::size_t>(source.size()), -1);
+  if (held_ == 0) {
+    journal_.begin(kFormat + fingerprint.text());
+    return {};
+  }
+  const std::string difference = fingerprint.difference(journal_.header().substr(kFormat.size()));
+  SHRINKWARP_REQUIRE(difference.empty(), ValueError, path(), " is of a solve that differs from this one: ", difference,
+                     ". The same options go on with it; without it a solve starts afresh");
+  LassoSummary summary = find_problems();
+  check_rows(source, cancel, summary);
+  return summary;
+}
+
+// Fills positions_ from the records.
+LassoSummary SolveJournal::find_problems() {
+  LassoSummary summary;
+  std::vector<std::byte> record;
+  journal_.for_each([&](std::int64_t position, std::int64_t bytes) {
+    record.resize(static_cast<std::size_t>(bytes));
+    journal_.read(position, record.data(), bytes);
+    const auto problems = static_cast<std::int64_t>(positions_.size());
+    read_solve_record(record.data(), bytes, problems, atoms_, journal_.origin(),
+                      [&](const EntryHead& head, std::int64_t offset) {
+                        if (holds(head.index))
+                          SHRINKWARP_THROW_IO(journal_.origin(), position + offset, "problem ", head.index,
+                                              " is there twice: the journal is damaged");
+                        positions_[static_cast<std::size_t>(head.index)] = position + offset;
+                        summary.problems += 1;
+                        summary.unconverged += head.converged == 0 ? 1 : 0;
+                        summary.nonzeros += head.nonzeros;
+                        summary.iterations += head.iterations;
+                      });
+  });
+  nonzeros_ = summary.nonzeros;
+  return summary;
+}
+
+// Compares the observations of the problems held with those that were solved.
+void SolveJournal::check_rows(ObservationSource& source, const CancelToken* cancel, LassoSummary& summary) const {
+  const Context host = Context::cpu(1);
+  const std::int64_t n = source.dimension();
+  const std::int64_t block = std::max<std::int64_t>(1, kRowsBytes / (8 * n));
+  const Tensor<double> X(host, n, block);
+  for (std::int64_t first = 0; first < source.size(); first += block) {
+    check_cancel(cancel, "looking whether the observations are the same");
+    const std::int64_t count = std::min(block, source.size() - first);
+    const auto begin = positions_.begin() + first;
+    if (std::all_of(begin, begin + count, [](std::int64_t position) { return position < 0; })) continue;
+    source.read(first, X.matrix().columns(0, count));
+    for (std::int64_t b = 0; b < count; ++b) {
+      if (!holds(first + b)) continue;
+      EntryHead head;
+      journal_.read(*(begin + b), &head, sizeof head);
+      const double* x = X.matrix().column(b);
+      SHRINKWARP_REQUIRE(row_hash({x, n, {}}) == head.row_hash, ValueError, source.name(), ": row ", first + b,
+                         " is not what it was when it was solved, wanted it unchanged: its result is in ", path());
+      double energy = 0;
+      for (std::int64_t i = 0; i < n; ++i) energy += x[i] * x[i] / 2;
+      summary.worst_gap = std::max(summary.worst_gap, energy > 0 ? head.dual_gap / energy : head.dual_gap);
+    }
+  }
+}
+
+void SolveJournal::note_row(const ObservationSource& source, std::int64_t row, VectorView<const double> x) {
+  const std::uint64_t hash = row_hash(x);
+  const auto [noted, fresh] = row_hashes_.emplace(row, hash);
+  SHRINKWARP_REQUIRE(fresh || noted->second == hash, ValueError, source.name(), ": row ", row,
+                     " changed while it was being solved");
+}
+
+void SolveJournal::append(const LassoBatch& batch) {
+  std::vector<std::uint64_t> hashes;
+  for (const std::int64_t problem : batch.index) {
+    const auto noted = row_hashes_.find(problem);
+    SHRINKWARP_REQUIRE(noted != row_hashes_.end(), ValueError, kName, ": the observation of problem ", problem,
+                       " was not noted");
+    hashes.push_back(noted->second);
+    row_hashes_.erase(noted);
+  }
+  std::vector<std::int64_t> offsets;
+  for (std::int64_t first = 0, last = 0; first < batch.size(); first = last) {
+    const auto bytes = [&](std::int64_t end) {
+      return (end - first) * static_cast<std::int64_t>(sizeof(EntryHead)) +
+             12 * (batch.codes.offsets[static_cast<std::size_t>(end)] - batch.codes.offsets[static_cast<std::size_t>(first)]);
+    };
+    do ++last;
+    while (last < batch.size() && bytes(last) < kRecordBytes);
+    const std::vector<std::byte> record = solve_record(batch, first, last, hashes, offsets);
+    const std::int64_t position = journal_.append(record.data(), static_cast<std::int64_t>(record.size()));
+    for (std::int64_t i = first; i < last; ++i)
+      positions_[static_cast<std::size_t>(batch.index[static_cast<std::size_t>(i)])] =
+          position + offsets[static_cast<std::size_t>(i - first)];
+    held_ += last - first;
+    nonzeros_ += batch.codes.offsets[static_cast<std::size_t>(last)] - batch.codes.offsets[static_cast<std::size_t>(first)];
+  }
+}
+
+void SolveJournal::write_result(const std::string& output, const CancelToken* cancel) const {
+  SparseCodesFile file(output, atoms_, nonzeros_);
+  std::vector<std::byte> entry;
+  LassoBatch block;
+  for (std::size_t i = 0; i < positions_.size(); ++i) {
+    SHRINKWARP_REQUIRE(positions_[i] >= 0, ValueError, kName, ": problem ", i, " is not in ", path());
+    entry.resize(static_cast<std::size_t>(std::min(kFirstRead, journal_.end() - positions_[i])));
+    journal_.read(positions_[i], entry.data(), static_cast<std::int64_t>(entry.size()));
+    EntryHead head;
+    std::memcpy(&head, entry.data(), sizeof head);
+    if (head.index != static_cast<std::int64_t>(i) || head.nonzeros < 0 || head.nonzeros > atoms_)
+      SHRINKWARP_THROW_IO(journal_.origin(), positions_[i], "the journal was changed while it was open");
+    if (const auto had = static_cast<std::int64_t>(entry.size()); had < head.bytes()) {
+      entry.resize(static_cast<std::size_t>(head.bytes()));
+      journal_.read(positions_[i] + had, entry.data() + had, head.bytes() - had);
+    }
+    append_entry(head, entry.data(), block);
+    const bool full = block.size() == kBlockProblems ||
+                      static_cast<std::int64_t>(block.codes.values.size()) * 12 >= kRecordBytes;
+    if (full || i + 1 == positions_.size()) {
+      check_cancel(cancel, "writing the result");
+      file.append(block);
+      block = {};
+    }
+  }
+  file.finish();
+}
+
+void SolveJournal::remove() {
+  journal_.remove();
+  removed_ = true;
+}
+
+void NotedObservations::read(std::int64_t first, MatrixView<double> X) {
+  source_.read(first, X);
+  for (std::int64_t b = 0; b < X.cols; ++b) journal_.note_row(source_, first + b, {X.column(b), X.rows, {}});
+}
+
+}  // namespace shrinkwarp

@@ -1,0 +1,86 @@
+// What a solve has finished so far, kept in a journal beside its output; and the way from there to the output.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/runtime/io/journal.hpp>
+#include <shrinkwarp/runtime/progress.hpp>
+#include <shrinkwarp/tools/files/fingerprint.hpp>
+
+namespace shrinkwarp {
+
+/// The journal of one output, `<output>.journal`; where the output is a link, beside the file that it leads to. While
+/// this lives no other process can have it. Problems are kept as they are delivered, each with a hash of its
+/// observation; the process may end at any moment. A journal without problems is removed when this goes.
+///
+/// Memory: memory(N), and the hashes of the observations that are being solved.
+class SolveJournal : public CodeSink {
+ public:
+  static std::string path_of(const std::string& output);
+  /// Bytes for N problems.
+  static std::int64_t memory(std::int64_t problems) { return 8 * problems; }
+
+  /// Opens the journal, or makes an empty one, after looking whether a file can be made at `output`.
+  /// @throws IoError (as Journal::open and OutputFile::scratch; a journal of something else than a solve)
+  explicit SolveJournal(const std::string& output);
+  ~SolveJournal() override;
+  SolveJournal(const SolveJournal&) = delete;
+  SolveJournal& operator=(const SolveJournal&) = delete;
+
+  const std::string& path() const { return journal_.origin().path; }
+  std::int64_t held() const { return held_; }  ///< problems
+  bool holds(std::int64_t problem) const { return positions_[static_cast<std::size_t>(problem)] >= 0; }
+  /// At its end, which no record can be made of: what a killed process or a failure of power left.
+  std::int64_t damaged_bytes() const { return journal_.damaged_bytes(); }
+
+  /// Begins a journal that holds no problem, or goes on with one that does.
+  ///
+  /// @param fingerprint  of this solve; that of the journal must be the same
+  /// @param source       its observations; those of the problems held must be the same, bit by bit. They are all read
+  /// @param cancel       may be nullptr
+  /// @return a summary of the problems held
+  /// @throws ValueError (names what differs, or the row that does), IoError, Cancelled, what the source throws
+  LassoSummary start(const Fingerprint& fingerprint, ObservationSource& source, std::int64_t atoms,
+                     const CancelToken* cancel);
+  /// Takes note of an observation that is about to be solved. @throws ValueError (it was another one a moment ago)
+  void note_row(const ObservationSource& source, std::int64_t row, VectorView<const double> x);
+  /// Keeps problems whose observations have been noted. @throws IoError (disk full ...), ValueError (not noted)
+  void append(const LassoBatch& batch) override;
+
+  /// Writes the output from a journal that holds every problem. @throws IoError, Cancelled; the target is then unchanged
+  void write_result(const std::string& output, const CancelToken* cancel) const;
+  /// Removes the journal. After it the object can only be destroyed. @throws IoError
+  void remove();
+
+ private:
+  LassoSummary find_problems();
+  void check_rows(ObservationSource& source, const CancelToken* cancel, LassoSummary& summary) const;
+
+  Journal journal_;
+  std::int64_t held_ = 0;
+  std::int64_t nonzeros_ = 0;  // of the problems held
+  std::int64_t atoms_ = 0;
+  bool removed_ = false;
+  std::vector<std::int64_t> positions_;                          // [N], of the entries in the file; -1 not held
+  std::unordered_map<std::int64_t, std::uint64_t> row_hashes_;  // of the observations that are being solved
+};
+
+/// Observations that are noted in a journal as they are read.
+class NotedObservations : public ObservationSource {
+ public:
+  NotedObservations(ObservationSource& source, SolveJournal& journal) : source_(source), journal_(journal) {}
+  std::int64_t size() const override { return source_.size(); }
+  std::int64_t dimension() const override { return source_.dimension(); }
+  std::string name() const override { return source_.name(); }
+  void read(std::int64_t first, MatrixView<double> X) override;
+
+ private:
+  ObservationSource& source_;
+  SolveJournal& journal_;
+};
+
+}  // namespace shrinkwarp
