@@ -60,7 +60,7 @@ class Observations {
 std::vector<double> lambdas_of_file(const LambdaChoice& choice, const CodesFile& codes) {
   if (choice.kind == LambdaChoice::Kind::of_codes_file) {
     SHRINKWARP_REQUIRE(codes.claims().lambda, ValueError, codes.path(),
-                       ": found no array 'lambda', wanted one in the file or lambda from an option");
+                       ": found no array 'lambda', wanted one, or --lambda, --lambda-fraction or --lambda-file");
     return codes.claims().lambda->values;
   }
   std::vector<double> values = NpyFile::open(choice.path).read_vector();
