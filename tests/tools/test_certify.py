@@ -218,7 +218,7 @@ def test_any_name_and_the_working_folder(folder):
     assert done.returncode == UNCONVERGED and "12 x 30" in done.stdout
 
 
-# ---------------------------------------------------------------------------------------------------------- certificates
+# --------------------------------------------------------------------------------------------------------- certificates
 
 
 @pytest.mark.parametrize(
