@@ -207,44 +207,68 @@ bool NpzReader::contains(std::string_view name) const noexcept {
   return std::find(impl_->names.begin(), impl_->names.end(), name) != impl_->names.end();
 }
 
-NpyArray NpzReader::read(const std::string& name) const {
+NpzStream NpzReader::stream(const std::string& name) const {
   const auto found = std::find(impl_->names.begin(), impl_->names.end(), name);
   if (found == impl_->names.end()) {
     std::string list;
     for (const std::string& other : impl_->names) list += (list.empty() ? "" : ", ") + other;
-    SHRINKWARP_THROW(ValueError, "NpzReader::read: '", path(), "' holds no array '", printable(name),
+    SHRINKWARP_THROW(ValueError, "NpzReader: '", path(), "' holds no array '", printable(name),
                      "', found: ", list.empty() ? "none" : printable(list, 300));
   }
   const ZipEntry& entry = impl_->entries[static_cast<std::size_t>(found - impl_->names.begin())];
-  ZipMember member(impl_->file, entry);
+  auto member = std::make_unique<ZipMember>(impl_->file, entry);
   std::vector<char> head(static_cast<std::size_t>(std::min<std::int64_t>(entry.size, 12)));
   const auto begun = static_cast<std::int64_t>(head.size());
-  member.read(head.data(), begun);
-  const std::int64_t head_bytes = npy_header_bytes(head.data(), begun, member.origin());
+  member->read(head.data(), begun);
+  const std::int64_t head_bytes = npy_header_bytes(head.data(), begun, member->origin());
   head.resize(static_cast<std::size_t>(std::max(begun, std::min(head_bytes, entry.size))));
-  member.read(head.data() + begun, static_cast<std::int64_t>(head.size()) - begun);
+  member->read(head.data() + begun, static_cast<std::int64_t>(head.size()) - begun);
 
-  NpyArray array;
-  array.header = parse_npy_header(head.data(), static_cast<std::int64_t>(head.size()), member.origin());
-  const std::int64_t bytes = array.header.bytes();
-  if (entry.size - array.header.data_offset != bytes) {
-    SHRINKWARP_THROW_IO(member.origin(), entry.header, "found ", entry.size - array.header.data_offset,
-                        " bytes of data, wanted ", bytes, " (shape ", printable(shape_text(array.header.shape)), " of ",
-                        array.header.descr(), ")");
+  ArrayHeader header = parse_npy_header(head.data(), static_cast<std::int64_t>(head.size()), member->origin());
+  const std::int64_t bytes = header.bytes();
+  if (entry.size - header.data_offset != bytes) {
+    SHRINKWARP_THROW_IO(member->origin(), entry.header, "found ", entry.size - header.data_offset,
+                        " bytes of data, wanted ", bytes, " (shape ", printable(shape_text(header.shape)), " of ",
+                        header.descr(), ")");
   }
+  return NpzStream(std::move(member), std::move(header));
+}
+
+NpyArray NpzReader::read(const std::string& name) const {
+  NpzStream stream = this->stream(name);
+  NpyArray array;
+  array.header = stream.header();
+  const std::int64_t bytes = array.header.bytes();
   try {
     array.data.reserve(static_cast<std::size_t>(bytes));  // address space; memory comes with the data
   } catch (const std::exception&) {                       // bad_alloc or length_error
-    throw OutOfMemory(concat(member.origin(), ": no memory for ", bytes, " bytes"), __FILE__, __LINE__, bytes);
+    throw OutOfMemory(concat(stream.member_->origin(), ": no memory for ", bytes, " bytes"), __FILE__, __LINE__, bytes);
   }
-  for (std::int64_t done = 0; done < bytes;) {
+  for (std::int64_t done = 0; done < bytes;) {  // in bytes: one element may be as long as the array
     const std::int64_t count = std::min(kCopyBytes, bytes - done);
     array.data.resize(static_cast<std::size_t>(done + count));
-    member.read(array.data.data() + done, count);
+    stream.member_->read(array.data.data() + done, count);
     done += count;
   }
-  member.finish();
+  if (bytes > 0) stream.member_->finish();
   return array;
+}
+
+NpzStream::NpzStream(std::unique_ptr<ZipMember> member, ArrayHeader header)
+    : member_(std::move(member)), header_(std::move(header)), missing_(header_.size()) {
+  if (missing_ == 0) member_->finish();
+}
+NpzStream::NpzStream(NpzStream&&) noexcept = default;
+NpzStream& NpzStream::operator=(NpzStream&&) noexcept = default;
+NpzStream::~NpzStream() = default;
+
+void NpzStream::read(void* target, std::int64_t count) {
+  SHRINKWARP_REQUIRE(count >= 0 && count <= missing_, ShapeError, "NpzStream::read: ", member_->origin(), ": found ",
+                     missing_, " elements left, wanted ", count);
+  if (count == 0) return;
+  member_->read(target, count * header_.item_size);
+  missing_ -= count;
+  if (missing_ == 0) member_->finish();
 }
 
 }  // namespace shrinkwarp

@@ -67,6 +67,31 @@ class NpzWriter {
   std::unique_ptr<Impl> impl_;
 };
 
+class ZipMember;
+
+/// An array of an archive, read front to back in the file's order: memory does not grow with it. Move-only; used by one
+/// thread at a time and no longer than its NpzReader lives.
+class NpzStream {
+ public:
+  NpzStream(NpzStream&&) noexcept;
+  NpzStream& operator=(NpzStream&&) noexcept;
+  ~NpzStream();
+
+  const ArrayHeader& header() const noexcept { return header_; }
+  /// Elements still to come.
+  std::int64_t missing() const noexcept { return missing_; }
+  /// The next `count` elements, `header().item_size` bytes each. The one that takes the last checks the checksum.
+  /// Allocates no. @throws ShapeError (count < 0, or fewer are missing), IoError (damaged or cut short)
+  void read(void* target, std::int64_t count);
+
+ private:
+  friend class NpzReader;
+  NpzStream(std::unique_ptr<ZipMember> member, ArrayHeader header);
+  std::unique_ptr<ZipMember> member_;
+  ArrayHeader header_;
+  std::int64_t missing_;
+};
+
 /// An archive open for reading. Move-only; used by one thread at a time.
 class NpzReader {
  public:
@@ -85,6 +110,8 @@ class NpzReader {
   /// @throws ValueError (no such array; the message lists those there are), IoError (encrypted, another compression,
   ///         checksum, cut short, sizes that contradict each other, as parse_npy_header), OutOfMemory
   NpyArray read(const std::string& name) const;
+  /// The array to be read piece by piece; several may be open side by side. @throws ValueError, IoError as read()
+  NpzStream stream(const std::string& name) const;
 
  private:
   struct Impl;

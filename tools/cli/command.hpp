@@ -22,13 +22,14 @@ enum ExitStatus : int {
   kDone = 0,
   kFailed = 1,  ///< any error that is not one of usage
   kUsage = 2,
-  kUnconverged = 3,  ///< the file is written, but some problem missed its gap
+  kUnconverged = 3,  ///< all is done and written, but some problem missed its gap
   kSignal = 128,     ///< and the number of the signal that ended the work, as a shell counts
 };
 
 void add_solve(CLI::App& app, Action& action);
 void add_phantom(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
+void add_certify(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 
 }  // namespace shrinkwarp::cli

@@ -44,6 +44,7 @@ int main(int argc, char** argv) {
   app.footer("Each command explains itself: shrinkwarp solve --help");
   cli::Action action;
   cli::add_solve(app, action);
+  cli::add_certify(app, action);
   cli::add_phantom(app, action);
   cli::add_bench(app, action);
   cli::add_info(app, action);

@@ -1,19 +1,22 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/phantom/meg_phantom.hpp>
+#include <shrinkwarp/tools/phantom/truth_file.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
 
 struct Arguments {
   phantom::MegPhantomOptions phantom;
-  std::string dictionary, observations;
+  std::string dictionary, observations, truth;
   bool quiet = false;
 };
 
@@ -23,10 +26,16 @@ int run(const Arguments& arguments) {
   SHRINKWARP_REQUIRE(arguments.phantom.sensors % 3 == 0, UsageError, "--sensors: found ", arguments.phantom.sensors,
                      ", wanted a multiple of 3 from 3 to 306");
   require_different_files("--dictionary", arguments.dictionary, "--observations", arguments.observations);
+  if (!arguments.truth.empty()) {
+    require_different_files("--truth", arguments.truth, "--dictionary", arguments.dictionary);
+    require_different_files("--truth", arguments.truth, "--observations", arguments.observations);
+  }
   const phantom::MegPhantom phantom(arguments.phantom);
   NpyWriter dictionary(arguments.dictionary, ElementType::f4, {phantom.rows(), phantom.columns()});
   NpyWriter observations(arguments.observations, ElementType::f4,
                          {arguments.phantom.samples, arguments.phantom.sensors});
+  std::optional<phantom::TruthFile> truth;
+  if (!arguments.truth.empty()) truth.emplace(arguments.truth);
   dictionary.append(phantom.dictionary().data(), phantom.rows() * phantom.columns());
   std::vector<float> rows(static_cast<std::size_t>(std::min(kBlock, arguments.phantom.samples) * phantom.rows()));
   for (std::int64_t first = 0; first < arguments.phantom.samples; first += kBlock) {
@@ -34,13 +43,16 @@ int run(const Arguments& arguments) {
     phantom.observations(first, count, rows.data());
     observations.append(rows.data(), count * phantom.rows());
   }
+  if (truth) truth->write(phantom);
   dictionary.finish();
   observations.finish();
+  if (truth) truth->finish();
   if (!arguments.quiet) {
     std::printf("dictionary    %s: %lld sensors x %lld columns\n", arguments.dictionary.c_str(),
                 static_cast<long long>(phantom.rows()), static_cast<long long>(phantom.columns()));
     std::printf("observations  %s: %s samples at %g Hz\n", arguments.observations.c_str(),
                 with_commas(arguments.phantom.samples).c_str(), phantom::kSampleRate);
+    if (truth) std::printf("truth         %s: codes, sources, sensors and noise\n", arguments.truth.c_str());
     std::fflush(stdout);
   }
   return kDone;
@@ -70,6 +82,10 @@ void add_phantom(CLI::App& app, Action& action) {
   meg->add_flag("--free", arguments->phantom.free_orientation, "three columns a source in place of one");
   meg->add_option("--dictionary", arguments->dictionary, "D.npy to write, float32 (sensors, columns)")->required();
   meg->add_option("--observations", arguments->observations, "X.npy to write, float32 (samples, sensors)")->required();
+  meg->add_option(
+      "--truth", arguments->truth,
+      "T.npz to write: the true codes as scipy.sparse.load_npz reads them, with sources, sensors, lead field "
+      "and noise covariance beside");
   meg->add_flag("--quiet", arguments->quiet, "print nothing");
   meg->footer("Example:\n  shrinkwarp phantom meg --samples 10000 --dictionary D.npy --observations X.npy");
   meg->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });

@@ -333,6 +333,39 @@ TEST_F(NpzReaderTest, ReadsStoredAndDeflated) {
   EXPECT_EQ(reader.read("empty").header.size(), 0);
 }
 
+TEST_F(NpzReaderTest, StreamsArraysSideBySide) {
+  std::vector<double> values(200000);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(i * i % 1001);
+  const std::string bytes =
+      zip_bytes({{"a.npy", npy_of(values), 8}, {"b.npy", npy_of(values), 0}, {"c.npy", npy_of({}), 8}});
+  const NpzReader reader = open(bytes);
+  NpzStream a = reader.stream("a"), b = reader.stream("b");
+  EXPECT_EQ(a.header().shape, (Shape{200000}));
+  EXPECT_EQ(reader.stream("c").missing(), 0);
+  std::vector<double> from_a, from_b;
+  for (std::int64_t step = 1; a.missing() > 0; step = step * 3 % 40009) {
+    for (const auto& [stream, target] : {std::pair{&a, &from_a}, std::pair{&b, &from_b}}) {
+      const std::int64_t count = std::min(step, stream->missing());
+      target->resize(target->size() + static_cast<std::size_t>(count));
+      stream->read(target->data() + target->size() - count, count);
+    }
+  }
+  EXPECT_EQ(from_a, values);
+  EXPECT_EQ(from_b, values);
+  double more = 0;
+  message_of<ShapeError>([&] { a.read(&more, 1); }, {"NpzStream::read", "found 0 elements left, wanted 1", path_});
+  message_of<ShapeError>([&] { b.read(&more, -1); }, {"NpzStream::read"});
+  message_of<ValueError>([&] { reader.stream("d"); }, {"holds no array 'd', found: a, b, c"});
+
+  // Damage within the data is found with the last element, and not before it is looked at.
+  std::string damaged = zip_bytes({{"a.npy", npy_of(values), 0}});
+  damaged[1000] = static_cast<char>(damaged[1000] ^ 1);
+  const NpzReader other = open(damaged);
+  NpzStream stream = other.stream("a");
+  stream.read(from_a.data(), 199999);
+  message_of<IoError>([&] { stream.read(&more, 1); }, {path_, "a.npy"});
+}
+
 TEST_F(NpzReaderTest, ReadsAnArchiveWithAComment) {
   std::string bytes = zip_bytes({{"a.npy", npy_of({1, 2}), 0}});
   patch(bytes, bytes.size() - 2, 30, 2);

@@ -1,0 +1,645 @@
+// The certifier against the same formulas in quadruple precision: its bounds hold, also where numbers are nasty, and are
+// no larger than they have to be.
+#include <shrinkwarp/tools/certify/certifier.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <shrinkwarp/runtime/error.hpp>
+
+namespace shrinkwarp::certify {
+namespace {
+
+using Quad = __float128;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kUnit = std::numeric_limits<long double>::epsilon() / 2;
+
+Quad magnitude(Quad value) {
+  return value < 0 ? -value : value;
+}
+
+/// A dictionary, one observation and its code.
+struct Problem {
+  std::int64_t n = 0, m = 0;
+  std::vector<double> D;  // [n, m], column-major
+  std::vector<double> x;  // [n]
+  std::vector<double> z;  // [m], dense
+  double lambda = 1;
+
+  double d(std::int64_t i, std::int64_t j) const { return D[static_cast<std::size_t>(j * n + i)]; }
+  std::int64_t nonzeros() const { return m - std::count(z.begin(), z.end(), 0.0); }
+};
+
+CodeRows rows_of(const std::vector<std::vector<double>>& codes) {
+  CodeRows rows;
+  for (const std::vector<double>& z : codes) {
+    for (std::size_t j = 0; j < z.size(); ++j) {
+      if (z[j] == 0) continue;
+      rows.indices.push_back(static_cast<std::int64_t>(j));
+      rows.values.push_back(z[j]);
+    }
+    rows.offsets.push_back(static_cast<std::int64_t>(rows.values.size()));
+  }
+  return rows;
+}
+
+Measures measured(const Problem& problem) {
+  const Context context = Context::cpu(1);
+  const Certifier certifier(context, {problem.D.data(), problem.n, problem.m, problem.n, Device{}});
+  Measures measures;
+  certifier.measure(context, {problem.x.data(), problem.n, 1, problem.n, Device{}}, rows_of({problem.z}),
+                    {&problem.lambda, 1, Device{}}, 0, &measures);
+  return measures;
+}
+Certificate certificate_of(const Problem& problem) {
+  return measured(problem).at(problem.lambda);
+}
+
+/// The certificate's formulas in quadruple precision, and the sizes that bounds of rounding are made of.
+struct Exact {
+  Quad energy = 0, objective = 0, gap = 0, scale = 0;
+  Quad largest = 0;        // ||D'r||_inf
+  Quad r_square = 0;       // ||r||^2
+  double terms_norm = 0;   // ||x|| + sum_j ||d_j|| |z_j|
+  double column_norm = 0;  // largest ||d_j||
+};
+Exact exact(const Problem& problem) {
+  Exact result;
+  std::vector<Quad> r(problem.x.begin(), problem.x.end());
+  Quad l1 = 0, xr = 0;
+  for (std::int64_t j = 0; j < problem.m; ++j) {
+    const Quad z = problem.z[static_cast<std::size_t>(j)];
+    l1 += magnitude(z);
+    long double square = 0;
+    for (std::int64_t i = 0; i < problem.n; ++i) {
+      r[static_cast<std::size_t>(i)] -= z * problem.d(i, j);
+      square += static_cast<long double>(problem.d(i, j)) * problem.d(i, j);
+    }
+    const auto norm = static_cast<double>(std::sqrt(square));
+    result.column_norm = std::max(result.column_norm, norm);
+    result.terms_norm += norm * std::fabs(problem.z[static_cast<std::size_t>(j)]);
+  }
+  for (std::int64_t i = 0; i < problem.n; ++i) {
+    const auto k = static_cast<std::size_t>(i);
+    result.r_square += r[k] * r[k];
+    xr += r[k] * problem.x[k];
+    result.energy += static_cast<Quad>(problem.x[k]) * problem.x[k] / 2;
+  }
+  result.terms_norm += static_cast<double>(std::sqrt(static_cast<long double>(2 * result.energy)));
+  for (std::int64_t j = 0; j < problem.m; ++j) {
+    Quad correlation = 0;
+    for (std::int64_t i = 0; i < problem.n; ++i) correlation += r[static_cast<std::size_t>(i)] * problem.d(i, j);
+    result.largest = std::max(result.largest, magnitude(correlation));
+  }
+  const Quad lambda = problem.lambda;
+  result.objective = result.r_square / 2 + lambda * l1;
+  if (result.r_square > 0) {
+    result.scale = xr / result.r_square;
+    if (magnitude(result.scale) * result.largest > lambda)
+      result.scale = (result.scale < 0 ? -1 : 1) * lambda / result.largest;
+  }
+  result.gap = result.objective - (result.scale * xr - result.scale * result.scale * result.r_square / 2);
+  return result;
+}
+
+/// Coordinate descent in quadruple precision: a point whose objective is min F to some 1e-25 of F.
+Quad least_objective(const Problem& problem) {
+  std::vector<Quad> z(problem.z.begin(), problem.z.end()), r(problem.x.begin(), problem.x.end());
+  const auto at = [&](std::int64_t i, std::int64_t j) { return static_cast<Quad>(problem.d(i, j)); };
+  for (std::int64_t j = 0; j < problem.m; ++j) {
+    for (std::int64_t i = 0; i < problem.n; ++i)
+      r[static_cast<std::size_t>(i)] -= z[static_cast<std::size_t>(j)] * at(i, j);
+  }
+  for (int sweep = 0; sweep < 5000; ++sweep) {
+    Quad moved = 0;
+    for (std::int64_t j = 0; j < problem.m; ++j) {
+      Quad square = 0, u = 0;
+      for (std::int64_t i = 0; i < problem.n; ++i) {
+        square += at(i, j) * at(i, j);
+        u += at(i, j) * r[static_cast<std::size_t>(i)];
+      }
+      if (square == 0) continue;
+      Quad& old = z[static_cast<std::size_t>(j)];
+      u = old + u / square;
+      const Quad size = magnitude(u) - problem.lambda / square;
+      const Quad next = size <= 0 ? 0 : u < 0 ? -size : size;
+      const Quad change = next - old;
+      for (std::int64_t i = 0; i < problem.n; ++i) r[static_cast<std::size_t>(i)] -= change * at(i, j);
+      moved += change * change * square;
+      old = next;
+    }
+    Quad now = 0;
+    for (const Quad value : r) now += value * value;
+    if (moved <= now * Quad(1e-60)) break;
+  }
+  Quad objective = 0;
+  for (const Quad value : r) objective += value * value / 2;
+  for (const Quad value : z) objective += magnitude(value) * problem.lambda;
+  return objective;
+}
+
+/// Random atoms and observation, and a code of `nonzeros` entries that fits a part of the observation.
+Problem random_problem(std::int64_t n, std::int64_t m, std::int64_t nonzeros, std::mt19937_64& random) {
+  std::normal_distribution<double> normal;
+  Problem problem;
+  problem.n = n;
+  problem.m = m;
+  for (std::int64_t i = 0; i < n * m; ++i) problem.D.push_back(normal(random));
+  problem.z.assign(static_cast<std::size_t>(m), 0.0);
+  for (std::int64_t k = 0; k < nonzeros; ++k)
+    problem.z[std::uniform_int_distribution<std::size_t>(0, static_cast<std::size_t>(m) - 1)(random)] = normal(random);
+  for (std::int64_t i = 0; i < n; ++i) {
+    double value = 0.1 * normal(random);
+    for (std::int64_t j = 0; j < m; ++j) value += 1.2 * problem.d(i, j) * problem.z[static_cast<std::size_t>(j)];
+    problem.x.push_back(value);
+  }
+  problem.lambda = std::exp(2 * normal(random));
+  return problem;
+}
+
+/// The same in numbers of few bits, so that x - D z is exact in float64 and the certifier's r is the one of `exact`:
+/// d has 24 bits, z 5, x 40.
+Problem dyadic_problem(std::int64_t n, std::int64_t m, std::int64_t nonzeros, std::mt19937_64& random) {
+  Problem problem = random_problem(n, m, nonzeros, random);
+  for (double& value : problem.D) value = std::nearbyint(std::clamp(value, -7.0, 7.0) * 0x1p20) * 0x1p-20;
+  for (double& value : problem.z) value = std::nearbyint(std::clamp(value, -3.0, 3.0) * 8) / 8;
+  for (double& value : problem.x) value = std::nearbyint(value * 0x1p23) * 0x1p-23;
+  return problem;
+}
+
+/// A solution all but for the rounding of lambda, whose residual is exact, among atoms whose correlations are nearly equal:
+/// each atom is a permutation of the first, but for its last coordinate, which moves the correlation by up to 8 `step`, and
+/// the residual is one number all over, but for some `spread` 2^-38.
+Problem near_tie(std::int64_t n, std::int64_t m, double step, std::int64_t spread, std::mt19937_64& random) {
+  const auto whole = [&](std::int64_t most) {
+    return std::uniform_int_distribution<std::int64_t>(-most, most)(random);
+  };
+  Problem problem{n, m, {}, {}, std::vector<double>(static_cast<std::size_t>(m)), 1};
+  std::vector<double> atom;
+  for (std::int64_t i = 0; i + 1 < n; ++i) atom.push_back(static_cast<double>(whole(1 << 22)) * 0x1p-20);
+  for (std::int64_t j = 0; j < m; ++j) {
+    std::shuffle(atom.begin(), atom.end(), random);
+    problem.D.insert(problem.D.end(), atom.begin(), atom.end());
+    problem.D.push_back(static_cast<double>(whole(8)) * 0x1p-4);
+  }
+  const std::int64_t level = (std::int64_t{1} << 39) + 2 * whole(1 << 30) + 1;
+  std::vector<double> r;
+  for (std::int64_t i = 0; i < n; ++i) r.push_back(static_cast<double>(level + 2 * whole(spread)) * 0x1p-39);
+  r.back() = 16 * step;
+  problem.x = r;
+  const Exact found = exact(problem);
+  problem.lambda = static_cast<double>(found.largest);
+  for (std::int64_t j = 0; j < m; ++j) {
+    Quad correlation = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+      correlation += static_cast<Quad>(r[static_cast<std::size_t>(i)]) * problem.d(i, j);
+    if (magnitude(correlation) != found.largest) continue;
+    problem.z[static_cast<std::size_t>(j)] = correlation < 0 ? -1 : 1;
+    for (std::int64_t i = 0; i < n; ++i)
+      problem.x[static_cast<std::size_t>(i)] += (correlation < 0 ? -1 : 1) * problem.d(i, j);
+    break;
+  }
+  return problem;
+}
+
+double ulp(double value) {
+  return std::nextafter(std::fabs(value), kInfinity) - std::fabs(value);
+}
+
+/// What holds whatever the numbers are.
+void expect_sound(const Problem& problem) {
+  const Certificate found = certificate_of(problem);
+  const Exact truth = exact(problem);
+  EXPECT_LE(magnitude(truth.objective - Quad(found.objective)), Quad(found.objective_rounding));
+  // Each is rounded up by itself; what float64 cannot hold is infinite.
+  if (found.dual_gap < kInfinity && truth.energy > 0) {
+    EXPECT_GE(Quad(found.relative_gap) * truth.energy, Quad(found.dual_gap) - ulp(found.dual_gap));
+  }
+  EXPECT_GE(found.dual_gap, 0);
+  // A dual value is under min F.
+  EXPECT_LE(truth.objective - Quad(found.dual_gap), least_objective(problem) * (1 + Quad(1e-24)));
+}
+
+// ---- by hand ----
+
+/// D = I, x = (3, 1), lambda = 1.
+Problem identity(double first, double second) {
+  return {2, 2, {1, 0, 0, 1}, {3, 1}, {first, second}, 1};
+}
+
+TEST(Certifier, TheSolutionOfTheIdentityHasNoGap) {
+  const Measures measures = measured(identity(2, 0));
+  const Certificate found = measures.at(1);
+  EXPECT_EQ(found.objective, 3);
+  EXPECT_EQ(found.energy, 5);
+  EXPECT_LE(found.dual_gap, found.rounding);
+  EXPECT_LE(found.rounding, 5 * 80 * kUnit);
+  EXPECT_EQ(measures.nonzeros, 1);
+  EXPECT_EQ(measures.correlation_excess, 0);
+  EXPECT_EQ(measures.kkt_violation, 0);
+  EXPECT_EQ(measures.sign_errors, 0);
+}
+
+TEST(Certifier, ZeroCode) {
+  const Measures measures = measured(identity(0, 0));
+  // r = x, ||r||_inf = 3, s = 1/3: gap = 5 - (10/3 - 5/9).
+  const Certificate found = measures.at(1);
+  EXPECT_NEAR(found.dual_gap, 20.0 / 9, 4e-16);
+  EXPECT_NEAR(found.relative_gap, 4.0 / 9, 1e-16);
+  EXPECT_EQ(measures.correlation_excess, 2);
+  EXPECT_EQ(measures.kkt_violation, 2);
+  EXPECT_EQ(measures.nonzeros, 0);
+  // From lambda_max on it is the solution.
+  for (const double lambda : {3.0, 4.0, 1e300}) {
+    EXPECT_LE(measures.at(lambda).relative_gap, 40 * kUnit) << lambda;
+    EXPECT_EQ(measures.at(lambda).objective, 5);
+  }
+}
+
+TEST(Certifier, WrongSignsAreCounted) {
+  // r = (4, 1): the first atom is used with the other sign than its correlation, |4 - (-1)| off.
+  const Measures measures = measured(identity(-1, 0));
+  EXPECT_EQ(measures.sign_errors, 1);
+  EXPECT_EQ(measures.kkt_violation, 5);
+  EXPECT_EQ(measures.correlation_excess, 3);
+  // r = (3, -1): the second atom overshoots.
+  EXPECT_EQ(measured(identity(0, 2)).sign_errors, 1);
+  EXPECT_EQ(measured(identity(2, 0.5)).sign_errors, 0);
+}
+
+TEST(Certifier, AnObservationOfZeros) {
+  Problem problem = identity(0, 0);
+  problem.x = {0, 0};
+  const Certificate none = certificate_of(problem);
+  EXPECT_EQ(none.dual_gap, 0);
+  EXPECT_EQ(none.relative_gap, 0);
+  EXPECT_EQ(none.rounding, 0);
+  EXPECT_EQ(measured(problem).kkt_violation, 0);
+  EXPECT_EQ(measured(problem).at(0).relative_gap, 0);
+  problem.z = {1, 0};
+  const Certificate some = certificate_of(problem);
+  EXPECT_NEAR(some.dual_gap, 1.5, 1e-15);
+  EXPECT_EQ(some.relative_gap, kInfinity);
+}
+
+TEST(Certifier, AResidualOfZeros) {
+  // x = D z: nothing is known of the dual, and the gap is F(z).
+  const Problem problem = identity(3, 1);
+  const Measures measures = measured(problem);
+  EXPECT_EQ(measures.at(1).objective, 4);
+  EXPECT_NEAR(measures.at(1).dual_gap, 4, 1e-15);
+  EXPECT_EQ(measures.kkt_violation, 1);
+  EXPECT_EQ(measures.sign_errors, 0);
+}
+
+TEST(Certifier, AtomsThatSeeNothing) {
+  // All correlations are exactly 0: every scale is feasible and z = 0 optimal at any lambda, 0 included.
+  Problem problem{3, 2, {1, 0, 0, 0, 2, 0}, {0, 0, 5}, {0, 0}, 1};
+  for (const double lambda : {0.0, 1e-300, 1.0}) {
+    EXPECT_LE(measured(problem).at(lambda).relative_gap, 40 * kUnit) << lambda;
+  }
+  problem.D.assign(6, 0.0);
+  problem.z = {2, -3};
+  EXPECT_NEAR(certificate_of(problem).dual_gap, 5, 1e-14);
+}
+
+// ---- against quadruple precision ----
+
+TEST(Certifier, WhereTheResidualIsExactTheGapIsWithinItsBound) {
+  std::mt19937_64 random(1);
+  for (const auto& [n, m] : {std::pair{1, 1}, {2, 3}, {3, 70}, {43, 5}, {64, 128}, {306, 1100}}) {
+    for (const std::int64_t nonzeros : {0, 1, 3, 20, 250}) {
+      if (nonzeros > m) continue;
+      for (int round = 0; round < (n > 100 ? 4 : 30); ++round) {
+        const Problem problem = dyadic_problem(n, m, nonzeros, random);
+        const Certificate found = certificate_of(problem);
+        const Exact truth = exact(problem);
+        const Quad gap = found.dual_gap, rounding = found.rounding;
+        EXPECT_GE(gap, truth.gap);
+        EXPECT_LE(gap, truth.gap + rounding);
+        EXPECT_LE(magnitude(truth.objective - Quad(found.objective)), Quad(found.objective_rounding));
+        // Every term of the bound is some u (n + k) of a number that is under this one.
+        const double size = static_cast<double>(truth.objective) +
+                            problem.lambda * truth.terms_norm / truth.column_norm + truth.terms_norm * truth.terms_norm;
+        EXPECT_LE(found.rounding,
+                  ulp(found.dual_gap) + 8 * static_cast<double>(n + problem.nonzeros() + 4) * kUnit * size);
+        EXPECT_LE(found.objective_rounding, ulp(found.objective) / 2 + found.rounding);
+      }
+    }
+  }
+}
+
+TEST(Certifier, SolutionsAmongAtomsThatFloat64CannotTellApart) {
+  std::mt19937_64 random(10);
+  double loosest = kInfinity;
+  for (int round = 0; round < 60; ++round) {
+    const std::int64_t n = round % 2 == 0 ? 43 : 12;
+    Problem problem = near_tie(n, 200, 0x1p-55, 0, random);
+    const Certificate found = certificate_of(problem);
+    const Exact truth = exact(problem);
+    EXPECT_GE(Quad(found.dual_gap), truth.gap);
+    EXPECT_LE(Quad(found.dual_gap), truth.gap + Quad(found.rounding));
+    EXPECT_LE(found.relative_gap, 1e-15);
+    // Half of it allows for errors to either side.
+    const Quad error = magnitude(Quad(found.dual_gap) - Quad(found.rounding) / 2 - truth.gap);
+    loosest = std::min(loosest, static_cast<double>(Quad(found.rounding) / 2 / error));
+
+    // The same where products of float64 are subnormal and keep some ten bits.
+    problem = near_tie(306, 200, 0x1p-10, 1 << 24, random);
+    for (double& value : problem.D) value *= 0x1p-533;
+    for (double& value : problem.x) value *= 0x1p-533;
+    problem.lambda *= 0x1p-1066;
+    const Exact small = exact(problem);
+    EXPECT_GE(Quad(certificate_of(problem).relative_gap) * small.energy, small.gap);
+  }
+  EXPECT_GE(loosest, 1);
+  EXPECT_LE(loosest, 20);  // the bound grows with n, errors with its root
+}
+
+TEST(Certifier, GapsOfAnyCodeAreNoLargerThanTheirFormula) {
+  // The certifier's r is x - D z rounded to float64. That moves Dual by at most |s| ||x - s r|| ||e||, and the ends of the
+  // feasible interval by ||d|| ||e|| / ||D'r||_inf of themselves, ||e|| <= 2^-53 ||r||.
+  std::mt19937_64 random(2);
+  for (const auto& [n, m] : {std::pair{1, 4}, {5, 3}, {43, 97}, {306, 700}}) {
+    for (const std::int64_t nonzeros : {1, 4, 60}) {
+      for (int round = 0; round < 10; ++round) {
+        const Problem problem = random_problem(n, m, nonzeros, random);
+        const Certificate found = certificate_of(problem);
+        const Exact truth = exact(problem);
+        const auto norm = [](Quad square) { return static_cast<double>(std::sqrt(static_cast<long double>(square))); };
+        const double x = norm(2 * truth.energy), r = norm(truth.r_square),
+                     s = std::fabs(static_cast<double>(truth.scale));
+        const double e = 0x1p-53 * r + 2 * static_cast<double>(problem.nonzeros() + 1) * kUnit * truth.terms_norm;
+        const double moved = 2 * s * (x + s * r) * (e + r * truth.column_norm * e / static_cast<double>(truth.largest));
+        EXPECT_LE(Quad(found.dual_gap), truth.gap + Quad(found.rounding) + moved);
+        EXPECT_GE(Quad(found.dual_gap), truth.gap - moved);
+      }
+    }
+  }
+}
+
+/// z by coordinate descent in float64: a code as good as float64 lets it be.
+void solve(Problem& problem) {
+  std::vector<double> r = problem.x;
+  problem.z.assign(problem.z.size(), 0.0);
+  for (int sweep = 0; sweep < 3000; ++sweep) {
+    for (std::int64_t j = 0; j < problem.m; ++j) {
+      double square = 0, u = 0;
+      for (std::int64_t i = 0; i < problem.n; ++i) {
+        square += problem.d(i, j) * problem.d(i, j);
+        u += problem.d(i, j) * r[static_cast<std::size_t>(i)];
+      }
+      if (square == 0) continue;
+      double& z = problem.z[static_cast<std::size_t>(j)];
+      u = z + u / square;
+      const double next = std::copysign(std::max(std::fabs(u) - problem.lambda / square, 0.0), u);
+      for (std::int64_t i = 0; i < problem.n; ++i) r[static_cast<std::size_t>(i)] -= (next - z) * problem.d(i, j);
+      z = next;
+    }
+  }
+}
+
+TEST(Certifier, NothingIsUnderItsLowerBound) {
+  std::mt19937_64 random(3);
+  for (const auto& [n, m] : {std::pair{1, 1}, {4, 9}, {12, 6}, {9, 24}}) {
+    for (int round = 0; round < 6; ++round) {
+      Problem problem = random_problem(n, m, 3, random);
+      expect_sound(problem);
+      problem.z.assign(problem.z.size(), 0.0);
+      expect_sound(problem);
+      solve(problem);
+      expect_sound(problem);
+    }
+  }
+}
+
+TEST(Certifier, ResolvesTheGapsOfFloat64Solutions) {
+  std::mt19937_64 random(4);
+  for (int round = 0; round < 4; ++round) {
+    Problem problem = random_problem(60, 120, 6, random);
+    problem.lambda =
+        0.3 * static_cast<double>(exact(Problem{60, 120, problem.D, problem.x, std::vector<double>(120), 1}).largest);
+    solve(problem);
+    const Certificate found = certificate_of(problem);
+    EXPECT_LE(found.relative_gap, 1e-13);
+    EXPECT_LE(found.rounding, 1e-16 * found.energy);
+    // The least change of one number that a gap of 1e-13 can tell.
+    const auto largest = std::max_element(problem.z.begin(), problem.z.end(),
+                                          [](double a, double b) { return std::fabs(a) < std::fabs(b); });
+    *largest *= 1 + 1e-6;
+    EXPECT_GE(certificate_of(problem).relative_gap, 1.5 * found.relative_gap);
+  }
+}
+
+TEST(Certifier, NastyNumbers) {
+  std::mt19937_64 random(5);
+  // Units from one end of float64 to the other: F is of the order of x^2, and what float64 cannot hold is infinite or the
+  // next number up, never too small.
+  for (const double atoms : {1e-160, 1e-3, 1.0, 1e150}) {
+    for (const double units : {0x1p-1060, 1e-300, 1e-160, 1.0, 1e150, 1e300}) {
+      Problem problem = random_problem(7, 13, 2, random);
+      for (double& value : problem.D) value *= atoms;
+      for (double& value : problem.x) value *= units;
+      for (double& value : problem.z) value *= units / atoms;
+      problem.lambda *= units * atoms;
+      if (!std::all_of(problem.z.begin(), problem.z.end(), [](double z) { return std::isfinite(z); })) continue;
+      if (!std::isfinite(problem.lambda)) continue;
+      expect_sound(problem);
+      problem.z.assign(problem.z.size(), 0.0);
+      expect_sound(problem);
+    }
+  }
+  // Sums that cancel: x is D z to the last digit or two, with terms a million times as large.
+  for (int round = 0; round < 20; ++round) {
+    Problem problem = random_problem(6, 12, 4, random);
+    for (std::int64_t i = 0; i < 6; ++i)
+      problem.D[static_cast<std::size_t>(6 + i)] = -problem.D[static_cast<std::size_t>(i)];
+    problem.z[0] = 1e6 / 3;
+    problem.z[1] = 1e6 / 3 * (1 + 1e-16 * round);
+    for (std::int64_t i = 0; i < 6; ++i) {
+      long double sum = 0;
+      for (std::int64_t j = 0; j < 12; ++j)
+        sum += static_cast<long double>(problem.d(i, j)) * problem.z[static_cast<std::size_t>(j)];
+      problem.x[static_cast<std::size_t>(i)] = static_cast<double>(sum);
+    }
+    expect_sound(problem);
+    problem.lambda = 1e-60;  // nothing but the residual counts in F
+    expect_sound(problem);
+  }
+  // A correlation of 0 whose partial sums pass float64 must not hide the largest one.
+  {
+    const Problem problem{3, 2, {1.5e148, 1.5e148, -3e148, 1e147, 0, 0}, {1e160, 1e160, 1e160}, {0, 0}, 1e306};
+    const Exact truth = exact(problem);
+    EXPECT_GE(Quad(certificate_of(problem).relative_gap) * truth.energy, truth.gap);
+  }
+  // Atoms of very different lengths, and many that tie for the largest correlation.
+  Problem problem = random_problem(8, 600, 3, random);
+  for (std::int64_t j = 0; j < 600; ++j) {
+    for (std::int64_t i = 0; i < 8; ++i)
+      problem.D[static_cast<std::size_t>(j * 8 + i)] =
+          (j % 2 == 0 ? 1 : -1) * problem.d(i, 0) * (j < 500 ? 1 : std::pow(10.0, 500 - j));
+  }
+  EXPECT_GE(Quad(certificate_of(problem).dual_gap) - exact(problem).gap, -Quad(1e-15) * exact(problem).objective);
+}
+
+TEST(Certifier, LambdaMaxIsTheLargestCorrelation) {
+  std::mt19937_64 random(6);
+  for (const auto& [n, m] : {std::pair{1, 1}, {5, 2000}, {306, 513}}) {
+    const Problem problem = random_problem(n, m, 0, random);
+    const Context context = Context::cpu(1);
+    const Certifier certifier(context, {problem.D.data(), n, m, n, Device{}});
+    double found = 0;
+    certifier.lambda_max(context, {problem.x.data(), n, 1, n, Device{}}, {&found, 1, Device{}});
+    // Rounded to nearest from a sum of n terms in extended precision.
+    const Exact truth = exact(problem);
+    EXPECT_LE(magnitude(Quad(found) - truth.largest),
+              Quad(ulp(found) * 0.5) + Quad(2 * n * kUnit * truth.column_norm * truth.terms_norm));
+  }
+}
+
+// ---- what others may lose in float64 ----
+
+/// Objective and gap in plain float64, sums from first to last.
+std::pair<double, double> plain(const Problem& problem) {
+  std::vector<double> r = problem.x;
+  double l1 = 0, rr = 0, xr = 0, largest = 0;
+  for (std::int64_t j = 0; j < problem.m; ++j) {
+    l1 += std::fabs(problem.z[static_cast<std::size_t>(j)]);
+    for (std::int64_t i = 0; i < problem.n; ++i)
+      r[static_cast<std::size_t>(i)] -= problem.d(i, j) * problem.z[static_cast<std::size_t>(j)];
+  }
+  for (std::size_t i = 0; i < r.size(); ++i) rr += r[i] * r[i], xr += r[i] * problem.x[i];
+  for (std::int64_t j = 0; j < problem.m; ++j) {
+    double correlation = 0;
+    for (std::int64_t i = 0; i < problem.n; ++i) correlation += r[static_cast<std::size_t>(i)] * problem.d(i, j);
+    largest = std::max(largest, std::fabs(correlation));
+  }
+  const double limit = problem.lambda / largest, s = std::clamp(xr / rr, -limit, limit);
+  const double objective = rr / 2 + problem.lambda * l1;
+  return {objective, objective - s * xr + s * s * rr / 2};
+}
+
+TEST(Certifier, PlainFloat64IsWithinItsSlack) {
+  std::mt19937_64 random(7);
+  double worst = 0;
+  for (const auto& [n, m] : {std::pair{1, 3}, {20, 50}, {306, 200}}) {
+    for (const std::int64_t nonzeros : {0, 1, 10, 100}) {
+      for (int round = 0; round < 10; ++round) {
+        const Problem problem = random_problem(n, m, nonzeros, random);
+        const Measures measures = measured(problem);
+        const Certificate found = measures.at(problem.lambda);
+        const Float64Slack slack = measures.float64_slack(problem.lambda);
+        const auto [objective, gap] = plain(problem);
+        EXPECT_LE(std::fabs(objective - found.objective), slack.objective + found.objective_rounding);
+        EXPECT_LE(std::fabs(gap - found.dual_gap), slack.dual_gap + found.rounding);
+        if (slack.dual_gap > 0) worst = std::max(worst, std::fabs(gap - found.dual_gap) / slack.dual_gap);
+      }
+    }
+  }
+  EXPECT_GE(worst, 1e-3);  // a slack that nothing ever fills would hide false claims
+}
+
+// ---- optimality conditions, blocks, threads, errors ----
+
+TEST(Certifier, OptimalityConditions) {
+  std::mt19937_64 random(8);
+  for (const std::int64_t m : {3, 511, 512, 513, 1500}) {
+    const Problem problem = random_problem(40, m, 30, random);
+    const Measures found = measured(problem);
+    std::vector<double> r = problem.x;
+    for (std::int64_t j = 0; j < m; ++j) {
+      for (std::int64_t i = 0; i < 40; ++i)
+        r[static_cast<std::size_t>(i)] -= problem.d(i, j) * problem.z[static_cast<std::size_t>(j)];
+    }
+    double excess = 0, violation = 0;
+    std::int64_t signs = 0;
+    for (std::int64_t j = 0; j < m; ++j) {
+      double c = 0;
+      for (std::int64_t i = 0; i < 40; ++i) c += problem.d(i, j) * r[static_cast<std::size_t>(i)];
+      const double z = problem.z[static_cast<std::size_t>(j)];
+      excess = std::max(excess, std::fabs(c) / problem.lambda - 1);
+      violation = std::max(violation, z == 0 ? std::fabs(c) / problem.lambda - 1
+                                             : std::fabs(c / problem.lambda - std::copysign(1.0, z)));
+      if (c * z < 0) ++signs;
+    }
+    const double tolerance = 100 * 0x1p-53 * (1 + excess + 40 * 8 / problem.lambda);
+    EXPECT_NEAR(found.correlation_excess, excess, tolerance) << m;
+    EXPECT_NEAR(found.kkt_violation, violation, tolerance) << m;
+    EXPECT_EQ(found.sign_errors, signs) << m;
+    EXPECT_EQ(found.nonzeros, problem.nonzeros()) << m;
+  }
+}
+
+TEST(Certifier, AProblemDoesNotFeelItsNeighboursNorThreads) {
+  std::mt19937_64 random(9);
+  const Problem base = random_problem(43, 597, 0, random);
+  const std::int64_t N = 101;
+  std::vector<double> X, lambda;
+  std::vector<std::vector<double>> codes;
+  std::normal_distribution<double> normal;
+  for (std::int64_t b = 0; b < N; ++b) {
+    for (int i = 0; i < 43; ++i) X.push_back(normal(random));
+    codes.emplace_back(597, 0.0);
+    for (std::int64_t k = 0; k < b % 7; ++k)
+      codes.back()[static_cast<std::size_t>(b * 31 + k * 97) % 597] = normal(random);
+    lambda.push_back(0.5 + static_cast<double>(b));
+  }
+  const auto all_of = [&](int threads) {
+    const Context context = Context::cpu(threads);
+    const Certifier certifier(context, {base.D.data(), 43, 597, 43, Device{}});
+    std::vector<Measures> out(static_cast<std::size_t>(N));
+    certifier.measure(context, {X.data(), 43, N, 43, Device{}}, rows_of(codes), {lambda.data(), N, Device{}}, 0,
+                      out.data());
+    return out;
+  };
+  const std::vector<Measures> one = all_of(1), three = all_of(3);
+  for (std::int64_t b = 0; b < N; ++b) {
+    const auto k = static_cast<std::size_t>(b);
+    Problem alone = base;
+    alone.x.assign(X.begin() + b * 43, X.begin() + (b + 1) * 43);
+    alone.z = codes[k];
+    alone.lambda = lambda[k];
+    const Measures single = measured(alone);
+    for (const Measures& measures : {one[k], three[k]}) {
+      EXPECT_EQ(measures.at(lambda[k]).dual_gap, single.at(lambda[k]).dual_gap);
+      EXPECT_EQ(measures.at(lambda[k]).objective, single.at(lambda[k]).objective);
+      EXPECT_EQ(measures.at(lambda[k]).rounding, single.at(lambda[k]).rounding);
+      EXPECT_EQ(measures.kkt_violation, single.kkt_violation);
+      EXPECT_EQ(measures.nonzeros, single.nonzeros);
+    }
+  }
+}
+
+TEST(Certifier, ChecksArguments) {
+  const Context context = Context::cpu(1);
+  const std::vector<double> D(6, 1.0), X(4, 1.0);
+  double lambda[] = {1, 1};
+  Measures out[2];
+  EXPECT_THROW(Certifier(context, {D.data(), 0, 3, 0, Device{}}), ShapeError);
+  EXPECT_THROW(Certifier(context, {D.data(), 3, 2, 2, Device{}}), ShapeError);
+  const Certifier certifier(context, {D.data(), 2, 3, 2, Device{}});
+  const MatrixView<const double> two{X.data(), 2, 2, 2, Device{}};
+  const CodeRows codes = rows_of({{0, 0, 0}, {0, 0, 0}});
+  EXPECT_THROW(certifier.measure(context, two.columns(0, 1), codes, {lambda, 2, Device{}}, 0, out), ShapeError);
+  EXPECT_THROW(certifier.measure(context, two, codes, {lambda, 1, Device{}}, 0, out), ShapeError);
+  EXPECT_THROW(certifier.lambda_max(context, two, {lambda, 1, Device{}}), ShapeError);
+  const CodeRows huge = rows_of({{0, 0, 0}, {1e308, 1e308, 0}});
+  try {
+    certifier.measure(context, two, huge, {lambda, 2, Device{}}, 40, out);
+    ADD_FAILURE() << "accepted";
+  } catch (const ValueError& error) {
+    EXPECT_NE(std::string(error.what()).find("problem 41"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace shrinkwarp::certify

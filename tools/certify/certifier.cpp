@@ -1,0 +1,397 @@
+#include <shrinkwarp/tools/certify/certifier.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include <shrinkwarp/runtime/error.hpp>
+
+// One body of the product for each level of the processor, picked at load time. Sanitizers do not run before the
+// resolvers of such functions do; they get the baseline body.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define SHRINKWARP_CERTIFY_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define SHRINKWARP_CERTIFY_CLONES
+#endif
+
+namespace shrinkwarp::certify {
+namespace {
+
+using Extended = long double;
+static_assert(std::numeric_limits<Extended>::digits == 64 || std::numeric_limits<Extended>::digits == 113,
+              "the bounds are written for an extended or quadruple precision that rounds every operation correctly");
+constexpr Extended kUnit = std::numeric_limits<Extended>::epsilon() / 2;
+constexpr Extended kUnit64 = std::numeric_limits<double>::epsilon() / 2;
+/// Bounds are themselves computed in fewer than 100 roundings of extended precision, or 10 of float64.
+constexpr Extended kMargin = 1 + 1e-9L;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+constexpr std::int64_t kRows = 32;   // problems of a panel
+constexpr std::int64_t kTile = 512;  // atoms whose correlations are looked at together: 128 KiB
+
+/// Higham's gamma_k: k roundings of unit roundoff u change a product by this factor at most, and a sum of k terms by this
+/// times the sum of their magnitudes, in any order, with fused multiply-adds or without.
+Extended gamma(std::int64_t k, Extended u = kUnit) {
+  const Extended ku = static_cast<Extended>(k) * u;
+  return ku / (1 - ku) * kMargin;
+}
+
+/// The least double that is not under `value`.
+double above(Extended value) {
+  const auto nearest = static_cast<double>(value);
+  return nearest < value ? std::nextafter(nearest, kInfinity) : nearest;
+}
+
+struct Product {
+  Extended sum = 0;
+  Extended magnitude = 0;  // sum of |a_i b_i|
+};
+/// Within gamma(n) magnitude of the exact <a, b>; nothing under- or overflows, whatever the doubles.
+Product product(const double* a, const double* b, std::int64_t n) {
+  Extended sum[4] = {}, magnitude[4] = {};  // four chains of additions run side by side
+  std::int64_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    for (int k = 0; k < 4; ++k) {
+      const Extended term = static_cast<Extended>(a[i + k]) * b[i + k];
+      sum[k] += term;
+      magnitude[k] += std::fabs(term);
+    }
+  }
+  for (; i < n; ++i) {
+    const Extended term = static_cast<Extended>(a[i]) * b[i];
+    sum[0] += term;
+    magnitude[0] += std::fabs(term);
+  }
+  return {(sum[0] + sum[1]) + (sum[2] + sum[3]), (magnitude[0] + magnitude[1]) + (magnitude[2] + magnitude[3])};
+}
+
+/// C[j][b] = sum_i D[j][i] R[i][b] for `atoms` columns of D and the kRows problems of a panel.
+/// Four atoms by eight problems are held in registers; a vector of four is one of AVX2 and two of SSE2.
+SHRINKWARP_CERTIFY_CLONES void correlate(const double* D, std::int64_t ld, std::int64_t n, std::int64_t atoms,
+                                         const double* R, double* C) {
+  typedef double Four __attribute__((vector_size(32)));
+  for (std::int64_t j = 0; j < atoms; j += 4) {
+    // Past the last atom the last one is repeated, and not stored.
+    const double* d0 = D + j * ld;
+    const double* d1 = D + std::min(j + 1, atoms - 1) * ld;
+    const double* d2 = D + std::min(j + 2, atoms - 1) * ld;
+    const double* d3 = D + std::min(j + 3, atoms - 1) * ld;
+    for (std::int64_t b = 0; b < kRows; b += 8) {
+      Four a0{}, a1{}, a2{}, a3{}, e0{}, e1{}, e2{}, e3{};
+      for (std::int64_t i = 0; i < n; ++i) {
+        Four r, s;
+        std::memcpy(&r, R + i * kRows + b, sizeof(r));
+        std::memcpy(&s, R + i * kRows + b + 4, sizeof(s));
+        a0 += d0[i] * r, e0 += d0[i] * s;
+        a1 += d1[i] * r, e1 += d1[i] * s;
+        a2 += d2[i] * r, e2 += d2[i] * s;
+        a3 += d3[i] * r, e3 += d3[i] * s;
+      }
+      const Four sums[] = {a0, e0, a1, e1, a2, e2, a3, e3};
+      for (std::int64_t a = 0; a < std::min<std::int64_t>(4, atoms - j); ++a)
+        std::memcpy(C + (j + a) * kRows + b, &sums[2 * a], 2 * sizeof(Four));
+    }
+  }
+}
+
+}  // namespace
+
+void CodeRows::clear() {
+  offsets.assign(1, 0);
+  indices.clear();
+  values.clear();
+}
+
+/// Up to kRows problems on their way through the dictionary, owned by one thread.
+struct Certifier::Panel {
+  struct Candidate {
+    std::int64_t atom;
+    double bound;  // of its correlation's magnitude
+  };
+  struct Row {
+    double norm_bound = 0;  // >= ||r||
+    // The code, for the optimality conditions; none in search of lambda_max.
+    const std::int64_t* indices = nullptr;
+    const double* values = nullptr;
+    std::int64_t nonzeros = 0;
+    double lambda = 0;
+    // Results.
+    Extended largest = 0;        // ||D'r||_inf
+    Extended low = 0, high = 0;  // it is between them
+    double support_violation = 0;
+    std::int64_t sign_errors = 0;
+    // Between tiles.
+    double least = 0;  // some correlation is at least so large
+    std::vector<Candidate> candidates;
+    std::int64_t seen = 0;  // nonzeros of the tiles so far
+  };
+
+  explicit Panel(std::int64_t n)
+      : R(static_cast<std::size_t>(n * kRows)),
+        r(static_cast<std::size_t>(n)),
+        C(static_cast<std::size_t>(kTile * kRows)) {}
+
+  /// The n numbers that row b correlates with the atoms.
+  void set(std::int64_t b, const double* values, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) R[static_cast<std::size_t>(i * kRows + b)] = values[i];
+    Row& row = rows[static_cast<std::size_t>(b)];
+    row = Row{};
+    row.norm_bound = above(std::sqrt(product(values, values, n).sum * (1 + gamma(n))) * kMargin);
+    if (row.norm_bound == 0) row.least = kInfinity;  // no candidates: every correlation is exactly 0
+  }
+
+  std::int64_t count = 0;  // rows in use; what the others hold is not looked at
+  std::vector<double> R;   // [n][kRows]
+  std::vector<double> r;   // [n], one row
+  std::vector<double> C;   // [kTile][kRows]
+  Row rows[kRows];
+};
+
+Certifier::Certifier(const Context& context, MatrixView<const double> D)
+    : D_(D), norms_(static_cast<std::size_t>(std::max<std::int64_t>(D.cols, 0))) {
+  SHRINKWARP_REQUIRE(!context.is_cuda() && D.device == context.device(), DeviceError, "Certifier: the context is on ",
+                     context.device(), " and D on ", D.device, ", wanted the CPU");
+  SHRINKWARP_REQUIRE(D.rows >= 1 && D.cols >= 1 && D.ld >= D.rows, ShapeError, "Certifier: D is ", D.rows, " x ",
+                     D.cols, " with ld ", D.ld, ", wanted at least 1 x 1 and ld >= rows");
+  const Extended growth = (1 + gamma(D.rows)) * kMargin;
+  context.parallel_for(D.cols, [&](std::int64_t j, int) {
+    norms_[static_cast<std::size_t>(j)] = above(std::sqrt(product(D.column(j), D.column(j), D.rows).sum * growth));
+  });
+  largest_norm_ = *std::max_element(norms_.begin(), norms_.end());
+}
+
+void Certifier::correlations(Panel& panel) const {
+  const std::int64_t n = rows(), m = atoms();
+  const auto relative = static_cast<double>(gamma(n + 4, kUnit64) * kMargin);  // 4: the comparisons round as well
+  const double underflow = static_cast<double>(n + 8) * std::numeric_limits<double>::denorm_min();
+  for (std::int64_t tile = 0; tile < m; tile += kTile) {
+    const std::int64_t count = std::min(kTile, m - tile);
+    correlate(D_.column(tile), D_.ld, n, count, panel.R.data(), panel.C.data());
+    for (std::int64_t t = 0; t < count; ++t) {
+      const double norm = norms_[static_cast<std::size_t>(tile + t)];
+      for (std::int64_t b = 0; b < panel.count; ++b) {
+        Panel::Row& row = panel.rows[b];
+        const double size = std::fabs(panel.C[static_cast<std::size_t>(t * kRows + b)]);
+        const double error = relative * norm * row.norm_bound + underflow;
+        // What overflowed tells nothing: it stays a candidate and excludes no other.
+        if (size + error < row.least) continue;
+        row.candidates.push_back({tile + t, size + error});
+        if (size < kInfinity && error < kInfinity) row.least = std::max(row.least, size - error);
+      }
+    }
+    for (std::int64_t b = 0; b < panel.count; ++b) {
+      Panel::Row& row = panel.rows[b];
+      for (; row.seen < row.nonzeros && row.indices[row.seen] < tile + count; ++row.seen) {
+        const std::int64_t j = row.indices[row.seen];
+        const double along =
+            std::copysign(1.0, row.values[row.seen]) * panel.C[static_cast<std::size_t>((j - tile) * kRows + b)];
+        const double error = relative * norms_[static_cast<std::size_t>(j)] * row.norm_bound + underflow;
+        row.support_violation = std::max(row.support_violation, std::fabs(along - row.lambda));
+        if (along < -error) ++row.sign_errors;
+      }
+    }
+  }
+  for (std::int64_t b = 0; b < panel.count; ++b) {
+    Panel::Row& row = panel.rows[b];
+    for (std::int64_t i = 0; i < n; ++i)
+      panel.r[static_cast<std::size_t>(i)] = panel.R[static_cast<std::size_t>(i * kRows + b)];
+    for (const Panel::Candidate& candidate : row.candidates) {
+      if (candidate.bound < row.least) continue;
+      const Product exact = product(D_.column(candidate.atom), panel.r.data(), n);
+      row.largest = std::max(row.largest, std::fabs(exact.sum));
+      const Extended error = gamma(n) * exact.magnitude;
+      row.low = std::max(row.low, (std::fabs(exact.sum) - error) * (1 - 4 * kUnit));
+      row.high = std::max(row.high, (std::fabs(exact.sum) + error) * (1 + 4 * kUnit));
+    }
+  }
+}
+
+void Certifier::lambda_max(const Context& context, MatrixView<const double> X, VectorView<double> out) const {
+  SHRINKWARP_REQUIRE(X.rows == rows() && X.cols == out.size, ShapeError, "Certifier::lambda_max: X is ", X.rows, " x ",
+                     X.cols, " and out has ", out.size, ", wanted ", rows(), " rows and an element a column");
+  std::vector<Panel> panels(static_cast<std::size_t>(context.threads()), Panel(rows()));
+  context.parallel_for((X.cols + kRows - 1) / kRows, [&](std::int64_t block, int worker) {
+    Panel& panel = panels[static_cast<std::size_t>(worker)];
+    const std::int64_t begin = block * kRows;
+    panel.count = std::min(kRows, X.cols - begin);
+    for (std::int64_t b = 0; b < panel.count; ++b) panel.set(b, X.column(begin + b), rows());
+    correlations(panel);
+    for (std::int64_t b = 0; b < panel.count; ++b) out[begin + b] = static_cast<double>(panel.rows[b].largest);
+  });
+}
+
+/// r = x - D z in extended precision: k products and k additions an element.
+void Certifier::residual(const double* x, const std::int64_t* indices, const double* values, std::int64_t nonzeros,
+                         Extended* r) const {
+  const std::int64_t n = rows();
+  std::int64_t i = 0;
+  for (; i + 4 <= n; i += 4) {  // sums of four elements stay in registers
+    Extended r0 = x[i], r1 = x[i + 1], r2 = x[i + 2], r3 = x[i + 3];
+    for (std::int64_t k = 0; k < nonzeros; ++k) {
+      const double* d = D_.column(indices[k]) + i;
+      const Extended z = values[k];
+      r0 -= z * d[0];
+      r1 -= z * d[1];
+      r2 -= z * d[2];
+      r3 -= z * d[3];
+    }
+    r[i] = r0, r[i + 1] = r1, r[i + 2] = r2, r[i + 3] = r3;
+  }
+  for (; i < n; ++i) {
+    Extended sum = x[i];
+    for (std::int64_t k = 0; k < nonzeros; ++k) sum -= static_cast<Extended>(values[k]) * D_(i, indices[k]);
+    r[i] = sum;
+  }
+}
+
+void Certifier::measure(const Context& context, MatrixView<const double> X, const CodeRows& Z,
+                        VectorView<const double> lambda, std::int64_t first, Measures* out) const {
+  const std::int64_t n = rows();
+  SHRINKWARP_REQUIRE(X.rows == n && X.cols == Z.size() && X.cols == lambda.size, ShapeError,
+                     "Certifier::measure: X is ", X.rows, " x ", X.cols, " for ", Z.size(), " codes and ", lambda.size,
+                     " lambdas, wanted ", n, " rows and one of each a column");
+  std::vector<Panel> panels(static_cast<std::size_t>(context.threads()), Panel(n));
+  std::vector<std::vector<Extended>> residuals(panels.size(), std::vector<Extended>(static_cast<std::size_t>(n)));
+  context.parallel_for((X.cols + kRows - 1) / kRows, [&](std::int64_t block, int worker) {
+    Panel& panel = panels[static_cast<std::size_t>(worker)];
+    std::vector<Extended>& r = residuals[static_cast<std::size_t>(worker)];
+    const std::int64_t begin = block * kRows;
+    panel.count = std::min(kRows, X.cols - begin);
+    for (std::int64_t b = 0; b < panel.count; ++b) {
+      const std::int64_t problem = begin + b, offset = Z.offsets[static_cast<std::size_t>(problem)];
+      const std::int64_t nonzeros = Z.offsets[static_cast<std::size_t>(problem) + 1] - offset;
+      const std::int64_t* indices = Z.indices.data() + offset;
+      const double* values = Z.values.data() + offset;
+      const double* x = X.column(problem);
+      residual(x, indices, values, nonzeros, r.data());
+
+      Measures& measures = out[problem] = Measures{};
+      measures.nonzeros = nonzeros;
+      measures.n_ = n;
+      measures.largest_column_ = largest_norm_;
+      for (std::int64_t i = 0; i < n; ++i) {
+        measures.residual_ += r[static_cast<std::size_t>(i)] * r[static_cast<std::size_t>(i)];
+        const auto rounded = static_cast<double>(r[static_cast<std::size_t>(i)]);
+        SHRINKWARP_REQUIRE(std::isfinite(rounded), ValueError, "the residual x - D z of problem ", first + problem,
+                           " passes the range of float64, wanted codes in the units of the dictionary");
+        panel.r[static_cast<std::size_t>(i)] = rounded;
+      }
+      for (std::int64_t k = 0; k < nonzeros; ++k) {
+        const Extended size = std::fabs(static_cast<Extended>(values[k]));
+        measures.l1_ += size;
+        measures.column_sum_ += size * norms_[static_cast<std::size_t>(indices[k])];
+      }
+      measures.column_sum_ *= (1 + gamma(nonzeros + 1)) * kMargin;
+      measures.energy_ = product(x, x, n).sum;
+      measures.dual_square_ = product(panel.r.data(), panel.r.data(), n).sum;
+      measures.dual_product_ = product(x, panel.r.data(), n).sum;
+      if (nonzeros > 0) {
+        const Extended x_norm = std::sqrt(measures.energy_ * (1 + gamma(n)));
+        measures.residual_error_ = gamma(nonzeros + 1) * (x_norm + measures.column_sum_) * kMargin;
+      }
+
+      panel.set(b, panel.r.data(), n);
+      Panel::Row& row = panel.rows[b];
+      row.indices = indices;
+      row.values = values;
+      row.nonzeros = nonzeros;
+      row.lambda = lambda[problem];
+    }
+    correlations(panel);
+    for (std::int64_t b = 0; b < panel.count; ++b) {
+      const Panel::Row& row = panel.rows[b];
+      Measures& measures = out[begin + b];
+      measures.correlation_low_ = row.low;
+      measures.correlation_high_ = row.high;
+      measures.sign_errors = row.sign_errors;
+      const Extended excess = std::max<Extended>(row.largest - row.lambda, 0);
+      const Extended violation = std::max<Extended>(excess, row.support_violation);
+      const auto over_lambda = [&](Extended value) {
+        return value == 0 ? 0.0 : static_cast<double>(value / static_cast<Extended>(row.lambda));
+      };
+      measures.correlation_excess = over_lambda(excess);
+      measures.kkt_violation = over_lambda(violation);
+    }
+  });
+}
+
+/// What certificates are made of, at one lambda.
+struct Measures::Values {
+  Extended objective, objective_error;
+  Extended scale;  // s
+  bool clipped;    // s is an end of the feasible interval
+  Extended dual, dual_error;
+  Extended lost;  // how much more a scale made from the exact ||D'r||_inf might give
+};
+
+Measures::Values Measures::values(double lambda) const {
+  Values v{};
+  const Extended weight = lambda;
+  const Extended penalty = weight * l1_;
+  v.objective = residual_ / 2 + penalty;
+  v.objective_error =
+      kMargin * (gamma(n_ + 1) * residual_ / 2 + gamma(nonzeros + 1) * penalty + kUnit * v.objective +
+                 std::sqrt(residual_ * (1 + gamma(n_ + 1))) * residual_error_ + residual_error_ * residual_error_ / 2);
+  if (dual_square_ > 0) {
+    const Extended top = dual_product_ / dual_square_;
+    // Division and multiplication round: four units keep |s| ||D'r||_inf <= lambda.
+    const Extended limit =
+        correlation_high_ > 0 ? weight / correlation_high_ * (1 - 4 * kUnit) : static_cast<Extended>(kInfinity);
+    v.clipped = std::fabs(top) > limit;
+    v.scale = v.clipped ? std::copysign(limit, top) : top;
+  }
+  const Extended linear = v.scale * dual_product_, square = v.scale * v.scale * dual_square_;
+  v.dual = linear - square / 2;
+  // |<x, r>| is at most ||x|| ||r||, and so are the magnitudes that its sum is made of.
+  v.dual_error = kMargin * (gamma(n_) * std::fabs(v.scale) * std::sqrt(energy_ * dual_square_) +
+                            gamma(n_) * square / 2 + 4 * kUnit * (std::fabs(linear) + square));
+  if (v.clipped) {
+    // Dual is concave along the line: from s on it rises no faster than at s, and not past its top.
+    const Extended size = std::fabs(v.scale), top = std::fabs(dual_product_) / dual_square_;
+    const Extended end = correlation_low_ > 0 ? std::min(weight / correlation_low_ * (1 + 4 * kUnit), top) : top;
+    v.lost =
+        kMargin * (std::max<Extended>(std::fabs(dual_product_) - size * dual_square_, 0) * (end - size) + v.dual_error);
+  }
+  return v;
+}
+
+Certificate Measures::at(double lambda) const {
+  const Values v = values(lambda);
+  const Extended gap = v.objective - v.dual;
+  const Extended error = kMargin * (v.objective_error + v.dual_error + kUnit * std::fabs(gap));
+  // The gap of exact arithmetic is >= 0, so this is one even if rounding made `gap` negative.
+  const Extended bound = std::max<Extended>((gap + error) * (1 + 2 * kUnit), 0);
+  Certificate certificate;
+  certificate.energy = static_cast<double>(energy_ / 2);
+  certificate.objective = static_cast<double>(v.objective);
+  certificate.objective_rounding =
+      above(kMargin * (v.objective_error + std::fabs(v.objective - certificate.objective)));
+  certificate.dual_gap = above(bound);
+  certificate.rounding = above((certificate.dual_gap - bound + 2 * error + v.lost) * kMargin);
+  const Extended energy = energy_ / 2 * (1 - gamma(n_ + 2));
+  certificate.relative_gap = energy > 0 ? above(bound / energy * (1 + 2 * kUnit)) : bound > 0 ? kInfinity : 0;
+  return certificate;
+}
+
+Float64Slack Measures::float64_slack(double lambda) const {
+  const Values v = values(lambda);
+  const auto lost = [](std::int64_t roundings) { return gamma(roundings, kUnit64); };
+  const Extended x = std::sqrt(energy_), r = std::sqrt(residual_), size = std::fabs(v.scale);
+  const Extended penalty = static_cast<Extended>(lambda) * l1_;
+  // Of the residual, of the objective, of ||D'r||_inf, of the scale and of the dual value, in this order.
+  const Extended of_r = lost(nonzeros + 1) * (x + column_sum_) + lost(1) * r;
+  const Extended of_objective =
+      lost(n_ + 2) * r * r / 2 + r * of_r + of_r * of_r / 2 + lost(nonzeros + 3) * penalty + lost(1) * v.objective;
+  const Extended of_correlation = largest_column_ * (lost(n_) * r + of_r);
+  Extended of_scale = lost(2 * n_ + 4) * size;
+  if (v.clipped && correlation_high_ > 0) of_scale += size * of_correlation / correlation_high_;
+  if (!v.clipped && r > 0) of_scale += (x + 2 * size * r) * of_r / (r * r);
+  const Extended slope = std::fabs(dual_product_ - v.scale * dual_square_);
+  const Extended of_dual = size * (lost(n_ + 3) * x * r + x * of_r) + size * size * (lost(n_ + 4) * r * r + r * of_r) +
+                           slope * of_scale + r * r * of_scale * of_scale;
+  return {above(of_objective * kMargin), above((of_objective + of_dual) * kMargin)};
+}
+
+}  // namespace shrinkwarp::certify
