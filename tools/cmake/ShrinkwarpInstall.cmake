@@ -7,6 +7,11 @@ if(PROJECT_VERSION_MAJOR EQUAL 0)
   set(SHRINKWARP_SOVERSION 0.${PROJECT_VERSION_MINOR})
 endif()
 
+# What our static libraries need besides zlib and threads: CMake target, pkg-config module, name and Debian package of each.
+set(SHRINKWARP_STATIC_DEPENDENCIES
+    "openblas openblas OpenBLAS libopenblas-dev"
+    "hwy libhwy Highway libhwy-dev")
+
 # Installed programs and libraries find the libraries beside them; nothing outside the installed tree is named.
 if(BUILD_SHARED_LIBS AND NOT DEFINED CMAKE_INSTALL_RPATH)
   file(RELATIVE_PATH SHRINKWARP_BIN_TO_LIB "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}")
@@ -40,6 +45,8 @@ function(shrinkwarp_install_package)
   if(BUILD_SHARED_LIBS)
     set(SHRINKWARP_IS_SHARED true)
   endif()
+  list(JOIN SHRINKWARP_STATIC_DEPENDENCIES "\" \"" quoted)
+  set(SHRINKWARP_STATIC_DEPENDENCIES_QUOTED "\"${quoted}\"")
   configure_package_config_file("${PROJECT_SOURCE_DIR}/tools/cmake/shrinkwarp-config.cmake.in" shrinkwarp-config.cmake
                                 INSTALL_DESTINATION "${package}" NO_SET_AND_CHECK_MACRO)
   set(compatibility SameMajorVersion)
@@ -53,7 +60,7 @@ function(shrinkwarp_install_package)
   # With shared libraries a program links ours alone. With static ones it links what they use too. OpenBLAS stands there
   # with its flags and not under Requires.private, where pkg-config --static would add libgfortran, which only a static
   # OpenBLAS needs.
-  file(RELATIVE_PATH to_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
+  file(RELATIVE_PATH to_include "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
   set(variables "")
   set(libraries "-L\${libdir} -lshrinkwarp_models -lshrinkwarp_kernels -lshrinkwarp_runtime")
   set(private "")
@@ -66,8 +73,12 @@ function(shrinkwarp_install_package)
       string(APPEND libraries " -Wl,-rpath-link,\${cuda_libdir}")
     endif()
   else()
+    set(modules ${SHRINKWARP_STATIC_DEPENDENCIES})
+    list(FILTER modules EXCLUDE REGEX "^openblas ")
+    list(TRANSFORM modules REPLACE "^[^ ]+ ([^ ]+) .*" "\\1")
+    list(JOIN modules " " modules)
     list(JOIN openblas_LDFLAGS " " openblas)
-    set(private "Requires.private: libhwy zlib\nLibs.private: ${openblas} -pthread")
+    set(private "Requires.private: ${modules} zlib\nLibs.private: ${openblas} -pthread")
     if(SHRINKWARP_HAS_CUDA)
       string(APPEND private " -L\${cuda_libdir} -l:libcublas.so.${cuda_version} -l:libcublasLt.so.${cuda_version}"
                             " -l:libcudart.so.${cuda_version}")
@@ -75,9 +86,8 @@ function(shrinkwarp_install_package)
     string(APPEND private "\n")
   endif()
   file(CONFIGURE OUTPUT shrinkwarp.pc @ONLY CONTENT [=[
-prefix=${pcfiledir}/@to_prefix@
-includedir=${prefix}/@CMAKE_INSTALL_INCLUDEDIR@
-libdir=${prefix}/@CMAKE_INSTALL_LIBDIR@
+includedir=${pcfiledir}/@to_include@
+libdir=${pcfiledir}/..
 @variables@
 Name: shrinkwarp
 Description: @PROJECT_DESCRIPTION@
