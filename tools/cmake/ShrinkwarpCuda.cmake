@@ -1,5 +1,6 @@
 # Decides whether the CUDA backend is built, enables the language and finds the toolkit.
-# The result is SHRINKWARP_HAS_CUDA, true or false as C++ spells them.
+# The results are SHRINKWARP_HAS_CUDA, true or false as C++ spells them, and SHRINKWARP_CUDA_LIBRARIES, what to link (where
+# it is installed, the targets that shrinkwarp-config.cmake makes).
 
 set(SHRINKWARP_HAS_CUDA false)
 if(NOT SHRINKWARP_ENABLE_CUDA MATCHES "^(AUTO|ON|OFF)$")
@@ -16,10 +17,13 @@ if(CMAKE_CUDA_COMPILER)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;100-real;120")
   endif()
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared) # a static one would become part of what we hand out
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
   set(CMAKE_CUDA_STANDARD 17)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(SHRINKWARP_CUDA_LIBRARIES $<BUILD_INTERFACE:CUDA::cudart> $<BUILD_INTERFACE:CUDA::cublas>
+                                $<INSTALL_INTERFACE:shrinkwarp::cudart> $<INSTALL_INTERFACE:shrinkwarp::cublas>)
   set(SHRINKWARP_HAS_CUDA true)
   message(STATUS "CUDA backend: on, nvcc ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 elseif(SHRINKWARP_ENABLE_CUDA STREQUAL "ON")
