@@ -11,7 +11,7 @@ namespace shrinkwarp::cli {
 class ProgressBar {
  public:
   /// @param before  problems that were solved earlier and count as done
-  ProgressBar(bool quiet, std::int64_t before);
+  explicit ProgressBar(bool quiet, std::int64_t before = 0);
   /// Wipes the bar.
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
