@@ -7,7 +7,8 @@ if(PROJECT_VERSION_MAJOR EQUAL 0)
   set(SHRINKWARP_SOVERSION 0.${PROJECT_VERSION_MINOR})
 endif()
 
-# What our static libraries need besides zlib and threads: CMake target, pkg-config module, name and Debian package of each.
+# What our static libraries need besides zlib and threads: target PkgConfig::<first>, pkg-config module, name and Debian
+# package of each.
 set(SHRINKWARP_STATIC_DEPENDENCIES
     "openblas openblas OpenBLAS libopenblas-dev"
     "hwy libhwy Highway libhwy-dev"
@@ -46,8 +47,10 @@ function(shrinkwarp_install_package)
   if(BUILD_SHARED_LIBS)
     set(SHRINKWARP_IS_SHARED true)
   endif()
-  list(JOIN SHRINKWARP_STATIC_DEPENDENCIES "\" \"" quoted)
-  set(SHRINKWARP_STATIC_DEPENDENCIES_QUOTED "\"${quoted}\"")
+  set(SHRINKWARP_FIND_MODULES "")
+  foreach(dependency IN LISTS SHRINKWARP_STATIC_DEPENDENCIES)
+    string(APPEND SHRINKWARP_FIND_MODULES "  _shrinkwarp_find_module(${dependency})\n")
+  endforeach()
   configure_package_config_file("${PROJECT_SOURCE_DIR}/tools/cmake/shrinkwarp-config.cmake.in" shrinkwarp-config.cmake
                                 INSTALL_DESTINATION "${package}" NO_SET_AND_CHECK_MACRO)
   set(compatibility SameMajorVersion)
