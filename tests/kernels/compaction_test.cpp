@@ -12,6 +12,7 @@
 
 #include "tests/support/contexts.hpp"
 #include "tests/support/guarded.hpp"
+#include "tests/support/queued.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -239,6 +240,46 @@ TEST_P(Compaction, RefusesWhatDoesNotFit) {
   elsewhere.device = c.is_cuda() ? Device{} : Device{DeviceType::cuda, 0};
   EXPECT_THROW(move_columns(c, elsewhere, one.vector(), one.vector()), DeviceError);
   EXPECT_THROW(sparse_offsets<float>(c, elsewhere, two.vector(), offsets.vector(), scratch.vector()), DeviceError);
+}
+
+struct QueuedCompaction {
+  static constexpr std::int64_t m = 70, N = 40;
+  const Context& context;
+  Tensor<float> codes;
+  Tensor<std::uint8_t> flags, scratch;
+  Tensor<std::int32_t> columns, from, to, selected, indices;
+  Tensor<std::int64_t> count, offsets;
+  Tensor<double> values;
+
+  explicit QueuedCompaction(const Context& c)
+      : context(c),
+        codes(testing::numbers<float>(c, m, N, 1)),
+        flags(testing::to_device<std::uint8_t>(c, std::vector<std::uint8_t>(N, 1), N)),
+        scratch(c, compaction_scratch(c, N)),
+        columns(testing::to_device<std::int32_t>(c, {3, 0, 39}, 3)),
+        from(testing::to_device<std::int32_t>(c, {39, 2}, 2)),
+        to(testing::to_device<std::int32_t>(c, {0, 5}, 2)),
+        selected(Tensor<std::int32_t>::zeros(c, N)),
+        indices(Tensor<std::int32_t>::zeros(c, 3 * m)),
+        count(Tensor<std::int64_t>::zeros(c, 1)),
+        offsets(Tensor<std::int64_t>::zeros(c, 4)),
+        values(Tensor<double>::zeros(c, 3 * m)) {}
+  void queue() {
+    select_columns(context, flags.vector(), selected.vector(), count.vector(), scratch.vector());
+    sparse_offsets<float>(context, codes.matrix(), columns.vector(), offsets.vector(), scratch.vector());
+    sparse_fill<float>(context, codes.matrix(), columns.vector(), offsets.vector(), indices.vector(), values.vector());
+    move_columns<float>(context, codes.matrix(), from.vector(), to.vector());
+  }
+  std::vector<unsigned char> written() const {
+    return testing::bits_of(context, codes, selected, count, offsets, indices, values);
+  }
+};
+
+class CompactionQueued : public testing::OnContext {};
+SHRINKWARP_ON_CUDA(CompactionQueued);
+
+TEST_P(CompactionQueued, RunsOnTheCallersStreamAndInAGraph) {
+  testing::check_queued<QueuedCompaction>();
 }
 
 }  // namespace
