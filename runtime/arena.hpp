@@ -1,6 +1,7 @@
 // One allocation cut into pieces, so that a solver's whole workspace is known and made before it runs.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <shrinkwarp/runtime/context.hpp>
@@ -9,15 +10,21 @@
 
 namespace shrinkwarp {
 
-/// Hands out pieces of one block of device memory, each aligned to 256 bytes. Made without memory it only counts: run
-/// the same layout function once on a counting arena and once on one of `used()` bytes.
+/// Hands out pieces of one block of device memory, its own or the caller's, each aligned to 256 bytes. Made without
+/// memory it only counts: run the same layout function once on a counting arena and once on one of `used()` bytes.
 class Arena {
  public:
   /// Counts, hands out null pointers.
   explicit Arena(Device device) : device_(device), counting_(true) {}
   /// Owns `bytes` bytes, not cleared. @throws OutOfMemory
   Arena(const Context& context, std::int64_t bytes)
-      : device_(context.device()), counting_(false), memory_(context, bytes) {}
+      : device_(context.device()), counting_(false), owned_(context, bytes), base_(owned_.data()), bytes_(bytes) {}
+  /// Cuts up the caller's memory, which outlives all pieces. @throws ValueError (not aligned to 256 bytes)
+  explicit Arena(VectorView<std::byte> memory)
+      : device_(memory.device), counting_(false), base_(reinterpret_cast<char*>(memory.data)), bytes_(memory.size) {
+    SHRINKWARP_REQUIRE(reinterpret_cast<std::uintptr_t>(base_) % kAlignment == 0, ValueError, "Arena: memory at ",
+                       static_cast<const void*>(base_), ", wanted a multiple of ", kAlignment, " bytes");
+  }
 
   /// @throws OutOfMemory (the arena is used up)
   template <class T>
@@ -35,18 +42,20 @@ class Arena {
   static constexpr std::int64_t kAlignment = 256;
 
   void* take(std::int64_t bytes) {
-    void* piece = counting_ ? nullptr : memory_.data() + used_;
+    void* piece = counting_ ? nullptr : base_ + used_;
     used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    if (!counting_ && used_ > memory_.size()) {
-      throw OutOfMemory(concat("Arena: ", used_, " bytes taken, wanted at most its ", memory_.size()), __FILE__,
-                        __LINE__, used_);
+    if (!counting_ && used_ > bytes_) {
+      throw OutOfMemory(concat("Arena: ", used_, " bytes taken, wanted at most its ", bytes_), __FILE__, __LINE__,
+                        used_);
     }
     return piece;
   }
 
   Device device_;
   bool counting_;
-  Tensor<char> memory_;
+  Tensor<char> owned_;
+  char* base_ = nullptr;
+  std::int64_t bytes_ = 0;
   std::int64_t used_ = 0;
 };
 

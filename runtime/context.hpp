@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <type_traits>
 
+#include <shrinkwarp/runtime/function_ref.hpp>
 #include <shrinkwarp/runtime/view.hpp>
 
 struct CUstream_st;
@@ -19,27 +19,8 @@ using CudaStream = CUstream_st*;
 /// The same type as cublasHandle_t.
 using CublasHandle = cublasContext*;
 
-/// A reference to a callable, without ownership or allocation; valid only during the call that receives it.
-template <class Signature>
-class FunctionRef;
-
-template <class R, class... Args>
-class FunctionRef<R(Args...)> {
- public:
-  template <class F, class = std::enable_if_t<!std::is_same_v<std::decay_t<F>, FunctionRef>>>
-  FunctionRef(F&& f)
-      : object_(const_cast<void*>(static_cast<const void*>(&f))), call_([](void* object, Args... args) -> R {
-          return (*static_cast<std::remove_reference_t<F>*>(object))(static_cast<Args>(args)...);
-        }) {}
-  R operator()(Args... args) const { return call_(object_, static_cast<Args>(args)...); }
-
- private:
-  void* object_;
-  R (*call_)(void*, Args...);
-};
-
-/// Where work runs. Move-only; used by one host thread at a time. Calls leave the device of a CUDA context current. Work on CUDA is queued on `stream()` and returns
-/// before it has run.
+/// Where work runs. Move-only; used by one host thread at a time. Calls leave the device of a CUDA context current. Work
+/// on CUDA is queued on `stream()` and returns before it has run.
 class Context {
  public:
   /// The CPU with `threads` threads; 0 means every processor this process may run on.
@@ -48,7 +29,8 @@ class Context {
   /// CUDA device `index` with a stream of its own.
   /// @throws BackendUnavailable (no CUDA in this build, no driver, no such device), CudaError
   static Context cuda(int index = 0);
-  /// The current CUDA device with the caller's stream, which must outlive the context.
+  /// The current CUDA device with the caller's stream, which must outlive the context. The legacy default stream
+  /// (nullptr) works, but nothing is recorded on it as a graph.
   /// @throws BackendUnavailable, CudaError
   static Context cuda_on(CudaStream stream);
   /// The first CUDA device when there is one, else the CPU with every processor.

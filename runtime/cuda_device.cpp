@@ -56,6 +56,33 @@ void synchronize(CudaStream stream) {
   SHRINKWARP_CUDA_CHECK(cudaStreamSynchronize(stream));
 }
 
+void* record_graph(CudaStream stream, FunctionRef<void()> body) {
+  SHRINKWARP_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  cudaGraph_t graph = nullptr;
+  try {
+    body();
+  } catch (...) {
+    cudaStreamEndCapture(stream, &graph);
+    cudaGetLastError();
+    if (graph) cudaGraphDestroy(graph);
+    throw;
+  }
+  SHRINKWARP_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  SHRINKWARP_CUDA_CHECK(status);
+  return executable;
+}
+
+void launch_graph(void* graph, CudaStream stream) {
+  SHRINKWARP_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), stream));
+}
+
+void destroy_graph(void* graph) noexcept {
+  cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+}
+
 CublasHandle create_cublas(CudaStream stream) {
   cublasHandle_t handle = nullptr;
   const cublasStatus_t created = cublasCreate(&handle);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/function_ref.hpp>
 
 namespace shrinkwarp::cuda {
 
@@ -20,6 +21,11 @@ int multiprocessors(int index);
 CudaStream create_stream();
 void destroy_stream(CudaStream stream) noexcept;
 void synchronize(CudaStream stream);
+
+/// An executable graph of what `body` queues on the stream, which is not run. When the body throws nothing is left over.
+void* record_graph(CudaStream stream, FunctionRef<void()> body);
+void launch_graph(void* graph, CudaStream stream);
+void destroy_graph(void* graph) noexcept;
 
 CublasHandle create_cublas(CudaStream stream);
 void destroy_cublas(CublasHandle handle) noexcept;

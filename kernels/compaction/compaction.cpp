@@ -9,6 +9,9 @@ namespace shrinkwarp {
   template <class T>                                                                                                   \
   void move_columns(const Context& context, MatrixView<T> matrix, VectorView<const std::int32_t> from,                 \
                     VectorView<const std::int32_t> to);                                                                \
+  template <class From, class To>                                                                                      \
+  void scale_columns(const Context& context, MatrixView<const From> source, VectorView<const std::int32_t> from,       \
+                     VectorView<const double> factor, VectorView<const std::int32_t> to, MatrixView<To> target);       \
   std::int64_t compaction_scratch(const Context& context, std::int64_t problems);                                      \
   void select_columns(const Context& context, VectorView<const std::uint8_t> flags, VectorView<std::int32_t> selected, \
                       VectorView<std::int64_t> count, VectorView<std::uint8_t> scratch);                               \
@@ -38,6 +41,22 @@ void move_columns(const Context& context, MatrixView<T> matrix, VectorView<const
     if constexpr (kHasCuda) return cuda::move_columns<T>(context, matrix, from, to);
   }
   cpu::move_columns<T>(context, matrix, from, to);
+}
+
+template <class From, class To>
+void scale_columns(const Context& context, identity_t<MatrixView<const From>> source,
+                   VectorView<const std::int32_t> from, VectorView<const double> factor,
+                   VectorView<const std::int32_t> to, MatrixView<To> target) {
+  check_matrix(context, "scale_columns", "source", source, target.rows, source.cols);
+  check_matrix(context, "scale_columns", "target", target, target.rows, target.cols);
+  check_vector(context, "scale_columns", "from", from, to.size);
+  check_vector(context, "scale_columns", "factor", factor, to.size);
+  check_vector(context, "scale_columns", "to", to, to.size);
+  if (target.empty() || to.empty()) return;
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) return cuda::scale_columns<From, To>(context, source, from, factor, to, target);
+  }
+  cpu::scale_columns<From, To>(context, source, from, factor, to, target);
 }
 
 std::int64_t compaction_scratch(const Context& context, std::int64_t problems) {
@@ -110,5 +129,14 @@ template void move_columns<float>(const Context&, MatrixView<float>, VectorView<
                                   VectorView<const std::int32_t>);
 template void move_columns<double>(const Context&, MatrixView<double>, VectorView<const std::int32_t>,
                                    VectorView<const std::int32_t>);
+
+#define SHRINKWARP_INSTANTIATE_SCALE(From, To)                                                                  \
+  template void scale_columns<From, To>(const Context&, MatrixView<const From>, VectorView<const std::int32_t>, \
+                                        VectorView<const double>, VectorView<const std::int32_t>, MatrixView<To>);
+SHRINKWARP_INSTANTIATE_SCALE(float, float)
+SHRINKWARP_INSTANTIATE_SCALE(float, double)
+SHRINKWARP_INSTANTIATE_SCALE(double, float)
+SHRINKWARP_INSTANTIATE_SCALE(double, double)
+#undef SHRINKWARP_INSTANTIATE_SCALE
 
 }  // namespace shrinkwarp

@@ -29,6 +29,21 @@ __global__ void __launch_bounds__(kColumnThreads)
       [&](std::int64_t row, auto width, auto lanes) { store_lanes<width.value>(target + row, lanes); });
 }
 
+/// target[:, to[i]] <- factor[i] source[:, from[i]], a warp a piece of a column.
+template <class From, class To>
+__global__ void __launch_bounds__(kColumnThreads)
+    scale_columns_kernel(MatrixView<const From> source, const std::int32_t* from, const double* factor,
+                         const std::int32_t* to, std::int64_t count, MatrixView<To> target) {
+  const std::int64_t i = warp_column();
+  if (i >= count) return;
+  const From* const in = source.data + from[i] * source.ld;
+  To* const out = target.data + to[i] * target.ld;
+  const double f = factor[i];
+  walk_column<1>(
+      target.rows, [&](std::int64_t row, auto) { return in[row]; },
+      [&](std::int64_t row, auto, From value) { out[row] = static_cast<To>(static_cast<double>(value) * f); });
+}
+
 /// Rows of 32 that a warp reads before it looks at the first: codes are mostly zero, so time is loads.
 constexpr int kRounds = 8;
 
@@ -100,6 +115,13 @@ void move_columns(const Context& context, MatrixView<T> matrix, VectorView<const
          to.size);
 }
 
+template <class From, class To>
+void scale_columns(const Context& context, MatrixView<const From> source, VectorView<const std::int32_t> from,
+                   VectorView<const double> factor, VectorView<const std::int32_t> to, MatrixView<To> target) {
+  launch(scale_columns_kernel<From, To>, column_grid(target.rows, to.size), dim3(kColumnThreads), 0, context.stream(),
+         source, from.data, factor.data, to.data, to.size, target);
+}
+
 std::int64_t compaction_scratch(const Context&, std::int64_t problems) {
   if (problems == 0) return 0;
   std::size_t select_bytes = 0;
@@ -147,5 +169,14 @@ void sparse_fill(const Context& context, MatrixView<const T> codes, VectorView<c
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE
+
+#define SHRINKWARP_INSTANTIATE_SCALE(From, To)                                                                  \
+  template void scale_columns<From, To>(const Context&, MatrixView<const From>, VectorView<const std::int32_t>, \
+                                        VectorView<const double>, VectorView<const std::int32_t>, MatrixView<To>);
+SHRINKWARP_INSTANTIATE_SCALE(float, float)
+SHRINKWARP_INSTANTIATE_SCALE(float, double)
+SHRINKWARP_INSTANTIATE_SCALE(double, float)
+SHRINKWARP_INSTANTIATE_SCALE(double, double)
+#undef SHRINKWARP_INSTANTIATE_SCALE
 
 }  // namespace shrinkwarp::cuda

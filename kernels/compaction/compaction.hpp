@@ -1,4 +1,5 @@
-// Moving finished problems out of a batch: column moves that close the holes, and the sparse form of finished codes.
+// Moving problems in and out of a batch: column moves that close the holes, codes in another matrix's units and type,
+// and the sparse form of finished codes.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,26 @@ template <class T>
 void move_columns(const Context& context, MatrixView<T> matrix, VectorView<const std::int32_t> from,
                   VectorView<const std::int32_t> to);
 
-/// Bytes of scratch for the two functions below, for `problems` columns.
+/// Copies columns between matrices, each times a factor, with a change of type where the types differ.
+///
+///   target[:, to[i]] <- (To)((double)source[:, from[i]] factor[i])
+///
+/// @param source  [m, N], read only; must not overlap target
+/// @param from    [count], column numbers of source, each from 0 to N - 1
+/// @param factor  [count], on the device
+/// @param to      [count], column numbers of target, distinct
+/// @param target  [m, P], the columns named by `to` are written
+///
+/// Numerics     one product in double, one rounding to To; exact for powers of two within To's range
+/// Determinism  same bits on every backend. Cost: m count (sizeof(From) + sizeof(To)) bytes. Allocates no, synchronises
+///              no, capturable yes
+/// @throws ShapeError, DeviceError
+template <class From, class To>
+void scale_columns(const Context& context, identity_t<MatrixView<const From>> source,
+                   VectorView<const std::int32_t> from, VectorView<const double> factor,
+                   VectorView<const std::int32_t> to, MatrixView<To> target);
+
+/// Bytes of scratch for the functions below, for `problems` columns.
 std::int64_t compaction_scratch(const Context& context, std::int64_t problems);
 
 /// Numbers of the columns whose flag is set, in ascending order.

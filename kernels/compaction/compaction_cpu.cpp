@@ -11,6 +11,16 @@ void move_columns(const Context& context, MatrixView<T> matrix, VectorView<const
       to.size, [&](std::int64_t i, int) { std::copy_n(matrix.column(from[i]), matrix.rows, matrix.column(to[i])); });
 }
 
+template <class From, class To>
+void scale_columns(const Context& context, MatrixView<const From> source, VectorView<const std::int32_t> from,
+                   VectorView<const double> factor, VectorView<const std::int32_t> to, MatrixView<To> target) {
+  context.parallel_for(to.size, [&](std::int64_t i, int) {
+    const From* in = source.column(from[i]);
+    std::transform(in, in + target.rows, target.column(to[i]),
+                   [f = factor[i]](From value) { return static_cast<To>(static_cast<double>(value) * f); });
+  });
+}
+
 std::int64_t compaction_scratch(const Context&, std::int64_t) {
   return 0;
 }
@@ -57,5 +67,14 @@ void sparse_fill(const Context& context, MatrixView<const T> codes, VectorView<c
                                VectorView<const std::int64_t>, VectorView<std::int32_t>, VectorView<double>);
 SHRINKWARP_INSTANTIATE_COMPACTION(float)
 SHRINKWARP_INSTANTIATE_COMPACTION(double)
+
+#define SHRINKWARP_INSTANTIATE_SCALE(From, To)                                                                  \
+  template void scale_columns<From, To>(const Context&, MatrixView<const From>, VectorView<const std::int32_t>, \
+                                        VectorView<const double>, VectorView<const std::int32_t>, MatrixView<To>);
+SHRINKWARP_INSTANTIATE_SCALE(float, float)
+SHRINKWARP_INSTANTIATE_SCALE(float, double)
+SHRINKWARP_INSTANTIATE_SCALE(double, float)
+SHRINKWARP_INSTANTIATE_SCALE(double, double)
+#undef SHRINKWARP_INSTANTIATE_SCALE
 
 }  // namespace shrinkwarp::cpu

@@ -4,14 +4,19 @@
 // Bits. An element of R is X - P_0 - P_1 - ..., P_c being the product over one piece of the atoms, summed in order. The
 // cut into pieces depends on n and m alone, so a column's bits depend neither on the batch nor on the device.
 //
-// Story, medium lead field (n 302, m 6138, float), N problems, on an H100 (67 TFLOP/s fp32, 3.0 TB/s, L2 5.5 TB/s; on
-// paper from instruction counts, not measured):
-//   residual       3.71 MFLOP a problem; current and previous 49 KB, pieces 14.5 KB written and read
-//   gradient step  3.71 MFLOP a problem; current, previous, anchor read and previous written, 98 KB
-//   N =  512: 28 us + 28 us of multiply-adds, everything stays in L2; at full issue rate 50 us + 42 us
-//   N = 8192: 455 us + 455 us of multiply-adds against 170 us + 270 us of memory; at full issue rate 705 us + 650 us
-// Both are bound by issue slots. Of those, multiply-adds are 0.75 in the residual (forming Y takes a fifth) and 0.82 in
-// the gradient step, whose epilogue adds 15 %. n = 302 fills 5 row tiles of 64 to 94 %, m = 6138 fills 48 of 128.
+// Story, medium lead field (n 306, m 6138, float), N problems, on an H100 (67 TFLOP/s fp32, 3.0 TB/s, L2 5.5 TB/s).
+//   residual       3.76 MFLOP a problem; current and previous 49 KB, pieces 14.7 KB written and read
+//   gradient step  3.76 MFLOP a problem; current, previous, anchor read and previous written, 98 KB
+//            on paper at full issue rate    measured (H100 80GB HBM3, 2026-11, shrinkwarp bench iteration)
+//   N =  512        50 us +  42 us                97 us +   91 us   (cuBLAS, both products alone: 123 us)
+//   N = 1024       100 us +  84 us               238 us +  178 us   (205 us)
+//   N = 8192       705 us + 650 us              1199 us + 1222 us   (1479 us)
+// Both are bound by issue slots on paper: multiply-adds are 0.75 of them in the residual (forming Y takes a fifth) and
+// 0.82 in the gradient step, whose epilogue adds 15 %. The profiler finds 57 % and 55 % of the slots taken with 2.9 warps
+// a scheduler and 18 % of the memory's rate: what is lost is latency between dependent instructions, not memory. At 1024
+// columns the residual's 480 blocks make two waves of 396. Tiles tried there and found no better than 8 %: kDepth 8 and
+// 32, 128 x 128 with 256 threads, 64 x 64 with 64 threads, 8 x 16 and 16 x 8 a thread, two to six blocks resident.
+// n = 306 fills 5 row tiles of 64 to 96 %, m = 6138 fills 48 of 128.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

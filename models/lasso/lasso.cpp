@@ -10,6 +10,7 @@
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
+#include <shrinkwarp/models/lasso/stopping.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
@@ -19,14 +20,8 @@ namespace {
 using FloatBatch = ProximalGradientBatch<float>;
 using DoubleBatch = ProximalGradientBatch<double>;
 
-// Codes in float certify relative gaps down to about this: rounding a code to float moves its correlations by 1e-7.
-constexpr double kFloatGap = 1e-6;
 // What is added to a gap for the rounding of float64 is 1.1e-14 of 1/2 ||x||^2 for the code 0 and little more near it.
 constexpr double kSmallestGap = 2e-14;
-// A problem has stalled in float when its gap has not come down by a tenth over this many iterations and over a third
-// of all it has made: a slow 1/k convergence is no stall.
-constexpr std::int64_t kStallIterations = 8 * FloatBatch::kCheckInterval;
-
 // How many problems iterate together. On the CPU their codes and differences should stay in the last-level cache beside
 // the packed dictionary (96 problems of a 302 x 6138 one; 64 to 128 measured best on a Zen 4 core with 32 MiB). On CUDA
 // they should fill the device: about a thousand problems of that dictionary make eight waves of blocks for 132
@@ -58,11 +53,6 @@ struct Result {
                                      values.size() * sizeof(double));
   }
 };
-
-Momentum momentum_of(const LassoOptions& options) {
-  if (options.solver == Solver::ista) return Momentum::none;
-  return options.restart ? Momentum::fista_restart : Momentum::fista;
-}
 
 void check_options(const LassoOptions& options) {
   SHRINKWARP_REQUIRE(options.gap >= kSmallestGap && std::isfinite(options.gap), ValueError, "lasso: the gap is ",
@@ -227,7 +217,7 @@ class Stream {
   template <class T>
   void admit(ProximalGradientBatch<T>& batch, const std::vector<typename ProximalGradientBatch<T>::Problem>& problems,
              const SparseCodes* initial) {
-    batch.admit(staging_.matrix().columns(0, static_cast<std::int64_t>(problems.size())), problems, initial,
+    batch.admit(staging_.matrix().columns(0, static_cast<std::int64_t>(problems.size())), problems, {initial},
                 [this](std::int64_t index, double lambda_max) { return lambda_of(index, lambda_max); });
     settle(batch);
   }
@@ -305,26 +295,18 @@ class Stream {
   template <class T>
   void settle(ProximalGradientBatch<T>& batch) {
     constexpr bool is_float = std::is_same_v<T, float>;
-    const auto done = [&](const auto& problem) {
-      return problem.gap <= options_.gap * problem.energy || problem.iterations >= options_.max_iterations;
-    };
-    const auto beyond_float = [&](const auto& problem) {
-      const std::int64_t since = problem.iterations - problem.best_iterations;
-      return (options_.gap < kFloatGap && problem.gap <= kFloatGap * problem.energy) ||
-             since >= std::max(kStallIterations, problem.iterations / 3);
-    };
     std::vector<std::uint8_t> leave;
     for (const auto& problem : batch.problems())
-      leave.push_back(done(problem) || (is_float && beyond_float(problem)) ? 1 : 0);
+      leave.push_back(finished(problem, options_) || (is_float && beyond_float(problem, options_)) ? 1 : 0);
     SparseCodes codes;
-    const auto retired = batch.retire(leave, codes);
+    const auto& retired = batch.retire(leave, codes);
     for (std::size_t i = 0; i < retired.size(); ++i) {
       const auto& problem = retired[i];
       const auto begin = codes.offsets[i];
       const auto end = codes.offsets[i + 1];
       std::vector<std::int32_t> indices(codes.indices.begin() + begin, codes.indices.begin() + end);
       std::vector<double> values(codes.values.begin() + begin, codes.values.begin() + end);
-      if (done(problem)) {
+      if (finished(problem, options_)) {
         keep(problem, std::move(indices), std::move(values));
       } else {
         handed_over_.push_back(

@@ -29,6 +29,10 @@ VectorView<T> host_view(std::vector<T>& values) {
   return {values.data(), static_cast<std::int64_t>(values.size()), {}};
 }
 
+std::size_t index_of(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
 }  // namespace
 
 template <class T>
@@ -57,6 +61,7 @@ typename ProximalGradientBatch<T>::State ProximalGradientBatch<T>::lay_out(Arena
   state.correlation_scratch = arena.vector<double>(correlation_scratch(context, m, places));
   state.columns = arena.vector<std::int32_t>(places);
   state.targets = arena.vector<std::int32_t>(places);
+  state.factors = arena.vector<double>(places);
   state.selected = arena.vector<std::int64_t>(1);
   state.sparse_offsets = arena.vector<std::int64_t>(places + 1);
   state.compaction_scratch = arena.vector<std::uint8_t>(compaction_scratch(context, places));
@@ -75,8 +80,20 @@ std::int64_t ProximalGradientBatch<T>::workspace(const Context& context, const D
 }
 
 template <class T>
+ProximalGradientBatch<T>::Host::Host(std::int64_t places) {
+  for (std::vector<double>* vector : {&lambda_max, &lambda, &t, &primal, &gap, &factors})
+    vector->reserve(index_of(places));
+  for (std::vector<std::int32_t>* vector : {&leaving, &staying, &from, &to, &columns})
+    vector->reserve(index_of(places));
+  lambda_t.reserve(index_of(places));
+  active.reserve(index_of(places));
+  offsets.reserve(index_of(places) + 1);
+  retired.reserve(index_of(places));
+}
+
+template <class T>
 ProximalGradientBatch<T>::ProximalGradientBatch(const Context& context, const Dictionary& dictionary, Momentum momentum,
-                                                std::int64_t places, Profile* profile)
+                                                std::int64_t places, Profile* profile, VectorView<std::byte> memory)
     : context_(context),
       dictionary_(dictionary),
       packed_(dictionary.packed<T>(context)),
@@ -84,14 +101,15 @@ ProximalGradientBatch<T>::ProximalGradientBatch(const Context& context, const Di
       profile_(profile),
       step_(safe_step<T>(dictionary.lipschitz())),
       places_(places),
-      arena_(context, workspace(context, dictionary, places)),
-      state_(lay_out(arena_, context, dictionary, places)) {
+      arena_(memory.empty() ? Arena(context, workspace(context, dictionary, places)) : Arena(memory)),
+      state_(lay_out(arena_, context, dictionary, places)),
+      host_(places) {
   problems_.reserve(static_cast<std::size_t>(places));
 }
 
 template <class T>
-void ProximalGradientBatch<T>::admit(MatrixView<double> X, const std::vector<Problem>& problems,
-                                     const SparseCodes* initial, FunctionRef<double(std::int64_t, double)> lambda_of) {
+void ProximalGradientBatch<T>::admit(MatrixView<double> X, const std::vector<Problem>& problems, const Start& start,
+                                     FunctionRef<double(std::int64_t, double)> lambda_of) {
   const auto count = static_cast<std::int64_t>(problems.size());
   const std::int64_t first = running();
   if (count == 0) return;
@@ -122,32 +140,33 @@ void ProximalGradientBatch<T>::admit(MatrixView<double> X, const std::vector<Pro
                      state_.offset.columns(first, count));
     correlation_max(context_, dictionary_.exact(), state_.residual.columns(first, count),
                     state_.correlation.slice(first, count), state_.correlation_scratch);
-    std::vector<double> lambda_max(static_cast<std::size_t>(count));
-    copy(context_, state_.correlation.slice(first, count), host_view(lambda_max));
+    host_.lambda_max.resize(index_of(count));
+    copy(context_, state_.correlation.slice(first, count), host_view(host_.lambda_max));
     context_.synchronize();
     for (std::int64_t b = 0; b < count; ++b) {
       if (added[b].lambda >= 0) continue;
       // Two powers of two, one after the other: their product may leave the range where the numbers do not.
       const double d = dictionary_.scale();
       const double x = added[b].scale;
-      added[b].lambda = lambda_of(added[b].index, lambda_max[static_cast<std::size_t>(b)] * x * d) / x / d;
+      added[b].lambda = lambda_of(added[b].index, host_.lambda_max[index_of(b)] * x * d) / x / d;
       // A lambda beyond float's range is far beyond lambda_max, and its code 0 all the same.
       added[b].lambda = std::min(added[b].lambda, kLargestLambda);
     }
   }
 
-  std::vector<double> lambda(static_cast<std::size_t>(count));
-  std::vector<T> lambda_t(static_cast<std::size_t>(count));
+  host_.lambda.clear();
+  host_.lambda_t.clear();
+  host_.t.assign(index_of(count), 1.0);
   for (std::int64_t b = 0; b < count; ++b) {
-    lambda[static_cast<std::size_t>(b)] = added[b].lambda;
-    lambda_t[static_cast<std::size_t>(b)] = static_cast<T>(added[b].lambda);
+    host_.lambda.push_back(added[b].lambda);
+    host_.lambda_t.push_back(static_cast<T>(added[b].lambda));
   }
-  std::vector<double> t(static_cast<std::size_t>(count), 1.0);
-  copy(context_, host_view(lambda), state_.lambda.slice(first, count));
-  copy(context_, host_view(lambda_t), state_.lambda_t.slice(first, count));
-  copy(context_, host_view(t), state_.t.slice(first, count));
+  copy(context_, host_view(host_.lambda), state_.lambda.slice(first, count));
+  copy(context_, host_view(host_.lambda_t), state_.lambda_t.slice(first, count));
+  copy(context_, host_view(host_.t), state_.t.slice(first, count));
   context_.zero_bytes(state_.beta.data + first, count * static_cast<std::int64_t>(sizeof(T)));
-  if (initial) start_at(first, *initial);
+  if (start.sparse) start_at(first, *start.sparse);
+  if (start.dense.data) start_at(first, start.dense);
   certify(first, count);
   for (std::int64_t b = 0; b < count; ++b) {
     added[b].best_gap = added[b].gap;
@@ -159,7 +178,7 @@ template <class T>
 void ProximalGradientBatch<T>::start_at(std::int64_t first, const SparseCodes& initial) {
   std::vector<T> code(static_cast<std::size_t>(dictionary_.atoms()));
   for (std::int64_t b = 0; b < initial.size(); ++b) {
-    const double unit = dictionary_.scale() / problems_[static_cast<std::size_t>(first + b)].scale;
+    const double unit = dictionary_.scale() / problems_[index_of(first + b)].scale;
     std::fill(code.begin(), code.end(), T(0));
     for (auto k = initial.offsets[static_cast<std::size_t>(b)]; k < initial.offsets[static_cast<std::size_t>(b) + 1];
          ++k)
@@ -169,6 +188,25 @@ void ProximalGradientBatch<T>::start_at(std::int64_t first, const SparseCodes& i
     copy(context_, host, state_.anchor.columns(first + b, 1));
     context_.synchronize();  // the next code is written over this one
   }
+}
+
+template <class T>
+void ProximalGradientBatch<T>::start_at(std::int64_t first, MatrixView<const double> initial) {
+  host_.from.clear();
+  host_.to.clear();
+  host_.factors.clear();
+  for (std::int64_t b = first; b < running(); ++b) {
+    const Problem& problem = problems_[index_of(b)];
+    host_.from.push_back(static_cast<std::int32_t>(problem.index));
+    host_.to.push_back(static_cast<std::int32_t>(b));
+    host_.factors.push_back(dictionary_.scale() / problem.scale);
+  }
+  const std::int64_t count = running() - first;
+  copy(context_, host_view(host_.from), state_.columns.slice(0, count));
+  copy(context_, host_view(host_.to), state_.targets.slice(0, count));
+  copy(context_, host_view(host_.factors), state_.factors.slice(0, count));
+  scale_columns<double, T>(context_, initial, state_.columns.slice(0, count), state_.factors.slice(0, count),
+                           state_.targets.slice(0, count), state_.anchor);
 }
 
 template <class T>
@@ -211,6 +249,26 @@ void ProximalGradientBatch<T>::iterate(std::int64_t steps, bool use_active) {
   }
 }
 
+// The same work for the same number of problems is recorded when it comes for the second time: a batch that is refilled
+// keeps its number, one that runs out changes it at nearly every certificate.
+template <class T>
+void ProximalGradientBatch<T>::iterate_recorded() {
+  const bool again = running() == last_count_;
+  last_count_ = running();
+  if (!again || profile_ || !Graph::can_record(context_)) return iterate(kCheckInterval, false);
+  Recorded& recorded = recorded_[state_.current.data < state_.previous.data ? 0 : 1];
+  if (recorded.graph.empty() || recorded.count != running() || recorded.current != state_.current.data) {
+    const T* const current = state_.current.data;
+    recorded.graph = Graph(context_, [this] { iterate(kCheckInterval, false); });
+    recorded.count = running();
+    recorded.current = current;
+  } else {
+    static_assert(kCheckInterval % 2 == 1, "the graph leaves the two swapped, as its recording did");
+    std::swap(state_.current, state_.previous);
+  }
+  recorded.graph.launch(context_);
+}
+
 template <class T>
 void ProximalGradientBatch<T>::certify(std::int64_t first, std::int64_t count) {
   const MatrixView<T> anchor = state_.anchor.columns(first, count);
@@ -234,15 +292,15 @@ void ProximalGradientBatch<T>::certify(std::int64_t first, std::int64_t count) {
   const PhaseTimer timer(context_, profile_, "certificate: gap", 0, state_bytes(dictionary_.atoms(), count));
   dual_gap<T>(context_, observations, residual, correlation, anchor, std::sqrt(dictionary_.lipschitz()),
               state_.lambda.slice(first, count), state_.primal.slice(first, count), state_.gap.slice(first, count));
-  std::vector<double> primal(static_cast<std::size_t>(count));
-  std::vector<double> gap(static_cast<std::size_t>(count));
-  copy(context_, state_.primal.slice(first, count), host_view(primal));
-  copy(context_, state_.gap.slice(first, count), host_view(gap));
+  host_.primal.resize(index_of(count));
+  host_.gap.resize(index_of(count));
+  copy(context_, state_.primal.slice(first, count), host_view(host_.primal));
+  copy(context_, state_.gap.slice(first, count), host_view(host_.gap));
   context_.synchronize();
   for (std::int64_t b = 0; b < count; ++b) {
-    Problem& problem = problems_[static_cast<std::size_t>(first + b)];
-    problem.primal = primal[static_cast<std::size_t>(b)];
-    problem.gap = gap[static_cast<std::size_t>(b)];
+    Problem& problem = problems_[index_of(first + b)];
+    problem.primal = host_.primal[index_of(b)];
+    problem.gap = host_.gap[index_of(b)];
     SHRINKWARP_REQUIRE(std::isfinite(problem.gap), Error, "lasso: the iterates of problem ", problem.index,
                        " are not finite after ", problem.iterations, " iterations");
   }
@@ -256,10 +314,11 @@ void ProximalGradientBatch<T>::advance(std::int64_t max_iterations) {
   const bool together = std::all_of(problems_.begin(), problems_.end(),
                                     [&](const Problem& problem) { return left(problem) == kCheckInterval; });
   if (together) {
-    iterate(kCheckInterval, false);
+    iterate_recorded();
   } else {
     // Some problems reach their last iteration before the others' certificate: they are frozen there.
-    std::vector<std::uint8_t> active(problems_.size());
+    std::vector<std::uint8_t>& active = host_.active;
+    active.resize(problems_.size());
     for (std::int64_t done = 0; done < kCheckInterval;) {
       std::int64_t next = kCheckInterval;
       for (std::size_t b = 0; b < problems_.size(); ++b) {
@@ -283,10 +342,25 @@ void ProximalGradientBatch<T>::advance(std::int64_t max_iterations) {
   }
 }
 
+// Lists who leaves and who stays, on the host and, of who leaves, on the device in state_.columns.
 template <class T>
-void ProximalGradientBatch<T>::extract(const std::vector<std::int32_t>& columns, std::int64_t first, std::int64_t count,
-                                       SparseCodes& codes) {
-  std::vector<std::int64_t> offsets(static_cast<std::size_t>(count) + 1);
+void ProximalGradientBatch<T>::select(const std::vector<std::uint8_t>& leave) {
+  host_.leaving.clear();
+  host_.staying.clear();
+  host_.retired.clear();
+  for (std::size_t b = 0; b < problems_.size(); ++b)
+    (leave[b] ? host_.leaving : host_.staying).push_back(static_cast<std::int32_t>(b));
+  if (host_.leaving.empty()) return;
+  for (const std::int32_t b : host_.leaving) host_.retired.push_back(problems_[index_of(b)]);
+  const VectorView<std::uint8_t> flags = state_.active.slice(0, running());
+  copy(context_, VectorView<const std::uint8_t>{leave.data(), running(), {}}, flags);
+  select_columns(context_, flags, state_.columns.slice(0, running()), state_.selected, state_.compaction_scratch);
+}
+
+template <class T>
+void ProximalGradientBatch<T>::extract(std::int64_t first, std::int64_t count, SparseCodes& codes) {
+  std::vector<std::int64_t>& offsets = host_.offsets;
+  offsets.resize(index_of(count) + 1);
   const VectorView<const std::int32_t> device_columns = state_.columns.slice(first, count);
   const VectorView<std::int64_t> device_offsets = state_.sparse_offsets.slice(0, count + 1);
   sparse_offsets<T>(context_, state_.anchor, device_columns, device_offsets, state_.compaction_scratch);
@@ -294,63 +368,48 @@ void ProximalGradientBatch<T>::extract(const std::vector<std::int32_t>& columns,
   context_.synchronize();
   const std::int64_t nonzeros = offsets.back();
   if (nonzeros > state_.sparse_values.size) {  // one column alone always fits
-    extract(columns, first, count / 2, codes);
-    extract(columns, first + count / 2, count - count / 2, codes);
+    extract(first, count / 2, codes);
+    extract(first + count / 2, count - count / 2, codes);
     return;
   }
   const auto start = static_cast<std::int64_t>(codes.values.size());
   const VectorView<std::int32_t> indices = state_.sparse_indices.slice(0, nonzeros);
   const VectorView<double> values = state_.sparse_values.slice(0, nonzeros);
   sparse_fill<T>(context_, state_.anchor, device_columns, device_offsets, indices, values);
-  codes.indices.resize(static_cast<std::size_t>(start + nonzeros));
-  codes.values.resize(static_cast<std::size_t>(start + nonzeros));
+  codes.indices.resize(index_of(start + nonzeros));
+  codes.values.resize(index_of(start + nonzeros));
   copy(context_, indices, host_view(codes.indices).slice(start, nonzeros));
   copy(context_, values, host_view(codes.values).slice(start, nonzeros));
   context_.synchronize();
   for (std::int64_t i = 0; i < count; ++i) {
-    const auto place = static_cast<std::size_t>(columns[static_cast<std::size_t>(first + i)]);
-    const double unit = problems_[place].scale / dictionary_.scale();
+    const double unit = host_.retired[index_of(first + i)].scale / dictionary_.scale();
     const auto begin = codes.values.begin() + start;
-    std::for_each(begin + offsets[static_cast<std::size_t>(i)], begin + offsets[static_cast<std::size_t>(i) + 1],
+    std::for_each(begin + offsets[index_of(i)], begin + offsets[index_of(i) + 1],
                   [unit](double& value) { value *= unit; });
-    codes.offsets.push_back(start + offsets[static_cast<std::size_t>(i) + 1]);
+    codes.offsets.push_back(start + offsets[index_of(i) + 1]);
   }
 }
 
+// Holes among the places that stay in use are filled by the problems behind them.
 template <class T>
-std::vector<typename ProximalGradientBatch<T>::Problem> ProximalGradientBatch<T>::retire(
-    const std::vector<std::uint8_t>& leave, SparseCodes& codes) {
-  const PhaseTimer timer(context_, profile_, "compaction");
-  std::vector<std::int32_t> leaving;
-  std::vector<std::int32_t> staying;
-  for (std::size_t b = 0; b < problems_.size(); ++b)
-    (leave[b] ? leaving : staying).push_back(static_cast<std::int32_t>(b));
-  std::vector<Problem> retired;
-  if (leaving.empty()) return retired;
-  for (const std::int32_t b : leaving) retired.push_back(problems_[static_cast<std::size_t>(b)]);
-  const VectorView<std::uint8_t> flags = state_.active.slice(0, running());
-  copy(context_, VectorView<const std::uint8_t>{leave.data(), running(), {}}, flags);
-  select_columns(context_, flags, state_.columns.slice(0, running()), state_.selected, state_.compaction_scratch);
-  extract(leaving, 0, static_cast<std::int64_t>(leaving.size()), codes);
+void ProximalGradientBatch<T>::close_up() {
+  const auto kept = static_cast<std::int32_t>(host_.staying.size());
+  host_.from.clear();
+  host_.to.clear();
+  for (const std::int32_t b : host_.staying)
+    if (b >= kept) host_.from.push_back(b);
+  for (const std::int32_t b : host_.leaving)
+    if (b < kept) host_.to.push_back(b);
+  for (std::size_t i = 0; i < host_.from.size(); ++i)
+    problems_[index_of(host_.to[i])] = problems_[index_of(host_.from[i])];
+  problems_.resize(index_of(kept));
+  if (host_.from.empty()) return;
 
-  // Holes among the places that stay in use are filled by the problems behind them.
-  const auto kept = static_cast<std::int32_t>(staying.size());
-  std::vector<std::int32_t> from;
-  std::vector<std::int32_t> to;
-  for (const std::int32_t b : staying)
-    if (b >= kept) from.push_back(b);
-  for (const std::int32_t b : leaving)
-    if (b < kept) to.push_back(b);
-  for (std::size_t i = 0; i < from.size(); ++i)
-    problems_[static_cast<std::size_t>(to[i])] = problems_[static_cast<std::size_t>(from[i])];
-  problems_.resize(static_cast<std::size_t>(kept));
-  if (from.empty()) return retired;
-
-  const auto moves = static_cast<std::int64_t>(from.size());
+  const auto moves = static_cast<std::int64_t>(host_.from.size());
   const VectorView<std::int32_t> sources = state_.columns.slice(0, moves);
   const VectorView<std::int32_t> targets = state_.targets.slice(0, moves);
-  copy(context_, host_view(from), sources);
-  copy(context_, host_view(to), targets);
+  copy(context_, host_view(host_.from), sources);
+  copy(context_, host_view(host_.to), targets);
   const auto move = [&](auto view) { move_columns(context_, view, sources, targets); };
   const auto as_row = [](auto vector) {
     return MatrixView<std::remove_pointer_t<decltype(vector.data)>>{vector.data, 1, vector.size, 1, vector.device};
@@ -364,8 +423,39 @@ std::vector<typename ProximalGradientBatch<T>::Problem> ProximalGradientBatch<T>
   move(as_row(state_.t));
   move(as_row(state_.lambda_t));
   move(as_row(state_.beta));
-  context_.synchronize();  // the lists of columns end here
-  return retired;
+  context_.synchronize();  // the lists of columns are written again
+}
+
+template <class T>
+const std::vector<typename ProximalGradientBatch<T>::Problem>& ProximalGradientBatch<T>::retire(
+    const std::vector<std::uint8_t>& leave, SparseCodes& codes) {
+  const PhaseTimer timer(context_, profile_, "compaction");
+  select(leave);
+  if (host_.leaving.empty()) return host_.retired;
+  extract(0, static_cast<std::int64_t>(host_.leaving.size()), codes);
+  close_up();
+  return host_.retired;
+}
+
+template <class T>
+const std::vector<typename ProximalGradientBatch<T>::Problem>& ProximalGradientBatch<T>::retire(
+    const std::vector<std::uint8_t>& leave, MatrixView<double> Z) {
+  const PhaseTimer timer(context_, profile_, "compaction");
+  select(leave);
+  if (host_.leaving.empty()) return host_.retired;
+  const auto count = static_cast<std::int64_t>(host_.leaving.size());
+  host_.columns.clear();
+  host_.factors.clear();
+  for (const Problem& problem : host_.retired) {
+    host_.columns.push_back(static_cast<std::int32_t>(problem.index));
+    host_.factors.push_back(problem.scale / dictionary_.scale());
+  }
+  copy(context_, host_view(host_.columns), state_.targets.slice(0, count));
+  copy(context_, host_view(host_.factors), state_.factors.slice(0, count));
+  scale_columns<T, double>(context_, state_.anchor, state_.columns.slice(0, count), state_.factors.slice(0, count),
+                           state_.targets.slice(0, count), Z);
+  close_up();
+  return host_.retired;
 }
 
 template class ProximalGradientBatch<float>;

@@ -2,6 +2,8 @@
 // its own schedule and leaves when it is done. Device work only; which problem comes next is the caller's business.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/graph.hpp>
 #include <shrinkwarp/runtime/profile.hpp>
 
 namespace shrinkwarp {
@@ -41,11 +44,19 @@ class ProximalGradientBatch {
     double relative_gap() const { return energy > 0 ? gap / energy : gap; }
   };
 
+  /// What problems start from: sparse codes, one for each in their order, or the columns of a dense matrix on the
+  /// device, column `index` for each; in the user's units. Neither starts at 0.
+  struct Start {
+    const SparseCodes* sparse = nullptr;
+    MatrixView<const double> dense = {};
+  };
+
   /// Bytes on the device for `places` problems.
   static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t places);
+  /// @param memory  workspace() bytes on the device, aligned to 256, that outlive the batch; empty has it allocate them
   /// @throws OutOfMemory
   ProximalGradientBatch(const Context& context, const Dictionary& dictionary, Momentum momentum, std::int64_t places,
-                        Profile* profile = nullptr);
+                        Profile* profile = nullptr, VectorView<std::byte> memory = {});
 
   std::int64_t places() const { return places_; }
   std::int64_t running() const { return static_cast<std::int64_t>(problems_.size()); }
@@ -54,18 +65,25 @@ class ProximalGradientBatch {
   /// Takes in new problems and certifies their starting codes.
   /// @param X           [n, count] on the host, count <= places() - running(); in the user's units; scaled in place
   /// @param problems    [count], with index and iterations set, and lambda where it is known
-  /// @param initial     starting codes in the user's units, or nullptr for 0
+  /// @param start       of the new problems
   /// @param lambda_of   gives lambda, in the user's units, from the index and lambda_max in the user's units; asked for
   ///                    each problem whose lambda is negative
-  void admit(MatrixView<double> X, const std::vector<Problem>& problems, const SparseCodes* initial,
+  /// Allocates no, but for what lambda_of does.
+  void admit(MatrixView<double> X, const std::vector<Problem>& problems, const Start& start,
              FunctionRef<double(std::int64_t, double)> lambda_of);
 
-  /// Runs to the next certificate, or to max_iterations where that comes first, and certifies every problem.
+  /// Runs to the next certificate, or to max_iterations where that comes first, and certifies every problem. Allocates
+  /// no on the host and none on the device, but for recording: where as many problems run as in the call before, their
+  /// iterations are recorded as a graph on CUDA and launched as one from then on.
   void advance(std::int64_t max_iterations);
 
   /// Takes out the problems whose flag is set, in ascending place; their codes, in the user's units, are appended to
-  /// `codes`. Places are closed up, so problems() changes.
-  std::vector<Problem> retire(const std::vector<std::uint8_t>& leave, SparseCodes& codes);
+  /// `codes`. Places are closed up, so problems() changes. @return those taken out, until the next call
+  const std::vector<Problem>& retire(const std::vector<std::uint8_t>& leave, SparseCodes& codes);
+  /// The same, with the code of each written to column `index` of Z [m, more than any index] on the device. Allocates no.
+  const std::vector<Problem>& retire(const std::vector<std::uint8_t>& leave, MatrixView<double> Z);
+  /// Drops all problems.
+  void clear() { problems_.clear(); }
 
  private:
   struct State {
@@ -81,7 +99,8 @@ class ProximalGradientBatch {
     MatrixView<std::int32_t> support_partials;               // [step_tiles, places]
     VectorView<T> residual_scratch;
     VectorView<double> correlation_scratch;
-    VectorView<std::int32_t> columns, targets;  // [places], for retiring
+    VectorView<std::int32_t> columns, targets;  // [places], for retiring and starting
+    VectorView<double> factors;                 // [places], of codes on their way in or out
     VectorView<std::int64_t> sparse_offsets;    // [places + 1]
     VectorView<std::int64_t> selected;          // [1], how many leave
     VectorView<std::uint8_t> compaction_scratch;
@@ -93,9 +112,30 @@ class ProximalGradientBatch {
   double product_flops(std::int64_t count) const;
   double state_bytes(std::int64_t rows, std::int64_t count) const;
   void iterate(std::int64_t steps, bool use_active);
+  void iterate_recorded();
   void certify(std::int64_t first, std::int64_t count);
   void start_at(std::int64_t first, const SparseCodes& initial);
-  void extract(const std::vector<std::int32_t>& columns, std::int64_t first, std::int64_t count, SparseCodes& codes);
+  void start_at(std::int64_t first, MatrixView<const double> initial);
+  void select(const std::vector<std::uint8_t>& leave);
+  void close_up();
+  void extract(std::int64_t first, std::int64_t count, SparseCodes& codes);
+
+  // What the host sends and receives, kept so that nothing is allocated while problems run.
+  struct Host {
+    std::vector<double> lambda_max, lambda, t, primal, gap, factors;
+    std::vector<T> lambda_t;
+    std::vector<std::uint8_t> active;
+    std::vector<std::int32_t> leaving, staying, from, to, columns;
+    std::vector<std::int64_t> offsets;
+    std::vector<Problem> retired;
+    explicit Host(std::int64_t places);
+  };
+  // kCheckInterval iterations of `count` problems whose current codes lie at `current`.
+  struct Recorded {
+    std::int64_t count = 0;
+    const T* current = nullptr;
+    Graph graph;
+  };
 
   const Context& context_;
   const Dictionary& dictionary_;
@@ -106,7 +146,10 @@ class ProximalGradientBatch {
   std::int64_t places_;
   Arena arena_;
   State state_;
+  Host host_;
   std::vector<Problem> problems_;
+  std::int64_t last_count_ = 0;         // problems that ran in the last advance
+  std::array<Recorded, 2> recorded_{};  // an odd number of iterations swaps current and previous
 };
 
 }  // namespace shrinkwarp

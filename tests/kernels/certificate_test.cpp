@@ -519,10 +519,10 @@ struct QueuedCertificate {
 class CertificateQueued : public testing::OnContext {};
 SHRINKWARP_ON_CUDA(CertificateQueued);
 
-TEST_P(CertificateQueued, RunsOnTheCallersStreamAndInAGraphInFloat) {
+TEST_P(CertificateQueued, RunsOnABorrowedStreamAndInAGraphInFloat) {
   testing::check_queued<QueuedCertificate<float>>();
 }
-TEST_P(CertificateQueued, RunsOnTheCallersStreamAndInAGraphInDouble) {
+TEST_P(CertificateQueued, RunsOnABorrowedStreamAndInAGraphInDouble) {
   testing::check_queued<QueuedCertificate<double>>();
 }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -96,6 +97,55 @@ TEST_P(Compaction, MovesColumnsOfFloat) {
 }
 TEST_P(Compaction, MovesColumnsOfDouble) {
   check_moves<double>(context());
+}
+
+// ---- scale_columns ----
+
+template <class From, class To>
+void check_scaling(const Context& context) {
+  struct Shape {
+    std::int64_t rows, from_cols, to_cols, padding;
+  };
+  for (const Shape& shape : {Shape{43, 7, 9, 3}, Shape{597, 33, 40, 0}, Shape{1, 130, 130, 2}, Shape{1030, 5, 3, 1},
+                             Shape{302, 2, 2, 0}, Shape{5, 3, 3, 0}}) {
+    SCOPED_TRACE(::testing::Message() << shape.rows << " x " << shape.from_cols << " to " << shape.to_cols);
+    const std::vector<double> values = uniform(shape.rows * shape.from_cols, 6);
+    GuardedHost<From> source = GuardedHost<From>::make(
+        shape.rows, shape.from_cols,
+        [&](std::int64_t i, std::int64_t j) { return values[static_cast<std::size_t>(i + j * shape.rows)] - 0.5; },
+        shape.padding);
+    source(0, 0) = static_cast<From>(kNaN);
+    // Columns in reverse, every third target left alone.
+    std::vector<std::int32_t> from, to;
+    std::vector<double> factor;
+    for (std::int32_t b = 0; b < std::min(shape.from_cols, shape.to_cols); ++b) {
+      if (b % 3 == 2) continue;
+      from.push_back(static_cast<std::int32_t>(shape.from_cols) - 1 - b);
+      to.push_back(b);
+      factor.push_back(b % 2 == 0 ? 0.25 : -1.7);
+    }
+    const GuardedHost<To> before = GuardedHost<To>::make(
+        shape.rows, shape.to_cols, [](std::int64_t i, std::int64_t) { return static_cast<double>(i); }, 1);
+    GuardedHost<To> expected = before;
+    for (std::size_t k = 0; k < from.size(); ++k)
+      for (std::int64_t i = 0; i < shape.rows; ++i)
+        expected(i, to[k]) = static_cast<To>(static_cast<double>(source(i, from[k])) * factor[k]);
+    const auto placed_source = to_device(context, source);
+    const auto placed_target = to_device(context, before);
+    const auto placed_from = to_device(context, vector_of(from)), placed_to = to_device(context, vector_of(to));
+    const auto placed_factor = to_device(context, vector_of(factor));
+    scale_columns<From, To>(context, placed_source.matrix(), placed_from.vector(), placed_factor.vector(),
+                            placed_to.vector(), placed_target.matrix());
+    expect_same_memory(expected, to_host(context, placed_target));
+    expect_same_memory(source, to_host(context, placed_source));
+  }
+}
+
+TEST_P(Compaction, ScalesColumns) {
+  check_scaling<float, float>(context());
+  check_scaling<float, double>(context());
+  check_scaling<double, float>(context());
+  check_scaling<double, double>(context());
 }
 
 // ---- select_columns ----
@@ -217,6 +267,13 @@ TEST_P(Compaction, RefusesWhatDoesNotFit) {
   const auto one = to_device<std::int32_t>(c, {0}, 1);
   const auto two = to_device<std::int32_t>(c, {1, 2}, 2);
   EXPECT_THROW(move_columns(c, matrix.matrix(), one.vector(), two.vector()), ShapeError);
+  const Tensor<double> factor(c, 2), other(c, 5, 3);
+  EXPECT_THROW(
+      (scale_columns<float, double>(c, matrix.matrix(), two.vector(), factor.vector(), two.vector(), other.matrix())),
+      ShapeError);
+  EXPECT_THROW(
+      (scale_columns<float, float>(c, matrix.matrix(), one.vector(), factor.vector(), two.vector(), matrix.matrix())),
+      ShapeError);
 
   const auto flags = to_device<std::uint8_t>(c, std::vector<std::uint8_t>(200), 200);
   const Tensor<std::int32_t> selected(c, 200);
@@ -249,7 +306,7 @@ struct QueuedCompaction {
   Tensor<std::uint8_t> flags, scratch;
   Tensor<std::int32_t> columns, from, to, selected, indices;
   Tensor<std::int64_t> count, offsets;
-  Tensor<double> values;
+  Tensor<double> values, factor, scaled;
 
   explicit QueuedCompaction(const Context& c)
       : context(c),
@@ -263,22 +320,25 @@ struct QueuedCompaction {
         indices(Tensor<std::int32_t>::zeros(c, 3 * m)),
         count(Tensor<std::int64_t>::zeros(c, 1)),
         offsets(Tensor<std::int64_t>::zeros(c, 4)),
-        values(Tensor<double>::zeros(c, 3 * m)) {}
+        values(Tensor<double>::zeros(c, 3 * m)),
+        factor(testing::to_device<double>(c, {0.5, -2}, 2)),
+        scaled(Tensor<double>::zeros(c, m, N)) {}
   void queue() {
     select_columns(context, flags.vector(), selected.vector(), count.vector(), scratch.vector());
     sparse_offsets<float>(context, codes.matrix(), columns.vector(), offsets.vector(), scratch.vector());
     sparse_fill<float>(context, codes.matrix(), columns.vector(), offsets.vector(), indices.vector(), values.vector());
+    scale_columns<float, double>(context, codes.matrix(), from.vector(), factor.vector(), to.vector(), scaled.matrix());
     move_columns<float>(context, codes.matrix(), from.vector(), to.vector());
   }
   std::vector<unsigned char> written() const {
-    return testing::bits_of(context, codes, selected, count, offsets, indices, values);
+    return testing::bits_of(context, codes, selected, count, offsets, indices, values, scaled);
   }
 };
 
 class CompactionQueued : public testing::OnContext {};
 SHRINKWARP_ON_CUDA(CompactionQueued);
 
-TEST_P(CompactionQueued, RunsOnTheCallersStreamAndInAGraph) {
+TEST_P(CompactionQueued, RunsOnABorrowedStreamAndInAGraph) {
   testing::check_queued<QueuedCompaction>();
 }
 

@@ -763,10 +763,10 @@ struct QueuedStep {
 class GradientStepQueued : public testing::OnContext {};
 SHRINKWARP_ON_CUDA(GradientStepQueued);
 
-TEST_P(GradientStepQueued, RunsOnTheCallersStreamAndInAGraphInFloat) {
+TEST_P(GradientStepQueued, RunsOnABorrowedStreamAndInAGraphInFloat) {
   testing::check_queued<QueuedStep<float>>();
 }
-TEST_P(GradientStepQueued, RunsOnTheCallersStreamAndInAGraphInDouble) {
+TEST_P(GradientStepQueued, RunsOnABorrowedStreamAndInAGraphInDouble) {
   testing::check_queued<QueuedStep<double>>();
 }
 

@@ -211,7 +211,7 @@ struct QueuedProx {
 class ProxQueued : public testing::OnContext {};
 SHRINKWARP_ON_CUDA(ProxQueued);
 
-TEST_P(ProxQueued, RunsOnTheCallersStreamAndInAGraph) {
+TEST_P(ProxQueued, RunsOnABorrowedStreamAndInAGraph) {
   testing::check_queued<QueuedProx>();
 }
 

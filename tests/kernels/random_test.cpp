@@ -379,7 +379,7 @@ struct QueuedFills {
 class RandomQueued : public testing::OnContext {};
 SHRINKWARP_ON_CUDA(RandomQueued);
 
-TEST_P(RandomQueued, RunsOnTheCallersStreamAndInAGraph) {
+TEST_P(RandomQueued, RunsOnABorrowedStreamAndInAGraph) {
   testing::check_queued<QueuedFills>();
 }
 

@@ -7,7 +7,7 @@
 //   };
 //   class ProxQueued : public testing::OnContext {};
 //   SHRINKWARP_ON_CUDA(ProxQueued);
-//   TEST_P(ProxQueued, RunsOnTheCallersStreamAndInAGraph) { testing::check_queued<QueuedProx>(); }
+//   TEST_P(ProxQueued, RunsOnABorrowedStreamAndInAGraph) { testing::check_queued<QueuedProx>(); }
 #pragma once
 
 #include <cstdint>
@@ -16,15 +16,10 @@
 #include <gtest/gtest.h>
 
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/graph.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
 #include "tests/support/contexts.hpp"
-
-#ifdef SHRINKWARP_TESTS_WITH_CUDA
-#include <cuda_runtime.h>
-
-#include <shrinkwarp/runtime/cuda_check.hpp>
-#endif
 
 namespace shrinkwarp::testing {
 
@@ -53,23 +48,8 @@ std::vector<unsigned char> bits_of(const Context& context, const Tensor<T>&... t
   return all;
 }
 
-#ifdef SHRINKWARP_TESTS_WITH_CUDA
-
-/// A stream of the caller's, which waits for no other.
-class CallersStream {
- public:
-  CallersStream() { SHRINKWARP_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-  ~CallersStream() { static_cast<void>(cudaStreamDestroy(stream_)); }
-  CallersStream(const CallersStream&) = delete;
-  CallersStream& operator=(const CallersStream&) = delete;
-  cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
-/// Queues the operations twice on a stream of the library's, on one of the caller's, and as a graph that was captured
-/// there: the same bits each time. While they are captured nothing may run.
+/// Queues the operations twice on a stream of the context's own, on one that the context borrows, and as a graph that was
+/// recorded there: the same bits each time. While they are recorded nothing may run.
 template <class Operations>
 void check_queued() {
   const Context own = Context::cuda();
@@ -80,36 +60,20 @@ void check_queued() {
   const std::vector<unsigned char> twice = expected.written();
   ASSERT_NE(twice, before) << "the operations write nothing";
 
-  const CallersStream stream;
-  const Context borrowed = Context::cuda_on(stream.get());
+  const Context lender = Context::cuda();
+  const Context borrowed = Context::cuda_on(lender.stream());
   Operations direct(borrowed);
   direct.queue();
   direct.queue();
-  EXPECT_EQ(direct.written(), twice) << "on the caller's stream";
+  EXPECT_EQ(direct.written(), twice) << "on a borrowed stream";
 
-  Operations captured(borrowed);
+  Operations recorded(borrowed);
   borrowed.synchronize();
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t exec = nullptr;
-  SHRINKWARP_CUDA_CHECK(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
-  captured.queue();
-  SHRINKWARP_CUDA_CHECK(cudaStreamEndCapture(stream.get(), &graph));
-  EXPECT_EQ(captured.written(), before) << "something ran while it was captured";
-  SHRINKWARP_CUDA_CHECK(cudaGraphInstantiate(&exec, graph, 0));
-  SHRINKWARP_CUDA_CHECK(cudaGraphLaunch(exec, stream.get()));
-  SHRINKWARP_CUDA_CHECK(cudaGraphLaunch(exec, stream.get()));
-  EXPECT_EQ(captured.written(), twice) << "as a graph";
-  SHRINKWARP_CUDA_CHECK(cudaGraphExecDestroy(exec));
-  SHRINKWARP_CUDA_CHECK(cudaGraphDestroy(graph));
+  const Graph graph(borrowed, [&] { recorded.queue(); });
+  EXPECT_EQ(recorded.written(), before) << "something ran while it was recorded";
+  graph.launch(borrowed);
+  graph.launch(borrowed);
+  EXPECT_EQ(recorded.written(), twice) << "as a graph";
 }
-
-#else
-
-template <class Operations>
-void check_queued() {
-  FAIL() << "these tests are built without CUDA";
-}
-
-#endif
 
 }  // namespace shrinkwarp::testing

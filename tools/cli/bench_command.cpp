@@ -10,17 +10,38 @@
 #include <shrinkwarp/config.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/bench/fista_bench.hpp>
+#include <shrinkwarp/tools/bench/iteration_bench.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
 
-struct Arguments {
+struct FistaArguments {
   bench::FistaBenchOptions fista;
   std::vector<int> threads;
   bool json = false;
 };
+
+struct IterationArguments {
+  bench::IterationBenchOptions iteration;
+  std::vector<std::int64_t> problems;
+  std::string device = "cpu";
+  int threads = 0;
+  bool json = false;
+};
+
+/// What every line of results says of itself.
+nlohmann::json identity(const char* benchmark) {
+  char date[32];
+  const std::time_t now = std::time(nullptr);
+  std::strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  return {{"schema", "shrinkwarp-bench-1"},
+          {"benchmark", benchmark},
+          {"date", date},
+          {"version", kVersion},
+          {"commit", kCommit}};
+}
 
 void print_table(const bench::FistaBenchResult& result) {
   const auto iterations = static_cast<double>(std::max<std::int64_t>(result.summary.iterations, 1));
@@ -47,10 +68,7 @@ void print_table(const bench::FistaBenchResult& result) {
               1e-9 * result.solve_rate, 100 * result.solve_rate / result.product_rate, 1e-9 * result.product_rate);
 }
 
-nlohmann::json as_json(const bench::FistaBenchResult& result, const Arguments& arguments, int threads) {
-  char date[32];
-  const std::time_t now = std::time(nullptr);
-  std::strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+nlohmann::json as_json(const bench::FistaBenchResult& result, const FistaArguments& arguments, int threads) {
   nlohmann::json phases = nlohmann::json::array();
   for (const PhaseTotals& phase : result.phases)
     phases.push_back({{"name", phase.name},
@@ -58,31 +76,28 @@ nlohmann::json as_json(const bench::FistaBenchResult& result, const Arguments& a
                       {"calls", phase.calls},
                       {"flops", phase.flops},
                       {"bytes", phase.bytes}});
-  return {{"schema", "shrinkwarp-bench-1"},
-          {"benchmark", "fista"},
-          {"date", date},
-          {"version", kVersion},
-          {"commit", kCommit},
-          {"device", result.device},
-          {"threads", threads},
-          {"blas", result.blas},
-          {"rows", result.rows},
-          {"atoms", result.atoms},
-          {"problems", result.problems},
-          {"lambda_fraction", arguments.fista.lambda_fraction},
-          {"gap", arguments.fista.gap},
-          {"iterations", result.summary.iterations},
-          {"unconverged", result.summary.unconverged},
-          {"worst_gap", result.summary.worst_gap},
-          {"seconds", result.seconds},
-          {"prepare_seconds", result.prepare_seconds},
-          {"solve_flops_per_second", result.solve_rate},
-          {"sgemm_flops_per_second", result.product_rate},
-          {"fraction_of_sgemm", result.solve_rate / result.product_rate},
-          {"phases", phases}};
+  nlohmann::json out = identity("fista");
+  out.update({{"device", result.device},
+              {"threads", threads},
+              {"blas", result.blas},
+              {"rows", result.rows},
+              {"atoms", result.atoms},
+              {"problems", result.problems},
+              {"lambda_fraction", arguments.fista.lambda_fraction},
+              {"gap", arguments.fista.gap},
+              {"iterations", result.summary.iterations},
+              {"unconverged", result.summary.unconverged},
+              {"worst_gap", result.summary.worst_gap},
+              {"seconds", result.seconds},
+              {"prepare_seconds", result.prepare_seconds},
+              {"solve_flops_per_second", result.solve_rate},
+              {"sgemm_flops_per_second", result.product_rate},
+              {"fraction_of_sgemm", result.solve_rate / result.product_rate},
+              {"phases", phases}});
+  return out;
 }
 
-int run(const Arguments& arguments) {
+int run_fista(const FistaArguments& arguments) {
   SHRINKWARP_REQUIRE(arguments.fista.dictionary.empty() == arguments.fista.observations.empty(), UsageError,
                      "bench fista: found only one of --dictionary and --observations, wanted both or neither");
   for (const int threads : arguments.threads) {
@@ -98,15 +113,64 @@ int run(const Arguments& arguments) {
   return kDone;
 }
 
+int run_iteration(const IterationArguments& arguments) {
+  const Context context = make_context(arguments.device, arguments.threads);
+  const double product_flops =
+      4.0 * static_cast<double>(arguments.iteration.rows) * static_cast<double>(arguments.iteration.atoms);
+  if (!arguments.json) {
+    std::printf("%s; dictionary %lld x %lld, float32; TFLOP/s and, for the rest, microseconds a problem\n",
+                context.description().c_str(), static_cast<long long>(arguments.iteration.rows),
+                static_cast<long long>(arguments.iteration.atoms));
+    std::printf("%9s %10s %10s %10s %10s %12s %12s\n", "problems", "residual", "step", "both", "sgemm", "momentum",
+                "certificate");
+  }
+  for (const std::int64_t problems : arguments.problems) {
+    const bench::IterationBenchResult result = bench::run_iteration_bench(context, arguments.iteration, problems);
+    const double flops = product_flops * static_cast<double>(problems);
+    if (arguments.json) {
+      nlohmann::json out = identity("iteration");
+      out.update({{"device", context.description()},
+                  {"rows", arguments.iteration.rows},
+                  {"atoms", arguments.iteration.atoms},
+                  {"density", arguments.iteration.density},
+                  {"problems", problems},
+                  {"residual_seconds", result.residual_seconds},
+                  {"step_seconds", result.step_seconds},
+                  {"momentum_seconds", result.momentum_seconds},
+                  {"certificate_seconds", result.certificate_seconds},
+                  {"sgemm_seconds", result.product_seconds}});
+      std::cout << out.dump() << std::endl;
+      continue;
+    }
+    const double microsecond = 1e6 / static_cast<double>(problems);
+    std::printf("%9s %10.2f %10.2f %10.2f %10.2f %12.4f %12.4f\n", with_commas(problems).c_str(),
+                0.5e-12 * flops / result.residual_seconds, 0.5e-12 * flops / result.step_seconds,
+                1e-12 * flops / (result.residual_seconds + result.step_seconds), 1e-12 * flops / result.product_seconds,
+                microsecond * result.momentum_seconds, microsecond * result.certificate_seconds);
+    std::fflush(stdout);
+  }
+  return kDone;
+}
+
+void add_fista(CLI::App& bench, Action& action);
+void add_iteration(CLI::App& bench, Action& action);
+
 }  // namespace
 
 void add_bench(CLI::App& app, Action& action) {
-  auto arguments = std::make_shared<Arguments>();
-  arguments->threads = {1, 2};
   CLI::App* command = app.add_subcommand("bench", "Measure, beside what the same machine can do at the same shapes");
   command->require_subcommand(1);
   command->footer("Example:\n  shrinkwarp bench fista");
-  CLI::App* fista = command->add_subcommand(
+  add_fista(*command, action);
+  add_iteration(*command, action);
+}
+
+namespace {
+
+void add_fista(CLI::App& bench, Action& action) {
+  auto arguments = std::make_shared<FistaArguments>();
+  arguments->threads = {1, 2};
+  CLI::App* fista = bench.add_subcommand(
       "fista", "A whole solve, file to file, against the rate of sgemm at the same shapes, phase by phase");
   fista->add_option("--dictionary", arguments->fista.dictionary, "D.npy (n, m); without it a MEG phantom, 306 x 6138");
   fista->add_option("--observations", arguments->fista.observations, "X.npy (N, n); rows are repeated as needed");
@@ -126,7 +190,39 @@ void add_bench(CLI::App& app, Action& action) {
       ->capture_default_str();
   fista->add_flag("--json", arguments->json, "one JSON object a run");
   fista->footer("Example:\n  shrinkwarp bench fista --problems 1000 --lambda-fraction 0.3 --threads 1,2");
-  fista->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });
+  fista->callback([arguments, &action] { action = [arguments] { return run_fista(*arguments); }; });
 }
+
+void add_iteration(CLI::App& bench, Action& action) {
+  auto arguments = std::make_shared<IterationArguments>();
+  arguments->problems = {256, 1024, 4096};
+  CLI::App* iteration = bench.add_subcommand(
+      "iteration", "One iteration and one certificate on random numbers, against sgemm at the same shapes");
+  iteration->add_option("--rows", arguments->iteration.rows, "n, the length of an observation")
+      ->check(whole_number(1, 1 << 20))
+      ->capture_default_str();
+  iteration->add_option("--atoms", arguments->iteration.atoms, "m")
+      ->check(whole_number(1, 1 << 24))
+      ->capture_default_str();
+  iteration->add_option("--density", arguments->iteration.density, "share of nonzeros in the codes, up to 1")
+      ->check(positive_number())
+      ->check(CLI::Range(1e-6, 1.0))
+      ->capture_default_str();
+  iteration->add_option("--problems", arguments->problems, "one line for each number given")
+      ->check(whole_number(1, std::int64_t{1} << 30))
+      ->delimiter(',')
+      ->capture_default_str();
+  iteration->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
+      ->check(device_name())
+      ->capture_default_str();
+  iteration->add_option("--threads", arguments->threads, "of the CPU; 0 takes every processor")
+      ->check(whole_number(0, 4096))
+      ->capture_default_str();
+  iteration->add_flag("--json", arguments->json, "one JSON object a line");
+  iteration->footer("Example:\n  shrinkwarp bench iteration --problems 256,4096 --device cuda");
+  iteration->callback([arguments, &action] { action = [arguments] { return run_iteration(*arguments); }; });
+}
+
+}  // namespace
 
 }  // namespace shrinkwarp::cli

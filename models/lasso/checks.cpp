@@ -1,0 +1,58 @@
+#include <shrinkwarp/models/lasso/checks.hpp>
+
+#include <cmath>
+#include <cstddef>
+
+#include <shrinkwarp/runtime/error.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+// What is added to a gap for the rounding of float64 is 1.1e-14 of 1/2 ||x||^2 for the code 0 and little more near it.
+constexpr double kSmallestGap = 2e-14;
+
+}  // namespace
+
+void check_options(const LassoOptions& options) {
+  SHRINKWARP_REQUIRE(options.gap >= kSmallestGap && std::isfinite(options.gap), ValueError, "lasso: the gap is ",
+                     options.gap, ", wanted at least ", kSmallestGap, ", what float64 can certify");
+  SHRINKWARP_REQUIRE(options.max_iterations >= 0, ValueError, "lasso: max_iterations is ", options.max_iterations,
+                     ", wanted >= 0");
+}
+
+void check_rule(const LambdaRule& rule, std::int64_t problems) {
+  if (rule.kind == LambdaRule::Kind::per_problem) {
+    SHRINKWARP_REQUIRE(static_cast<std::int64_t>(rule.values.size()) == problems, ShapeError, rule.name, ": found ",
+                       rule.values.size(), " lambdas, wanted one for each of ", problems, " observations");
+    for (std::size_t i = 0; i < rule.values.size(); ++i)
+      SHRINKWARP_REQUIRE(rule.values[i] > 0 && std::isfinite(rule.values[i]), ValueError, rule.name,
+                         ": lambda of problem ", i, " is ", rule.values[i], ", wanted a finite number > 0");
+    return;
+  }
+  SHRINKWARP_REQUIRE(rule.number > 0 && std::isfinite(rule.number), ValueError, rule.name, ": ",
+                     rule.kind == LambdaRule::Kind::value ? "the value" : "the fraction of lambda_max", " is ",
+                     rule.number, ", wanted a finite number > 0");
+}
+
+void check_initial(const SparseCodes& initial, std::int64_t problems, std::int64_t atoms) {
+  SHRINKWARP_REQUIRE(initial.size() == problems, ShapeError, "lasso: ", initial.size(), " initial codes for ", problems,
+                     " observations, wanted one each");
+  const auto entries = static_cast<std::int64_t>(initial.values.size());
+  SHRINKWARP_REQUIRE(initial.indices.size() == initial.values.size() && initial.offsets.front() == 0 &&
+                         initial.offsets.back() == entries,
+                     ShapeError, "lasso: initial codes with ", initial.indices.size(), " indices, ", entries,
+                     " values and offsets ", initial.offsets.front(), " to ", initial.offsets.back(),
+                     ", wanted as many of each and offsets from 0 to their number");
+  for (std::size_t i = 0; i + 1 < initial.offsets.size(); ++i) {
+    const std::int64_t begin = initial.offsets[i];
+    const std::int64_t end = initial.offsets[i + 1];
+    SHRINKWARP_REQUIRE(begin <= end && end <= entries, ShapeError, "lasso: initial code ", i, " has offsets ", begin,
+                       " to ", end, ", wanted ascending ones up to ", entries);
+    for (auto k = static_cast<std::size_t>(begin); k < static_cast<std::size_t>(end); ++k)
+      SHRINKWARP_REQUIRE(initial.indices[k] >= 0 && initial.indices[k] < atoms && std::isfinite(initial.values[k]),
+                         ValueError, "lasso: initial code ", i, " has ", initial.values[k], " at atom ",
+                         initial.indices[k], ", wanted finite values at atoms 0 to ", atoms - 1);
+  }
+}
+
+}  // namespace shrinkwarp

@@ -1,0 +1,279 @@
+#include <shrinkwarp/models/lasso/prepared_lasso.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <type_traits>
+#include <vector>
+
+#include <shrinkwarp/kernels/common/checks.hpp>
+#include <shrinkwarp/models/lasso/checks.hpp>
+#include <shrinkwarp/models/lasso/proximal_gradient.hpp>
+#include <shrinkwarp/models/lasso/stopping.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+using FloatBatch = ProximalGradientBatch<float>;
+using DoubleBatch = ProximalGradientBatch<double>;
+
+/// Problems that go on in double at a time: few ever have to, and a place in double takes twice the memory.
+std::int64_t double_places(std::int64_t problems) {
+  return std::min(problems, std::max<std::int64_t>(32, problems / 8));
+}
+
+std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
+
+/// What the solver is refused before anything of it is made.
+void check(const Context& context, const Dictionary& dictionary, std::int64_t problems) {
+  SHRINKWARP_REQUIRE(problems >= 1 && problems <= std::numeric_limits<std::int32_t>::max(), ValueError,
+                     "PreparedLasso: problems is ", problems, ", wanted 1 to 2147483647");
+  SHRINKWARP_REQUIRE(dictionary.device() == context.device(), DeviceError, "PreparedLasso: the dictionary lies on ",
+                     dictionary.device(), ", wanted ", context.device());
+}
+
+}  // namespace
+
+struct PreparedLasso::Impl {
+  Impl(const Context& context, const Dictionary& dictionary, const LassoOptions& options, std::int64_t problems,
+       VectorView<std::byte> memory)
+      : context(context), dictionary(dictionary), options(options), problems(problems) {
+    const std::int64_t float_bytes = aligned(FloatBatch::workspace(context, dictionary, problems));
+    const std::int64_t needed = workspace(context, dictionary, problems);
+    if (memory.empty()) {
+      owned = Tensor<std::byte>(context, needed);
+      memory = owned.vector();
+    }
+    SHRINKWARP_REQUIRE(memory.device == context.device(), DeviceError, "PreparedLasso: memory lies on ", memory.device,
+                       ", wanted ", context.device());
+    SHRINKWARP_REQUIRE(memory.size >= needed, ShapeError, "PreparedLasso: memory has ", memory.size,
+                       " bytes, wanted at least ", needed);
+    float_batch.emplace(context, dictionary, momentum_of(options), problems, options.profile,
+                        memory.slice(0, float_bytes));
+    double_batch.emplace(context, dictionary, momentum_of(options), double_places(problems), options.profile,
+                         memory.slice(float_bytes, needed - float_bytes));
+    const Context host = Context::cpu(1);
+    observations = Tensor<double>(host, dictionary.rows(), problems);
+    arriving = Tensor<float>(host, dictionary.rows(), problems);
+    staging = Tensor<double>(host, dictionary.rows(), problems);
+    const auto size = static_cast<std::size_t>(problems);
+    for (std::vector<double>* vector : {&lambda, &objective, &dual_gap}) vector->resize(size);
+    iterations.resize(size);
+    converged.resize(size);
+    leave.reserve(size);
+    float_problems.reserve(size);
+    double_problems.reserve(static_cast<std::size_t>(double_places(problems)));
+    handed_over.reserve(size);
+  }
+
+  template <class T>
+  void fetch(MatrixView<const T> X) {
+    const MatrixView<double> to = observations.matrix().columns(0, X.cols);
+    if constexpr (std::is_same_v<T, double>) {
+      copy(context, X, to);
+      context.synchronize();
+    } else {
+      const MatrixView<float> raw = arriving.matrix().columns(0, X.cols);
+      copy(context, X, raw);
+      context.synchronize();
+      for (std::int64_t b = 0; b < X.cols; ++b) std::copy_n(raw.column(b), X.rows, to.column(b));
+    }
+    for (std::int64_t b = 0; b < X.cols; ++b)
+      for (std::int64_t i = 0; i < X.rows; ++i)
+        SHRINKWARP_REQUIRE(std::isfinite(to(i, b)), ValueError, "PreparedLasso::solve: entry ", i, " of observation ",
+                           b, " is ", to(i, b), ", wanted a finite number");
+  }
+
+  double lambda_of(const LambdaRule& rule, std::int64_t index, double lambda_max) const {
+    if (rule.kind == LambdaRule::Kind::sample_fraction) return rule.number * lambda_max;
+    return rule.kind == LambdaRule::Kind::value ? rule.number : rule.values[static_cast<std::size_t>(index)];
+  }
+
+  template <class P>
+  void keep(const P& problem) {
+    const auto i = static_cast<std::size_t>(problem.index);
+    const double squared = problem.scale * problem.scale;
+    lambda[i] = problem.lambda * problem.scale * dictionary.scale();
+    objective[i] = problem.primal * squared;
+    dual_gap[i] = problem.gap * squared;
+    SHRINKWARP_REQUIRE(std::isfinite(objective[i]) && std::isfinite(dual_gap[i]), ValueError,
+                       "PreparedLasso::solve: the result of observation ", problem.index,
+                       " leaves the range of float64, wanted a dictionary and observations in closer units");
+    iterations[i] = problem.iterations;
+    converged[i] = problem.gap <= options.gap * problem.energy ? 1 : 0;
+    finished_so_far.done += 1;
+    finished_so_far.unconverged += converged[i] ? 0 : 1;
+    finished_so_far.iterations += problem.iterations;
+    finished_so_far.worst_gap = std::max(finished_so_far.worst_gap, problem.relative_gap());
+  }
+
+  // Takes finished problems out of a batch, and out of the float batch those that have to go on in double: their codes
+  // wait in Z.
+  template <class T>
+  void settle(ProximalGradientBatch<T>& batch, MatrixView<double> Z) {
+    leave.clear();
+    for (const auto& problem : batch.problems())
+      leave.push_back(finished(problem, options) || (std::is_same_v<T, float> && beyond_float(problem, options)) ? 1
+                                                                                                                 : 0);
+    for (const auto& problem : batch.retire(leave, Z)) {
+      if (finished(problem, options))
+        keep(problem);
+      else if constexpr (std::is_same_v<T, float>)
+        handed_over.push_back(problem);
+    }
+  }
+
+  void between_blocks() {
+    if (options.cancel && options.cancel->cancelled())
+      SHRINKWARP_THROW(Cancelled, "PreparedLasso::solve: cancelled with ", finished_so_far.done, " of ",
+                       finished_so_far.total, " problems finished");
+    if (options.progress) options.progress(finished_so_far);
+  }
+
+  void run_float(std::int64_t count, const LambdaRule& rule, MatrixView<double> Z) {
+    FloatBatch& batch = *float_batch;
+    const MatrixView<double> X = staging.matrix().columns(0, count);
+    for (std::int64_t b = 0; b < count; ++b) {
+      std::copy_n(observations.matrix().column(b), X.rows, X.column(b));
+      FloatBatch::Problem problem;
+      problem.index = b;
+      problem.lambda = -1;
+      float_problems.push_back(problem);
+    }
+    batch.admit(X, float_problems, {},
+                [&](std::int64_t index, double lambda_max) { return lambda_of(rule, index, lambda_max); });
+    settle(batch, Z);
+    while (batch.running() > 0) {
+      between_blocks();
+      batch.advance(options.max_iterations);
+      settle(batch, Z);
+    }
+  }
+
+  void run_double(MatrixView<double> Z) {
+    DoubleBatch& batch = *double_batch;
+    std::size_t next = 0;
+    while (next < handed_over.size() || batch.running() > 0) {
+      between_blocks();
+      double_problems.clear();
+      while (next < handed_over.size() &&
+             batch.running() + static_cast<std::int64_t>(double_problems.size()) < batch.places()) {
+        const FloatBatch::Problem& from = handed_over[next++];
+        DoubleBatch::Problem problem;
+        problem.index = from.index;
+        problem.lambda = from.lambda;
+        problem.iterations = from.iterations;
+        std::copy_n(observations.matrix().column(from.index), dictionary.rows(),
+                    staging.matrix().column(static_cast<std::int64_t>(double_problems.size())));
+        double_problems.push_back(problem);
+      }
+      if (!double_problems.empty()) {
+        DoubleBatch::Start start;
+        start.dense = Z;
+        batch.admit(staging.matrix().columns(0, static_cast<std::int64_t>(double_problems.size())), double_problems,
+                    start, [](std::int64_t, double lambda_max) { return lambda_max; });
+        settle(batch, Z);
+      }
+      if (batch.running() == 0) continue;
+      batch.advance(options.max_iterations);
+      settle(batch, Z);
+    }
+  }
+
+  // Problems of a call that did not come to its end must not meet those of the next.
+  void clear() {
+    float_problems.clear();
+    handed_over.clear();
+    finished_so_far = {};
+    float_batch->clear();
+    double_batch->clear();
+  }
+
+  const Context& context;
+  const Dictionary& dictionary;
+  LassoOptions options;
+  std::int64_t problems;
+  Tensor<std::byte> owned;
+  std::optional<FloatBatch> float_batch;
+  std::optional<DoubleBatch> double_batch;
+  Tensor<double> observations;  // [n, problems], in the user's units
+  Tensor<float> arriving;       // [n, problems], float observations on their way there
+  Tensor<double> staging;       // [n, problems], on their way into a batch, which scales them
+  std::vector<FloatBatch::Problem> float_problems, handed_over;
+  std::vector<DoubleBatch::Problem> double_problems;
+  std::vector<std::uint8_t> leave;
+  std::vector<double> lambda, objective, dual_gap;  // [problems]
+  std::vector<std::int64_t> iterations;             // [problems]
+  std::vector<std::uint8_t> converged;              // [problems]
+  Progress finished_so_far;
+  PreparedResults results;
+};
+
+std::int64_t PreparedLasso::workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems) {
+  check(context, dictionary, problems);
+  return aligned(FloatBatch::workspace(context, dictionary, problems)) +
+         DoubleBatch::workspace(context, dictionary, double_places(problems));
+}
+
+PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionary, const LassoOptions& options,
+                             std::int64_t problems, VectorView<std::byte> memory) {
+  check(context, dictionary, problems);
+  check_options(options);
+  SHRINKWARP_REQUIRE(options.initial == nullptr, ValueError, "PreparedLasso: found initial codes, wanted none");
+  impl_ = std::make_unique<Impl>(context, dictionary, options, problems, memory);
+}
+
+PreparedLasso::PreparedLasso(PreparedLasso&&) noexcept = default;
+PreparedLasso& PreparedLasso::operator=(PreparedLasso&&) noexcept = default;
+PreparedLasso::~PreparedLasso() = default;
+
+std::int64_t PreparedLasso::problems() const {
+  return impl_->problems;
+}
+
+template <class T>
+const PreparedResults& PreparedLasso::solve(MatrixView<const T> X, const LambdaRule& rule, MatrixView<double> Z) {
+  Impl& impl = *impl_;
+  const std::int64_t count = X.cols;
+  SHRINKWARP_REQUIRE(count <= impl.problems, ShapeError, "PreparedLasso::solve: X has ", count,
+                     " columns, wanted at most the ", impl.problems, " that the solver was prepared for");
+  check_matrix(impl.context, "PreparedLasso::solve", "X", X, impl.dictionary.rows(), count);
+  check_matrix(impl.context, "PreparedLasso::solve", "Z", Z, impl.dictionary.atoms(), count);
+  check_rule(rule, count);
+  SHRINKWARP_REQUIRE(rule.kind != LambdaRule::Kind::recording_fraction, ValueError,
+                     "PreparedLasso::solve: found a fraction of the recording's lambda_max, wanted a value, one for "
+                     "each problem, or a fraction of each problem's own");
+  impl.clear();
+  impl.finished_so_far.total = count;
+  if (count > 0) {
+    impl.fetch(X);
+    for (std::int64_t b = 0; b < count; ++b)
+      impl.context.zero_bytes(Z.column(b), Z.rows * static_cast<std::int64_t>(sizeof(double)));
+    impl.run_float(count, rule, Z);
+    impl.run_double(Z);
+    impl.context.synchronize();
+  }
+  const auto view = [count](const auto& values) {
+    return VectorView<const typename std::decay_t<decltype(values)>::value_type>{values.data(), count, {}};
+  };
+  impl.results = {view(impl.lambda),
+                  view(impl.objective),
+                  view(impl.dual_gap),
+                  view(impl.iterations),
+                  view(impl.converged),
+                  impl.finished_so_far.unconverged,
+                  impl.finished_so_far.worst_gap};
+  return impl.results;
+}
+
+template const PreparedResults& PreparedLasso::solve<float>(MatrixView<const float>, const LambdaRule&,
+                                                            MatrixView<double>);
+template const PreparedResults& PreparedLasso::solve<double>(MatrixView<const double>, const LambdaRule&,
+                                                             MatrixView<double>);
+
+}  // namespace shrinkwarp

@@ -1,0 +1,85 @@
+// That a prepared solver allocates nothing while it solves. The linker leads every posix_memalign and cudaMalloc of the
+// library, in one of which each Context::allocate ends, through the counters here, and operator new is replaced: hence
+// a program of its own.
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <shrinkwarp/kernels/random/random.hpp>
+#include <shrinkwarp/models/lasso/prepared_lasso.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+
+#include "tests/support/contexts.hpp"
+
+namespace {
+std::atomic<std::int64_t> from_context{0};
+std::atomic<std::int64_t> from_new{0};
+}  // namespace
+
+extern "C" {
+int __real_posix_memalign(void** pointer, std::size_t alignment, std::size_t bytes);
+int __wrap_posix_memalign(void** pointer, std::size_t alignment, std::size_t bytes) {
+  ++from_context;
+  return __real_posix_memalign(pointer, alignment, bytes);
+}
+int __real_cudaMalloc(void** pointer, std::size_t bytes) __attribute__((weak));
+int __wrap_cudaMalloc(void** pointer, std::size_t bytes) {
+  ++from_context;
+  return __real_cudaMalloc(pointer, bytes);
+}
+}
+
+// Out of line, or the compiler takes the pairs apart and warns that they do not match.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  ++from_new;
+  if (void* pointer = std::malloc(bytes > 0 ? bytes : 1)) return pointer;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* pointer) noexcept {
+  std::free(pointer);
+}
+[[gnu::noinline]] void operator delete(void* pointer, std::size_t) noexcept {
+  std::free(pointer);
+}
+
+namespace shrinkwarp {
+namespace {
+
+class Allocation : public testing::OnContext {};
+SHRINKWARP_ON_EVERY_CONTEXT(Allocation);
+
+TEST_P(Allocation, NoneAfterPreparation) {
+  constexpr std::int64_t kRows = 20, kAtoms = 43, kCount = 50;
+  const auto normal = [](std::int64_t count, std::uint64_t stream) {
+    std::vector<double> values(static_cast<std::size_t>(count));
+    fill_normal(Context::cpu(1), 3, stream, 0, VectorView<double>{values.data(), count, {}});
+    return values;
+  };
+  const std::vector<double> D = normal(kRows * kAtoms, 0);
+  const Dictionary dictionary(context(), MatrixView<const double>{D.data(), kRows, kAtoms, kRows, {}});
+  const Tensor<double> X = testing::to_device(context(), normal(kRows * kCount, 1), kRows, kCount);
+  const Tensor<double> Z(context(), kAtoms, kCount);
+  const LambdaRule rule = LambdaRule::sample_fraction(0.2);
+  LassoOptions options;
+  options.gap = 1e-9;  // takes float and double
+  const std::int64_t before_preparation = from_context;
+  PreparedLasso prepared(context(), dictionary, options, kCount);
+  EXPECT_GT(from_context, before_preparation);  // the counter counts
+  const std::int64_t device_allocations = from_context;
+  const std::int64_t host_allocations = from_new;
+  const PreparedResults& results = prepared.solve(X.matrix(), rule, Z.matrix());
+  EXPECT_EQ(from_context, device_allocations);
+  // On CUDA the runtime, here or its stand-in, allocates on the host as it likes.
+  if (!context().is_cuda()) {
+    EXPECT_EQ(from_new, host_allocations);
+  }
+  EXPECT_EQ(results.unconverged, 0);
+}
+
+}  // namespace
+}  // namespace shrinkwarp
