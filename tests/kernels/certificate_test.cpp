@@ -14,6 +14,7 @@
 
 #include "tests/support/contexts.hpp"
 #include "tests/support/guarded.hpp"
+#include "tests/support/queued.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -479,6 +480,50 @@ TEST_P(Certificate, RefusesWhatDoesNotFit) {
   EXPECT_THROW(dual_gap<float>(c, X.matrix(), elsewhere, numbers.vector(), codes.matrix(), 1.0, numbers.vector(),
                                numbers.vector(), numbers.vector()),
                DeviceError);
+}
+
+template <class T>
+struct QueuedCertificate {
+  static constexpr std::int64_t n = 20, m = 140, N = 9;
+  const Context& context;
+  CertificateDictionary D;
+  Tensor<double> X, R, correlation, scratch, lambda, primal, gap;
+  Tensor<T> anchor, current, previous, rounded;
+
+  explicit QueuedCertificate(const Context& c)
+      : context(c),
+        D(c, testing::numbers<double>(c, n, m, 1).matrix()),
+        X(testing::numbers<double>(c, n, N, 2)),
+        R(Tensor<double>::zeros(c, n, N)),
+        correlation(Tensor<double>::zeros(c, N)),
+        scratch(c, correlation_scratch(c, m, N)),
+        lambda(testing::to_device(c, std::vector<double>(N, 0.5), N)),
+        primal(Tensor<double>::zeros(c, N)),
+        gap(Tensor<double>::zeros(c, N)),
+        anchor(testing::numbers<T>(c, m, N, 3)),
+        current(testing::numbers<T>(c, m, N, 4)),
+        previous(testing::numbers<T>(c, m, N, 5)),
+        rounded(Tensor<T>::zeros(c, n, N)) {}
+  void queue() {
+    refresh_anchor(context, anchor.matrix(), current.matrix(), previous.matrix());
+    code_residual<T>(context, D, anchor.matrix(), X.matrix(), R.matrix(), rounded.matrix());
+    correlation_max(context, D, R.matrix(), correlation.vector(), scratch.vector());
+    dual_gap<T>(context, X.matrix(), R.matrix(), correlation.vector(), anchor.matrix(), 1.0, lambda.vector(),
+                primal.vector(), gap.vector());
+  }
+  std::vector<unsigned char> written() const {
+    return testing::bits_of(context, anchor, current, previous, R, rounded, correlation, primal, gap);
+  }
+};
+
+class CertificateQueued : public testing::OnContext {};
+SHRINKWARP_ON_CUDA(CertificateQueued);
+
+TEST_P(CertificateQueued, RunsOnABorrowedStreamAndInAGraphInFloat) {
+  testing::check_queued<QueuedCertificate<float>>();
+}
+TEST_P(CertificateQueued, RunsOnABorrowedStreamAndInAGraphInDouble) {
+  testing::check_queued<QueuedCertificate<double>>();
 }
 
 }  // namespace

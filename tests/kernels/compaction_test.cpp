@@ -13,6 +13,7 @@
 
 #include "tests/support/contexts.hpp"
 #include "tests/support/guarded.hpp"
+#include "tests/support/queued.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -296,6 +297,49 @@ TEST_P(Compaction, RefusesWhatDoesNotFit) {
   elsewhere.device = c.is_cuda() ? Device{} : Device{DeviceType::cuda, 0};
   EXPECT_THROW(move_columns(c, elsewhere, one.vector(), one.vector()), DeviceError);
   EXPECT_THROW(sparse_offsets<float>(c, elsewhere, two.vector(), offsets.vector(), scratch.vector()), DeviceError);
+}
+
+struct QueuedCompaction {
+  static constexpr std::int64_t m = 70, N = 40;
+  const Context& context;
+  Tensor<float> codes;
+  Tensor<std::uint8_t> flags, scratch;
+  Tensor<std::int32_t> columns, from, to, selected, indices;
+  Tensor<std::int64_t> count, offsets;
+  Tensor<double> values, factor, scaled;
+
+  explicit QueuedCompaction(const Context& c)
+      : context(c),
+        codes(testing::numbers<float>(c, m, N, 1)),
+        flags(testing::to_device<std::uint8_t>(c, std::vector<std::uint8_t>(N, 1), N)),
+        scratch(c, compaction_scratch(c, N)),
+        columns(testing::to_device<std::int32_t>(c, {3, 0, 39}, 3)),
+        from(testing::to_device<std::int32_t>(c, {39, 2}, 2)),
+        to(testing::to_device<std::int32_t>(c, {0, 5}, 2)),
+        selected(Tensor<std::int32_t>::zeros(c, N)),
+        indices(Tensor<std::int32_t>::zeros(c, 3 * m)),
+        count(Tensor<std::int64_t>::zeros(c, 1)),
+        offsets(Tensor<std::int64_t>::zeros(c, 4)),
+        values(Tensor<double>::zeros(c, 3 * m)),
+        factor(testing::to_device<double>(c, {0.5, -2}, 2)),
+        scaled(Tensor<double>::zeros(c, m, N)) {}
+  void queue() {
+    select_columns(context, flags.vector(), selected.vector(), count.vector(), scratch.vector());
+    sparse_offsets<float>(context, codes.matrix(), columns.vector(), offsets.vector(), scratch.vector());
+    sparse_fill<float>(context, codes.matrix(), columns.vector(), offsets.vector(), indices.vector(), values.vector());
+    scale_columns<float, double>(context, codes.matrix(), from.vector(), factor.vector(), to.vector(), scaled.matrix());
+    move_columns<float>(context, codes.matrix(), from.vector(), to.vector());
+  }
+  std::vector<unsigned char> written() const {
+    return testing::bits_of(context, codes, selected, count, offsets, indices, values, scaled);
+  }
+};
+
+class CompactionQueued : public testing::OnContext {};
+SHRINKWARP_ON_CUDA(CompactionQueued);
+
+TEST_P(CompactionQueued, RunsOnABorrowedStreamAndInAGraph) {
+  testing::check_queued<QueuedCompaction>();
 }
 
 }  // namespace

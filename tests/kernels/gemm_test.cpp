@@ -9,6 +9,7 @@
 #include <shrinkwarp/runtime/error.hpp>
 
 #include "tests/support/contexts.hpp"
+#include "tests/support/queued.hpp"
 
 extern "C" {
 void openblas_set_num_threads(int threads);
@@ -114,6 +115,38 @@ TEST(CpuBlas, ThreadCountIsLeftAsFound) {
   gemm(context, Transpose::no, Transpose::no, 1.0, A.matrix(), A.matrix(), 0.0, C.matrix());
   EXPECT_EQ(openblas_get_num_threads(), set);
   openblas_set_num_threads(before);
+}
+
+struct QueuedProducts {
+  const Context& context;
+  Tensor<float> A, B, C;
+  Tensor<double> E, F;
+
+  explicit QueuedProducts(const Context& c)
+      : context(c),
+        A(testing::numbers<float>(c, 33, 17, 1)),
+        B(testing::numbers<float>(c, 17, 9, 2)),
+        C(testing::numbers<float>(c, 33, 9, 3)),
+        E(testing::numbers<double>(c, 21, 21, 4)),
+        F(testing::numbers<double>(c, 21, 21, 5)) {
+    const Tensor<float> C0 = Tensor<float>::zeros(c, 33, 9);  // the first calls, which may allocate
+    const Tensor<double> F0 = Tensor<double>::zeros(c, 21, 21);
+    gemm(context, Transpose::no, Transpose::no, 0.5f, A.matrix(), B.matrix(), 0.5f, C0.matrix());
+    gemm(context, Transpose::yes, Transpose::no, 0.25, E.matrix(), E.matrix(), 0.5, F0.matrix());
+    context.synchronize();
+  }
+  void queue() {
+    gemm(context, Transpose::no, Transpose::no, 0.5f, A.matrix(), B.matrix(), 0.5f, C.matrix());
+    gemm(context, Transpose::yes, Transpose::no, 0.25, E.matrix(), E.matrix(), 0.5, F.matrix());
+  }
+  std::vector<unsigned char> written() const { return testing::bits_of(context, C, F); }
+};
+
+class GemmQueued : public testing::OnContext {};
+SHRINKWARP_ON_CUDA(GemmQueued);
+
+TEST_P(GemmQueued, RunsOnABorrowedStreamAndInAGraph) {
+  testing::check_queued<QueuedProducts>();
 }
 
 }  // namespace

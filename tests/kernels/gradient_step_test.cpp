@@ -13,6 +13,7 @@
 
 #include "tests/support/contexts.hpp"
 #include "tests/support/guarded.hpp"
+#include "tests/support/queued.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -720,6 +721,53 @@ TEST_P(GradientStep, TakesEmptyBatches) {
   const StepDictionary<float> none;
   EXPECT_EQ(none.rows(), 0);
   EXPECT_EQ(none.bytes(), 0);
+}
+
+template <class T>
+struct QueuedStep {
+  static constexpr std::int64_t n = 20, m = 140, N = 9;
+  const Context& context;
+  StepDictionary<T> D;
+  Tensor<T> X, anchor, current, previous, R, scratch, beta, lambda, restart;
+  Tensor<std::int32_t> tile_support, support;
+  Tensor<double> t;
+
+  explicit QueuedStep(const Context& c)
+      : context(c),
+        D(c, testing::numbers<T>(c, n, m, 1).matrix()),
+        X(testing::numbers<T>(c, n, N, 2)),
+        anchor(testing::numbers<T>(c, m, N, 3)),
+        current(testing::numbers<T>(c, m, N, 4)),
+        previous(testing::numbers<T>(c, m, N, 5)),
+        R(Tensor<T>::zeros(c, n, N)),
+        scratch(c, residual_scratch(c, D, N)),
+        beta(testing::to_device(c, std::vector<T>(N, T(0.5)), N)),
+        lambda(testing::to_device(c, std::vector<T>(N, T(0.25)), N)),
+        restart(Tensor<T>::zeros(c, step_tiles(c, m), N)),
+        tile_support(Tensor<std::int32_t>::zeros(c, step_tiles(c, m), N)),
+        support(Tensor<std::int32_t>::zeros(c, N)),
+        t(testing::to_device(c, std::vector<double>(N, 2.0), N)) {}
+  void queue() {
+    extrapolated_residual(context, D, current.matrix(), previous.matrix(), beta.vector(), X.matrix(), R.matrix(),
+                          scratch.vector());
+    gradient_step(context, D, R.matrix(), anchor.matrix(), current.matrix(), previous.matrix(), beta.vector(),
+                  T(1.0 / 64), lambda.vector(), {}, StepPartials<T>{restart.matrix(), tile_support.matrix()});
+    update_momentum(context, Momentum::fista_restart, StepPartials<const T>{restart.matrix(), tile_support.matrix()},
+                    t.vector(), beta.vector(), support.vector());
+  }
+  std::vector<unsigned char> written() const {
+    return testing::bits_of(context, R, previous, restart, tile_support, t, beta, support);
+  }
+};
+
+class GradientStepQueued : public testing::OnContext {};
+SHRINKWARP_ON_CUDA(GradientStepQueued);
+
+TEST_P(GradientStepQueued, RunsOnABorrowedStreamAndInAGraphInFloat) {
+  testing::check_queued<QueuedStep<float>>();
+}
+TEST_P(GradientStepQueued, RunsOnABorrowedStreamAndInAGraphInDouble) {
+  testing::check_queued<QueuedStep<double>>();
 }
 
 }  // namespace

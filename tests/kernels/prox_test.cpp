@@ -12,6 +12,7 @@
 
 #include "tests/support/contexts.hpp"
 #include "tests/support/guarded.hpp"
+#include "tests/support/queued.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -188,6 +189,30 @@ TEST_P(Prox, RefusesWhatDoesNotFit) {
   EXPECT_THROW(prox_step(c, Z.matrix(), 1.0f, t.vector(), VectorView<const std::uint8_t>{flags.data(), 2, c.device()},
                          Z.matrix()),
                ShapeError);
+}
+
+struct QueuedProx {
+  const Context& context;
+  Tensor<float> grad, Z, lambda, thresholded;
+
+  explicit QueuedProx(const Context& c)
+      : context(c),
+        grad(testing::numbers<float>(c, 37, 5, 1)),
+        Z(testing::numbers<float>(c, 37, 5, 2)),
+        lambda(testing::to_device<float>(c, {0, 0.125f, 0.25f, 0.5f, 8}, 5)),
+        thresholded(Tensor<float>::zeros(c, 37, 5)) {}
+  void queue() {
+    prox_step(context, grad.matrix(), 0.25f, lambda.vector(), {}, Z.matrix());
+    soft_threshold_columns(context, Z.matrix(), lambda.vector(), thresholded.matrix());
+  }
+  std::vector<unsigned char> written() const { return testing::bits_of(context, Z, thresholded); }
+};
+
+class ProxQueued : public testing::OnContext {};
+SHRINKWARP_ON_CUDA(ProxQueued);
+
+TEST_P(ProxQueued, RunsOnABorrowedStreamAndInAGraph) {
+  testing::check_queued<QueuedProx>();
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <string>
 #include <utility>
@@ -16,6 +15,9 @@
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
+
+#include "tests/support/contexts.hpp"
+#include "tests/support/queued.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -58,8 +60,8 @@ TEST(Philox, UniformEndsOfTheRange) {
 }
 
 template <class T>
-class PhiloxArithmetic : public testing::Test {};
-using Floats = testing::Types<float, double>;
+class PhiloxArithmetic : public ::testing::Test {};
+using Floats = ::testing::Types<float, double>;
 TYPED_TEST_SUITE(PhiloxArithmetic, Floats);
 
 /// |value - exact| in units of eps * |scale|; a correctly rounded value is within 1/2.
@@ -138,26 +140,14 @@ TYPED_TEST(PhiloxArithmetic, NormalPairAtTheEndsOfItsBits) {
 
 // ---- fills, on every backend ----
 
-class RandomFill : public testing::TestWithParam<std::string> {
+class RandomFill : public testing::OnContext {
  protected:
-  void SetUp() override {
-    if (GetParam() != "cuda" || cuda_device_count() > 0) return;
-    const char* require = std::getenv("SHRINKWARP_REQUIRE_GPU");
-    if (require != nullptr && std::string(require) == "1") FAIL() << "no GPU: " << cuda_unavailable_reason();
-    GTEST_SKIP() << "no GPU: " << cuda_unavailable_reason();
-  }
-
-  static Context context() {
-    if (GetParam() == "cuda") return Context::cuda();
-    return Context::cpu(GetParam() == "cpu2" ? 2 : 1);
-  }
-
   /// Calls fill(context, view) on a view of `size` elements between guards, gives the elements, checks the guards.
   template <class T, class Fill>
-  static std::vector<T> filled(std::int64_t size, Fill fill) {
+  std::vector<T> filled(std::int64_t size, Fill fill) {
     constexpr std::int64_t kGuard = 8;
     const T sentinel = T(77);
-    const Context here = context();
+    const Context& here = context();
     const Context host = Context::cpu(1);
     std::vector<T> values(static_cast<std::size_t>(size + 2 * kGuard), sentinel);
     const VectorView<T> all{values.data(), size + 2 * kGuard, host.device()};
@@ -173,23 +163,21 @@ class RandomFill : public testing::TestWithParam<std::string> {
     return {values.begin() + kGuard, values.end() - kGuard};
   }
 
-  static std::vector<std::uint32_t> bits(std::uint64_t seed, std::uint64_t stream, std::int64_t offset,
-                                         std::int64_t size) {
+  std::vector<std::uint32_t> bits(std::uint64_t seed, std::uint64_t stream, std::int64_t offset, std::int64_t size) {
     return filled<std::uint32_t>(
         size, [&](const Context& c, VectorView<std::uint32_t> out) { fill_bits(c, seed, stream, offset, out); });
   }
   template <class T>
-  static std::vector<T> uniforms(std::uint64_t seed, std::uint64_t stream, std::int64_t offset, std::int64_t size) {
+  std::vector<T> uniforms(std::uint64_t seed, std::uint64_t stream, std::int64_t offset, std::int64_t size) {
     return filled<T>(size, [&](const Context& c, VectorView<T> out) { fill_uniform(c, seed, stream, offset, out); });
   }
   template <class T>
-  static std::vector<T> normals(std::uint64_t seed, std::uint64_t stream, std::int64_t offset, std::int64_t size) {
+  std::vector<T> normals(std::uint64_t seed, std::uint64_t stream, std::int64_t offset, std::int64_t size) {
     return filled<T>(size, [&](const Context& c, VectorView<T> out) { fill_normal(c, seed, stream, offset, out); });
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Backends, RandomFill, testing::Values("cpu1", "cpu2", "cuda"),
-                         [](const auto& backend) { return backend.param; });
+SHRINKWARP_ON_EVERY_CONTEXT(RandomFill);
 
 TEST_P(RandomFill, BitsAreTheWordsOfPhilox) {
   // An index far outside 32 bits, then two words in the middle of the published block for counter 0 and key 0.
@@ -346,7 +334,7 @@ TEST_P(RandomFill, EveryBitIsFair) {
 }
 
 TEST_P(RandomFill, Errors) {
-  const Context here = context();
+  const Context& here = context();
   Tensor<float> tensor(here, 8);
   VectorView<float> out = tensor.vector();
   EXPECT_THROW(fill_normal(here, 1, 2, -1, out), ValueError);
@@ -361,6 +349,38 @@ TEST_P(RandomFill, Errors) {
   } catch (const ValueError& error) {
     EXPECT_NE(std::string(error.what()).find("fill_uniform: offset is -5"), std::string::npos) << error.what();
   }
+}
+
+struct QueuedFills {
+  const Context& context;
+  Tensor<std::uint32_t> words;
+  Tensor<float> uniform, normal;
+  Tensor<double> uniform_double, normal_double;
+
+  explicit QueuedFills(const Context& c)
+      : context(c),
+        words(Tensor<std::uint32_t>::zeros(c, 1001)),
+        uniform(Tensor<float>::zeros(c, 1001)),
+        normal(Tensor<float>::zeros(c, 1001)),
+        uniform_double(Tensor<double>::zeros(c, 1001)),
+        normal_double(Tensor<double>::zeros(c, 1001)) {}
+  void queue() {
+    fill_bits(context, kSeed, 1, 3, words.vector());
+    fill_uniform(context, kSeed, 2, 3, uniform.vector());
+    fill_normal(context, kSeed, 3, 3, normal.vector());
+    fill_uniform(context, kSeed, 4, 3, uniform_double.vector());
+    fill_normal(context, kSeed, 5, 3, normal_double.vector());
+  }
+  std::vector<unsigned char> written() const {
+    return testing::bits_of(context, words, uniform, normal, uniform_double, normal_double);
+  }
+};
+
+class RandomQueued : public testing::OnContext {};
+SHRINKWARP_ON_CUDA(RandomQueued);
+
+TEST_P(RandomQueued, RunsOnABorrowedStreamAndInAGraph) {
+  testing::check_queued<QueuedFills>();
 }
 
 }  // namespace

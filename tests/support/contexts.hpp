@@ -43,6 +43,10 @@ class OnContext : public ::testing::TestWithParam<const char*> {
 #define SHRINKWARP_ON_EVERY_CONTEXT(Fixture)                                     \
   INSTANTIATE_TEST_SUITE_P(, Fixture, ::testing::Values("cpu1", "cpu3", "cuda"), \
                            [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); })
+/// For what only CUDA promises.
+#define SHRINKWARP_ON_CUDA(Fixture)                              \
+  INSTANTIATE_TEST_SUITE_P(, Fixture, ::testing::Values("cuda"), \
+                           [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); })
 
 /// rows x cols values with leading dimension `rows`, copied to the context's device.
 template <class T>

@@ -264,7 +264,11 @@ TEST_F(TileProduct, Extrapolates) {
 template <class T>
 class Batch {
  public:
+#ifdef __SANITIZE_THREAD__  // which makes kernels a hundred times slower
+  static constexpr std::int64_t n = 9, m = 130, N = 67;
+#else
   static constexpr std::int64_t n = 35, m = 530, N = 131;
+#endif
 
   explicit Batch(const Context& context)
       : context_(context),
@@ -326,7 +330,8 @@ class Batch {
                 gap_lambda_.vector(), primal_.vector(), gap_.vector());
     prox_step<T>(context_, previous_.view(), static_cast<T>(0.5), lambda_.vector(), flags_.vector(), anchor_.view());
     soft_threshold_columns<T>(context_, previous_.view(), beta_.vector(), current_.view());
-    move_columns(context_, current_.view(), identity_.vector().slice(0, 60), identity_.vector().slice(70, 60));
+    move_columns(context_, current_.view(), identity_.vector().slice(0, N / 2),
+                 identity_.vector().slice(N / 2 + 1, N / 2));
     select_columns(context_, flags_.vector(), selected_.vector(), count_.vector(), compaction_scratch_.vector());
     sparse_offsets<T>(context_, current_.view(), identity_.vector(), offsets_.vector(), compaction_scratch_.vector());
     sparse_fill<T>(context_, current_.view(), identity_.vector(), offsets_.vector(), indices_.vector(),
@@ -401,46 +406,6 @@ TEST_F(EveryOperation, GivesTheSameBitsInAnyOrderInFloat) {
 }
 TEST_F(EveryOperation, GivesTheSameBitsInAnyOrderInDouble) {
   check_orders<double>();
-}
-
-template <class T>
-void check_capture() {
-  const Context context = Context::cuda();
-  Batch<T> direct(context), captured(context);
-  direct.run();
-  direct.run();
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t exec = nullptr;
-  SHRINKWARP_CUDA_CHECK(cudaStreamBeginCapture(context.stream(), cudaStreamCaptureModeThreadLocal));
-  captured.run();
-  SHRINKWARP_CUDA_CHECK(cudaStreamEndCapture(context.stream(), &graph));
-  SHRINKWARP_CUDA_CHECK(cudaGraphInstantiate(&exec, graph, 0));
-  SHRINKWARP_CUDA_CHECK(cudaGraphLaunch(exec, context.stream()));
-  SHRINKWARP_CUDA_CHECK(cudaGraphLaunch(exec, context.stream()));
-  EXPECT_EQ(direct.bits(), captured.bits());
-  SHRINKWARP_CUDA_CHECK(cudaGraphExecDestroy(exec));
-  SHRINKWARP_CUDA_CHECK(cudaGraphDestroy(graph));
-}
-
-TEST_F(EveryOperation, CanBeCapturedInFloat) {
-  check_capture<float>();
-}
-TEST_F(EveryOperation, CanBeCapturedInDouble) {
-  check_capture<double>();
-}
-
-TEST_F(EveryOperation, RunsOnTheCallersStream) {
-  const Context own = Context::cuda();
-  cudaStream_t stream = nullptr;
-  SHRINKWARP_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  {
-    const Context borrowed = Context::cuda_on(stream);
-    Batch<float> batch(borrowed), wanted(own);
-    batch.run();
-    wanted.run();
-    EXPECT_EQ(batch.bits(), wanted.bits());
-  }
-  SHRINKWARP_CUDA_CHECK(cudaStreamDestroy(stream));
 }
 
 }  // namespace

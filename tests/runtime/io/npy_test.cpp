@@ -96,6 +96,8 @@ TEST(NpyHeader, RefusesAnotherFile) {
   refuses("\x93NUM", {"begins with '\\x93NUM'", "wanted '\\x93NUMPY'"});
   refuses("PK\x03\x04 and more", {"begins with 'PK", ".npz"});
   refuses("0.1 0.2 0.3\n", {"begins with '0.1 0.'"});
+  refuses("\x93NUMPX\x01 and more", {"begins with '\\x93NUMPX'"});
+  refuses(std::string(4096, '\0'), {"begins with '\\x00\\x00"});
   for (const int major : {0, 4, 93}) {
     refuses(npy_bytes(dict_of("'<f4'", "(3,)"), "", major), {"version", "wanted 1.0, 2.0 or 3.0"});
   }
@@ -132,6 +134,9 @@ TEST(NpyHeader, RefusesAnotherDict) {
   refuses_dict("{'de\\x73cr': '<f4', 'fortran_order': False, 'shape': (3,)}", {"wanted a key in quotes"});
   refuses_dict("{'descr': <f4, 'fortran_order': False, 'shape': (3,)}", {"wanted an element type in quotes"});
   refuses_dict("{,}", {"wanted a key in quotes"});
+  refuses_dict(std::string(5000, '('), {"found '((((", "...'", "wanted '{'"});
+  refuses_dict("{'shape': " + std::string(5000, '('), {"wanted a size"});
+  refuses_dict("\x80\x81\xfe\xff", {"found '\\x80\\x81\\xfe\\xff'", "wanted '{'"});
   refuses_dict(dict_of("'<f4'", "(3,)") + std::string(3, '\0'), {"wanted nothing more"});
 }
 
@@ -157,6 +162,7 @@ TEST(NpyHeader, RefusesOtherShapes) {
   refuses_dict(dict_of("'<f4'", "(3,,4)"), {"wanted a size"});
   refuses_dict(dict_of("'<f4'", "(,)"), {"wanted a size"});
   refuses_dict(dict_of("'<f4'", "(None,)"), {"wanted a size"});
+  refuses_dict(dict_of("'<f4'", "('a', 'b')"), {"found ''a'", "wanted a size"});
   refuses_dict(dict_of("'<f4'", "(9223372036854775808,)"), {"9223372036854775808", "less than 2^63"});
   refuses_dict(dict_of("'<f4'", "(99999999999999999999999999,)"), {"less than 2^63"});
   refuses_dict(dict_of("'<f4'", "(4294967296, 2147483648)"),
@@ -405,6 +411,25 @@ TEST(NpyFile, ReadsVectors) {
   EXPECT_EQ(NpyFile::open(folder / "d.npy").read_vector(), (std::vector<double>{0.1, 2}));
   EXPECT_TRUE(NpyFile::open(folder / "e.npy").read_vector().empty());
   message_of<IoError>([&] { NpyFile::open(folder / "i.npy").read_vector(); }, {"'<i8'"});
+}
+
+TEST(NpyFile, ReadsFloatsAndDoublesOnly) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.npy";
+  for (const char* descr : {"|b1", "|u1", "<i4", "<i8", "|S3"}) {
+    const std::string quoted = concat("'", descr, "'");
+    const std::string matrix = npy_bytes(dict_of(quoted, "(1, 2)"), "");
+    const std::int64_t item = parse(matrix).item_size;
+    const std::string data(static_cast<std::size_t>(2 * item), '\1');
+    float memory[2];
+    write_bytes(path, matrix + data);
+    const NpyFile file = NpyFile::open(path);
+    const std::vector<std::string> wanted{path, concat("found the element type ", quoted, ", wanted '<f4' or '<f8'")};
+    message_of<IoError>([&] { file.read_rows(0, 1, MatrixView<float>{memory, 2, 1, 2, Device{}}); }, wanted);
+    message_of<IoError>([&] { file.read_matrix(MatrixView<float>{memory, 1, 2, 1, Device{}}); }, wanted);
+    write_bytes(path, npy_bytes(dict_of(quoted, "(2,)"), data));
+    message_of<IoError>([&] { NpyFile::open(path).read_vector(); }, wanted);
+  }
 }
 
 TEST(NpyFile, MapsTypedElements) {

@@ -41,7 +41,8 @@ struct Settings {
   bool deferred = false;
 };
 
-/// The settings in force, one set for the process.
+/// The settings in force, one set for the process: the defaults, or those of all_settings() that the environment variable
+/// SHRINKWARP_SIMT names, as "reverse,huge" or "shuffled2,nan"; another name ends the process.
 const Settings& settings();
 
 /// Puts settings in force until its end. To be made and ended while no work is pending on any other host thread.
@@ -59,7 +60,7 @@ class ScopedSettings {
 /// Forward, reverse and three shuffles, each with both poisons: what a kernel's result must not depend on. Under
 /// ThreadSanitizer only two of them.
 std::vector<Settings> all_settings();
-/// One line that names order, seed and poison, for SCOPED_TRACE.
+/// One line that names order, seed, poison and what else is not usual: "shuffled2,nan", for SCOPED_TRACE.
 std::string describe(const Settings& settings);
 
 /// What this host thread's kernels cost so far.

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -38,6 +39,18 @@ static std::ostream& operator<<(std::ostream& out, Site site) {
 
 namespace {
 
+Settings settings_from_environment() {
+  const char* const wanted = std::getenv("SHRINKWARP_SIMT");
+  if (wanted == nullptr) return {};
+  std::string names;
+  for (const Settings& settings : all_settings()) {
+    if (describe(settings) == wanted) return settings;
+    names += " " + describe(settings);
+  }
+  std::fprintf(stderr, "host executor: SHRINKWARP_SIMT is '%s', wanted one of%s\n", wanted, names.c_str());
+  std::exit(2);
+}
+
 using boost::context::detail::fcontext_t;
 using boost::context::detail::jump_fcontext;
 using boost::context::detail::make_fcontext;
@@ -53,7 +66,7 @@ constexpr int kMaxAsync = 256;  // copies in flight in one thread
 constexpr std::size_t kStackBytes = (kAsan ? 256 : 64) * 1024;
 constexpr bool kSharesStacks = !kTsan;  // a thread that ends leaves its stack to the next
 
-Settings current_settings;
+Settings current_settings = settings_from_environment();
 
 void* map_memory(std::size_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -783,9 +796,10 @@ std::vector<Settings> all_settings() {
 }
 
 std::string describe(const Settings& settings) {
-  const char* order = settings.order == Order::forward ? "forward" : settings.order == Order::reverse ? "reverse" : "";
-  return concat("order ", order, settings.order == Order::shuffled ? concat("shuffled by ", settings.seed) : "",
-                ", poison ", settings.poison == Poison::nan ? "NaN" : "1e30", settings.deferred ? ", deferred" : "");
+  const std::string order = settings.order == Order::forward   ? "forward"
+                            : settings.order == Order::reverse ? "reverse"
+                                                               : concat("shuffled", settings.seed);
+  return concat(order, settings.poison == Poison::nan ? ",nan" : ",huge", settings.deferred ? ",deferred" : "");
 }
 
 Counters counters() {

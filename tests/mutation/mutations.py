@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Kernels with one line missing, and the report that must come of each.
+
+The host executor and ThreadSanitizer are trusted to find a forgotten barrier, atomic or wait. Here each is taken out of a
+copy of a kernel's source, the copy is built in place of the original, a small run of it is made (operations.cpp), and the
+test fails unless the mistake is reported.
+
+    mutations.py list RACES|WRONG|ALL         a line each: name, the file that is changed, the source that is compiled
+    mutations.py write NAME ROOT TARGET       the mutated file to TARGET/shrinkwarp/..., from the tree ROOT
+    mutations.py check NAME PROGRAM           runs PROGRAM for each operation and demands the report
+    mutations.py clean ROOT PROGRAM           runs PROGRAM, which has no mutation, and demands that nothing is reported
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+
+RACES = "RACES"  # ThreadSanitizer reports a data race, exit status 66
+WRONG = "WRONG"  # the result is NaN, exit status 1, in every build
+
+GRADIENT_STEP = "kernels/gradient_step/gradient_step.cu"
+CERTIFICATE = "kernels/certificate/certificate.cu"
+TILE_PRODUCT = "kernels/common/tile_product.cuh"
+DEVICE = "kernels/common/device.cuh"
+COUNT = "tests/mutation/count.cu"
+BARRIER = "__syncthreads();"
+
+
+@dataclass
+class Mutation:
+    name: str
+    report: str
+    file: str  # that is changed
+    source: str  # that is compiled with the changed file
+    place: str  # found exactly once in `file`, and holds `removed` exactly once
+    removed: str
+    operations: tuple  # of operations.cpp
+    kernels: tuple  # one for each operation; the report names it
+    instead: str = ""
+
+
+MUTATIONS = [
+    # The ring of the tiled product: a half must be complete before it is read, and read before it is filled again.
+    Mutation("ring_barrier", RACES, TILE_PRODUCT, GRADIENT_STEP,
+             "__syncthreads();  // this half is complete", BARRIER,
+             ("residual", "step"), ("residual_kernel", "step_kernel")),
+    Mutation("ring_barrier_double", RACES, TILE_PRODUCT, CERTIFICATE,
+             "__syncthreads();  // this half is complete", BARRIER,
+             ("code_residual", "correlation"), ("code_residual_kernel", "correlation_kernel")),
+    # The sums leave through the memory of the ring.
+    Mutation("staging_barrier_before", RACES, TILE_PRODUCT, CERTIFICATE,
+             "__syncthreads();  // the ring, or the staged columns", BARRIER,
+             ("code_residual",), ("code_residual_kernel",)),
+    Mutation("staging_barrier_after", RACES, TILE_PRODUCT, CERTIFICATE,
+             "    __syncthreads();\n    for (int col = static_cast<int>(threadIdx.x) / 32; col < Tile::kPassCols", BARRIER,
+             ("code_residual",), ("code_residual_kernel",)),
+    Mutation("pack_barrier", RACES, GRADIENT_STEP, GRADIENT_STEP,
+             "  __syncthreads();\n  for (int r = y; r < kPackTile", BARRIER,
+             ("residual",), ("pack_kernel",)),
+    Mutation("betas_barrier", RACES, GRADIENT_STEP, GRADIENT_STEP,
+             "beta[spot.col0 + col] : T(0);\n  __syncthreads();", BARRIER,
+             ("residual",), ("residual_kernel",)),
+    Mutation("correlation_barrier_before", RACES, CERTIFICATE, CERTIFICATE,
+             "const ThreadPlace<Tile> place;\n  __syncthreads();", BARRIER,
+             ("correlation",), ("correlation_kernel",)),
+    Mutation("correlation_barrier_after", RACES, CERTIFICATE, CERTIFICATE,
+             "  __syncthreads();\n  const int col = static_cast<int>(threadIdx.x);", BARRIER,
+             ("correlation",), ("correlation_kernel",)),
+    Mutation("slices_barrier", RACES, CERTIFICATE, CERTIFICATE,
+             "slices[slice][lane] = largest;\n  __syncthreads();", BARRIER,
+             ("correlation",), ("partial_max_kernel",)),
+    Mutation("fold_barrier_before", RACES, DEVICE, CERTIFICATE,
+             "    __syncthreads();\n    value = partial[0];", BARRIER,
+             ("gap",), ("dual_gap_kernel",)),
+    Mutation("fold_barrier_after", RACES, DEVICE, CERTIFICATE,
+             "partial[warp]);\n    __syncthreads();", BARRIER,
+             ("gap",), ("dual_gap_kernel",)),
+    # The kernels of the library have no atomics (check_no_atomics): a kernel of the tests stands in.
+    Mutation("atomic", RACES, COUNT, COUNT, "atomicAdd(total, count)", "atomicAdd(total, count)",
+             ("count",), ("count_kernel",), "*total += count"),
+    # Asynchronous copies arrive at the wait, and leave NaN until then.
+    Mutation("async_wait", WRONG, TILE_PRODUCT, CERTIFICATE, "cp_async_wait<0>();", "cp_async_wait<0>();",
+             ("code_residual", "correlation"), ("", "")),
+    Mutation("async_commit", WRONG, TILE_PRODUCT, CERTIFICATE, "cp_async_commit();", "cp_async_commit();",
+             ("code_residual", "correlation"), ("", "")),
+]
+OPERATIONS = ("residual", "step", "code_residual", "correlation", "gap", "count")
+
+
+def fail(message):
+    sys.exit(f"mutations: {message}")
+
+
+def by_name(name):
+    found = [mutation for mutation in MUTATIONS if mutation.name == name]
+    if not found:
+        fail(f"found the name '{name}', wanted one of {', '.join(m.name for m in MUTATIONS)}")
+    return found[0]
+
+
+def write(mutation, root, target):
+    text = (root / mutation.file).read_text()
+    times = text.count(mutation.place)
+    if times != 1:
+        fail(f"{mutation.name}: found {mutation.place!r} {times} times in {mutation.file}, wanted once: "
+             "the kernel has changed, change the mutation with it")
+    assert mutation.place.count(mutation.removed) == 1
+    changed = text.replace(mutation.place, mutation.place.replace(mutation.removed, mutation.instead))
+    written = target / "shrinkwarp" / mutation.file
+    written.parent.mkdir(parents=True, exist_ok=True)
+    written.write_text(changed)
+
+
+def run(program, operation):
+    return subprocess.run([program, operation], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+
+
+def check(mutation, program):
+    for operation, kernel in zip(mutation.operations, mutation.kernels):
+        done = run(program, operation)
+        what = f"{mutation.name}, operation {operation}"
+        if mutation.report == WRONG:
+            if done.returncode != 1 or "wrong result" not in done.stdout or "nan" not in done.stdout:
+                fail(f"{what}: exit status {done.returncode}, wanted 1 and a result of NaN\n{done.stdout}")
+            print(f"{what}: {done.stdout.strip()}")
+            continue
+        # The two accesses come first in a report, with the innermost function of each on top.
+        frames = re.findall(r"#\d+ (.*?) \S*?((?:kernels|tests/mutation)/[\w/]+\.cuh?:\d+)", done.stdout)
+        if done.returncode != 66 or "WARNING: ThreadSanitizer: data race" not in done.stdout or not frames:
+            fail(f"{what}: exit status {done.returncode}, wanted 66 and a data race in a kernel's source\n{done.stdout}")
+        if not any(kernel in function for function, _ in frames):
+            fail(f"{what}: a data race, wanted one in {kernel}\n{done.stdout}")
+        print(f"{what}: data race in {kernel}, {', '.join(dict.fromkeys(place for _, place in frames))}")
+
+
+def check_no_atomics(root):
+    for file in sorted((root / "kernels").rglob("*.cu*")):
+        if re.search(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b", file.read_text()):
+            fail(f"{file.relative_to(root)} has an atomic by now: add a mutation that removes it")
+
+
+def clean(root, program):
+    check_no_atomics(root)
+    for operation in OPERATIONS:
+        done = run(program, operation)
+        if done.returncode != 0 or "ThreadSanitizer" in done.stdout:
+            fail(f"operation {operation} without a mutation: exit status {done.returncode}, wanted 0\n{done.stdout}")
+        print(f"{operation}: right, and nothing reported")
+
+
+def main(command, *arguments):
+    if command == "list":
+        chosen = [m for m in MUTATIONS if arguments[0] in (m.report, "ALL")]
+        print("\n".join(f"{m.name} {m.file} {m.source}" for m in chosen))
+    elif command == "write":
+        write(by_name(arguments[0]), pathlib.Path(arguments[1]), pathlib.Path(arguments[2]))
+    elif command == "check":
+        check(by_name(arguments[0]), arguments[1])
+    elif command == "clean":
+        clean(pathlib.Path(arguments[0]), arguments[1])
+    else:
+        fail(f"found the command '{command}', wanted list, write, check or clean")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
