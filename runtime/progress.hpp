@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace shrinkwarp {
 
@@ -18,6 +19,11 @@ struct Progress {
 
 /// Called from the solving thread between blocks of iterations; must not throw.
 using ProgressCallback = std::function<void(const Progress&)>;
+
+enum class LogLevel { info, warning };
+
+/// Told what a running call decides, a line at a time, without a newline. Called from the solving thread; must not throw.
+using LogCallback = std::function<void(LogLevel level, const std::string& line)>;
 
 /// Asks a running call to stop at its next check. Setting it is async-signal-safe and thread-safe.
 class CancelToken {

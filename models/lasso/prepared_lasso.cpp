@@ -158,6 +158,8 @@ struct PreparedLasso::Impl {
   void run_double(MatrixView<double> Z) {
     DoubleBatch& batch = *double_batch;
     std::size_t next = 0;
+    if (options.log && !handed_over.empty())
+      options.log(LogLevel::info, concat(handed_over.size(), " problems go on in double"));
     while (next < handed_over.size() || batch.running() > 0) {
       between_blocks();
       double_problems.clear();
@@ -224,7 +226,8 @@ PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionar
                              std::int64_t problems, VectorView<std::byte> memory) {
   check(context, dictionary, problems);
   check_options(options);
-  SHRINKWARP_REQUIRE(options.initial == nullptr, ValueError, "PreparedLasso: found initial codes, wanted none");
+  SHRINKWARP_REQUIRE(options.initial == nullptr && !options.skip, ValueError,
+                     "PreparedLasso: found initial codes or problems to skip, wanted neither");
   impl_ = std::make_unique<Impl>(context, dictionary, options, problems, memory);
 }
 

@@ -39,7 +39,7 @@ class PreparedLasso {
   /// @throws ValueError (problems < 1 or more than 2^31 - 1)
   static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems);
 
-  /// @param options   initial must be nullptr; memory_limit is not looked at. The progress callback
+  /// @param options   initial must be nullptr and skip empty; memory_limit is not looked at. The progress callback
   ///                  and the cancel token are asked between blocks of iterations
   /// @param memory    workspace() bytes on the context's device, aligned to 256 bytes, that outlive the solver; empty
   ///                  has it allocate them

@@ -70,6 +70,8 @@ class Stream {
           (rule_.lambda_max >= 0 ? rule_.lambda_max : recording_lambda_max(context_, dictionary_, source_, options_));
     staging_ = Tensor<double>(host_, dictionary_.rows(), plan_.places);
     FloatBatch batch(context_, dictionary_, momentum_of(options_), plan_.places, options_.profile);
+    log(LogLevel::info, total_, " problems, up to ", plan_.places, " at a time in float and ", plan_.double_places,
+        " in double");
     report();
     do {
       check_cancel();
@@ -102,7 +104,9 @@ class Stream {
 
   // Lets no more problems in: those that run are finished, then the first error that came here ends the solve.
   void stop() {
-    if (!stopped_) stopped_ = std::current_exception();
+    if (stopped_) return;
+    stopped_ = std::current_exception();
+    log(LogLevel::warning, "an error ends the solve as soon as the running problems have finished");
   }
 
   double lambda_of(std::int64_t index, double lambda_max) const {
@@ -199,10 +203,13 @@ class Stream {
     SparseCodes dropped;
     for (const auto& problem : batch.retire(leave, dropped)) again_.push_back(problem.index);
     std::sort(again_.begin(), again_.end());
+    log(LogLevel::info, "problems have turned slow: ", order.size() - static_cast<std::size_t>(Pace::kSure),
+        " start again later");
     old_ = Pace::kSure;
   }
 
   void finish_in_double() {
+    log(LogLevel::info, waiting(), " problems go on in double");
     if (!double_batch_)
       double_batch_ = std::make_unique<DoubleBatch>(context_, dictionary_, momentum_of(options_), plan_.double_places,
                                                     options_.profile);
@@ -306,6 +313,11 @@ class Stream {
     summary_.nonzeros += static_cast<std::int64_t>(batch.codes.values.size());
     summary_.iterations += std::accumulate(batch.iterations.begin(), batch.iterations.end(), std::int64_t{0});
     summary_.worst_gap = worst_gap_;
+  }
+
+  template <class... Parts>
+  void log(LogLevel level, const Parts&... parts) const {
+    if (options_.log) options_.log(level, concat(parts...));
   }
 
   void report() const {
