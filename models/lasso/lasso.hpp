@@ -37,15 +37,16 @@ struct SparseCodes {
 
 struct LassoOptions {
   Solver solver = Solver::automatic;
-  bool restart = true;                                ///< adaptive restart of fista, per problem
-  double gap = 1e-6;                                  ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
-  std::int64_t max_iterations = 100000;               ///< per problem
-  std::int64_t memory_limit = std::int64_t{4} << 30;  ///< bytes of all that a solve holds, on each side; see least_memory
-  const SparseCodes* initial = nullptr;   ///< warm start: valid codes of all N problems; nullptr starts at 0
+  bool restart = true;                   ///< adaptive restart of fista, per problem
+  double gap = 1e-6;                     ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
+  std::int64_t max_iterations = 100000;  ///< per problem
+  std::int64_t memory_limit = std::int64_t{4}
+                              << 30;       ///< bytes of all that a solve holds, on each side; see least_memory
+  const SparseCodes* initial = nullptr;    ///< warm start: valid codes of all N problems; nullptr starts at 0
   std::function<bool(std::int64_t)> skip;  ///< problems that are left out, solved before perhaps; empty for none
-  ProgressCallback progress;             ///< may be empty
-  const CancelToken* cancel = nullptr;   ///< may be nullptr
-  Profile* profile = nullptr;            ///< collects time by phase; nullptr for none
+  ProgressCallback progress;               ///< may be empty
+  const CancelToken* cancel = nullptr;     ///< may be nullptr
+  Profile* profile = nullptr;              ///< collects time by phase; nullptr for none
 };
 
 /// How lambda of each problem is found.
@@ -67,7 +68,9 @@ struct LambdaRule {
     return {Kind::per_problem, 0, std::move(lambdas), "lambda", -1};
   }
   static LambdaRule sample_fraction(double fraction) { return {Kind::sample_fraction, fraction, {}, "lambda", -1}; }
-  static LambdaRule recording_fraction(double fraction) { return {Kind::recording_fraction, fraction, {}, "lambda", -1}; }
+  static LambdaRule recording_fraction(double fraction) {
+    return {Kind::recording_fraction, fraction, {}, "lambda", -1};
+  }
 };
 
 /// Where observations come from. Reads may come in any order and more than once.

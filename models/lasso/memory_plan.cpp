@@ -56,7 +56,7 @@ MemoryPlan with_places(std::int64_t places) {
 std::int64_t held_bytes(const Context& context, std::int64_t n, std::int64_t m, const MemoryPlan& plan) {
   const std::int64_t staging = 8 * n * plan.places;
   const std::int64_t leaving = 2 * code_bytes(m) * plan.places;  // from the batch, and in order for the sink
-  const std::int64_t waiting = code_bytes(m) * plan.in_flight;                // for the double batch
+  const std::int64_t waiting = code_bytes(m) * plan.in_flight;   // for the double batch
   return staging + leaving + waiting + thread_bytes(context, n, plan.places);
 }
 

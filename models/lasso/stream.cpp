@@ -75,9 +75,9 @@ class Stream {
     if (total_ == 0) return summary_;
     plan_ = plan_memory(context_, dictionary_, total_, options_.memory_limit);
     if (rule_.kind == LambdaRule::Kind::recording_fraction)
-      fixed_lambda_ = rule_.number * (rule_.lambda_max >= 0
-                                          ? rule_.lambda_max
-                                          : recording_lambda_max(context_, dictionary_, source_, options_));
+      fixed_lambda_ =
+          rule_.number *
+          (rule_.lambda_max >= 0 ? rule_.lambda_max : recording_lambda_max(context_, dictionary_, source_, options_));
     staging_ = Tensor<double>(host_, dictionary_.rows(), plan_.places);
     FloatBatch batch(context_, dictionary_, momentum_of(options_), plan_.places, options_.profile);
     report();
@@ -159,7 +159,8 @@ class Stream {
         const MatrixView<double> X =
             staging_.matrix().columns(static_cast<std::int64_t>(done), static_cast<std::int64_t>(end - done));
         source_.read(rows[done], X);
-        for (std::int64_t b = 0; b < X.cols; ++b, ++done) require_finite(source_, rows[done], {X.column(b), X.rows, {}});
+        for (std::int64_t b = 0; b < X.cols; ++b, ++done)
+          require_finite(source_, rows[done], {X.column(b), X.rows, {}});
       }
     } catch (...) {
       stop();
@@ -344,9 +345,9 @@ class Stream {
   CodeSink& sink_;
   const Context host_ = Context::cpu(1);
 
-  std::int64_t size_;       // of the source
-  std::int64_t total_ = 0;  // of them to be solved
-  std::int64_t next_ = 0;   // first problem that has not entered
+  std::int64_t size_;               // of the source
+  std::int64_t total_ = 0;          // of them to be solved
+  std::int64_t next_ = 0;           // first problem that has not entered
   std::deque<std::int64_t> again_;  // problems that were put back, ascending
   MemoryPlan plan_;
   Pace pace_;
