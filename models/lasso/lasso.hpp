@@ -45,9 +45,9 @@ struct LassoOptions {
   const SparseCodes* initial = nullptr;    ///< warm start: valid codes of all N problems; nullptr starts at 0
   std::function<bool(std::int64_t)> skip;  ///< problems that are left out, solved before perhaps; empty for none
   ProgressCallback progress;               ///< may be empty
-  LogCallback log;  ///< what the solve decides: batch sizes, problems that go on in double; may be empty
-  const CancelToken* cancel = nullptr;  ///< may be nullptr
-  Profile* profile = nullptr;           ///< collects time by phase; nullptr for none
+  LogCallback log;                         ///< what the solve decides, line by line; may be empty
+  const CancelToken* cancel = nullptr;     ///< may be nullptr
+  Profile* profile = nullptr;              ///< collects time by phase; nullptr for none
 };
 
 /// How lambda of each problem is found.

@@ -185,7 +185,8 @@ OutputFile OutputFile::create(const char* function, const std::string& path, boo
   file.target_ = resolved_path(path);
   struct stat status;
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-    SHRINKWARP_THROW_IO(file.origin_, -1, "found ", kind_of_file(status.st_mode), ", wanted the name of a file to write");
+    SHRINKWARP_THROW_IO(file.origin_, -1, "found ", kind_of_file(status.st_mode),
+                        ", wanted the name of a file to write");
   }
   const auto [folder, name] = split(file.target_);
   if (name.empty()) SHRINKWARP_THROW_IO(file.origin_, -1, "names no file, wanted the name of a file to write");

@@ -99,9 +99,9 @@ void check_claims(const Problems& problems, const LassoBatch& batch, double gap)
 }
 
 bool same_bits(const LassoBatch& a, const LassoBatch& b) {
-  return a.index == b.index && a.codes.offsets == b.codes.offsets && a.codes.indices == b.codes.indices && a.codes.values == b.codes.values &&
-         a.lambda == b.lambda && a.objective == b.objective && a.dual_gap == b.dual_gap &&
-         a.iterations == b.iterations && a.converged == b.converged;
+  return a.index == b.index && a.codes.offsets == b.codes.offsets && a.codes.indices == b.codes.indices &&
+         a.codes.values == b.codes.values && a.lambda == b.lambda && a.objective == b.objective &&
+         a.dual_gap == b.dual_gap && a.iterations == b.iterations && a.converged == b.converged;
 }
 
 class Lasso : public testing::OnContext {
@@ -480,7 +480,8 @@ TEST_P(Lasso, SkipsWhatIsToldToBeDone) {
   const Context& context = this->context();
   const Dictionary dictionary(context, problems.dictionary());
   LassoOptions options;
-  const LassoBatch cold = solve_lasso(context, dictionary, problems.observations(), LambdaRule::sample_fraction(0.3), {});
+  const LassoBatch cold =
+      solve_lasso(context, dictionary, problems.observations(), LambdaRule::sample_fraction(0.3), {});
   const auto skip = [](std::int64_t i) { return i < 7 || i % 3 == 1 || i == 59; };
   for (const bool warm : {false, true}) {
     for (const LambdaRule& rule : {LambdaRule::sample_fraction(0.3), LambdaRule::recording_fraction(0.3),

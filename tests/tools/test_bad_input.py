@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -24,8 +25,9 @@ def files(folder):
     return save(folder, random.standard_normal((n, m)), random.standard_normal((N, n)))
 
 
-def refused(folder, arguments, *wanted, status=FAILED, **options):
-    """The program refuses: the line names everything in `wanted`, and the folder is as it was."""
+def refused(folder, arguments, *wanted, status=FAILED, journal=None, **options):
+    """The program refuses: the line names everything in `wanted`, and the folder is as it was. `journal`: that of the
+    problems finished before, which must be there, and goes."""
     before = {path: path.lstat() for path in folder.rglob("*")}
     done = run(*arguments, status=status, timeout=30, **options)
     line = one_line(done)
@@ -33,9 +35,14 @@ def refused(folder, arguments, *wanted, status=FAILED, **options):
     for text in wanted:
         assert str(text) in line, f"'{text}' is not in: {line}"
     assert done.stdout == ""
+    if journal is not None:
+        assert re.search(rf"[\d,]+ of [\d,]+ problems are kept in {journal.name}, --resume", line), line
+        journal.unlink()
     after = {path: path.lstat() for path in folder.rglob("*")}
     assert set(after) == set(before), "files were left behind"
     for path, found in after.items():
+        if journal is not None and path.is_dir():
+            continue  # the journal came and went
         assert (found.st_size, found.st_mtime_ns) == (before[path].st_size, before[path].st_mtime_ns), path
     return line
 
@@ -301,7 +308,9 @@ def test_not_finite(files, folder, value, dtype):
             ["--lambda-fraction", 0.5],
             ["--lambda-fraction", 0.5, "--lambda-scope", "recording"],
         ):
-            refused(folder, solve(files, folder, *options), which, str(value), *place)
+            solved = which == "X.npy" and "recording" not in options
+            journal = folder / "Z.npz.journal" if solved else None
+            refused(folder, solve(files, folder, *options), which, str(value), *place, journal=journal)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, -1.0])
@@ -331,6 +340,7 @@ def test_numbers_at_the_end_of_the_range(files, folder, D_unit, X_unit):
             assert done.returncode == FAILED
             one_line(done)
             assert not (folder / "Z.npz").exists()
+            (folder / "Z.npz.journal").unlink(missing_ok=True)
 
 
 # ----------------------------------------------------------------------------------------------------- the file system
@@ -423,7 +433,7 @@ def test_failure_keeps_the_old_output(files, folder):
     X = np.ones((N, n))
     X[-1, -1] = np.nan
     np.save(folder / "X.npy", X)
-    refused(folder, solve(files, folder), "nan")
+    refused(folder, solve(files, folder), "nan", journal=folder / "Z.npz.journal")
     assert (folder / "Z.npz").read_text() == "old"
 
 
@@ -467,9 +477,10 @@ def test_disk_full(folder):
         pytest.skip("no file system can be mounted here")
     try:
         files = large_result(folder)
-        refused(folder, ["solve", *files, "--lambda", 0.01, "--output", disk / "Z.npz"], "Z.npz", "No space left")
+        solving = ["solve", *files, "--lambda", 0.01, "--output", disk / "Z.npz"]
+        refused(folder, solving, "Z.npz", "No space left", journal=disk / "Z.npz.journal")
         (disk / "Z.npz").write_text("old")
-        refused(folder, ["solve", *files, "--lambda", 0.01, "--output", disk / "Z.npz"], "Z.npz", "No space left")
+        refused(folder, solving, "Z.npz", "No space left", journal=disk / "Z.npz.journal")
         assert (disk / "Z.npz").read_text() == "old"
         refused(
             folder,
@@ -506,6 +517,7 @@ def test_file_size_limit(folder):
         solve(files, folder, "--lambda", 0.01),
         "Z.npz",
         "File too large",
+        journal=folder / "Z.npz.journal",
         preexec_fn=limit,
         restore_signals=False,
     )

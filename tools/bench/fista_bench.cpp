@@ -138,8 +138,8 @@ FistaBenchResult run_fista_bench(const Context& context, const FistaBenchOptions
     result.prepare_seconds = seconds_since(start);
     journal.start(Fingerprint(), observations, file.cols(), nullptr);
     NotedObservations noted(observations, journal);
-    result.summary = solve_lasso(context, dictionary, noted, LambdaRule::sample_fraction(options.lambda_fraction),
-                                 lasso, journal);
+    result.summary =
+        solve_lasso(context, dictionary, noted, LambdaRule::sample_fraction(options.lambda_fraction), lasso, journal);
     journal.write_result(output, nullptr);
     journal.remove();
   }

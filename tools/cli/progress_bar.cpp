@@ -37,8 +37,8 @@ void ProgressBar::update(const Progress& progress) {
   std::snprintf(gap, sizeof(gap), "%.1e", progress.worst_gap);
   const std::int64_t done = before_ + progress.done;
   const std::int64_t total = before_ + progress.total;
-  std::string text = with_commas(done) + " of " + with_commas(total) + " problems, " +
-                     short_number(rate) + "/s, worst gap " + gap;
+  std::string text =
+      with_commas(done) + " of " + with_commas(total) + " problems, " + short_number(rate) + "/s, worst gap " + gap;
   if (progress.unconverged > 0) text += ", " + with_commas(progress.unconverged) + " missed it";
   if (progress.done > 0)
     text += ", " + duration_text(static_cast<double>(progress.total - progress.done) / rate) + " left";

@@ -153,8 +153,9 @@ Fingerprint fingerprint_of(const Arguments& arguments, const Context& context, c
   if (rule.kind == LambdaRule::Kind::recording_fraction)
     fingerprint.add("lambda_max of the recording", rule.lambda_max);
   if (!arguments.lambda_file.empty())
-    fingerprint.add_hash("values of --lambda-file",
-                         hash_bytes(rule.values.data(), static_cast<std::int64_t>(rule.values.size() * sizeof(double))));
+    fingerprint.add_hash(
+        "values of --lambda-file",
+        hash_bytes(rule.values.data(), static_cast<std::int64_t>(rule.values.size() * sizeof(double))));
   fingerprint.add("--gap", arguments.gap);
   fingerprint.add("--max-iterations", arguments.max_iterations);
   fingerprint.add("--solver", arguments.solver == "auto" ? "fista" : arguments.solver);
@@ -178,13 +179,13 @@ LassoSummary joined(LassoSummary a, const LassoSummary& b) {
 /// What a solve that has not come to its end says.
 std::string kept_text(const SolveJournal& journal, std::int64_t problems) {
   if (journal.held() == 0) return "no problem was finished";
-  return concat(with_commas(journal.held()), " of ", with_commas(problems), " problems are kept in ", journal.path(),
-                ", --resume goes on with them");
+  return concat(with_commas(journal.held()), " of ", with_commas(problems), " problems are kept in ",
+                std::filesystem::path(journal.path()).filename().string(), ", --resume goes on with them");
 }
 
 struct Outcome {
-  LassoSummary summary;       // of all problems
-  std::int64_t resumed = 0;   // problems that an earlier run had solved
+  LassoSummary summary;      // of all problems
+  std::int64_t resumed = 0;  // problems that an earlier run had solved
   double seconds = 0;
 };
 
@@ -195,15 +196,21 @@ void print_summary(const Arguments& arguments, const Context& context, const Dic
   const double rate = static_cast<double>(summary.problems - outcome.resumed) / std::max(outcome.seconds, 1e-9);
   const std::string solver = arguments.solver == "auto" ? "fista" : arguments.solver;
   if (arguments.json) {
-    const nlohmann::json out = {
-        {"problems", summary.problems},       {"converged", summary.problems - summary.unconverged},
-        {"unconverged", summary.unconverged}, {"resumed", outcome.resumed},
-        {"gap", arguments.gap},               {"worst_gap", summary.worst_gap},
-        {"nonzeros", summary.nonzeros},       {"iterations", summary.iterations},
-        {"rows", dictionary.rows()},          {"atoms", dictionary.atoms()},
-        {"solver", solver},                   {"device", context.description()},
-        {"seconds", outcome.seconds},         {"problems_per_second", rate},
-        {"output", arguments.output}};
+    const nlohmann::json out = {{"problems", summary.problems},
+                                {"converged", summary.problems - summary.unconverged},
+                                {"unconverged", summary.unconverged},
+                                {"resumed", outcome.resumed},
+                                {"gap", arguments.gap},
+                                {"worst_gap", summary.worst_gap},
+                                {"nonzeros", summary.nonzeros},
+                                {"iterations", summary.iterations},
+                                {"rows", dictionary.rows()},
+                                {"atoms", dictionary.atoms()},
+                                {"solver", solver},
+                                {"device", context.description()},
+                                {"seconds", outcome.seconds},
+                                {"problems_per_second", rate},
+                                {"output", arguments.output}};
     std::cout << out.dump() << '\n';
     return;
   }
@@ -247,10 +254,10 @@ int run(const Arguments& arguments) {
   options.memory_limit = solver_memory(arguments, context, dictionary_file, observations.size(), rule);
 
   SolveJournal journal(arguments.output);
-  SHRINKWARP_REQUIRE(arguments.resume || journal.held() == 0, Error, journal.path(), " holds ",
-                     with_commas(journal.held()),
-                     " finished problems of an earlier run: --resume goes on with them, without the file a solve starts "
-                     "afresh");
+  SHRINKWARP_REQUIRE(
+      arguments.resume || journal.held() == 0, Error, journal.path(), " holds ", with_commas(journal.held()),
+      " finished problems of an earlier run: --resume goes on with them, without the file a solve starts "
+      "afresh");
   if (journal.held() > 0 && journal.damaged_bytes() > 0 && !arguments.quiet)
     std::cerr << "shrinkwarp: " << journal.path() << ": " << with_commas(journal.damaged_bytes())
               << " bytes at its end are damaged; the problems in them are solved again\n";
@@ -270,9 +277,9 @@ int run(const Arguments& arguments) {
   try {
     if (rule.kind == LambdaRule::Kind::recording_fraction)
       rule.lambda_max = recording_lambda_max(context, dictionary, observations, options);
-    const LassoSummary before = journal.start(
-        fingerprint_of(arguments, context, dictionary, dictionary_hash, observations, rule), observations,
-        dictionary.atoms(), &interrupted);
+    const LassoSummary before =
+        journal.start(fingerprint_of(arguments, context, dictionary, dictionary_hash, observations, rule), observations,
+                      dictionary.atoms(), &interrupted);
     try {
       ProgressBar bar(arguments.quiet || arguments.json, before.problems);
       options.progress = [&bar](const Progress& progress) { bar.update(progress); };
@@ -286,8 +293,7 @@ int run(const Arguments& arguments) {
     } catch (const std::exception& error) {
       if (journal.held() == 0) throw;
       const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
-      SHRINKWARP_THROW(Error, memory ? "out of memory" : error.what(), "; ",
-                       kept_text(journal, observations.size()));
+      SHRINKWARP_THROW(Error, memory ? "out of memory" : error.what(), "; ", kept_text(journal, observations.size()));
     }
   } catch (const Cancelled&) {
     std::cerr << "shrinkwarp: interrupted: " << kept_text(journal, observations.size()) << '\n';
@@ -337,7 +343,8 @@ void add_solve(CLI::App& app, Action& action) {
   command->add_option("--max-iterations", arguments->max_iterations, "per problem")
       ->check(whole_number(0, std::int64_t{1} << 60))
       ->capture_default_str();
-  command->add_option("--memory-limit", arguments->memory_limit, "for dictionary, running problems and 8 bytes a problem")
+  command
+      ->add_option("--memory-limit", arguments->memory_limit, "for dictionary, running problems and 8 bytes a problem")
       ->check(byte_count())
       ->capture_default_str();
   command->add_option("--threads", arguments->threads, "of the CPU; 0 takes every processor")
@@ -353,7 +360,8 @@ void add_solve(CLI::App& app, Action& action) {
       ->required();
   command->footer(
       "Finished problems are kept in OUTPUT.journal until the output is written.\n"
-      "Exit status: 0 all converged, 3 written but some missed the gap, 2 usage, 1 other errors, 130 and 143 interrupted.\n"
+      "Exit status: 0 all converged, 3 written but some missed the gap, 2 usage, 1 other errors, 130 and 143 "
+      "interrupted.\n"
       "Example:\n  shrinkwarp solve --dictionary D.npy --observations X.npy --lambda-fraction 0.5 --output Z.npz");
   command->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });
 }

@@ -15,10 +15,10 @@ namespace shrinkwarp {
 namespace {
 
 constexpr const char* kName = "SolveJournal";
-const std::string kFormat = "journal: solve 1\n";       // begins the header
-constexpr std::int64_t kRecordBytes = 1 << 20;          // a record has no more, but for its last problem
-constexpr std::int64_t kBlockProblems = 4096;           // that go to the output together
-constexpr std::int64_t kFirstRead = 56 + 12 * 32;       // bytes of an entry read at once: most have no more atoms
+const std::string kFormat = "journal: solve 1\n";           // begins the header
+constexpr std::int64_t kRecordBytes = 1 << 20;              // a record has no more, but for its last problem
+constexpr std::int64_t kBlockProblems = 4096;               // that go to the output together
+constexpr std::int64_t kFirstRead = 56 + 12 * 32;           // bytes of an entry read at once: most have no more atoms
 constexpr std::int64_t kRowsBytes = std::int64_t{1} << 20;  // of observations read at once
 
 Journal open_journal(const std::string& output) {
@@ -147,7 +147,8 @@ void SolveJournal::append(const LassoBatch& batch) {
   for (std::int64_t first = 0, last = 0; first < batch.size(); first = last) {
     const auto bytes = [&](std::int64_t end) {
       return (end - first) * static_cast<std::int64_t>(sizeof(EntryHead)) +
-             12 * (batch.codes.offsets[static_cast<std::size_t>(end)] - batch.codes.offsets[static_cast<std::size_t>(first)]);
+             12 * (batch.codes.offsets[static_cast<std::size_t>(end)] -
+                   batch.codes.offsets[static_cast<std::size_t>(first)]);
     };
     do ++last;
     while (last < batch.size() && bytes(last) < kRecordBytes);
@@ -157,7 +158,8 @@ void SolveJournal::append(const LassoBatch& batch) {
       positions_[static_cast<std::size_t>(batch.index[static_cast<std::size_t>(i)])] =
           position + offsets[static_cast<std::size_t>(i - first)];
     held_ += last - first;
-    nonzeros_ += batch.codes.offsets[static_cast<std::size_t>(last)] - batch.codes.offsets[static_cast<std::size_t>(first)];
+    nonzeros_ +=
+        batch.codes.offsets[static_cast<std::size_t>(last)] - batch.codes.offsets[static_cast<std::size_t>(first)];
   }
 }
 
@@ -178,8 +180,8 @@ void SolveJournal::write_result(const std::string& output, const CancelToken* ca
       journal_.read(positions_[i] + had, entry.data() + had, head.bytes() - had);
     }
     append_entry(head, entry.data(), block);
-    const bool full = block.size() == kBlockProblems ||
-                      static_cast<std::int64_t>(block.codes.values.size()) * 12 >= kRecordBytes;
+    const bool full =
+        block.size() == kBlockProblems || static_cast<std::int64_t>(block.codes.values.size()) * 12 >= kRecordBytes;
     if (full || i + 1 == positions_.size()) {
       check_cancel(cancel, "writing the result");
       file.append(block);

@@ -65,7 +65,7 @@ class SolveJournal : public CodeSink {
   std::int64_t nonzeros_ = 0;  // of the problems held
   std::int64_t atoms_ = 0;
   bool removed_ = false;
-  std::vector<std::int64_t> positions_;                          // [N], of the entries in the file; -1 not held
+  std::vector<std::int64_t> positions_;                         // [N], of the entries in the file; -1 not held
   std::unordered_map<std::int64_t, std::uint64_t> row_hashes_;  // of the observations that are being solved
 };
 

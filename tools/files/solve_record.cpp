@@ -46,7 +46,8 @@ std::int64_t solve_record_entries(const std::byte* record, std::int64_t bytes, c
   std::int64_t count = -1;
   if (bytes >= kCount) std::memcpy(&count, record, sizeof count);
   if (count < 0 || count > (bytes - kCount) / kHead)
-    SHRINKWARP_THROW_IO(origin, -1, "found ", count, " entries in a record of ", bytes, " bytes: the journal is damaged");
+    SHRINKWARP_THROW_IO(origin, -1, "found ", count, " entries in a record of ", bytes,
+                        " bytes: the journal is damaged");
   return count;
 }
 

@@ -1,0 +1,303 @@
+// Finished problems in a journal: what goes in comes out, in order, and nothing else is taken for it. The program's use
+// of it is tested in test_resume.py.
+#include <shrinkwarp/tools/files/solve_journal.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/npz.hpp>
+#include <shrinkwarp/tools/files/fingerprint.hpp>
+#include <shrinkwarp/tools/files/solve_record.hpp>
+#include <shrinkwarp/tools/files/sparse_codes_file.hpp>
+
+#include "tests/runtime/io/io_testing.hpp"
+
+namespace shrinkwarp {
+namespace {
+
+using testing::message_of;
+using testing::TemporaryFolder;
+
+constexpr std::int64_t kAtoms = 40;
+
+/// Problem i has i % 5 atoms; all of its numbers are made from i.
+void add_problem(std::int64_t i, LassoBatch& batch) {
+  const auto value = static_cast<double>(i);
+  batch.index.push_back(i);
+  batch.lambda.push_back(value + 0.25);
+  batch.objective.push_back(value * 2);
+  batch.dual_gap.push_back(value * 1e-9);
+  batch.iterations.push_back(i * 25);
+  batch.converged.push_back(i % 7 != 0);
+  for (std::int64_t k = 0; k < i % 5; ++k) {
+    batch.codes.indices.push_back(static_cast<std::int32_t>(i + k) % kAtoms);
+    batch.codes.values.push_back(value - static_cast<double>(k));
+  }
+  batch.codes.offsets.push_back(static_cast<std::int64_t>(batch.codes.values.size()));
+}
+
+LassoBatch batch_of(const std::vector<std::int64_t>& problems) {
+  LassoBatch batch;
+  for (const std::int64_t i : problems) add_problem(i, batch);
+  return batch;
+}
+
+class Rows : public ObservationSource {
+ public:
+  explicit Rows(std::int64_t size) : size_(size) {}
+  std::int64_t size() const override { return size_; }
+  std::int64_t dimension() const override { return 3; }
+  std::string name() const override { return "X.npy"; }
+  void read(std::int64_t first, MatrixView<double> X) override {
+    for (std::int64_t b = 0; b < X.cols; ++b)
+      for (std::int64_t i = 0; i < 3; ++i)
+        X(i, b) = static_cast<double>(first + b) + 0.125 * static_cast<double>(i) + (first + b == changed ? 1e-9 : 0);
+  }
+  std::int64_t changed = -1;
+
+ private:
+  std::int64_t size_;
+};
+
+Fingerprint some_fingerprint() {
+  Fingerprint fingerprint;
+  fingerprint.add("--gap", 1e-6);
+  fingerprint.add("--threads", std::int64_t{2});
+  return fingerprint;
+}
+
+/// Notes rows and appends, as a solve does.
+void keep(SolveJournal& journal, Rows& rows, const std::vector<std::int64_t>& problems) {
+  NotedObservations noted(rows, journal);
+  std::vector<double> x(3);
+  for (const std::int64_t i : problems) noted.read(i, {x.data(), 3, 1, 3, {}});
+  journal.append(batch_of(problems));
+}
+
+TEST(Fingerprint, SaysWhatDiffers) {
+  Fingerprint fingerprint;
+  fingerprint.add("--gap", 1e-6);
+  fingerprint.add("--solver", std::string("fista"));
+  fingerprint.add("device", std::string("a: b"));
+  fingerprint.add_hash("values", 0xabcu);
+  EXPECT_EQ(fingerprint.text(), "--gap: 1e-06\n--solver: fista\ndevice: a: b\nvalues: 0000000000000abc\n");
+  EXPECT_EQ(fingerprint.difference(fingerprint.text()), "");
+  EXPECT_EQ(fingerprint.difference("--gap: 1e-08\n--solver: fista\ndevice: a: b\nvalues: 0000000000000abc\n"),
+            "--gap: found 1e-08, wanted 1e-06");
+  EXPECT_EQ(fingerprint.difference("--solver: ista\ndevice: a: b\nvalues: 0000000000000abc\nmore: 1\n"),
+            "--gap: found none, wanted 1e-06; --solver: found ista, wanted fista; more: found 1, wanted none");
+  const std::string all = fingerprint.difference("nonsense");
+  EXPECT_NE(all.find("; and 2 more"), std::string::npos) << all;
+  EXPECT_NE(fingerprint.difference(std::string("--gap: \n\n:\xff: ") + std::string(10000, 'x')), "");
+}
+
+TEST(Fingerprint, TellsNeighbouringNumbersApart) {
+  Fingerprint a, b;
+  a.add("x", 0.1);
+  b.add("x", std::nextafter(0.1, 1));
+  EXPECT_NE(a.text(), b.text());
+}
+
+TEST(SolveRecord, GivesBackItsEntries) {
+  const LassoBatch batch = batch_of({3, 4, 10, 39, 40});
+  std::vector<std::int64_t> offsets;
+  const std::vector<std::byte> record = solve_record(batch, 1, 5, {0, 11, 22, 33, 44}, offsets);
+  const auto bytes = static_cast<std::int64_t>(record.size());
+  const Origin origin{"Test", "j"};
+  EXPECT_EQ(solve_record_entries(record.data(), bytes, origin), 4);
+  LassoBatch read;
+  std::vector<std::uint64_t> hashes;
+  std::vector<std::int64_t> found;
+  read_solve_record(record.data(), bytes, 41, kAtoms, origin, [&](const EntryHead& head, std::int64_t offset) {
+    hashes.push_back(head.row_hash);
+    found.push_back(offset);
+    append_entry(head, record.data() + offset, read);
+  });
+  const LassoBatch wanted = batch_of({4, 10, 39, 40});
+  EXPECT_EQ(hashes, (std::vector<std::uint64_t>{11, 22, 33, 44}));
+  EXPECT_EQ(found, offsets);
+  EXPECT_EQ(read.index, wanted.index);
+  EXPECT_EQ(read.codes.offsets, wanted.codes.offsets);
+  EXPECT_EQ(read.codes.indices, wanted.codes.indices);
+  EXPECT_EQ(read.codes.values, wanted.codes.values);
+  EXPECT_EQ(read.lambda, wanted.lambda);
+  EXPECT_EQ(read.objective, wanted.objective);
+  EXPECT_EQ(read.dual_gap, wanted.dual_gap);
+  EXPECT_EQ(read.iterations, wanted.iterations);
+  EXPECT_EQ(read.converged, wanted.converged);
+}
+
+TEST(SolveRecord, RefusesWhatIsNone) {
+  std::vector<std::int64_t> offsets;
+  const std::vector<std::byte> good = solve_record(batch_of({3, 4, 9}), 0, 3, {1, 2, 3}, offsets);
+  const Origin origin{"Test", "j"};
+  const auto read = [&](const std::vector<std::byte>& record, std::int64_t problems, std::int64_t atoms) {
+    read_solve_record(record.data(), static_cast<std::int64_t>(record.size()), problems, atoms, origin,
+                      [](const EntryHead&, std::int64_t) {});
+  };
+  read(good, 10, kAtoms);
+  message_of<IoError>([&] { read(good, 9, kAtoms); }, {"problem 9", "9 problems"});
+  message_of<IoError>([&] { read(good, 10, 3); }, {"with 4 atoms", "3 atoms"});
+  for (std::size_t size = 0; size < good.size(); ++size)
+    message_of<IoError>(
+        [&] {
+          read({good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size)}, 10, kAtoms);
+        },
+        {"damaged"});
+  std::vector<std::byte> more = good;
+  more.push_back(std::byte{0});
+  message_of<IoError>([&] { read(more, 10, kAtoms); }, {"behind its entries"});
+  std::mt19937 dice(2);
+  for (int round = 0; round < 2000; ++round) {  // no more than an error, whatever the bytes
+    std::vector<std::byte> bytes = good;
+    for (int i = 0; i < 3; ++i) bytes[dice() % bytes.size()] = static_cast<std::byte>(dice());
+    try {
+      read(bytes, 10, kAtoms);
+    } catch (const IoError&) {
+    }
+  }
+}
+
+TEST(SolveJournal, MakesAResultOfProblemsInAnyOrder) {
+  const TemporaryFolder folder;
+  constexpr std::int64_t kProblems = 10000;
+  Rows rows(kProblems);
+  const std::string output = folder / "Z.npz";
+  std::vector<std::int64_t> order(kProblems);
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
+  std::shuffle(order.begin(), order.end(), std::mt19937(1));
+  {
+    SolveJournal journal(output);
+    EXPECT_EQ(journal.held(), 0);
+    journal.start(some_fingerprint(), rows, kAtoms, nullptr);
+    for (std::size_t i = 0; i < order.size(); i += 100) {
+      std::vector<std::int64_t> part(order.begin() + static_cast<std::ptrdiff_t>(i),
+                                     order.begin() + static_cast<std::ptrdiff_t>(i + 100));
+      std::sort(part.begin(), part.end());
+      keep(journal, rows, part);
+    }
+    EXPECT_EQ(journal.held(), kProblems);
+  }
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"Z.npz.journal"});
+  SolveJournal journal(output);
+  EXPECT_EQ(journal.held(), kProblems);
+  const LassoSummary summary = journal.start(some_fingerprint(), rows, kAtoms, nullptr);
+  EXPECT_EQ(summary.problems, kProblems);
+  EXPECT_EQ(summary.unconverged, (kProblems + 6) / 7);
+  EXPECT_EQ(summary.nonzeros, 2 * kProblems);
+  EXPECT_EQ(summary.iterations, 25 * kProblems * (kProblems - 1) / 2);
+  CancelToken token;
+  token.cancel();
+  EXPECT_THROW(journal.write_result(output, &token), Cancelled);
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"Z.npz.journal"});
+  journal.write_result(output, nullptr);
+  journal.remove();
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"Z.npz"});
+
+  std::vector<std::int64_t> all(kProblems);
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
+  const LassoBatch wanted = batch_of(all);
+  NpzReader file = NpzReader::open(output);
+  const auto same = [&](const char* name, const auto& values) {
+    const NpyArray array = file.read(name);
+    ASSERT_EQ(array.data.size(), values.size() * sizeof(values[0])) << name;
+    EXPECT_EQ(std::memcmp(array.data.data(), values.data(), array.data.size()), 0) << name;
+  };
+  same("data", wanted.codes.values);
+  same("indices", wanted.codes.indices);
+  same("indptr", std::vector<std::int32_t>(wanted.codes.offsets.begin(), wanted.codes.offsets.end()));
+  same("lambda", wanted.lambda);
+  same("objective", wanted.objective);
+  same("dual_gap", wanted.dual_gap);
+  same("iterations", wanted.iterations);
+  same("converged", wanted.converged);
+}
+
+TEST(SolveJournal, KnowsTheRowsItHasSolved) {
+  const TemporaryFolder folder;
+  Rows rows(50);
+  const std::string output = folder / "Z.npz";
+  {
+    SolveJournal journal(output);
+    journal.start(some_fingerprint(), rows, kAtoms, nullptr);
+    keep(journal, rows, {3, 17, 40});
+    EXPECT_THROW(journal.write_result(output, nullptr), ValueError);  // problems are missing
+    EXPECT_THROW(journal.append(batch_of({5})), ValueError);          // a row that was not noted
+    std::vector<double> x(3);
+    NotedObservations noted(rows, journal);
+    noted.read(6, {x.data(), 3, 1, 3, {}});
+    noted.read(6, {x.data(), 3, 1, 3, {}});
+    rows.changed = 6;
+    message_of<ValueError>([&] { noted.read(6, {x.data(), 3, 1, 3, {}}); }, {"X.npy: row 6 changed"});
+  }
+  SolveJournal journal(output);
+  EXPECT_EQ(journal.held(), 3);
+  rows.changed = 4;  // not solved yet
+  journal.start(some_fingerprint(), rows, kAtoms, nullptr);
+  EXPECT_TRUE(journal.holds(17));
+  EXPECT_FALSE(journal.holds(4));
+  rows.changed = 17;
+  message_of<ValueError>([&] { journal.start(some_fingerprint(), rows, kAtoms, nullptr); },
+                         {"X.npy: row 17 is not what it was", "Z.npz.journal"});
+  rows.changed = -1;
+  Fingerprint other;
+  other.add("--gap", 1e-7);
+  message_of<ValueError>([&] { journal.start(other, rows, kAtoms, nullptr); }, {"--gap: found 1e-06, wanted 1e-07"});
+  CancelToken token;
+  token.cancel();
+  EXPECT_THROW(journal.start(some_fingerprint(), rows, kAtoms, &token), Cancelled);
+}
+
+TEST(SolveJournal, LeavesNothingWhereNothingWasFinished) {
+  const TemporaryFolder folder;
+  Rows rows(5);
+  {
+    SolveJournal journal(folder / "Z.npz");
+    journal.start(some_fingerprint(), rows, kAtoms, nullptr);
+    EXPECT_EQ(folder.names(), std::vector<std::string>{"Z.npz.journal"});
+  }
+  EXPECT_TRUE(folder.names().empty());
+}
+
+TEST(SolveJournal, RefusesJournalsOfOtherWorkAndProblemsThatAreThereTwice) {
+  const TemporaryFolder folder;
+  const std::string output = folder / "Z.npz";
+  Rows rows(50);
+  {
+    Journal other = Journal::open("Test", output + ".journal");
+    other.begin("journal: training 1\n");
+    other.append("x", 1);
+  }
+  message_of<IoError>([&] { SolveJournal journal(output); },
+                      {"found 'journal: training 1', wanted 'journal: solve 1'"});
+  std::filesystem::remove(output + ".journal");
+  {
+    SolveJournal journal(output);
+    journal.start(some_fingerprint(), rows, kAtoms, nullptr);
+    keep(journal, rows, {3, 17});
+    keep(journal, rows, {3});
+  }
+  SolveJournal journal(output);
+  message_of<IoError>([&] { journal.start(some_fingerprint(), rows, kAtoms, nullptr); }, {"problem 3 is there twice"});
+}
+
+TEST(SparseCodesFile, WantsAllProblemsInOrder) {
+  const TemporaryFolder folder;
+  SparseCodesFile file(folder / "Z.npz", kAtoms, 3);
+  EXPECT_THROW(file.append(batch_of({1})), ValueError);
+  SparseCodesFile again(folder / "Z.npz", kAtoms, 5);
+  again.append(batch_of({0, 1, 2}));
+  EXPECT_THROW(again.finish(), ValueError);  // 3 nonzeros
+  EXPECT_TRUE(folder.names().empty());
+}
+
+}  // namespace
+}  // namespace shrinkwarp
