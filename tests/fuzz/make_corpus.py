@@ -167,6 +167,13 @@ put("npz", "wrong_checksum", patched(stored, entry + 16, b"\0\0\0\0"))
 put("npz", "encrypted", patched(stored, entry + 8, b"\1\0"))
 put("npz", "other_compression", patched(stored, entry + 10, b"\x0c\0"))
 put("npz", "more_than_packed", patched(deflated, packed_entry + 24, b"\xff\xff\xff\x7f"))
+for method, name in ((zipfile.ZIP_STORED, "stored"), (zipfile.ZIP_DEFLATED, "deflated")):
+    # Header and sizes agree on 800 MB; there are some hundred bytes.
+    claim = header(described("'<f8'", shape="(100000000,)"))
+    data = archive([("a.npy", claim + bytes(500))], method)
+    place = struct.unpack_from("<I", data, len(data) - 22 + 16)[0]
+    data = patched(data, place + 24, struct.pack("<I", len(claim) + 800_000_000))
+    put("npz", name + "_claims_800_mb", data)
 put("npz", "damaged_deflate", patched(deflated, 30 + 5 + 3, b"\xff"))
 put("npz", "member_elsewhere", patched(stored, entry + 42, b"\x03\0\0\0"))
 put("npz", "directory_elsewhere", patched(stored, end + 16, b"\x88\x13\0\0"))
@@ -196,6 +203,6 @@ def entry_size(data):
 
 large = zip64(stored)
 put("npz", "zip64", large)
-put("npz", "zip64_field_too_short", large.replace(struct.pack("<HH", 1, 24), struct.pack("<HH", 1, 9)))
+put("npz", "zip64_field_too_short", large.replace(struct.pack("<HH", 1, 24), struct.pack("<HH", 1, 23)))
 put("npz", "zip64_end_elsewhere", patched(large, -22 - 20 + 8, b"\xff" * 8))
 put("npz", "zip64_no_end", patched(large, -22 - 20 + 8, bytes(8)))

@@ -126,13 +126,13 @@ def check(mutation, program):
                 fail(f"{what}: exit status {done.returncode}, wanted 1 and a result of NaN\n{done.stdout}")
             print(f"{what}: {done.stdout.strip()}")
             continue
-        # The two accesses come first in a report, with the innermost function of each on top.
-        frames = re.findall(r"#\d+ (.*?) \S*?((?:kernels|tests/mutation)/[\w/]+\.cuh?:\d+)", done.stdout)
+        frames = re.findall(r"#(\d+) (.*?) \S*?((?:kernels|tests/mutation)/[\w/]+\.cuh?:\d+)", done.stdout)
         if done.returncode != 66 or "WARNING: ThreadSanitizer: data race" not in done.stdout or not frames:
             fail(f"{what}: exit status {done.returncode}, wanted 66 and a data race in a kernel's source\n{done.stdout}")
-        if not any(kernel in function for function, _ in frames):
+        if not any(kernel in function for _, function, _ in frames):
             fail(f"{what}: a data race, wanted one in {kernel}\n{done.stdout}")
-        print(f"{what}: data race in {kernel}, {', '.join(dict.fromkeys(place for _, place in frames))}")
+        places = dict.fromkeys(place for depth, _, place in frames if depth == "0")
+        print(f"{what}: data race in {kernel}, {' and '.join(places)}")
 
 
 def check_no_atomics(root):
