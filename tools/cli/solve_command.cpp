@@ -256,8 +256,7 @@ int run(const Arguments& arguments) {
   SolveJournal journal(arguments.output);
   SHRINKWARP_REQUIRE(
       arguments.resume || journal.held() == 0, Error, journal.path(), " holds ", with_commas(journal.held()),
-      " finished problems of an earlier run: --resume goes on with them, without the file a solve starts "
-      "afresh");
+      " finished problems of an earlier run: --resume goes on with them, deleting the file starts afresh");
   if (journal.held() > 0 && journal.damaged_bytes() > 0 && !arguments.quiet)
     std::cerr << "shrinkwarp: " << journal.path() << ": " << with_commas(journal.damaged_bytes())
               << " bytes at its end are damaged; the problems in them are solved again\n";

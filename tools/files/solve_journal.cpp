@@ -71,7 +71,7 @@ LassoSummary SolveJournal::start(const Fingerprint& fingerprint, ObservationSour
   }
   const std::string difference = fingerprint.difference(journal_.header().substr(kFormat.size()));
   SHRINKWARP_REQUIRE(difference.empty(), ValueError, path(), " is of a solve that differs from this one: ", difference,
-                     ". The same options go on with it; without it a solve starts afresh");
+                     ". Options and files as they were go on with it, deleting it starts afresh");
   LassoSummary summary = find_problems();
   check_rows(source, cancel, summary);
   return summary;
