@@ -46,11 +46,6 @@ class File {
       done += static_cast<std::size_t>(put);
     }
   }
-  /// Cuts the file off, or fills it up with zeros.
-  void cut(std::int64_t size) { check(ftruncate(descriptor_, static_cast<off_t>(size)) == 0, "the file can be cut"); }
-  void put(std::int64_t place, std::uint8_t value) {
-    check(pwrite(descriptor_, &value, 1, static_cast<off_t>(place)) == 1, "the file can be written");
-  }
   const std::string& path() const { return path_; }
 
  private:

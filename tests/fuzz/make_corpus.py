@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Writes the inputs that the fuzz targets start from to corpus/, beside this file: what NumPy writes, and the ways in
-which it is broken, and journals. The same bytes every time; files of another origin in corpus/ stay."""
+which it is broken. The same bytes every time; files of another origin in corpus/ stay."""
 
 import io
 import pathlib
@@ -206,13 +206,3 @@ put("npz", "zip64", large)
 put("npz", "zip64_field_too_short", large.replace(struct.pack("<HH", 1, 24), struct.pack("<HH", 1, 23)))
 put("npz", "zip64_end_elsewhere", patched(large, -22 - 20 + 8, b"\xff" * 8))
 put("npz", "zip64_no_end", patched(large, -22 - 20 + 8, bytes(8)))
-
-put("journal", "empty", b"")
-put("journal", "magic_alone", b"shrinkwarp-jrn-1")
-put("journal", "other_version", b"shrinkwarp-jrn-2" + bytes(32))
-put("journal", "no_journal", npy(np.zeros(1)))
-put("journal", "long_record", b"shrinkwarp-jrn-1" + b"\xff" * 8 + bytes(8) + b"abc")
-# Scripts: see make() in journal_fuzz.cpp.
-put("journal", "script_two_records", b"s\x03abc\x02\x05hello\x00\x00")
-put("journal", "script_cut", b"s\x00\x03\x04abcd\x04efgh\x01x\x01\x05")
-put("journal", "script_damaged", b"s\x02hi\x02\x04abcd\x04efgh\x00\x30\x00\x01\x10\x00\x07")
