@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include <shrinkwarp/kernels/common/instruction_set.hpp>
 #include <shrinkwarp/kernels/gradient_step/operands.hpp>
 
 // SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
@@ -18,7 +17,6 @@ namespace {
 
 HWY_EXPORT(KernelsF32);
 HWY_EXPORT(KernelsF64);
-HWY_EXPORT(InstructionSet);
 
 /// The loops for this processor: the same for the life of the process, so that packed panels keep their meaning.
 template <class T>
@@ -153,12 +151,3 @@ SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE
 
 }  // namespace shrinkwarp::cpu
-
-namespace shrinkwarp {
-
-const char* cpu_instruction_set() {
-  static const char* const name = HWY_DYNAMIC_DISPATCH(cpu::InstructionSet)();
-  return name;
-}
-
-}  // namespace shrinkwarp

@@ -429,9 +429,6 @@ Kernels<float> KernelsF32() {
 Kernels<double> KernelsF64() {
   return AllKernels<double>();
 }
-const char* InstructionSet() {
-  return hwy::TargetName(HWY_TARGET);
-}
 
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
