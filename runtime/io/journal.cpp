@@ -37,33 +37,62 @@ Hash begin_checksum(std::int64_t offset, std::int64_t bytes) {
   return hash;
 }
 
+bool unsupported(int error) {
+  return error == ENOSYS || error == EOPNOTSUPP || error == ENOLCK || error == EINVAL;
+}
+
+/// Locks the file as long as it is open, by whatever lock its file system has; where it has none the file stays unlocked.
+/// @return 0, EWOULDBLOCK (another has the lock), or an error of the system
+int lock(int descriptor) {
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return 0;
+  if (!unsupported(errno)) return errno;
+#ifdef F_OFD_SETLK
+  struct flock whole {};
+  whole.l_type = F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  if (::fcntl(descriptor, F_OFD_SETLK, &whole) == 0) return 0;
+  if (errno == EACCES || errno == EAGAIN) return EWOULDBLOCK;
+  if (!unsupported(errno)) return errno;
+#endif
+  return 0;
+}
+
 }  // namespace
 
 Journal Journal::open(const char* function, const std::string& path) {
   for (;;) {
     Origin origin{function, path};
     // O_NONBLOCK: a FIFO would hold us here; it means nothing to a regular file.
-    const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+    constexpr int kFlags = O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    int descriptor = ::open(path.c_str(), kFlags | O_EXCL, 0666);
+    const bool made = descriptor >= 0;
+    if (!made && errno == EEXIST) descriptor = ::open(path.c_str(), kFlags, 0666);
     if (descriptor < 0) {
       const int error = errno;
       SHRINKWARP_THROW_IO(origin, -1, "cannot be opened or made: ", system_reason(error));
     }
     Journal journal(std::move(origin), descriptor);
-    struct stat opened;
-    if (::fstat(descriptor, &opened) != 0) journal.fail("examine", errno);
-    if (!S_ISREG(opened.st_mode))
-      SHRINKWARP_THROW_IO(journal.origin_, -1, "found ", kind_of_file(opened.st_mode), ", wanted a journal");
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EWOULDBLOCK) SHRINKWARP_THROW_IO(journal.origin_, -1, "is in use by another process");
-      journal.fail("lock", errno);
+    bool in_use = false;
+    try {
+      struct stat opened;
+      if (::fstat(descriptor, &opened) != 0) journal.fail("examine", errno);
+      if (!S_ISREG(opened.st_mode))
+        SHRINKWARP_THROW_IO(journal.origin_, -1, "found ", kind_of_file(opened.st_mode), ", wanted a journal");
+      const int error = lock(descriptor);
+      in_use = error == EWOULDBLOCK;
+      if (in_use) SHRINKWARP_THROW_IO(journal.origin_, -1, "is in use by another process");
+      if (error != 0) journal.fail("lock", error);
+      // Who had the lock before may have removed the file: then this is a nameless one, and the name another's.
+      struct stat named;
+      if (::stat(path.c_str(), &named) != 0 || named.st_ino != opened.st_ino || named.st_dev != opened.st_dev) continue;
+      if (::fstat(descriptor, &opened) != 0) journal.fail("examine", errno);  // its size under the lock
+      journal.file_size_ = opened.st_size;
+      journal.read_existing();
+      return journal;
+    } catch (...) {
+      if (made && !in_use) ::unlink(path.c_str());
+      throw;
     }
-    // Who had the lock before may have removed the file: then this is a nameless one, and the name another's.
-    struct stat named;
-    if (::stat(path.c_str(), &named) != 0 || named.st_ino != opened.st_ino || named.st_dev != opened.st_dev) continue;
-    if (::fstat(descriptor, &opened) != 0) journal.fail("examine", errno);  // its size under the lock
-    journal.file_size_ = opened.st_size;
-    journal.read_existing();
-    return journal;
   }
 }
 
@@ -188,9 +217,17 @@ std::int64_t Journal::append(const void* payload, std::int64_t bytes) {
     fail("write", error);
   }
   const std::int64_t position = end_ + kFrame;
-  end_ = file_size_ = position + bytes;
+  file_size_ = position + bytes;
   synced_ = false;
-  if (std::chrono::steady_clock::now() - last_sync_ >= kSyncEvery) sync();
+  if (std::chrono::steady_clock::now() - last_sync_ >= kSyncEvery) {
+    try {
+      sync();
+    } catch (...) {  // or who tries again would append it twice
+      if (::ftruncate(descriptor_, end_) == 0) file_size_ = end_;
+      throw;
+    }
+  }
+  end_ = file_size_;
   return position;
 }
 

@@ -25,8 +25,9 @@ namespace shrinkwarp {
 /// the first one that is cut short or damaged, and the next `append` takes the place of all that lies from there on.
 class Journal {
  public:
-  /// Opens the journal, or makes an empty one, and locks it until this object goes or the process ends. The content of
-  /// a file that is there stays as it is.
+  /// Opens the journal, or makes an empty one, and locks it until this object goes or the process ends: by flock, where
+  /// the file system has none by fcntl (an open file description lock), where it has neither not at all. The content of
+  /// a file that is there stays as it is; a file that was made here goes again when this throws.
   ///
   /// @param function  begins the message of each error of this object
   ///
@@ -46,12 +47,15 @@ class Journal {
   std::int64_t end() const noexcept { return end_; }
   /// Bytes behind that.
   std::int64_t damaged_bytes() const noexcept { return file_size_ - end_; }
+  /// It has a header and something behind it: records, or damaged bytes that may have been some.
+  bool may_hold_records() const noexcept { return !header_.empty() && file_size_ > first_; }
 
   /// Empties the journal and begins it with a header of 1 to 65536 bytes.
   /// @throws ValueError (the size), IoError (disk full ...)
   void begin(std::string_view header);
   /// Adds a record. @return the position of its payload in the file
-  /// @throws ValueError (no header yet), IoError (disk full ...: the journal is then as it was, and may be tried again)
+  /// @throws ValueError (no header yet), IoError (disk full, not brought to the disk ...: the journal is then as it was, and may
+  ///         be tried again)
   std::int64_t append(const void* payload, std::int64_t bytes);
   /// Calls visit(position, bytes) for the payload of every record behind the header, in order.
   /// @throws IoError, whatever `visit` throws

@@ -125,6 +125,7 @@ def check(codes, D, X, gap=1e-6, all_converged=True):
         "dual_gap",
         "iterations",
         "converged",
+        "fingerprint",
     }
     types = {
         "data": "<f8",
@@ -141,6 +142,7 @@ def check(codes, D, X, gap=1e-6, all_converged=True):
         assert arrays[name].dtype == np.dtype(dtype), name
         assert arrays[name].ndim == 1, name
     assert arrays["format"].item() == b"csr"
+    assert re.search(rb"^--gap: .*^values of --observations: [0-9a-f]{16}\n\Z", arrays["fingerprint"].item(), re.M | re.S)
     for name in ("lambda", "objective", "dual_gap", "iterations", "converged"):
         assert len(arrays[name]) == N, name
 

@@ -274,6 +274,26 @@ TEST(SolveJournal, LeavesNothingWhereNothingWasFinished) {
   EXPECT_TRUE(folder.names().empty());
 }
 
+TEST(SolveJournal, LeavesDamageThatMayHaveBeenProblems) {
+  const TemporaryFolder folder;
+  Rows rows(5);
+  const std::string path = folder / "Z.npz.journal";
+  {
+    SolveJournal journal(folder / "Z.npz");
+    journal.start(some_fingerprint(), rows, kAtoms, nullptr);
+    keep(journal, rows, {0, 1});
+  }
+  std::string bytes = testing::file_bytes(path);
+  bytes.back() ^= 1;
+  testing::write_bytes(path, bytes);
+  {
+    const SolveJournal journal(folder / "Z.npz");
+    EXPECT_EQ(journal.held(), 0);
+    EXPECT_GT(journal.damaged_bytes(), 0);
+  }
+  EXPECT_EQ(testing::file_bytes(path), bytes);
+}
+
 TEST(SolveJournal, RefusesJournalsOfOtherWorkAndProblemsThatAreThereTwice) {
   const TemporaryFolder folder;
   const std::string output = folder / "Z.npz";
@@ -302,7 +322,7 @@ TEST(SparseCodesFile, WantsAllProblemsInOrder) {
   EXPECT_THROW(file.append(batch_of({1})), ValueError);
   SparseCodesFile again(folder / "Z.npz", kAtoms, 5);
   again.append(batch_of({0, 1, 2}));
-  EXPECT_THROW(again.finish(), ValueError);  // 3 nonzeros
+  EXPECT_THROW(again.finish(""), ValueError);  // 3 nonzeros
   EXPECT_TRUE(folder.names().empty());
 }
 

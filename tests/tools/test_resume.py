@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -25,6 +26,31 @@ def problem(rows, seed=0):
     return D, random_.standard_normal((rows, n))
 
 
+def held(journal):
+    """The problems in a journal that nothing has damaged, in the order of their records."""
+    content = journal.read_bytes() if journal.exists() else b""
+    problems = []
+    at = 16  # behind the magic
+    while len(content) >= at + 16:
+        size = int.from_bytes(content[at : at + 8], "little")
+        record = content[at + 16 : at + 16 + size]
+        if size == 0 or len(record) < size:
+            break  # torn
+        if at > 16:  # the first is the header
+            entry = 8
+            for _ in range(int.from_bytes(record[:8], "little")):
+                index, nonzeros = struct.unpack_from("<q40xi", record, entry)
+                problems.append(index)
+                entry += 56 + 12 * nonzeros
+            assert entry == size
+        at += 16 + size
+    return problems
+
+
+def processor_seconds(usage):
+    return usage.ru_utime + usage.ru_stime
+
+
 class Work:
     """A solve in a folder of its own, its result when nothing disturbs it, and ways to disturb it."""
 
@@ -37,10 +63,15 @@ class Work:
         self.files = save(folder, self.D, self.X)
         self.output = folder / "Z.npz"
         self.journal = folder / "Z.npz.journal"
+        self.solve_undisturbed()
+
+    def solve_undisturbed(self):
         started = time.monotonic()
-        run(*self.command(output=folder / "A.npz"))
+        before = processor_seconds(resource.getrusage(resource.RUSAGE_CHILDREN))
+        run(*self.command(output=self.folder / "A.npz"), timeout=1200)
+        self.processor_seconds = processor_seconds(resource.getrusage(resource.RUSAGE_CHILDREN)) - before
         self.seconds = time.monotonic() - started
-        self.wanted = Codes(folder / "A.npz").arrays
+        self.wanted = Codes(self.folder / "A.npz").arrays
 
     def command(self, *more, options=None, output=None):
         options = self.options if options is None else options
@@ -50,8 +81,10 @@ class Work:
         options = {key: others.pop(key) for key in ("options", "output") if key in others}
         return run(*self.command(*more, **options), status=status, **others)
 
-    def start(self, *more):
-        return subprocess.Popen(list(map(str, [PATH, *self.command(*more)])), stderr=subprocess.PIPE, text=True)
+    def start(self, *more, **others):
+        return subprocess.Popen(
+            list(map(str, [PATH, *self.command(*more)])), stderr=subprocess.PIPE, text=True, **others
+        )
 
     def stop_at(self, row):
         """Leaves a journal of the problems before `row`: a NaN is found there. The file is whole again afterwards."""
@@ -62,6 +95,16 @@ class Work:
         assert f"entry 3 of row {row} is nan" in line and f"{row:,} of {len(self.X):,} problems are kept" in line
         np.save(self.folder / "X.npy", self.X)
         assert self.journal.exists() and not self.output.exists()
+
+    def stop_at_size(self, size):
+        """Leaves a journal of no more than `size` bytes: it cannot grow further."""
+
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+        line = one_line(self.solve(status=FAILED, preexec_fn=limit, restore_signals=False))
+        assert "File too large" in line and "--resume" in line
 
     def resume(self, *more, status=DONE):
         """Resumes: the result is that of the undisturbed run, and nothing is left beside it."""
@@ -90,21 +133,44 @@ def work(folder):
 
 
 def kill_at(work, fraction):
+    """Kills a solve. @return the share of its work that it had done, None if it was faster than the kill"""
     process = work.start()
     time.sleep(work.seconds * fraction)
     process.kill()
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stderr.close()
+    if process.returncode != -signal.SIGKILL:
+        return None
+    return min(1, processor_seconds(usage) / work.processor_seconds)
 
 
-@pytest.mark.parametrize("gap", [1e-5, 1e-10], ids=["float", "double"])
-def test_killed_at_any_moment(folder, gap):
-    work = Work(folder, rows=4000, options=["--lambda-fraction", 0.1, "--gap", gap, "--threads", 2])
+def resume_after(work, share):
+    """Resumes after kill_at. No more than what README allows was lost: a thousand problems or two seconds of work.
+    Work is counted in seconds of processors, which a busy machine does not change by much: half as much again."""
+    kept = held(work.journal)
+    said = json.loads(run(*work.command("--resume", "--json"), status=DONE).stdout)
+    work.check()
+    if share is None:
+        return
+    assert said["resumed"] == len(kept) == len(set(kept))
+    problems = len(work.X)
+    may_be_lost = max(1000, 2 / work.seconds * problems)
+    print(f"killed at {share:.2f} of {work.seconds:.1f} s: {len(kept)} of {problems} kept, {may_be_lost:.0f} may be lost")
+    assert len(kept) >= share / 1.5 * problems - may_be_lost
+    if share > 0.7:
+        assert len(kept) > 0
+
+
+@pytest.mark.parametrize("gap, rows", [(1e-5, 12000), (1e-10, 24000)], ids=["float", "double"])
+def test_killed_at_any_moment(folder, gap, rows):
+    work = Work(folder, rows=rows, options=["--lambda-fraction", 0.1, "--gap", gap, "--threads", 2])
     dice = random.Random(gap)
     kills = 0
-    for _ in range(3):
-        kills += kill_at(work, dice.uniform(0.05, 0.95))
-        work.resume()
+    for fraction in (dice.uniform(0.05, 0.95), 0.9):
+        share = kill_at(work, fraction)
+        kills += share is not None
+        resume_after(work, share)
         work.again()
     assert kills >= 1
 
@@ -112,6 +178,7 @@ def test_killed_at_any_moment(folder, gap):
 def test_killed_again_and_again(folder):
     """Without an end of its own, each run goes on from where the last one was killed."""
     work = Work(folder, rows=6000, options=["--lambda-fraction", 0.1, "--threads", 2])
+    kept = set()
     for _ in range(30):
         process = work.start("--resume")
         time.sleep(work.seconds / 4)
@@ -119,7 +186,14 @@ def test_killed_again_and_again(folder):
         process.communicate()
         if process.returncode != -signal.SIGKILL:
             break
-    work.resume()
+        now = set(held(work.journal))
+        assert kept <= now
+        kept = now
+    assert len(kept) > 0
+    if process.returncode == -signal.SIGKILL:
+        assert json.loads(run(*work.command("--resume", "--json"), status=DONE).stdout)["resumed"] == len(kept)
+    assert process.returncode in (DONE, -signal.SIGKILL)
+    work.check()
 
 
 @pytest.mark.slow
@@ -135,17 +209,15 @@ def test_fifty_kills(folder):
             super().__init__(folder, rows=1)
             self.D, self.X = D, X
             save(folder, D, X)
-            started = time.monotonic()
-            run(*self.command(output=folder / "A.npz"), status=DONE, timeout=1200)
-            self.seconds = time.monotonic() - started
-            self.wanted = Codes(folder / "A.npz").arrays
+            self.solve_undisturbed()
 
     work = Phantom()
     dice = random.Random(50)
     kills = 0
     for _ in range(50):
-        kills += kill_at(work, dice.uniform(0.02, 0.98))
-        work.resume()
+        share = kill_at(work, dice.uniform(0.02, 0.98))
+        kills += share is not None
+        resume_after(work, share)
         work.again()
     print(f"{kills} of 50 kills came in time")
     assert kills >= 35
@@ -169,6 +241,28 @@ def test_interrupted(folder, number):
     assert not work.output.exists()
     said = json.loads(run(*work.command("--resume", "--json"), status=DONE).stdout)
     assert said["resumed"] == int(kept[1].replace(",", "")) > 0
+    work.check()
+
+
+def test_a_signal_that_is_ignored_stays_ignored(folder):
+    """As under nohup, and for SIGINT in the background jobs of a shell."""
+    work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1])
+    for ignored, other in ((signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)):
+        process = work.start(preexec_fn=lambda: signal.signal(ignored, signal.SIG_IGN))
+        time.sleep(work.seconds / 2)
+        process.send_signal(ignored)
+        time.sleep(work.seconds / 8)
+        assert process.poll() is None
+        process.send_signal(other)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + other, err
+        work.resume()
+        work.again()
+    process = work.start(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    time.sleep(work.seconds / 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == DONE, err
     work.check()
 
 
@@ -247,6 +341,50 @@ def test_a_finished_output_has_nothing_to_resume(work):
     assert work.solve("--resume").stdout == ""
     assert work.output.stat().st_mtime_ns == before.st_mtime_ns and work.output.stat().st_ino == before.st_ino
     work.check()
+
+
+def resume_refused(work, *more, **others):
+    """Of an output that is there. @return what was said"""
+    before = work.output.read_bytes()
+    line = one_line(work.solve("--resume", *more, status=FAILED, **others))
+    assert "Z.npz" in line and "without --resume a solve starts afresh and replaces it" in line
+    assert work.output.read_bytes() == before and not work.journal.exists()
+    return line
+
+
+def test_the_output_of_another_solve_is_not_finished(work):
+    work.solve()
+    for options, wanted in (
+        (["--lambda-fraction", 0.25, "--gap", 1e-8], "--lambda-fraction: found 0.2, wanted 0.25"),
+        (["--lambda-fraction", 0.2, "--gap", 1e-7], "--gap: found 1e-08, wanted 1e-07"),
+        (work.options[:4] + ["--lambda-scope", "recording"], "--lambda-scope: found sample, wanted recording"),
+    ):
+        assert wanted in resume_refused(work, options=[*options, "--threads", 2])
+    D = work.D.copy()
+    D[3, 4] *= 1.0000001
+    np.save(work.folder / "D.npy", D)
+    assert "values of --dictionary: found" in resume_refused(work)
+    np.save(work.folder / "D.npy", work.D)
+    X = work.X.copy()
+    X[N - 1, n - 1] *= 1.0000001
+    np.save(work.folder / "X.npy", X)
+    assert "values of --observations: found" in resume_refused(work)
+    np.save(work.folder / "X.npy", work.X[1:])
+    assert f"--observations: found {N} x {n}, wanted {N - 1} x {n}" in resume_refused(work)
+    np.save(work.folder / "X.npy", work.X.astype(">f8").astype("<f8", order="F"))
+    assert work.solve("--resume").stdout == ""
+    work.check()
+    work.solve(options=["--lambda-fraction", 0.2, "--gap", 1e-7, "--threads", 2])
+    assert "--gap: found 1e-07, wanted 1e-08" in resume_refused(work)
+
+
+def test_an_output_that_does_not_say_how_it_was_made_is_not_finished(work):
+    work.output.write_text("old")
+    resume_refused(work)
+    for fingerprint in ({}, {"fingerprint": np.arange(3)}, {"fingerprint": np.bytes_(b"--gap: 1\n\xff\n")}):
+        arrays = {name: array for name, array in work.wanted.items() if name != "fingerprint"}
+        np.savez(work.output, **arrays, **fingerprint)
+        resume_refused(work)
 
 
 def test_an_output_without_a_journal_is_replaced(work):
@@ -428,21 +566,53 @@ def test_another_lambda_file_is_refused(work):
 
 
 def test_the_recording_s_lambda_must_be_the_same(folder):
-    work = Work(folder, options=["--lambda-fraction", 0.1, "--lambda-scope", "recording", "--threads", 2], rows=6000)
-    kill_at(work, 0.6)
-    if not work.journal.exists():  # killed too late, or before it began
-        work.solve()
-        return work.check()
+    """A row that is not solved yet, and louder than all others, changes the lambda of those that are."""
+    work = Work(folder, options=["--lambda-fraction", 0.1, "--lambda-scope", "recording", "--threads", 1], rows=3000)
+    work.stop_at_size((folder / "A.npz").stat().st_size // 2)
+    before = work.journal.read_bytes()
+    solved = held(work.journal)
+    unsolved = sorted(set(range(len(work.X))) - set(solved))
+    assert solved and unsolved
     louder = work.X.copy()
-    louder[5999] *= 10
+    louder[unsolved[-1]] *= 100
     np.save(folder / "X.npy", louder)
-    done = work.solve("--resume", status=None)
-    if done.returncode == FAILED:
-        assert "lambda_max of the recording: found" in one_line(done) or "row 5999" in one_line(done)
-    else:
-        assert done.returncode == DONE and not work.journal.exists()  # it held no problem yet
-        work.again()
+    assert "lambda_max of the recording: found" in one_line(work.solve("--resume", status=FAILED))
+    assert work.journal.read_bytes() == before
     np.save(folder / "X.npy", work.X)
+    work.resume()
+
+
+def test_another_blas_is_refused(work):
+    """OpenBLAS chooses its kernels by processor, or as it is told."""
+    if json.loads(run("info", "--json").stdout)["cuda_devices"]:
+        pytest.skip("the CPU's kernels say nothing of a GPU")
+    others = {**os.environ, "OPENBLAS_CORETYPE": "Prescott"}
+    there, here = (json.loads(run("info", "--json", env=env).stdout)["blas"] for env in (others, None))
+    if there == here:
+        pytest.skip("this OpenBLAS has one kind of kernels")
+    work.stop_at(100)
+    line = one_line(work.solve("--resume", status=FAILED, env=others))
+    assert f"BLAS: found OpenBLAS, {here}, wanted OpenBLAS, {there}" in line
+    work.resume()
+
+
+def test_another_build_is_refused(work):
+    if shutil.which("readelf") is None:
+        pytest.skip("needs readelf")
+    notes = subprocess.run(["readelf", "-n", PATH], capture_output=True, text=True, check=True).stdout
+    build_id = bytes.fromhex(re.search(r"Build ID: ([0-9a-f]+)", notes)[1])
+    assert len(build_id) == 20
+    program = PATH.read_bytes()
+    assert program.count(build_id) == 1
+    other = PATH.parent / f"other-build-{os.getpid()}"  # beside it, for libraries that are found from there
+    work.stop_at(100)
+    try:
+        other.write_bytes(program.replace(build_id, bytes([build_id[0] ^ 1]) + build_id[1:]))
+        other.chmod(0o755)
+        done = subprocess.run([other, *map(str, work.command("--resume"))], capture_output=True, text=True)
+    finally:
+        other.unlink()
+    assert done.returncode == FAILED and re.search(r"program: found \S+, build \w{16}, wanted", one_line(done))
     work.resume()
 
 
@@ -486,6 +656,19 @@ def test_damage_is_told(work):
         file.write(b"torn")
     done = run(*[a for a in work.command("--resume") if a != "--quiet"], status=DONE)
     assert "4 bytes at its end are damaged" in done.stderr and "solved before" in done.stdout
+    work.check()
+
+
+def test_damage_in_the_first_record_is_no_empty_journal(work):
+    work.stop_at(200)
+    torn = bytearray(work.journal.read_bytes())
+    torn[32 + int.from_bytes(torn[16:24], "little") + 20] ^= 1  # behind the header and the frame of the record
+    work.journal.write_bytes(torn)
+    line = one_line(work.solve(status=FAILED))
+    assert "holds 0 finished problems" in line and "are damaged" in line and "--resume" in line
+    assert work.journal.read_bytes() == torn and not work.output.exists()
+    done = work.solve("--resume")
+    assert "bytes at its end are damaged; the problems in them are solved again" in one_line(done)
     work.check()
 
 
@@ -545,12 +728,7 @@ def test_disk_full_and_resumed(folder):
 
 
 def test_file_size_limit_and_resumed(work):
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    line = one_line(work.solve(status=FAILED, preexec_fn=limit, restore_signals=False))
-    assert "File too large" in line and "--resume" in line
+    work.stop_at_size(20_000)
     work.resume()
 
 

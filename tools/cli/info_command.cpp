@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/common/instruction_set.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
@@ -20,6 +21,7 @@ int run(bool json) {
                           {"cuda_build", kHasCuda},
                           {"cpu", cpu.description()},
                           {"blas", cpu_blas_core_name()},
+                          {"instruction_set", cpu_instruction_set()},
                           {"cuda_devices", nlohmann::json::array()},
                           {"cuda_reason", cuda_unavailable_reason()}};
     for (int index = 0; index < devices; ++index) out["cuda_devices"].push_back(Context::cuda(index).description());
@@ -28,6 +30,7 @@ int run(bool json) {
   }
   std::printf("shrinkwarp   %s, %s\n", kVersion, kHasCuda ? "with CUDA" : "CPU only");
   std::printf("cpu          %s\n", cpu.description().c_str());
+  std::printf("cpu kernels  %s\n", cpu_instruction_set());
   std::printf("cpu blas     OpenBLAS, %s kernels\n", cpu_blas_core_name());
   if (devices == 0) std::printf("cuda         none: %s\n", cuda_unavailable_reason().c_str());
   for (int index = 0; index < devices; ++index)

@@ -5,21 +5,26 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <optional>
 
 #include <nlohmann/json.hpp>
 
-#include <shrinkwarp/commit.hpp>
 #include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/common/instruction_set.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
+#include <shrinkwarp/tools/files/build_id.hpp>
+#include <shrinkwarp/tools/files/finished_output.hpp>
 #include <shrinkwarp/tools/files/npy_observations.hpp>
 #include <shrinkwarp/tools/files/solve_journal.hpp>
 
@@ -44,27 +49,45 @@ struct Arguments {
 
 CancelToken interrupted;
 volatile sig_atomic_t interrupting_signal = 0;
+constexpr int kSignals[] = {SIGINT, SIGTERM};
+volatile sig_atomic_t caught[std::size(kSignals)] = {};
 
 extern "C" void interrupt(int number) {
   interrupting_signal = number;
   interrupted.cancel();
-  signal(SIGINT, SIG_DFL);  // the next one, of either kind, kills
-  signal(SIGTERM, SIG_DFL);
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) {
+    if (caught[i]) signal(kSignals[i], SIG_DFL);  // the next one, of either kind, kills
+  }
 }
 
-/// Lets SIGINT and SIGTERM end the solve at its next check.
+/// Lets SIGINT and SIGTERM end the solve at its next check; one that the program was started to ignore, as nohup and
+/// background jobs of a shell are, stays ignored.
 class InterruptScope {
  public:
   InterruptScope() {
-    signal(SIGINT, interrupt);
-    signal(SIGTERM, interrupt);
+    struct sigaction action {};
+    action.sa_handler = interrupt;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    for (const int number : kSignals) sigaddset(&action.sa_mask, number);
+    for (std::size_t i = 0; i < std::size(kSignals); ++i) {
+      sigaction(kSignals[i], nullptr, &before_[i]);
+      if (before_[i].sa_handler == SIG_IGN) continue;
+      caught[i] = 1;
+      sigaction(kSignals[i], &action, nullptr);
+    }
   }
   ~InterruptScope() {
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    for (std::size_t i = 0; i < std::size(kSignals); ++i) {
+      if (caught[i]) sigaction(kSignals[i], &before_[i], nullptr);
+      caught[i] = 0;
+    }
   }
   InterruptScope(const InterruptScope&) = delete;
   InterruptScope& operator=(const InterruptScope&) = delete;
+
+ private:
+  struct sigaction before_[std::size(kSignals)];
 };
 
 LambdaRule lambda_rule(const Arguments& arguments) {
@@ -158,12 +181,16 @@ Fingerprint fingerprint_of(const Arguments& arguments, const Context& context, c
         hash_bytes(rule.values.data(), static_cast<std::int64_t>(rule.values.size() * sizeof(double))));
   fingerprint.add("--gap", arguments.gap);
   fingerprint.add("--max-iterations", arguments.max_iterations);
-  fingerprint.add("--solver", arguments.solver == "auto" ? "fista" : arguments.solver);
+  fingerprint.add("--solver", std::string(name_of(resolved(solver_named(arguments.solver)))));
   fingerprint.add("restarts", arguments.no_restart ? "no" : "yes");
-  if (!context.is_cuda()) fingerprint.add("--threads", std::int64_t{context.threads()});
+  if (!context.is_cuda()) {
+    fingerprint.add("--threads", std::int64_t{context.threads()});
+    fingerprint.add("instruction set", std::string(cpu_instruction_set()));
+  }
   fingerprint.add("device", context.description());
-  fingerprint.add("Lipschitz bound", dictionary.lipschitz());  // of the BLAS at hand
-  fingerprint.add("program", concat(kVersion, ", commit ", kCommit));
+  fingerprint.add("BLAS", concat("OpenBLAS, ", cpu_blas_core_name()));
+  fingerprint.add("Lipschitz bound", dictionary.lipschitz());
+  fingerprint.add("program", concat(kVersion, ", build ", build_id()));
   return fingerprint;
 }
 
@@ -194,7 +221,7 @@ void print_summary(const Arguments& arguments, const Context& context, const Dic
   const LassoSummary& summary = outcome.summary;
   const double problems = static_cast<double>(std::max<std::int64_t>(summary.problems, 1));
   const double rate = static_cast<double>(summary.problems - outcome.resumed) / std::max(outcome.seconds, 1e-9);
-  const std::string solver = arguments.solver == "auto" ? "fista" : arguments.solver;
+  const std::string solver = name_of(resolved(solver_named(arguments.solver)));
   if (arguments.json) {
     const nlohmann::json out = {{"problems", summary.problems},
                                 {"converged", summary.problems - summary.unconverged},
@@ -240,11 +267,37 @@ int say_finished(const Arguments& arguments) {
   return kDone;
 }
 
+/// For an output without a journal: it is finished if this solve would make the same.
+void require_same_output(const Arguments& arguments, const Fingerprint& fingerprint, ObservationSource& observations) {
+  constexpr const char* kAfresh = "; without --resume a solve starts afresh and replaces it";
+  std::string difference;
+  try {
+    difference = difference_of_output(arguments.output, fingerprint, observations, &interrupted);
+  } catch (const IoError& error) {
+    SHRINKWARP_THROW(Error, error.what(), kAfresh);
+  }
+  SHRINKWARP_REQUIRE(difference.empty(), ValueError, arguments.output,
+                     " is of a solve that differs from this one: ", difference, kAfresh);
+}
+
+/// Opens the journal of the output. Problems that it holds, or may hold where it is damaged, are not lost by mistake.
+std::unique_ptr<SolveJournal> open_journal(const Arguments& arguments) {
+  auto journal = std::make_unique<SolveJournal>(arguments.output);
+  const std::string damage =
+      journal->damaged_bytes() > 0 ? with_commas(journal->damaged_bytes()) + " bytes at its end are damaged" : "";
+  SHRINKWARP_REQUIRE(arguments.resume || (journal->held() == 0 && damage.empty()), Error, journal->path(), " holds ",
+                     with_commas(journal->held()), " finished problems of an earlier run", damage.empty() ? "" : ", ",
+                     damage, ": --resume goes on with them, deleting the file starts afresh");
+  if (!damage.empty())
+    std::cerr << "shrinkwarp: " << journal->path() << ": " << damage << "; the problems in them are solved again\n";
+  return journal;
+}
+
 int run(const Arguments& arguments) {
   const auto started = std::chrono::steady_clock::now();
   LassoOptions options = lasso_options(arguments);
   check_names(arguments);
-  if (arguments.resume && finished_before(arguments)) return say_finished(arguments);
+  const bool finished = arguments.resume && finished_before(arguments);
 
   const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
   NpyObservations observations(arguments.observations);
@@ -253,14 +306,8 @@ int run(const Arguments& arguments) {
   const Context context = make_context(arguments.device, arguments.threads);
   options.memory_limit = solver_memory(arguments, context, dictionary_file, observations.size(), rule);
 
-  SolveJournal journal(arguments.output);
-  SHRINKWARP_REQUIRE(
-      arguments.resume || journal.held() == 0, Error, journal.path(), " holds ", with_commas(journal.held()),
-      " finished problems of an earlier run: --resume goes on with them, deleting the file starts afresh");
-  if (journal.held() > 0 && journal.damaged_bytes() > 0 && !arguments.quiet)
-    std::cerr << "shrinkwarp: " << journal.path() << ": " << with_commas(journal.damaged_bytes())
-              << " bytes at its end are damaged; the problems in them are solved again\n";
-  remove_leftovers(arguments.output);
+  const std::unique_ptr<SolveJournal> opened = finished ? nullptr : open_journal(arguments);
+  if (!finished) remove_leftovers(arguments.output);
 
   const InterruptScope interrupt_scope;
   std::uint64_t dictionary_hash = 0;
@@ -276,9 +323,13 @@ int run(const Arguments& arguments) {
   try {
     if (rule.kind == LambdaRule::Kind::recording_fraction)
       rule.lambda_max = recording_lambda_max(context, dictionary, observations, options);
-    const LassoSummary before =
-        journal.start(fingerprint_of(arguments, context, dictionary, dictionary_hash, observations, rule), observations,
-                      dictionary.atoms(), &interrupted);
+    const Fingerprint fingerprint = fingerprint_of(arguments, context, dictionary, dictionary_hash, observations, rule);
+    if (finished) {
+      require_same_output(arguments, fingerprint, observations);
+      return say_finished(arguments);
+    }
+    SolveJournal& journal = *opened;
+    const LassoSummary before = journal.start(fingerprint, observations, dictionary.atoms(), &interrupted);
     try {
       ProgressBar bar(arguments.quiet || arguments.json, before.problems);
       options.progress = [&bar](const Progress& progress) { bar.update(progress); };
@@ -295,10 +346,10 @@ int run(const Arguments& arguments) {
       SHRINKWARP_THROW(Error, memory ? "out of memory" : error.what(), "; ", kept_text(journal, observations.size()));
     }
   } catch (const Cancelled&) {
-    std::cerr << "shrinkwarp: interrupted: " << kept_text(journal, observations.size()) << '\n';
+    std::cerr << "shrinkwarp: interrupted" << (finished ? "" : ": " + kept_text(*opened, observations.size())) << '\n';
     return kSignal + interrupting_signal;
   }
-  journal.remove();
+  opened->remove();
   outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   print_summary(arguments, context, dictionary, outcome);
   const LassoSummary& summary = outcome.summary;

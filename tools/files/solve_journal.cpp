@@ -8,6 +8,7 @@
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/tools/files/finished_output.hpp>
 #include <shrinkwarp/tools/files/solve_record.hpp>
 #include <shrinkwarp/tools/files/sparse_codes_file.hpp>
 
@@ -54,7 +55,7 @@ SolveJournal::SolveJournal(const std::string& output) : journal_(open_journal(ou
 }
 
 SolveJournal::~SolveJournal() {
-  if (held_ > 0 || removed_) return;
+  if (removed_ || journal_.may_hold_records()) return;
   try {
     journal_.remove();
   } catch (...) {  // it stays, and is replaced by the next solve
@@ -165,6 +166,7 @@ void SolveJournal::append(const LassoBatch& batch) {
 
 void SolveJournal::write_result(const std::string& output, const CancelToken* cancel) const {
   SparseCodesFile file(output, atoms_, nonzeros_);
+  Hash observations;
   std::vector<std::byte> entry;
   LassoBatch block;
   for (std::size_t i = 0; i < positions_.size(); ++i) {
@@ -179,6 +181,7 @@ void SolveJournal::write_result(const std::string& output, const CancelToken* ca
       entry.resize(static_cast<std::size_t>(head.bytes()));
       journal_.read(positions_[i] + had, entry.data() + had, head.bytes() - had);
     }
+    observations.add(&head.row_hash, sizeof head.row_hash);
     append_entry(head, entry.data(), block);
     const bool full =
         block.size() == kBlockProblems || static_cast<std::int64_t>(block.codes.values.size()) * 12 >= kRecordBytes;
@@ -188,7 +191,9 @@ void SolveJournal::write_result(const std::string& output, const CancelToken* ca
       block = {};
     }
   }
-  file.finish();
+  Fingerprint of_observations;
+  of_observations.add_hash(kObservationsHash, observations.value());
+  file.finish(journal_.header().substr(kFormat.size()) + of_observations.text());
 }
 
 void SolveJournal::remove() {

@@ -15,7 +15,8 @@ namespace shrinkwarp {
 
 /// The journal of one output, `<output>.journal`; where the output is a link, beside the file that it leads to. While
 /// this lives no other process can have it. Problems are kept as they are delivered, each with a hash of its
-/// observation; the process may end at any moment. A journal without problems is removed when this goes.
+/// observation; the process may end at any moment. A journal without records is removed when this goes; one with damage
+/// stays.
 ///
 /// Memory: memory(N), and the hashes of the observations that are being solved.
 class SolveJournal : public CodeSink {
@@ -34,8 +35,8 @@ class SolveJournal : public CodeSink {
   const std::string& path() const { return journal_.origin().path; }
   std::int64_t held() const { return held_; }  ///< problems
   bool holds(std::int64_t problem) const { return positions_[static_cast<std::size_t>(problem)] >= 0; }
-  /// At its end, which no record can be made of: what a killed process or a failure of power left.
-  std::int64_t damaged_bytes() const { return journal_.damaged_bytes(); }
+  /// Behind the last good record, or the header: what a killed process, a failure of power or a bad disk left.
+  std::int64_t damaged_bytes() const { return journal_.header().empty() ? 0 : journal_.damaged_bytes(); }
 
   /// Begins a journal that holds no problem, or goes on with one that does.
   ///
@@ -51,7 +52,8 @@ class SolveJournal : public CodeSink {
   /// Keeps problems whose observations have been noted. @throws IoError (disk full ...), ValueError (not noted)
   void append(const LassoBatch& batch) override;
 
-  /// Writes the output from a journal that holds every problem. @throws IoError, Cancelled; the target is then unchanged
+  /// Writes the output from a journal that holds every problem, and what it was made of: see difference_of_output.
+  /// @throws IoError, Cancelled; the target is then unchanged
   void write_result(const std::string& output, const CancelToken* cancel) const;
   /// Removes the journal. After it the object can only be destroyed. @throws IoError
   void remove();

@@ -45,12 +45,13 @@ void SparseCodesFile::append(const LassoBatch& batch) {
   put(converged_, batch.converged);
 }
 
-void SparseCodesFile::finish() {
+void SparseCodesFile::finish(const std::string& fingerprint) {
   SHRINKWARP_REQUIRE(entries_ == nonzeros_, ValueError, "SparseCodesFile: found ", entries_, " nonzeros, wanted ",
                      nonzeros_);
   const std::int64_t shape[] = {problems_, atoms_};
   writer_.put("shape", ElementType::i8, {2}, shape);
   writer_.put_text("format", "csr");
+  writer_.put_text("fingerprint", fingerprint);
   writer_.finish();
 }
 

@@ -11,7 +11,7 @@ namespace shrinkwarp {
 
 /// Writes problems in the order of their observations; the file appears under its name with `finish`. CSR (N, m):
 /// float64 data, int32 indices, indptr int32 or, from 2^31 nonzeros on, int64; lambda, objective and dual_gap float64,
-/// iterations int64, converged bool, each (N,). Memory: 256 KiB an array, whatever N is.
+/// iterations int64, converged bool, each (N,); fingerprint, a text. Memory: 256 KiB an array, whatever N is.
 class SparseCodesFile {
  public:
   /// @param nonzeros  of all problems together
@@ -19,8 +19,9 @@ class SparseCodesFile {
   SparseCodesFile(const std::string& path, std::int64_t atoms, std::int64_t nonzeros);
   /// The next problems. @throws ValueError (others than the next), IoError
   void append(const LassoBatch& batch);
+  /// @param fingerprint  of the making; stored as the array `fingerprint`, a single byte string
   /// @throws ValueError (nonzeros are missing, or were too many), IoError
-  void finish();
+  void finish(const std::string& fingerprint);
 
  private:
   NpzWriter writer_;

@@ -3,13 +3,17 @@
 
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -18,6 +22,31 @@
 #include <shrinkwarp/runtime/io/hash.hpp>
 
 #include "io_testing.hpp"
+
+namespace {
+int fdatasync_error = 0;
+int flock_error = 0;
+
+/// Lets a system call fail while this lives.
+class Failing {
+ public:
+  Failing(int& call, int error) : call_(call) { call_ = error; }
+  ~Failing() { call_ = 0; }
+
+ private:
+  int& call_;
+};
+}  // namespace
+
+// They take the place of the C library's in this program.
+extern "C" int fdatasync(int descriptor) {
+  errno = fdatasync_error;
+  return fdatasync_error != 0 ? -1 : static_cast<int>(syscall(SYS_fdatasync, descriptor));
+}
+extern "C" int flock(int descriptor, int operation) noexcept {
+  errno = flock_error;
+  return flock_error != 0 ? -1 : static_cast<int>(syscall(SYS_flock, descriptor, operation));
+}
 
 namespace shrinkwarp {
 namespace {
@@ -201,7 +230,9 @@ TEST(Journal, EndsAtTheLastWholeRecord) {
     while (good < records.size() && ends[good + 1] <= size) ++good;
     EXPECT_EQ(records_of(journal), Records(records.begin(), records.begin() + static_cast<std::ptrdiff_t>(good)));
     const std::size_t damaged = size >= ends[0] ? size - ends[good] : 0;
-    if (damaged > 0) { EXPECT_EQ(journal.damaged_bytes(), static_cast<std::int64_t>(damaged)); }
+    if (damaged > 0) {
+      EXPECT_EQ(journal.damaged_bytes(), static_cast<std::int64_t>(damaged));
+    }
     for (std::size_t i = good; i < records.size(); ++i) append(journal, records[i]);
     EXPECT_EQ(file_bytes(path), whole);
   }
@@ -295,6 +326,62 @@ TEST(Journal, IsAsItWasAfterADiskThatIsFull) {
   EXPECT_EQ(records_of(journal), Records{"one"});
   append(journal, "two");
   EXPECT_EQ(records_of(journal), (Records{"one", "two"}));
+}
+
+TEST(Journal, IsAsItWasAfterADiskThatFails) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "j";
+  Journal journal = Journal::open("Test", path);
+  journal.begin("header");
+  append(journal, "one");
+  const std::string before = file_bytes(path);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2100));  // then the next record brings all to the disk
+  {
+    const Failing failing(fdatasync_error, EIO);
+    for (int i = 0; i < 2; ++i) {
+      message_of<IoError>([&] { append(journal, "two"); }, {"'", "/j'", "cannot bring to the disk", "Input/output"});
+      EXPECT_EQ(file_bytes(path), before);
+      EXPECT_EQ(records_of(journal), Records{"one"});
+      EXPECT_EQ(journal.damaged_bytes(), 0);
+    }
+  }
+  append(journal, "two");
+  EXPECT_EQ(records_of(journal), (Records{"one", "two"}));
+}
+
+TEST(Journal, IsLockedOtherwiseWhereThereIsNoFlock) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "j";
+  for (const int error : {ENOSYS, EOPNOTSUPP, ENOLCK}) {
+    const Failing failing(flock_error, error);
+    Journal journal = Journal::open("Test", path);
+    journal.begin("header");
+    message_of<IoError>([&] { Journal::open("Test", path); }, {"in use by another process"});
+  }
+  EXPECT_EQ(Journal::open("Test", path).header(), "header");
+}
+
+TEST(Journal, LeavesNoFileThatItCouldNotLock) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "j";
+  const Failing failing(flock_error, EIO);
+  message_of<IoError>([&] { Journal::open("Test", path); }, {"cannot lock", "Input/output"});
+  EXPECT_TRUE(folder.names().empty());
+  write_bytes(path, "");
+  message_of<IoError>([&] { Journal::open("Test", path); }, {"cannot lock"});
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"j"});  // somebody else's
+}
+
+TEST(Journal, MayHoldRecordsWhereBytesLieBehindItsHeader) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "j";
+  EXPECT_FALSE(Journal::open("Test", path).may_hold_records());
+  journal_with(path, {});
+  EXPECT_FALSE(Journal::open("Test", path).may_hold_records());
+  write_bytes(path, file_bytes(path) + "x");
+  EXPECT_TRUE(Journal::open("Test", path).may_hold_records());
+  journal_with(path, {"one"});
+  EXPECT_TRUE(Journal::open("Test", path).may_hold_records());
 }
 
 TEST(Journal, WantsAHeaderFirst) {

@@ -1,0 +1,34 @@
+#include <shrinkwarp/kernels/common/instruction_set.hpp>
+
+// As in gradient_step_cpu.cpp and certificate_cpu.cpp, or another set might be chosen here than there.
+#ifndef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "shrinkwarp/kernels/common/instruction_set_cpu.cpp"
+#include <hwy/foreach_target.h>  // includes this file once for each other instruction set
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace shrinkwarp::cpu::HWY_NAMESPACE {
+
+const char* InstructionSet() {
+  return hwy::TargetName(HWY_TARGET);
+}
+
+}  // namespace shrinkwarp::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace shrinkwarp {
+namespace cpu {
+HWY_EXPORT(InstructionSet);
+}  // namespace cpu
+
+const char* cpu_instruction_set() {
+  static const char* const name = HWY_DYNAMIC_DISPATCH(cpu::InstructionSet)();
+  return name;
+}
+
+}  // namespace shrinkwarp
+#endif
