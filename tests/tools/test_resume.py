@@ -151,7 +151,7 @@ def resume_after(work, share):
     kept = held(work.journal)
     said = json.loads(run(*work.command("--resume", "--json"), status=DONE).stdout)
     work.check()
-    if share is None:
+    if share is None or said.get("finished"):  # it was done, or killed between its last step and its exit
         return
     assert said["resumed"] == len(kept) == len(set(kept))
     problems = len(work.X)
@@ -162,7 +162,7 @@ def resume_after(work, share):
         assert len(kept) > 0
 
 
-@pytest.mark.parametrize("gap, rows", [(1e-5, 12000), (1e-10, 24000)], ids=["float", "double"])
+@pytest.mark.parametrize("gap, rows", [(1e-5, 4000), (1e-10, 8000)], ids=["float", "double"])
 def test_killed_at_any_moment(folder, gap, rows):
     work = Work(folder, rows=rows, options=["--lambda-fraction", 0.1, "--gap", gap, "--threads", 2])
     dice = random.Random(gap)
