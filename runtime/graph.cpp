@@ -1,5 +1,6 @@
 #include <shrinkwarp/runtime/graph.hpp>
 
+#include <cstdint>
 #include <utility>
 
 #include <shrinkwarp/config.hpp>
@@ -9,7 +10,9 @@
 namespace shrinkwarp {
 
 bool Graph::can_record(const Context& context) {
-  return context.is_cuda() && context.stream() != nullptr;
+  // The legacy default stream goes by two names: null, and 1, which the CUDA headers call cudaStreamLegacy.
+  const auto stream = reinterpret_cast<std::uintptr_t>(context.stream());
+  return context.is_cuda() && stream != 0 && stream != 1;
 }
 
 Graph::Graph(const Context& context, [[maybe_unused]] FunctionRef<void()> body) {

@@ -40,11 +40,9 @@ constexpr std::int64_t code_bytes(std::int64_t m) {
   return 12 * m + 128;
 }
 
-// Packed columns of one product in float and of one in double: chunks of 256 + 16 rows, 128 columns at most.
 std::int64_t thread_bytes(const Context& context, std::int64_t n, std::int64_t places) {
   if (context.is_cuda()) return 0;
-  const std::int64_t columns = std::min<std::int64_t>(128, round_up(places, 8));
-  return context.threads() * (12 * columns * (272 * ((n + 255) / 256) + 64) + (std::int64_t{64} << 10));
+  return context.threads() * (12 * product_scratch(n, places) + (std::int64_t{64} << 10));
 }
 
 MemoryPlan with_places(std::int64_t places) {
@@ -68,6 +66,11 @@ std::int64_t smallest_batches(const Context& context, std::int64_t n, std::int64
 }
 
 }  // namespace
+
+std::int64_t product_scratch(std::int64_t rows, std::int64_t places) {
+  const std::int64_t columns = std::min<std::int64_t>(128, round_up(places, 8));
+  return columns * (272 * ((rows + 255) / 256) + 64);
+}
 
 std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms) {
   return dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +

@@ -14,6 +14,10 @@ struct MemoryPlan {
   std::int64_t in_flight = 2;      ///< most problems in both batches and waiting
 };
 
+/// Elements of scratch that a thread of the CPU takes for its largest task of a product, once in float and once in
+/// double: packed columns in chunks of 256 + 16 rows, 128 columns at most.
+std::int64_t product_scratch(std::int64_t rows, std::int64_t places);
+
 /// The largest batches that are of use, no more than there are problems, and within the limit.
 /// @throws ValueError (the limit is under least_memory())
 MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,

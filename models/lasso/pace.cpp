@@ -21,7 +21,8 @@ std::int64_t Pace::width(std::int64_t old) const {
   constexpr double kLargest = 1e9;
   if (old >= kSure / 2) return kSure;
   const double quick = left_ / std::max(seconds_, 1e-9) * kYoung / 2;
-  return std::max(kSure, static_cast<std::int64_t>(std::min(quick, kLargest)));
+  const double most = old > 0 ? static_cast<double>(kBesideOld) : kLargest;
+  return std::max(kSure, static_cast<std::int64_t>(std::min(quick, most)));
 }
 
 }  // namespace shrinkwarp

@@ -1,14 +1,18 @@
 #include <shrinkwarp/models/lasso/prepared_lasso.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <thread>
 #include <type_traits>
 #include <vector>
 
 #include <shrinkwarp/kernels/common/checks.hpp>
+#include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
 #include <shrinkwarp/models/lasso/checks.hpp>
+#include <shrinkwarp/models/lasso/memory_plan.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
 #include <shrinkwarp/models/lasso/stopping.hpp>
 #include <shrinkwarp/runtime/error.hpp>
@@ -27,6 +31,19 @@ std::int64_t double_places(std::int64_t problems) {
 
 std::int64_t aligned(std::int64_t bytes) {
   return (bytes + 255) / 256 * 256;
+}
+
+/// Has every thread of the context make the scratch that it keeps for the products. Each takes one index and waits for
+/// the others, so that none takes two.
+void prepare_threads(const Context& context, std::int64_t rows, std::int64_t problems) {
+  if (context.is_cuda()) return;
+  std::atomic<int> arrived{0};
+  context.parallel_for(context.threads(), [&](std::int64_t, int) {
+    ++arrived;
+    while (arrived < context.threads()) std::this_thread::yield();
+    cpu::thread_scratch<float>(product_scratch(rows, problems));
+    cpu::thread_scratch<double>(product_scratch(rows, problems));
+  });
 }
 
 /// What the solver is refused before anything of it is made.
@@ -57,11 +74,13 @@ struct PreparedLasso::Impl {
                         memory.slice(0, float_bytes));
     double_batch.emplace(context, dictionary, momentum_of(options), double_places(problems), options.profile,
                          memory.slice(float_bytes, needed - float_bytes));
+    prepare_threads(context, dictionary.rows(), problems);
     const Context host = Context::cpu(1);
     observations = Tensor<double>(host, dictionary.rows(), problems);
     arriving = Tensor<float>(host, dictionary.rows(), problems);
     staging = Tensor<double>(host, dictionary.rows(), problems);
     const auto size = static_cast<std::size_t>(problems);
+    kept.resize(size);
     for (std::vector<double>* vector : {&lambda, &objective, &dual_gap}) vector->resize(size);
     iterations.resize(size);
     converged.resize(size);
@@ -101,9 +120,12 @@ struct PreparedLasso::Impl {
     lambda[i] = problem.lambda * problem.scale * dictionary.scale();
     objective[i] = problem.primal * squared;
     dual_gap[i] = problem.gap * squared;
-    SHRINKWARP_REQUIRE(std::isfinite(objective[i]) && std::isfinite(dual_gap[i]), ValueError,
+    // No value of a code is larger than objective / lambda.
+    const bool codes_finite = lambda[i] > 0 ? std::isfinite(objective[i] / lambda[i]) : problem.lambda == 0;
+    SHRINKWARP_REQUIRE(std::isfinite(objective[i]) && std::isfinite(dual_gap[i]) && codes_finite, ValueError,
                        "PreparedLasso::solve: the result of observation ", problem.index,
                        " leaves the range of float64, wanted a dictionary and observations in closer units");
+    kept[i] = 1;
     iterations[i] = problem.iterations;
     converged[i] = problem.gap <= options.gap * problem.energy ? 1 : 0;
     finished_so_far.done += 1;
@@ -187,11 +209,20 @@ struct PreparedLasso::Impl {
     }
   }
 
+  // Problems that were handed over and have not finished have left codes that nothing certifies.
+  void withdraw(MatrixView<double> Z) {
+    for (const FloatBatch::Problem& problem : handed_over)
+      if (!kept[static_cast<std::size_t>(problem.index)])
+        context.zero_bytes(Z.column(problem.index), Z.rows * static_cast<std::int64_t>(sizeof(double)));
+    context.synchronize();
+  }
+
   // Problems of a call that did not come to its end must not meet those of the next.
   void clear() {
     float_problems.clear();
     handed_over.clear();
     finished_so_far = {};
+    std::fill(kept.begin(), kept.end(), std::uint8_t{0});
     float_batch->clear();
     double_batch->clear();
   }
@@ -211,7 +242,7 @@ struct PreparedLasso::Impl {
   std::vector<std::uint8_t> leave;
   std::vector<double> lambda, objective, dual_gap;  // [problems]
   std::vector<std::int64_t> iterations;             // [problems]
-  std::vector<std::uint8_t> converged;              // [problems]
+  std::vector<std::uint8_t> converged, kept;        // [problems]; kept: finished in this call
   Progress finished_so_far;
   PreparedResults results;
 };
@@ -257,8 +288,13 @@ const PreparedResults& PreparedLasso::solve(MatrixView<const T> X, const LambdaR
     impl.fetch(X);
     for (std::int64_t b = 0; b < count; ++b)
       impl.context.zero_bytes(Z.column(b), Z.rows * static_cast<std::int64_t>(sizeof(double)));
-    impl.run_float(count, rule, Z);
-    impl.run_double(Z);
+    try {
+      impl.run_float(count, rule, Z);
+      impl.run_double(Z);
+    } catch (const Cancelled&) {
+      impl.withdraw(Z);
+      throw;
+    }
     impl.context.synchronize();
   }
   const auto view = [count](const auto& values) {

@@ -34,9 +34,10 @@ struct PreparedResults {
 /// recorded (Graph::can_record).
 class PreparedLasso {
  public:
-  /// Bytes on the device that a solver for `problems` problems works in. The dictionary's double form, made at its
-  /// first use, is not counted: dictionary.rows() * dictionary.atoms() * 16 bytes.
-  /// @throws ValueError (problems < 1 or more than 2^31 - 1)
+  /// Bytes on the device that a solver for `problems` problems works in. Not counted are the dictionary's double form,
+  /// dictionary.rows() * dictionary.atoms() * 16 bytes, which this call makes if it is not there yet (allocates,
+  /// synchronises), and on the host 20 dictionary.rows() + 250 bytes a problem and the CPU threads' scratch.
+  /// @throws ValueError (problems < 1 or more than 2^31 - 1), DeviceError, OutOfMemory, CudaError
   static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems);
 
   /// @param options   initial must be nullptr and skip empty; memory_limit is not looked at. The progress callback
@@ -61,8 +62,9 @@ class PreparedLasso {
   /// @param Z     [m, N], on the context's device, written: the codes, dense. Must not overlap X
   ///
   /// Work that the caller queued on the stream before is seen; Z is complete when the call returns.
-  /// @throws ShapeError, DeviceError, ValueError (NaN or infinity in X: names the problem and the entry; a bad lambda),
-  ///         Cancelled (Z then holds the problems that had finished, and 0 elsewhere), CudaError
+  /// @throws ShapeError, DeviceError, ValueError (NaN or infinity in X: names the problem and the entry; a bad lambda; a
+  ///         result that leaves the range of float64), Cancelled (Z is complete, with the codes of the problems that had
+  ///         finished and 0 elsewhere), CudaError. After any other error Z holds nothing of use
   template <class T>
   const PreparedResults& solve(MatrixView<const T> X, const LambdaRule& rule, MatrixView<double> Z);
   template <class T>

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Writes the inputs that the fuzz targets start from to corpus/, beside this file: what NumPy writes, and the ways in
-which it is broken. The same bytes every time; files of another origin in corpus/ stay."""
+"""Writes the inputs that the fuzz targets start from to corpus/, beside this file: good files, and the ways in which they
+are broken. The same bytes every time; files of another origin in corpus/ stay."""
 
 import io
 import pathlib
@@ -206,3 +206,44 @@ put("npz", "zip64", large)
 put("npz", "zip64_field_too_short", large.replace(struct.pack("<HH", 1, 24), struct.pack("<HH", 1, 23)))
 put("npz", "zip64_end_elsewhere", patched(large, -22 - 20 + 8, b"\xff" * 8))
 put("npz", "zip64_no_end", patched(large, -22 - 20 + 8, bytes(8)))
+
+# ---- journals and their records; the fuzz target's mutator gives records their checksums ----
+
+MAGIC = b"shrinkwarp-jrn-1"
+
+
+def record(payload):
+    return struct.pack("<qQ", len(payload), 0) + payload
+
+
+def solved(index, atoms, values):
+    head = struct.pack("<qQdddqii", index, 7, 0.5, 1.5, 1e-9, 25, len(atoms), 1)
+    return head + struct.pack(f"<{len(atoms)}i{len(atoms)}d", *atoms, *values)
+
+
+entries = [solved(0, [1, 3], [0.5, -0.25]), solved(7, [], []), solved(299, [49], [1e300])]
+records = {
+    "none": struct.pack("<q", 0),
+    "three": struct.pack("<q", 3) + b"".join(entries),
+    "more_claimed": struct.pack("<q", 4) + b"".join(entries),
+    "less_claimed": struct.pack("<q", 2) + b"".join(entries),
+    "many_claimed": struct.pack("<q", 2**62) + b"".join(entries),
+    "other_problem": struct.pack("<q", 1) + solved(300, [], []),
+    "other_atom": struct.pack("<q", 1) + solved(0, [50], [1.0]),
+    "cut_short": struct.pack("<q", 1) + entries[0][:-1],
+    "short": b"\1\0\0",
+    "empty": b"",
+}
+for name, data in records.items():
+    put("solve_record", name, data)
+    put("journal", "record_" + name, MAGIC + record(b"header") + record(data))
+put("journal", "empty", b"")
+put("journal", "begun", MAGIC)
+put("journal", "begun_and_grown", MAGIC + bytes(16))
+put("journal", "cut_short", MAGIC + record(b"header") + record(records["three"])[:-1])
+put("journal", "zeros_behind", MAGIC + record(b"header") + record(b"one") + bytes(40))
+put("journal", "long_record", MAGIC + record(b"header") + struct.pack("<qQ", 2**62, 0))
+put("journal", "negative_record", MAGIC + record(b"header") + struct.pack("<qQ", -1, 0))
+put("journal", "long_header", MAGIC + struct.pack("<qQ", 65537, 0) + bytes(64))
+put("journal", "version_2", MAGIC[:-1] + b"2")
+put("journal", "other_file", b"begins with another magic")

@@ -18,7 +18,6 @@ int main() {
 
   const shrinkwarp::Context context = shrinkwarp::Context::cpu(1);
   const shrinkwarp::Dictionary dictionary(context, {D.data(), n, m, n, {}});
-  dictionary.packed<double>(context);  // made at its first use, which must not be from two threads at once
 
   std::vector<shrinkwarp::LassoBatch> batches(3);
   std::vector<std::thread> threads;

@@ -15,7 +15,8 @@ TEST(Pace, IsAsWideAsProblemsLeaveInHalfOfTheTime) {
   Pace pace;
   for (int i = 0; i < 50; ++i) pace.round(0.01, 100);  // 10000 a second
   EXPECT_NEAR(static_cast<double>(pace.width(0)), 10000 * Pace::kYoung / 2, 1);
-  EXPECT_NEAR(static_cast<double>(pace.width(Pace::kSure / 2 - 1)), 10000 * Pace::kYoung / 2, 1);
+  EXPECT_EQ(pace.width(1), Pace::kBesideOld);
+  EXPECT_EQ(pace.width(Pace::kSure / 2 - 1), Pace::kBesideOld);
   EXPECT_EQ(pace.width(Pace::kSure / 2), Pace::kSure);
   for (int i = 0; i < 1000; ++i) pace.round(0.01, 1);  // 100 a second, for long
   EXPECT_EQ(pace.width(0), Pace::kSure);

@@ -163,6 +163,31 @@ TEST_P(Prepared, CallsDoNotMeet) {
   PreparedLasso interrupted(context(), D, options, 12);
   const LambdaRule rule = LambdaRule::sample_fraction(0.1);
   EXPECT_THROW(interrupted.solve(on_device.matrix(), rule, Z.matrix()), Cancelled);
+  // A column is 0 or what the problem ends with.
+  LassoOptions whole = options;
+  whole.cancel = nullptr;
+  whole.progress = nullptr;
+  const std::vector<double> ends =
+      dense(solve_lasso(context(), D, MatrixView<const double>{X.data(), kRows, 12, kRows, {}}, rule, whole).codes);
+  for (const std::int64_t reports_before : {3, 9, 13}) {
+    SCOPED_TRACE(reports_before);
+    CancelToken again;
+    LassoOptions later = whole;
+    std::int64_t seen = 0;
+    later.cancel = &again;
+    later.progress = [&](const Progress&) {
+      if (++seen == reports_before) again.cancel();
+    };
+    PreparedLasso cancelled(context(), D, later, 12);
+    EXPECT_THROW(cancelled.solve(on_device.matrix(), rule, Z.matrix()), Cancelled);
+    const std::vector<double> left = to_host(context(), Z);
+    for (std::int64_t b = 0; b < 12; ++b) {
+      const auto from = static_cast<std::ptrdiff_t>(b * kAtoms);
+      const std::vector<double> column(left.begin() + from, left.begin() + from + kAtoms);
+      if (std::all_of(column.begin(), column.end(), [](double value) { return value == 0; })) continue;
+      EXPECT_EQ(column, std::vector<double>(ends.begin() + from, ends.begin() + from + kAtoms)) << b;
+    }
+  }
 
   options.cancel = nullptr;
   options.progress = nullptr;
@@ -221,9 +246,21 @@ TEST_P(Prepared, NamesWhatItRefuses) {
   }
 }
 
+TEST_P(Prepared, RefusesCodesBeyondFloat64) {
+  std::vector<double> D = normal(kRows * kAtoms, 0);
+  for (double& value : D) value *= 1e-305;
+  const Dictionary tiny(context(), MatrixView<const double>{D.data(), kRows, kAtoms, kRows, {}});
+  std::vector<double> X = observations(2);
+  for (double& value : X) value *= 1e8;
+  const Tensor<double> on_device = to_device(context(), X, kRows, 2);
+  const Tensor<double> Z(context(), kAtoms, 2);
+  PreparedLasso prepared(context(), tiny, {}, 2);
+  EXPECT_THROW(prepared.solve(on_device.matrix(), LambdaRule::sample_fraction(0.3), Z.matrix()), ValueError);
+}
+
 // A context a thread, one dictionary for all: what a host program with several streams does.
 TEST_P(Prepared, ThreadsShareADictionary) {
-  constexpr std::int64_t kCount = 8;
+  constexpr std::int64_t kCount = 3;
   constexpr int kThreads = 3;
   const Dictionary D = dictionary(context());
   const std::vector<double> X = observations(kCount);
@@ -239,7 +276,7 @@ TEST_P(Prepared, ThreadsShareADictionary) {
       const Tensor<double> placed = to_device(own, X, kRows, kCount);
       const Tensor<double> Z(own, kAtoms, kCount);
       PreparedLasso prepared(own, D, options, kCount);
-      for (int round = 0; round < 2; ++round) prepared.solve(placed.matrix(), rule, Z.matrix());
+      prepared.solve(placed.matrix(), rule, Z.matrix());
       found[static_cast<std::size_t>(i)] = to_host(own, Z);
     });
   }

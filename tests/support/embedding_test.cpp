@@ -45,7 +45,7 @@ void solve_on(CudaStream stream) {
   std::vector<double> identity(kSize * kSize, 0.0);
   for (int i = 0; i < kSize; ++i) identity[static_cast<std::size_t>(i * kSize + i)] = 1;
   const Context context = Context::cuda_on(stream);
-  EXPECT_EQ(Graph::can_record(context), stream != nullptr);
+  EXPECT_EQ(Graph::can_record(context), stream != nullptr && stream != cudaStreamLegacy);
   const Dictionary D(context, MatrixView<const double>{identity.data(), kSize, kSize, kSize, {}});
   const Tensor<float> X(context, kSize, kCount);
   const Tensor<double> Z(context, kSize, kCount);
@@ -80,6 +80,7 @@ TEST_F(Embedding, SolvesOnTheCallersStream) {
 
 TEST_F(Embedding, SolvesOnTheLegacyDefaultStream) {
   solve_on(nullptr);
+  solve_on(cudaStreamLegacy);
 }
 
 TEST_F(Embedding, GraphsKeepTheBits) {

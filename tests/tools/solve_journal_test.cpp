@@ -145,13 +145,20 @@ TEST(SolveRecord, RefusesWhatIsNone) {
   };
   read(good, 10, kAtoms);
   message_of<IoError>([&] { read(good, 9, kAtoms); }, {"problem 9", "9 problems"});
-  message_of<IoError>([&] { read(good, 10, 3); }, {"with 4 atoms", "3 atoms"});
+  std::vector<std::int64_t> ignored;
+  const std::vector<std::byte> four = solve_record(batch_of({4}), 0, 1, {1}, ignored);
+  message_of<IoError>([&] { read(four, 10, 3); }, {"with 4 atoms", "3 atoms"});
   for (std::size_t size = 0; size < good.size(); ++size)
     message_of<IoError>(
         [&] {
           read({good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size)}, 10, kAtoms);
         },
         {"damaged"});
+  for (const std::int32_t atom : {-1, static_cast<std::int32_t>(kAtoms)}) {
+    std::vector<std::byte> other = good;
+    std::memcpy(other.data() + offsets[1] + sizeof(EntryHead), &atom, sizeof atom);
+    message_of<IoError>([&] { read(other, 10, kAtoms); }, {concat("atom ", atom), "problem 4", "one of 40 atoms"});
+  }
   std::vector<std::byte> more = good;
   more.push_back(std::byte{0});
   message_of<IoError>([&] { read(more, 10, kAtoms); }, {"behind its entries"});

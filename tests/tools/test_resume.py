@@ -381,6 +381,8 @@ def test_output_is_a_link(work):
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
 )
 def test_other_options_are_refused(work, options, wanted):
+    if wanted.startswith("--threads") and json.loads(run("info", "--json").stdout)["cuda_devices"]:
+        pytest.skip("the number of threads says nothing of a GPU")
     work.stop_at(100)
     before = work.journal.read_bytes()
     line = one_line(work.solve("--resume", options=options, status=FAILED))

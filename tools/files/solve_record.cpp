@@ -65,6 +65,13 @@ void read_solve_record(const std::byte* record, std::int64_t bytes, std::int64_t
       SHRINKWARP_THROW_IO(origin, -1, "found an entry of problem ", head.index, " with ", head.nonzeros,
                           " atoms, wanted one of ", problems, " problems and ", atoms,
                           " atoms: the journal is damaged");
+    for (std::int64_t k = 0; k < head.nonzeros; ++k) {
+      std::int32_t atom = 0;
+      std::memcpy(&atom, record + at + kHead + k * static_cast<std::int64_t>(sizeof atom), sizeof atom);
+      if (atom < 0 || atom >= atoms)
+        SHRINKWARP_THROW_IO(origin, -1, "found atom ", atom, " in an entry of problem ", head.index, ", wanted one of ",
+                            atoms, " atoms: the journal is damaged");
+    }
     visit(head, at);
     at += head.bytes();
   }

@@ -38,7 +38,7 @@ std::vector<std::byte> solve_record(const LassoBatch& batch, std::int64_t first,
 std::int64_t solve_record_entries(const std::byte* record, std::int64_t bytes, const Origin& origin);
 
 /// Calls visit(head, offset of the entry in the record) for each entry, after checking that it lies within the record
-/// and is of one of `problems` problems and `atoms` atoms.
+/// and is of one of `problems` problems, each of its atoms one of `atoms`.
 /// @param record  any bytes
 /// @throws IoError (this is no such record), whatever `visit` throws
 void read_solve_record(const std::byte* record, std::int64_t bytes, std::int64_t problems, std::int64_t atoms,

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -28,7 +29,9 @@ using Work = std::function<void()>;
 
 struct CUgraph_st {
   std::vector<Work> work;
-  std::int64_t streams = 0;  // that are being captured into it
+  std::int64_t streams = 0;                                  // that are being captured into it
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;  // of the capture that makes it
+  std::thread::id thread;                                    // which began that
 };
 
 struct CUgraphExec_st {
@@ -42,7 +45,6 @@ struct CUstream_st {
   std::int64_t done = 0;
   std::shared_ptr<CUgraph_st> capture;  // null unless the stream is being captured
   bool began_capture = false;
-  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
 };
 
 struct CUevent_st {
@@ -166,10 +168,14 @@ bool is_event(cudaEvent_t event) {
   return events.count(event) > 0;
 }
 
-/// Whether a call that may wait or allocate is refused because a stream is being captured.
+/// Whether a call that may wait or allocate is refused because a stream is being captured: globally by any thread, or by
+/// this one and not relaxed.
 bool capture_forbids() {
   return std::any_of(streams.begin(), streams.end(), [](const CUstream_st* stream) {
-    return stream->capture != nullptr && stream->mode != cudaStreamCaptureModeRelaxed;
+    if (stream->capture == nullptr) return false;
+    if (stream->capture->mode == cudaStreamCaptureModeGlobal) return true;
+    return stream->capture->mode == cudaStreamCaptureModeThreadLocal &&
+           stream->capture->thread == std::this_thread::get_id();
   });
 }
 
@@ -557,7 +563,6 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     if (is_legacy(stream)) return remember(cudaErrorStreamCaptureImplicit);
     if (stream->capture == nullptr) {
       stream->capture = event->capture;
-      stream->mode = cudaStreamCaptureModeGlobal;
     }
     return cudaSuccess;
   }
@@ -650,8 +655,9 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   if (!is_stream(stream)) return remember(cudaErrorInvalidResourceHandle);
   if (stream->capture != nullptr) return remember(cudaErrorInvalidValue);
   stream->capture = std::make_shared<CUgraph_st>();
+  stream->capture->mode = mode;
+  stream->capture->thread = std::this_thread::get_id();
   stream->began_capture = true;
-  stream->mode = mode;
   return cudaSuccess;
 }
 
@@ -669,7 +675,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   for (CUevent_st* event : events) {
     if (event->capture == capture) event->capture = nullptr;
   }
-  *graph = new CUgraph_st{capture->work};
+  *graph = new CUgraph_st(*capture);
   return cudaSuccess;
 }
 
