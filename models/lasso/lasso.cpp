@@ -1,6 +1,8 @@
 // The entry points: arguments are checked here, once. The work is in stream.cpp.
 #include <shrinkwarp/models/lasso/lasso.hpp>
 
+#include <chrono>
+
 #include <shrinkwarp/models/lasso/checks.hpp>
 #include <shrinkwarp/models/lasso/in_memory.hpp>
 #include <shrinkwarp/models/lasso/stream.hpp>
@@ -18,7 +20,9 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
                      "lasso: observations have length ", source.dimension(), ", wanted the dictionary's ",
                      dictionary.rows(), " rows");
   if (options.initial) check_initial(*options.initial, source.size(), dictionary.atoms());
-  return stream_problems(context, dictionary, source, rule, options, sink);
+  return stream_problems(context, dictionary, source, rule, options, sink, [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  });
 }
 
 LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,

@@ -3,7 +3,6 @@
 #include <shrinkwarp/models/lasso/stream.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <deque>
 #include <exception>
@@ -49,13 +48,14 @@ void append_code(const SparseCodes& from, std::int64_t i, SparseCodes& to) {
 class Stream {
  public:
   Stream(const Context& context, const Dictionary& dictionary, ObservationSource& source, const LambdaRule& rule,
-         const LassoOptions& options, CodeSink& sink)
+         const LassoOptions& options, CodeSink& sink, FunctionRef<double()> seconds)
       : context_(context),
         dictionary_(dictionary),
         source_(source),
         rule_(rule),
         options_(options),
         sink_(sink),
+        seconds_(seconds),
         size_(source.size()) {}
 
   LassoSummary run() {
@@ -75,13 +75,13 @@ class Stream {
     report();
     do {
       check_cancel();
-      const auto started = std::chrono::steady_clock::now();
+      const double started = seconds_();
       left_ = 0;
       fill(batch);
       if (batch.running() > 0) {
         batch.advance(options_.max_iterations);
         settle(batch);
-        pace_.round(std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count(), left_);
+        pace_.round(seconds_() - started, left_);
         put_back(batch);
       }
       // Double goes to work when a batch for it has come together, or when float has nothing left that it may do.
@@ -337,6 +337,7 @@ class Stream {
   const LambdaRule& rule_;
   const LassoOptions& options_;
   CodeSink& sink_;
+  FunctionRef<double()> seconds_;
   const Context host_ = Context::cpu(1);
 
   std::int64_t size_;               // of the source
@@ -359,8 +360,9 @@ class Stream {
 }  // namespace
 
 LassoSummary stream_problems(const Context& context, const Dictionary& dictionary, ObservationSource& source,
-                             const LambdaRule& rule, const LassoOptions& options, CodeSink& sink) {
-  return Stream(context, dictionary, source, rule, options, sink).run();
+                             const LambdaRule& rule, const LassoOptions& options, CodeSink& sink,
+                             FunctionRef<double()> seconds) {
+  return Stream(context, dictionary, source, rule, options, sink, seconds).run();
 }
 
 }  // namespace shrinkwarp
