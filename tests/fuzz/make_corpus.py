@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Writes the inputs that the fuzz targets start from to corpus/, beside this file: good files, and the ways in which they
-are broken. The same bytes every time; files of another origin in corpus/ stay."""
+are broken. The same bytes every time; files of another origin in corpus/ stay. It needs NumPy and xxhash."""
 
 import io
 import pathlib
@@ -8,6 +8,7 @@ import struct
 import zipfile
 
 import numpy as np
+import xxhash
 
 HERE = pathlib.Path(__file__).parent
 DATE = (1980, 1, 1, 0, 0, 0)
@@ -207,13 +208,15 @@ put("npz", "zip64_field_too_short", large.replace(struct.pack("<HH", 1, 24), str
 put("npz", "zip64_end_elsewhere", patched(large, -22 - 20 + 8, b"\xff" * 8))
 put("npz", "zip64_no_end", patched(large, -22 - 20 + 8, bytes(8)))
 
-# ---- journals and their records; the fuzz target's mutator gives records their checksums ----
-
-MAGIC = b"shrinkwarp-jrn-1"
+# ---- journals and their records ----
 
 
-def record(payload):
-    return struct.pack("<qQ", len(payload), 0) + payload
+def journal(*payloads):
+    data = b"shrinkwarp-jrn-1"
+    for payload in payloads:
+        length = struct.pack("<q", len(payload))
+        data += length + struct.pack("<Q", xxhash.xxh3_64_intdigest(length + payload, seed=len(data))) + payload
+    return data
 
 
 def solved(index, atoms, values):
@@ -236,14 +239,20 @@ records = {
 }
 for name, data in records.items():
     put("solve_record", name, data)
-    put("journal", "record_" + name, MAGIC + record(b"header") + record(data))
+    put("journal", "record_" + name, journal(b"header", data))
+whole = journal(b"header", records["three"], b"", records["none"])
 put("journal", "empty", b"")
-put("journal", "begun", MAGIC)
-put("journal", "begun_and_grown", MAGIC + bytes(16))
-put("journal", "cut_short", MAGIC + record(b"header") + record(records["three"])[:-1])
-put("journal", "zeros_behind", MAGIC + record(b"header") + record(b"one") + bytes(40))
-put("journal", "long_record", MAGIC + record(b"header") + struct.pack("<qQ", 2**62, 0))
-put("journal", "negative_record", MAGIC + record(b"header") + struct.pack("<qQ", -1, 0))
-put("journal", "long_header", MAGIC + struct.pack("<qQ", 65537, 0) + bytes(64))
-put("journal", "version_2", MAGIC[:-1] + b"2")
+put("journal", "begun", journal())
+put("journal", "begun_and_grown", journal() + bytes(16))
+put("journal", "header_only", journal(b"header"))
+put("journal", "four", whole)
+put("journal", "cut_short", whole[:-1])
+put("journal", "zeros_behind", whole + bytes(40))
+put("journal", "damaged_in_the_middle", patched(whole, 80, b"\xff"))
+put("journal", "damaged_header", patched(whole, 32, b"H"))
+put("journal", "record_of_another_place", journal(b"header") + journal(b"other", b"one")[-19:])
+put("journal", "long_record", journal(b"header") + struct.pack("<qQ", 2**62, 0))
+put("journal", "negative_record", journal(b"header") + struct.pack("<qQ", -1, 0))
+put("journal", "long_header", journal() + struct.pack("<qQ", 65537, 0) + bytes(64))
+put("journal", "version_2", patched(whole, 15, b"2"))
 put("journal", "other_file", b"begins with another magic")
