@@ -219,8 +219,17 @@ class Stream {
       const std::int64_t count = std::min(plan_.double_places - batch.running(), waiting());
       std::vector<DoubleBatch::Problem> problems;
       SparseCodes initial;
-      for (std::int64_t b = 0; b < count; ++b) {
-        const HandedOver& from = handed_over_.front();
+      for (std::int64_t left = count; left > 0; --left) {
+        const HandedOver from = std::move(handed_over_.front());
+        handed_over_.pop_front();
+        const MatrixView<double> x = staging_.matrix().columns(static_cast<std::int64_t>(problems.size()), 1);
+        try {
+          source_.read(from.index, x);
+          require_finite(source_, from.index, {x.data, x.rows, {}});
+        } catch (...) {
+          stop();  // all others are finished
+          continue;
+        }
         DoubleBatch::Problem problem;
         problem.index = from.index;
         problem.lambda = from.lambda;
@@ -229,12 +238,8 @@ class Stream {
         initial.indices.insert(initial.indices.end(), from.indices.begin(), from.indices.end());
         initial.values.insert(initial.values.end(), from.values.begin(), from.values.end());
         initial.offsets.push_back(static_cast<std::int64_t>(initial.values.size()));
-        const MatrixView<double> x = staging_.matrix().columns(b, 1);
-        source_.read(from.index, x);
-        require_finite(source_, from.index, {x.data, x.rows, {}});
-        handed_over_.pop_front();
       }
-      if (count > 0) admit(batch, problems, &initial);
+      if (!problems.empty()) admit(batch, problems, &initial);
       if (batch.running() > 0) {
         batch.advance(options_.max_iterations);
         settle(batch);

@@ -544,6 +544,31 @@ TEST_P(Lasso, FinishesTheProblemsBeforeABadRow) {
   }
 }
 
+// A problem that goes on in double is read again. Where that fails, all others are finished first.
+TEST_P(Lasso, FinishesTheProblemsBesideARowThatIsGone) {
+  static constexpr std::int64_t kGone = 7;
+  class GoneRow : public RowsOf {
+   public:
+    using RowsOf::RowsOf;
+    void read(std::int64_t first, MatrixView<double> X) override {
+      if (first <= kGone && kGone < first + X.cols && reads_++ > 0) throw IoError("gone", __FILE__, __LINE__, "X.npy");
+      RowsOf::read(first, X);
+    }
+
+   private:
+    int reads_ = 0;
+  };
+  const Problems problems = random_problems(6, 18, 40);
+  const Dictionary dictionary(context(), problems.dictionary());
+  LassoOptions options;
+  options.gap = 1e-12;
+  GoneRow source(problems);
+  NotingSink sink;
+  EXPECT_THROW(solve_lasso(context(), dictionary, source, LambdaRule::sample_fraction(0.2), options, sink), IoError);
+  EXPECT_EQ(sink.seen.size(), 39u);
+  EXPECT_EQ(sink.seen.count(kGone), 0u);
+}
+
 TEST_P(Lasso, ASinkThatFailsEndsTheSolve) {
   class FullDisk : public CodeSink {
    public:
