@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
 
 namespace shrinkwarp {
@@ -86,6 +88,33 @@ const StepDictionary<double>& Dictionary::packed<double>(const Context& context)
     context.synchronize();  // another thread may use it on another stream
   }
   return packed_double_;
+}
+
+const WorkingSetDictionary& Dictionary::working_set(const Context& context) const {
+  // A Gram matrix of a small dictionary stays in the second-level cache or little beyond it; a large one is read at
+  // random places from memory, which costs what computing an entry does.
+  constexpr std::int64_t kGramAtoms = 1024;
+  const std::lock_guard lock(*packing_);
+  if (working_set_) return *working_set_;
+  auto made = std::make_unique<WorkingSetDictionary>();
+  const MatrixView<const double> D = exact_.matrix();
+  made->quantized = QuantizedDictionary(context, D);
+  const std::int64_t padded = (D.rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
+  made->columns = Tensor<float>::zeros(context, padded, D.cols);
+  made->exact_columns = Tensor<double>::zeros(context, padded, D.cols);
+  context.parallel_for(D.cols, [&](std::int64_t j, int) {
+    std::copy_n(D.column(j), D.rows, made->exact_columns.matrix().column(j));
+    std::transform(D.column(j), D.column(j) + D.rows, made->columns.matrix().column(j),
+                   [](double value) { return static_cast<float>(value); });
+  });
+  if (D.cols <= kGramAtoms) {
+    made->gram = Tensor<float>(context, D.cols, D.cols);
+    // On one thread: the bits of a BLAS depend on how it shares its work.
+    gemm<float>(Context::cpu(1), Transpose::yes, Transpose::no, 1, made->columns.matrix(), made->columns.matrix(), 0,
+                made->gram.matrix());
+  }
+  working_set_ = std::move(made);
+  return *working_set_;
 }
 
 }  // namespace shrinkwarp

@@ -1,0 +1,38 @@
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+
+// SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
+#ifndef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "shrinkwarp/kernels/atom_products/atom_products_cpu_simd.hpp"
+#include <hwy/foreach_target.h>  // includes the loops once for each other instruction set
+#include <shrinkwarp/kernels/atom_products/atom_products_cpu_simd.hpp>
+
+namespace shrinkwarp {
+namespace cpu {
+namespace {
+HWY_EXPORT(Dot);
+HWY_EXPORT(SubtractAtoms);
+HWY_EXPORT(CorrelateAtoms);
+}  // namespace
+}  // namespace cpu
+
+void subtract_atoms(MatrixView<const double> D, const std::int32_t* atoms, const double* values, std::int64_t count,
+                    const double* x, double* r) {
+  static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::SubtractAtoms);
+  chosen(D, atoms, values, count, x, r);
+}
+
+void correlate_atoms(MatrixView<const double> D, const std::int32_t* atoms, std::int64_t count, const double* r,
+                     double* result) {
+  static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::CorrelateAtoms);
+  chosen(D, atoms, count, r, result);
+}
+
+double dot(const double* x, const double* y, std::int64_t n) {
+  static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::Dot);
+  return chosen(x, y, n);
+}
+
+}  // namespace shrinkwarp

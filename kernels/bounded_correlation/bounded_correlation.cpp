@@ -1,0 +1,171 @@
+#include <shrinkwarp/kernels/bounded_correlation/bounded_correlation.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <shrinkwarp/kernels/common/checks.hpp>
+#include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
+
+// SSSE3 adds nothing to SSE2 here; AVX3's loops choose by themselves whether the processor multiplies and adds at once.
+#ifndef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "shrinkwarp/kernels/bounded_correlation/bounded_correlation_cpu_simd.hpp"
+#include <hwy/foreach_target.h>  // includes the loops once for each other instruction set
+#include <shrinkwarp/kernels/bounded_correlation/bounded_correlation_cpu_simd.hpp>
+
+namespace shrinkwarp {
+namespace cpu {
+namespace {
+
+HWY_EXPORT(BoundedCorrelationKernelsI16);
+
+const BoundedCorrelationKernels& kernels() {
+  static const BoundedCorrelationKernels chosen = HWY_DYNAMIC_DISPATCH(BoundedCorrelationKernelsI16)();
+  return chosen;
+}
+
+}  // namespace
+}  // namespace cpu
+
+namespace {
+
+// Norms of quantised atoms and residuals; their product with room for the rounding is under 2^31.
+constexpr double kAtomNorm = 4e4;
+constexpr double kResidualNorm = 5e4;
+constexpr double kLargest = 32767;
+
+// A bound in float from one in double that is right to some units.
+float rounded_up(double bound) {
+  const double roomy = bound * (1 + 1e-6);
+  return static_cast<float>(std::min<double>(roomy, std::numeric_limits<float>::max()));
+}
+
+struct Quantized {
+  double inverse_scale = 0;  // what a unit stands for: a float
+  double norm = 0;           // of the vector
+  double rounding = 0;       // norm of what was rounded away
+  double quantized_norm = 0;
+};
+
+// The scale that the norm and the largest entry leave room for. Written by put(i, integer).
+template <class Put>
+Quantized quantize(const double* v, std::int64_t size, double norm_limit, Put put) {
+  Quantized result;
+  double largest = 0, energy = 0;
+  for (std::int64_t i = 0; i < size; ++i) {
+    largest = std::max(largest, std::fabs(v[i]));
+    energy += v[i] * v[i];
+  }
+  result.norm = std::sqrt(energy);
+  // Rounding lengthens a vector by sqrt(n) / 2 at most; a unit under float's range would not come back from it.
+  const double room = norm_limit - 0.5 * std::sqrt(static_cast<double>(size)) - 1;
+  const float unit = static_cast<float>(std::max(result.norm / room, largest / kLargest) * (1 + 1e-6));
+  if (!(unit >= std::numeric_limits<float>::min())) {
+    for (std::int64_t i = 0; i < size; ++i) put(i, 0);
+    result.rounding = result.norm;
+    return result;
+  }
+  result.inverse_scale = unit;
+  double rounded_energy = 0, lost = 0;
+  const double scale = 1 / static_cast<double>(unit);
+  for (std::int64_t i = 0; i < size; ++i) {
+    const double q = std::nearbyint(v[i] * scale);
+    put(i, static_cast<std::int32_t>(q));
+    rounded_energy += q * q;
+    const double difference = v[i] - q * unit;
+    lost += difference * difference;
+  }
+  result.quantized_norm = std::sqrt(rounded_energy) * unit;
+  result.rounding = std::sqrt(lost);
+  return result;
+}
+
+// Puts a 16-bit integer in the lower or the upper half of a pair.
+void put_half(std::int32_t& pair, std::int64_t i, std::int32_t value) {
+  const auto bits = static_cast<std::uint32_t>(value) & 0xffffU;
+  const auto old = static_cast<std::uint32_t>(pair);
+  pair = static_cast<std::int32_t>(i % 2 == 0 ? (old & 0xffff0000U) | bits : (old & 0xffffU) | (bits << 16));
+}
+
+}  // namespace
+
+std::int64_t QuantizedDictionary::most_bytes(std::int64_t rows, std::int64_t atoms) {
+  return (atoms + 15) / 16 * 16 * 4 * ((rows + 1) / 2 + 3);
+}
+
+QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<const double> D)
+    : rows_(D.rows), atoms_(D.cols) {
+  check_matrix(context, "QuantizedDictionary", "D", D, D.rows, D.cols);
+  SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "QuantizedDictionary: the context is on ", context.device(),
+                     ", wanted the cpu");
+  SHRINKWARP_REQUIRE(D.rows < std::int64_t{1} << 28, ShapeError, "QuantizedDictionary: D has ", D.rows,
+                     " rows, wanted less than 2^28");
+  const std::int64_t lanes = cpu::kernels().lanes;
+  panel_atoms_ = lanes * cpu::kPairVectors;
+  padded_atoms_ = cpu::round_up(atoms_, lanes);
+  const std::int64_t pairs = (rows_ + 1) / 2;
+  packed_ = Tensor<std::int32_t>::zeros(context, padded_atoms_ * pairs);
+  factor_ = Tensor<float>::zeros(context, padded_atoms_);
+  rounding_ = Tensor<float>::zeros(context, padded_atoms_);
+  norm_ = Tensor<float>::zeros(context, padded_atoms_);
+  context.parallel_for(atoms_, [&](std::int64_t j, int) {
+    const std::int64_t first = j / panel_atoms_ * panel_atoms_;
+    const std::int64_t height = std::min(panel_atoms_, padded_atoms_ - first);
+    std::int32_t* const panel = packed_.data() + first * pairs + (j - first);
+    const Quantized atom = quantize(D.column(j), rows_, kAtomNorm, [&](std::int64_t i, std::int32_t value) {
+      put_half(panel[i / 2 * height], i, value);
+    });
+    factor_.data()[j] = static_cast<float>(atom.inverse_scale);
+    norm_.data()[j] = rounded_up(atom.quantized_norm);
+    // c is a sum rounded to float and multiplied twice: three units of 6e-8, each of at most the product of the norms.
+    rounding_.data()[j] = rounded_up(atom.rounding + 4e-7 * atom.quantized_norm);
+  });
+}
+
+QuantizedResiduals::QuantizedResiduals(const Context& context, std::int64_t rows, std::int64_t places)
+    : rows_(rows), group_(cpu::kernels().columns) {
+  packed_ = Tensor<std::int32_t>::zeros(context, cpu::round_up(places, group_) * ((rows + 1) / 2));
+  inverse_scale_ = Tensor<float>::zeros(context, places);
+  norm_ = Tensor<float>::zeros(context, places);
+  rounding_ = Tensor<float>::zeros(context, places);
+}
+
+void QuantizedResiduals::set(std::int64_t place, const double* r) {
+  const std::int64_t pairs = (rows_ + 1) / 2;
+  std::int32_t* const column = packed_.data() + place / group_ * group_ * pairs + place % group_;
+  const Quantized residual = quantize(
+      r, rows_, kResidualNorm, [&](std::int64_t i, std::int32_t value) { put_half(column[i / 2 * group_], i, value); });
+  inverse_scale_.data()[place] = static_cast<float>(residual.inverse_scale);
+  norm_.data()[place] = rounded_up(residual.norm);
+  rounding_.data()[place] = rounded_up(residual.rounding);
+}
+
+void bounded_correlation(const Context& context, const QuantizedDictionary& D, const AtomBounds& bounds,
+                         const QuantizedResiduals& R, std::int64_t count, MatrixView<float> C,
+                         MatrixView<float> highest) {
+  SHRINKWARP_REQUIRE(count >= 0 && count <= R.places(), ShapeError, "bounded_correlation: count is ", count,
+                     ", wanted 0 to ", R.places(), " places");
+  check_matrix(context, "bounded_correlation", "C", C, D.padded_atoms(), count);
+  check_matrix(context, "bounded_correlation", "highest", highest, D.panels(), count);
+  if (count == 0) return;
+  cpu::kernels().run({&D, bounds, &R, C, highest});
+}
+
+std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
+                        std::int64_t place, const float* c, const float* highest, float threshold, std::int32_t* open) {
+  const std::int64_t height = D.panel_atoms();
+  std::int64_t count = 0;
+  for (std::int64_t panel = 0; panel < D.panels(); ++panel) {
+    if (!(highest[panel] > threshold)) continue;
+    const std::int64_t first = panel * height;
+    count += cpu::kernels().open(
+        {bounds, c, R.norm(place), R.rounding(place), threshold, first, std::min(first + height, D.padded_atoms())},
+        open + count);
+  }
+  return count;
+}
+
+}  // namespace shrinkwarp

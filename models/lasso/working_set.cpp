@@ -1,0 +1,524 @@
+#include <shrinkwarp/models/lasso/working_set.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include <shrinkwarp/kernels/active_set/active_set.hpp>
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+#include <shrinkwarp/kernels/common/scalar.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+// Atoms that a problem starts with. A working set then grows by the atoms over their threshold, the furthest first.
+constexpr std::int64_t kFirstAtoms = 16;
+constexpr double kGrowth = 0.8;  // of the support
+constexpr std::int64_t kMostNewAtoms = 64;
+// While more atoms than this are over their threshold for sure, the certificate is not worth its products.
+constexpr std::int64_t kFewViolators = 4;
+// With so few violators the round is the last one or nearly so: the code is settled once more against float64.
+constexpr std::int64_t kNearTheEnd = 16;
+// Rounds without a new atom after which float is at its end.
+constexpr std::int64_t kIdleRounds = 2;
+constexpr std::int64_t kCapacity = 128;          // atoms that a pool's working sets have room for at first
+constexpr std::int64_t kLargestCapacity = 2048;  // and at most
+// In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
+constexpr double kLargestLambda = 1e30;
+
+std::size_t index_of(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+std::int64_t padded_rows(const Dictionary& dictionary) {
+  return (dictionary.rows() + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
+}
+
+// The largest float that is not over a number.
+float rounded_down(double value) {
+  const float rounded = static_cast<float>(value);
+  return static_cast<double>(rounded) > value ? std::nextafterf(rounded, 0) : rounded;
+}
+
+struct Certificate {
+  double primal = 0, gap = 0;
+};
+
+}  // namespace
+
+struct WorkingSetBatch::Slot {
+  Problem problem;
+  ActiveSet<float> set;
+  Tensor<double> x, r;                // [n padded]
+  std::vector<std::uint64_t> in_set;  // a bit an atom
+  std::int64_t idle = 0;              // rounds without a new atom
+  double magnitude = 0;               // ||z||_1
+
+  bool holds(std::int32_t atom) const { return (in_set[index_of(atom / 64)] >> (atom % 64) & 1U) != 0; }
+  void mark(std::int32_t atom) { in_set[index_of(atom / 64)] |= std::uint64_t{1} << (atom % 64); }
+};
+
+struct WorkingSetBatch::Worker {
+  const WorkingSetBatch& batch;
+  Context context = Context::cpu(1);
+  const WorkingSetDictionary& parts;
+  const AtomBounds bounds;
+  const std::int64_t m;
+  const double gap;  // relative, that is wanted
+  const double dictionary_scale, atom_norm;
+  std::int64_t max_passes;
+
+  QuantizedResiduals residuals;
+  Tensor<float> C, highest;  // of the pool
+  std::vector<Slot> slots;
+  std::vector<Slot*> running;  // by place
+  std::vector<Slot*> idle;
+  Profile profile;
+  Profile* timed = nullptr;
+
+  // Scratch.
+  std::vector<std::int32_t> open, list, fresh;  // [m] atoms
+  std::vector<double> values, thresholds;       // [m]
+  std::vector<float> heights;                   // [panels]
+  ActiveSet<double> exact;
+
+  // What is done since the last retire().
+  std::vector<Problem> done;
+  SparseCodes codes;
+
+  Worker(const WorkingSetBatch& of, const Dictionary& dictionary, const LassoOptions& options, std::int64_t places)
+      : batch(of),
+        parts(dictionary.working_set(context)),
+        bounds(parts.quantized.bounds()),
+        m(dictionary.atoms()),
+        gap(options.gap),
+        dictionary_scale(dictionary.scale()),
+        atom_norm(std::sqrt(dictionary.lipschitz())),
+        max_passes(options.max_iterations),
+        residuals(context, dictionary.rows(), places),
+        C(context, parts.quantized.padded_atoms(), places),
+        highest(context, parts.quantized.panels(), places),
+        slots(index_of(places)),
+        timed(options.profile ? &profile : nullptr) {
+    const std::int64_t rows = padded_rows(dictionary);
+    for (Slot& slot : slots) {
+      slot.set = ActiveSet<float>(context, std::min(kCapacity, m));
+      slot.x = Tensor<double>::zeros(context, rows);
+      slot.r = Tensor<double>::zeros(context, rows);
+      slot.in_set.resize(index_of((m + 63) / 64));
+      idle.push_back(&slot);
+    }
+    for (auto* atoms : {&open, &list, &fresh}) atoms->resize(index_of(parts.quantized.padded_atoms()));
+    for (auto* numbers : {&values, &thresholds}) numbers->resize(index_of(m + kMostNewAtoms));
+    heights.resize(index_of(parts.quantized.panels()));
+  }
+
+  MatrixView<const double> exact_columns() const { return parts.exact_columns.matrix(); }
+
+  const float* correlations(std::int64_t place) const { return C.matrix().column(place); }
+
+  std::int64_t open_at(std::int64_t place, double threshold) {
+    return open_atoms(parts.quantized, bounds, residuals, place, correlations(place), highest.matrix().column(place),
+                      rounded_down(threshold), open.data());
+  }
+
+  // lambda_max of an observation whose pass has run: exact for the atoms that may have it.
+  double largest_correlation(std::int64_t place, const double* r) {
+    const float* const high = highest.matrix().column(place);
+    const float* const c = correlations(place);
+    const std::int64_t panel = std::max_element(high, high + parts.quantized.panels()) - high;
+    const std::int64_t first = panel * parts.quantized.panel_atoms();
+    const std::int64_t last = std::min(first + parts.quantized.panel_atoms(), m);
+    std::int32_t best = static_cast<std::int32_t>(first);
+    for (std::int64_t j = first; j < last; ++j)
+      if (std::fabs(c[j]) > std::fabs(c[best])) best = static_cast<std::int32_t>(j);
+    double largest = 0;
+    correlate_atoms(exact_columns(), &best, 1, r, &largest);
+    largest = std::fabs(largest);
+    const std::int64_t count = open_at(place, largest);
+    correlate_atoms(exact_columns(), open.data(), count, r, values.data());
+    for (std::int64_t k = 0; k < count; ++k) largest = std::max(largest, std::fabs(values[index_of(k)]));
+    return largest;
+  }
+
+  // The code and what belongs to it from a working set, in positions' order: list and values.
+  template <class T>
+  std::int64_t nonzeros(const ActiveSet<T>& set) {
+    std::int64_t count = 0;
+    for (std::int64_t i = 0; i < set.size(); ++i) {
+      if (set.code(i) == 0) continue;
+      list[index_of(count)] = set.atom(i);
+      values[index_of(count++)] = set.code(i);
+    }
+    return count;
+  }
+
+  template <class T>
+  void update_residual(Slot& slot, const ActiveSet<T>& set) {
+    const std::int64_t count = nonzeros(set);
+    subtract_atoms(exact_columns(), list.data(), values.data(), count, slot.x.data(), slot.r.data());
+    slot.magnitude = 0;
+    for (std::int64_t k = 0; k < count; ++k) slot.magnitude += std::fabs(values[index_of(k)]);
+  }
+
+  // One more step to stationarity on S, from correlations in float64.
+  template <class T>
+  void settle_exactly(Slot& slot, ActiveSet<T>& set) {
+    const std::int64_t count = set.support();
+    for (std::int64_t k = 0; k < count; ++k) list[index_of(k)] = set.atom(set.active(k));
+    correlate_atoms(exact_columns(), list.data(), count, slot.r.data(), values.data());
+    for (std::int64_t k = 0; k < count; ++k) set.set_correlation(set.active(k), values[index_of(k)]);
+    set.settle();
+    update_residual(slot, set);
+  }
+
+  Certificate certificate(const Slot& slot, double correlation) const {
+    const double* const r = slot.r.data();
+    const double energy = dot(r, r, slot.r.size());
+    const double alignment = dot(slot.x.data(), r, slot.r.size());
+    Certificate result;
+    result.primal = energy / 2 + slot.problem.lambda * slot.magnitude;
+    result.gap = gap_at_best_scale(result.primal, energy, alignment, correlation, slot.problem.lambda,
+                                   atom_norm * slot.magnitude);
+    return result;
+  }
+
+  // How far a correlation may pass its threshold for a fifth of the gap that is wanted.
+  double inner_tolerance(const Slot& slot, double least) const {
+    const double room = slot.problem.lambda * slot.magnitude;
+    return std::clamp(0.2 * gap * slot.problem.energy / std::max(room, 1e-300), least, 1e-3);
+  }
+
+  // Moves the `count` atoms of `fresh` with the largest |value of c| to its front.
+  void keep_largest(const float* c, std::int64_t& count, std::int64_t most) {
+    if (count <= most) return;
+    std::nth_element(fresh.begin(), fresh.begin() + most, fresh.begin() + count, [c](std::int32_t a, std::int32_t b) {
+      const float x = std::fabs(c[a]), y = std::fabs(c[b]);
+      return x > y || (x == y && a < b);
+    });
+    count = most;
+    std::sort(fresh.begin(), fresh.begin() + count);
+  }
+
+  bool fill(Slot& slot, const double* x, std::int64_t rows, const Problem& problem) {
+    slot.problem = problem;
+    double largest = 0;
+    for (std::int64_t i = 0; i < rows; ++i) largest = std::max(largest, std::fabs(x[i]));
+    slot.problem.scale = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
+    double energy = 0;
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const double value = x[i] / slot.problem.scale;
+      slot.x.data()[i] = slot.r.data()[i] = value;
+      energy += value * value;
+    }
+    slot.problem.energy = energy / 2;
+    slot.set.clear(0, false);
+    std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
+    slot.idle = 0;
+    slot.magnitude = 0;
+    return true;
+  }
+
+  // Takes a problem out: its code to `codes` in the user's units.
+  template <class T>
+  void finish(Slot& slot, const ActiveSet<T>& set, const Certificate& found, bool stuck) {
+    slot.problem.primal = found.primal;
+    slot.problem.gap = found.gap;
+    slot.problem.stuck = stuck;
+    const std::int64_t count = nonzeros(set);
+    std::vector<std::int32_t>& order = fresh;
+    std::iota(order.begin(), order.begin() + count, 0);
+    std::sort(order.begin(), order.begin() + count,
+              [this](std::int32_t a, std::int32_t b) { return list[index_of(a)] < list[index_of(b)]; });
+    const double unit = slot.problem.scale / dictionary_scale;
+    for (std::int64_t k = 0; k < count; ++k) {
+      codes.indices.push_back(list[index_of(order[index_of(k)])]);
+      codes.values.push_back(values[index_of(order[index_of(k)])] * unit);
+    }
+    codes.offsets.push_back(static_cast<std::int64_t>(codes.values.size()));
+    done.push_back(slot.problem);
+  }
+
+  // Adds the first `count` atoms of `fresh`; their correlations are made in float64.
+  template <class T>
+  void add_fresh(Slot& slot, ActiveSet<T>& set, MatrixView<const T> columns, MatrixView<const T> gram,
+                 std::int64_t count) {
+    correlate_atoms(exact_columns(), fresh.data(), count, slot.r.data(), values.data());
+    std::fill_n(thresholds.begin(), count, slot.problem.lambda);
+    for (std::int64_t k = 0; k < count; ++k) slot.mark(fresh[index_of(k)]);
+    if (set.size() + count > set.capacity()) set.reserve(context, std::max(2 * set.capacity(), set.size() + count));
+    set.add(columns, gram, fresh.data(), values.data(), thresholds.data(), count);
+  }
+
+  // A pass has run: what follows for the problem at `place`. @return it has left
+  bool step(Slot& slot, std::int64_t place, FunctionRef<double(std::int64_t, double)> lambda_of) {
+    Problem& problem = slot.problem;
+    ++problem.iterations;
+    const float* const c = correlations(place);
+    if (problem.lambda < 0) {
+      const PhaseTimer timer(context, timed, "lambda_max");
+      const double x = problem.scale;
+      const double found = largest_correlation(place, slot.r.data());
+      problem.lambda =
+          std::min(lambda_of(problem.index, found * x * dictionary_scale) / x / dictionary_scale, kLargestLambda);
+    }
+    std::int64_t fresh_count = 0;
+    std::int64_t clear = 0;
+    std::int64_t count = 0;
+    {
+      const PhaseTimer timer(context, timed, "choose");
+      count = open_at(place, problem.lambda);
+      for (std::int64_t k = 0; k < count; ++k) {
+        const std::int32_t j = open[index_of(k)];
+        if (slot.holds(j)) continue;
+        const double value = std::fabs(static_cast<double>(c[j]));
+        if (value - error_bound(bounds, residuals, place, j) > problem.lambda) ++clear;
+        if (value > problem.lambda) fresh[index_of(fresh_count++)] = j;
+      }
+    }
+    const bool last = problem.iterations >= max_passes;
+    if (clear <= kFewViolators || last) {
+      const PhaseTimer timer(context, timed, "certificate");
+      correlate_atoms(exact_columns(), open.data(), count, slot.r.data(), values.data());
+      double most = problem.lambda;
+      fresh_count = 0;
+      std::int64_t position = 0;
+      for (std::int64_t k = 0; k < count; ++k) {
+        const std::int32_t j = open[index_of(k)];
+        const double value = values[index_of(k)];
+        most = std::max(most, std::fabs(value));
+        if (!slot.holds(j)) {
+          if (std::fabs(value) > problem.lambda) fresh[index_of(fresh_count++)] = j;
+        } else {
+          for (position = 0; slot.set.atom(position) != j;) ++position;
+          slot.set.set_correlation(position, value);
+        }
+      }
+      const Certificate found = certificate(slot, most);
+      if (found.gap <= gap * problem.energy || last) {
+        finish(slot, slot.set, found, false);
+        return true;
+      }
+    }
+    if (slot.set.size() == 0) {
+      const PhaseTimer timer(context, timed, "choose");
+      // As many panels as atoms are wanted have one that high.
+      const std::int64_t panels = parts.quantized.panels();
+      double floor = 0;
+      if (panels > kFirstAtoms) {
+        std::copy_n(highest.matrix().column(place), panels, heights.begin());
+        std::nth_element(heights.begin(), heights.begin() + kFirstAtoms - 1, heights.end(), std::greater<float>());
+        floor = static_cast<double>(std::nextafterf(heights[kFirstAtoms - 1], 0));
+      }
+      fresh_count = open_at(place, floor);
+      std::copy_n(open.begin(), fresh_count, fresh.begin());
+      keep_largest(c, fresh_count, kFirstAtoms);
+    } else {
+      const PhaseTimer timer(context, timed, "choose");
+      const auto grown = static_cast<std::int64_t>(kGrowth * static_cast<double>(slot.set.support()));
+      keep_largest(c, fresh_count, std::max(kFirstAtoms, std::min(grown, kMostNewAtoms)));
+    }
+    slot.idle = fresh_count == 0 ? slot.idle + 1 : 0;
+    if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > kLargestCapacity) return finish_in_double(slot);
+    {
+      const PhaseTimer timer(context, timed, "gram");
+      add_fresh<float>(slot, slot.set, parts.columns.matrix(), parts.gram.matrix(), fresh_count);
+    }
+    ActiveSetOutcome outcome{};
+    {
+      const PhaseTimer timer(context, timed, "active set");
+      slot.set.settle();
+      outcome = slot.set.solve(inner_tolerance(slot, 1e-6), slot.set.steps() + 100 + 20 * slot.set.size());
+    }
+    if (outcome == ActiveSetOutcome::stuck) return finish_in_double(slot);
+    {
+      const PhaseTimer timer(context, timed, "residual");
+      update_residual(slot, slot.set);
+      if (clear <= kNearTheEnd) settle_exactly(slot, slot.set);
+    }
+    const PhaseTimer timer(context, timed, "quantize");
+    residuals.set(place, slot.r.data());
+    return false;
+  }
+
+  // The same method in double, with exact passes, to the end.
+  bool finish_in_double(Slot& slot) {
+    const PhaseTimer timer(context, timed, "in double");
+    Problem& problem = slot.problem;
+    if (exact.capacity() == 0) exact = ActiveSet<double>(context, std::min(kCapacity, m));
+    exact.clear(0, false);
+    // The working set and the code that float has come to.
+    const std::int64_t size = slot.set.size();
+    std::vector<double> start(index_of(size));
+    for (std::int64_t i = 0; i < size; ++i) {
+      fresh[index_of(i)] = slot.set.atom(i);
+      start[index_of(i)] = slot.set.code(i);
+    }
+    if (exact.capacity() < size) exact.reserve(context, size);
+    update_residual(slot, slot.set);
+    add_fresh<double>(slot, exact, exact_columns(), {}, size);
+    if (!exact.start(start.data())) update_residual(slot, exact);
+
+    std::vector<std::int32_t> all(index_of(m));
+    std::iota(all.begin(), all.end(), 0);
+    std::vector<double> c(index_of(m));
+    Certificate found;
+    for (std::int64_t stalled = 0; stalled <= 3 * kIdleRounds;) {
+      correlate_atoms(exact_columns(), all.data(), m, slot.r.data(), c.data());
+      double most = problem.lambda;
+      std::int64_t fresh_count = 0;
+      for (std::int64_t j = 0; j < m; ++j) {
+        const double value = std::fabs(c[index_of(j)]);
+        most = std::max(most, value);
+        if (value > problem.lambda && !slot.holds(static_cast<std::int32_t>(j)))
+          fresh[index_of(fresh_count++)] = static_cast<std::int32_t>(j);
+      }
+      found = certificate(slot, most);
+      if (found.gap <= gap * problem.energy || problem.iterations >= max_passes) {
+        finish(slot, exact, found, false);
+        return true;
+      }
+      ++problem.iterations;
+      if (fresh_count > 4 * kMostNewAtoms) {
+        std::nth_element(
+            fresh.begin(), fresh.begin() + kMostNewAtoms, fresh.begin() + fresh_count,
+            [&c](std::int32_t a, std::int32_t b) { return std::fabs(c[index_of(a)]) > std::fabs(c[index_of(b)]); });
+        fresh_count = kMostNewAtoms;
+      }
+      if (exact.size() + fresh_count > kLargestCapacity) break;
+      stalled = fresh_count == 0 ? stalled + 1 : 0;
+      for (std::int64_t i = 0; i < exact.size(); ++i) exact.set_correlation(i, c[index_of(exact.atom(i))]);
+      add_fresh<double>(slot, exact, exact_columns(), {}, fresh_count);
+      exact.settle();
+      if (exact.solve(inner_tolerance(slot, 1e-12), exact.steps() + 100 + 20 * exact.size()) == ActiveSetOutcome::stuck)
+        ++stalled;
+      update_residual(slot, exact);
+      settle_exactly(slot, exact);
+    }
+    finish(slot, exact, found, true);
+    return true;
+  }
+};
+
+WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dictionary, const LassoOptions& options,
+                                 std::int64_t places, std::int64_t queue)
+    : context_(context),
+      dictionary_(dictionary),
+      parts_(dictionary.working_set(context)),
+      options_(options),
+      waiting_(Tensor<double>::zeros(context, dictionary.rows(), queue)),
+      queue_(index_of(queue)) {
+  for (int t = 0; t < context.threads(); ++t)
+    workers_.push_back(std::make_unique<Worker>(*this, dictionary, options, places));
+}
+
+WorkingSetBatch::~WorkingSetBatch() {
+  if (!options_.profile) return;
+  for (const auto& worker : workers_)
+    for (const PhaseTotals& phase : worker->profile.phases())
+      options_.profile->add(phase.name, phase.seconds, phase.flops, phase.bytes);
+}
+
+std::int64_t WorkingSetBatch::running() const {
+  std::int64_t count = queued_ - std::min(queued_, next_.load());
+  for (const auto& worker : workers_) count += static_cast<std::int64_t>(worker->running.size());
+  return count;
+}
+
+std::int64_t WorkingSetBatch::room() const {
+  return static_cast<std::int64_t>(queue_.size()) - (queued_ - std::min(queued_, next_.load()));
+}
+
+void WorkingSetBatch::admit(MatrixView<const double> X, const std::vector<Problem>& problems) {
+  // What still waits moves to the front.
+  const std::int64_t first = std::min(queued_, next_.load());
+  const std::int64_t kept = queued_ - first;
+  const MatrixView<double> waiting = waiting_.matrix();
+  for (std::int64_t b = 0; b < kept && first > 0; ++b) {
+    queue_[index_of(b)] = queue_[index_of(first + b)];
+    std::copy_n(waiting.column(first + b), waiting.rows, waiting.column(b));
+  }
+  for (std::int64_t b = 0; b < X.cols; ++b) {
+    queue_[index_of(kept + b)] = problems[index_of(b)];
+    std::copy_n(X.column(b), X.rows, waiting.column(kept + b));
+  }
+  queued_ = kept + X.cols;
+  next_ = 0;
+}
+
+bool WorkingSetBatch::take(Worker& worker, Slot& slot) {
+  const std::int64_t next = next_.fetch_add(1);
+  if (next >= queued_) return false;
+  return worker.fill(slot, waiting_.matrix().column(next), waiting_.rows(), queue_[index_of(next)]);
+}
+
+void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::int64_t, double)> lambda_of) {
+  // A round of the stream: long enough to be worth it, short enough to hear of a cancel and to lose little.
+  constexpr double kSeconds = 0.2;
+  const auto started = std::chrono::steady_clock::now();
+  const auto& quantized = worker.parts.quantized;
+  auto& running = worker.running;
+  for (;;) {
+    bool empty = false;
+    while (!worker.idle.empty() && !empty) {
+      Slot& slot = *worker.idle.back();
+      if (take(worker, slot)) {
+        worker.idle.pop_back();
+        worker.residuals.set(static_cast<std::int64_t>(running.size()), slot.r.data());
+        running.push_back(&slot);
+      } else {
+        empty = true;
+      }
+    }
+    if (running.empty() || (empty && more)) return;
+    const auto count = static_cast<std::int64_t>(running.size());
+    {
+      const PhaseTimer timer(worker.context, worker.timed, "pass",
+                             2.0 * static_cast<double>(quantized.rows()) * static_cast<double>(quantized.atoms()) *
+                                 static_cast<double>(count));
+      bounded_correlation(worker.context, quantized, worker.bounds, worker.residuals, count,
+                          worker.C.matrix().columns(0, count), worker.highest.matrix().columns(0, count));
+    }
+    // Each problem on its own place; then those that are left close up.
+    std::int64_t kept = 0;
+    for (std::int64_t place = 0; place < count; ++place) {
+      Slot* const slot = running[index_of(place)];
+      if (worker.step(*slot, place, lambda_of)) {
+        worker.idle.push_back(slot);
+        continue;
+      }
+      if (kept != place) worker.residuals.set(kept, slot->r.data());
+      running[index_of(kept++)] = slot;
+    }
+    running.resize(index_of(kept));
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
+    if (elapsed.count() > kSeconds) return;
+  }
+}
+
+void WorkingSetBatch::advance(bool more, FunctionRef<double(std::int64_t, double)> lambda_of) {
+  context_.parallel_for(static_cast<std::int64_t>(workers_.size()),
+                        [&](std::int64_t i, int) { work(*workers_[index_of(i)], more, lambda_of); });
+}
+
+const std::vector<WorkingSetBatch::Problem>& WorkingSetBatch::retire(SparseCodes& codes) {
+  retired_.clear();
+  for (const auto& worker : workers_) {
+    const std::int64_t start = codes.offsets.back();
+    for (std::size_t i = 1; i < worker->codes.offsets.size(); ++i)
+      codes.offsets.push_back(start + worker->codes.offsets[i]);
+    codes.indices.insert(codes.indices.end(), worker->codes.indices.begin(), worker->codes.indices.end());
+    codes.values.insert(codes.values.end(), worker->codes.values.begin(), worker->codes.values.end());
+    retired_.insert(retired_.end(), worker->done.begin(), worker->done.end());
+    worker->codes.indices.clear();
+    worker->codes.values.clear();
+    worker->codes.offsets.assign(1, 0);
+    worker->done.clear();
+  }
+  return retired_;
+}
+
+}  // namespace shrinkwarp
