@@ -15,6 +15,7 @@ namespace {
 HWY_EXPORT(Dot);
 HWY_EXPORT(SubtractAtoms);
 HWY_EXPORT(CorrelateAtoms);
+HWY_EXPORT(CorrelateAtomsF32);
 }  // namespace
 }  // namespace cpu
 
@@ -27,6 +28,12 @@ void subtract_atoms(MatrixView<const double> D, const std::int32_t* atoms, const
 void correlate_atoms(MatrixView<const double> D, const std::int32_t* atoms, std::int64_t count, const double* r,
                      double* result) {
   static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::CorrelateAtoms);
+  chosen(D, atoms, count, r, result);
+}
+
+void correlate_atoms(MatrixView<const float> D, const std::int32_t* atoms, std::int64_t count, const float* r,
+                     float* result) {
+  static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::CorrelateAtomsF32);
   chosen(D, atoms, count, r, result);
 }
 

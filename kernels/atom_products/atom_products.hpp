@@ -26,6 +26,15 @@ void subtract_atoms(MatrixView<const double> D, const std::int32_t* atoms, const
 void correlate_atoms(MatrixView<const double> D, const std::int32_t* atoms, std::int64_t count, const double* r,
                      double* result);
 
+/// The same in float, for a first look: |result[k] - d'r| <= float_error(n) ||d|| ||r||.
+void correlate_atoms(MatrixView<const float> D, const std::int32_t* atoms, std::int64_t count, const float* r,
+                     float* result);
+
+/// What rounding can do in the float form, the arguments' rounding to float with it: n / 16 + 12 units of |d|'|r|.
+inline double float_error(std::int64_t n) {
+  return 6e-8 * (static_cast<double>(n) / 16 + 12);
+}
+
 /// x'y of n elements, likewise.
 double dot(const double* x, const double* y, std::int64_t n);
 

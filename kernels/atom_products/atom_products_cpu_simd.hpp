@@ -6,6 +6,8 @@
 #define SHRINKWARP_KERNELS_ATOM_PRODUCTS_CPU_SIMD
 #endif
 
+#include <algorithm>
+
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
@@ -76,6 +78,37 @@ void SubtractAtoms(MatrixView<const double> D, const std::int32_t* HWY_RESTRICT 
 void CorrelateAtoms(MatrixView<const double> D, const std::int32_t* HWY_RESTRICT atoms, std::int64_t count,
                     const double* HWY_RESTRICT r, double* HWY_RESTRICT result) {
   for (std::int64_t k = 0; k < count; ++k) result[k] = Dot(D.column(atoms[k]), r, D.rows);
+}
+
+// Sums in sixteen lanes.
+void CorrelateAtomsF32(MatrixView<const float> D, const std::int32_t* HWY_RESTRICT atoms, std::int64_t count,
+                       const float* HWY_RESTRICT r, float* HWY_RESTRICT result) {
+  const hn::CappedTag<float, 16> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t n = D.rows;
+  for (std::int64_t k = 0; k < count; k += 4) {
+    const auto column = [&](std::int64_t i) { return D.column(atoms[std::min(k + i, count - 1)]); };
+    const float* const d0 = column(0);
+    const float* const d1 = column(1);
+    const float* const d2 = column(2);
+    const float* const d3 = column(3);
+    float sums[4] = {};
+    for (std::int64_t first = 0; first < 16; first += lanes) {
+      auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
+      for (std::int64_t i = first; i < n; i += 16) {
+        const auto value = hn::LoadU(d, r + i);
+        s0 = hn::MulAdd(hn::LoadU(d, d0 + i), value, s0);
+        s1 = hn::MulAdd(hn::LoadU(d, d1 + i), value, s1);
+        s2 = hn::MulAdd(hn::LoadU(d, d2 + i), value, s2);
+        s3 = hn::MulAdd(hn::LoadU(d, d3 + i), value, s3);
+      }
+      sums[0] += hn::GetLane(hn::SumOfLanes(d, s0));
+      sums[1] += hn::GetLane(hn::SumOfLanes(d, s1));
+      sums[2] += hn::GetLane(hn::SumOfLanes(d, s2));
+      sums[3] += hn::GetLane(hn::SumOfLanes(d, s3));
+    }
+    for (std::int64_t i = 0; i < std::min<std::int64_t>(4, count - k); ++i) result[k + i] = sums[i];
+  }
 }
 
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE

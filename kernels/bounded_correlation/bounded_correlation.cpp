@@ -4,8 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/common/checks.hpp>
 #include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
 
 // SSSE3 adds nothing to SSE2 here; AVX3's loops choose by themselves whether the processor multiplies and adds at once.
 #ifndef HWY_DISABLED_TARGETS
@@ -51,13 +53,14 @@ struct Quantized {
 };
 
 // The scale that the norm and the largest entry leave room for. Written by put(i, integer).
-template <class Put>
-Quantized quantize(const double* v, std::int64_t size, double norm_limit, Put put) {
+template <class T, class Put>
+Quantized quantize(const T* v, std::int64_t size, double norm_limit, Put put) {
   Quantized result;
   double largest = 0, energy = 0;
   for (std::int64_t i = 0; i < size; ++i) {
-    largest = std::max(largest, std::fabs(v[i]));
-    energy += v[i] * v[i];
+    const double value = v[i];
+    largest = std::max(largest, std::fabs(value));
+    energy += value * value;
   }
   result.norm = std::sqrt(energy);
   // Rounding lengthens a vector by sqrt(n) / 2 at most; a unit under float's range would not come back from it.
@@ -72,10 +75,10 @@ Quantized quantize(const double* v, std::int64_t size, double norm_limit, Put pu
   double rounded_energy = 0, lost = 0;
   const double scale = 1 / static_cast<double>(unit);
   for (std::int64_t i = 0; i < size; ++i) {
-    const double q = std::nearbyint(v[i] * scale);
+    const double q = std::nearbyint(static_cast<double>(v[i]) * scale);
     put(i, static_cast<std::int32_t>(q));
     rounded_energy += q * q;
-    const double difference = v[i] - q * unit;
+    const double difference = static_cast<double>(v[i]) - q * unit;
     lost += difference * difference;
   }
   result.quantized_norm = std::sqrt(rounded_energy) * unit;
@@ -93,12 +96,15 @@ void put_half(std::int32_t& pair, std::int64_t i, std::int32_t value) {
 }  // namespace
 
 std::int64_t QuantizedDictionary::most_bytes(std::int64_t rows, std::int64_t atoms) {
-  return (atoms + 15) / 16 * 16 * 4 * ((rows + 1) / 2 + 3);
+  const std::int64_t levels = (rows + kLevelRows - 1) / kLevelRows;
+  return (atoms + 15) / 16 * 16 * 4 * ((rows + 1) / 2 + 3 + levels) + 4 * (rows + kAtomPadding) * rows;
 }
 
-QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<const double> D)
+QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<const double> D,
+                                         MatrixView<const double> basis)
     : rows_(D.rows), atoms_(D.cols) {
   check_matrix(context, "QuantizedDictionary", "D", D, D.rows, D.cols);
+  if (!basis.empty()) check_matrix(context, "QuantizedDictionary", "basis", basis, D.rows, D.rows);
   SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "QuantizedDictionary: the context is on ", context.device(),
                      ", wanted the cpu");
   SHRINKWARP_REQUIRE(D.rows < std::int64_t{1} << 28, ShapeError, "QuantizedDictionary: D has ", D.rows,
@@ -107,40 +113,106 @@ QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<cons
   panel_atoms_ = lanes * cpu::kPairVectors;
   padded_atoms_ = cpu::round_up(atoms_, lanes);
   const std::int64_t pairs = (rows_ + 1) / 2;
+  const std::int64_t levels = basis.empty() ? 1 : cpu::divide_up(rows_, kLevelRows);
   packed_ = Tensor<std::int32_t>::zeros(context, padded_atoms_ * pairs);
   factor_ = Tensor<float>::zeros(context, padded_atoms_);
   rounding_ = Tensor<float>::zeros(context, padded_atoms_);
   norm_ = Tensor<float>::zeros(context, padded_atoms_);
-  context.parallel_for(atoms_, [&](std::int64_t j, int) {
-    const std::int64_t first = j / panel_atoms_ * panel_atoms_;
-    const std::int64_t height = std::min(panel_atoms_, padded_atoms_ - first);
-    std::int32_t* const panel = packed_.data() + first * pairs + (j - first);
-    const Quantized atom = quantize(D.column(j), rows_, kAtomNorm, [&](std::int64_t i, std::int32_t value) {
-      put_half(panel[i / 2 * height], i, value);
-    });
-    factor_.data()[j] = static_cast<float>(atom.inverse_scale);
-    norm_.data()[j] = rounded_up(atom.quantized_norm);
-    // c is a sum rounded to float and multiplied twice: three units of 6e-8, each of at most the product of the norms.
-    rounding_.data()[j] = rounded_up(atom.rounding + 4e-7 * atom.quantized_norm);
+  tail_ = Tensor<float>::zeros(context, padded_atoms_, levels);
+  typical_tail_ = Tensor<double>::zeros(context, levels);
+  if (!basis.empty()) {
+    basis_ = Tensor<float>::zeros(context, cpu::round_up(rows_, kAtomPadding), rows_);
+    for (std::int64_t j = 0; j < rows_; ++j)
+      std::transform(basis.column(j), basis.column(j) + rows_, basis_.matrix().column(j),
+                     [](double value) { return static_cast<float>(value); });
+  }
+
+  // Blocks of atoms, so that the rotated ones need little room.
+  constexpr std::int64_t kBlock = 256;
+  context.parallel_for(cpu::divide_up(atoms_, kBlock), [&](std::int64_t block, int) {
+    const Context one = Context::cpu(1);
+    const std::int64_t start = block * kBlock;
+    const std::int64_t count = std::min(kBlock, atoms_ - start);
+    MatrixView<const double> atoms = D.columns(start, count);
+    Tensor<double> rotated;
+    if (!basis.empty()) {
+      rotated = Tensor<double>(one, rows_, count);
+      gemm<double>(one, Transpose::yes, Transpose::no, 1, basis, atoms, 0, rotated.matrix());
+      atoms = rotated.matrix();
+    }
+    for (std::int64_t b = 0; b < count; ++b) {
+      const std::int64_t j = start + b;
+      const std::int64_t first = j / panel_atoms_ * panel_atoms_;
+      const std::int64_t height = std::min(panel_atoms_, padded_atoms_ - first);
+      std::int32_t* const panel = packed_.data() + first * pairs + (j - first);
+      const double* const d = atoms.column(b);
+      const Quantized atom = quantize(
+          d, rows_, kAtomNorm, [&](std::int64_t i, std::int32_t value) { put_half(panel[i / 2 * height], i, value); });
+      factor_.data()[j] = static_cast<float>(atom.inverse_scale);
+      norm_.data()[j] = rounded_up(atom.quantized_norm);
+      // c is a sum rounded to float and multiplied twice, the basis is orthonormal to some units of double: together some
+      // units of float, each of at most the product of the norms.
+      rounding_.data()[j] = rounded_up(atom.rounding + 4e-7 * atom.quantized_norm);
+      double energy = 0;
+      for (std::int64_t level = levels - 2, i = rows_; level >= 0; --level) {
+        for (; i > level_rows(level); --i) energy += d[i - 1] * d[i - 1];
+        tail_.matrix()(j, level) = rounded_up(std::sqrt(energy) + 1e-14 * atom.norm);
+      }
+    }
   });
+  std::vector<float> sorted(static_cast<std::size_t>(atoms_));
+  const auto typical = [&](const float* values) {
+    std::copy_n(values, atoms_, sorted.begin());
+    const auto place = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() * 9 / 10);
+    std::nth_element(sorted.begin(), place, sorted.end());
+    return static_cast<double>(*place);
+  };
+  typical_norm_ = atoms_ > 0 ? typical(norm_.data()) : 0;
+  for (std::int64_t level = 0; level + 1 < levels && atoms_ > 0; ++level)
+    typical_tail_.data()[level] = typical(tail_.matrix().column(level));
 }
 
-QuantizedResiduals::QuantizedResiduals(const Context& context, std::int64_t rows, std::int64_t places)
-    : rows_(rows), group_(cpu::kernels().columns) {
-  packed_ = Tensor<std::int32_t>::zeros(context, cpu::round_up(places, group_) * ((rows + 1) / 2));
-  inverse_scale_ = Tensor<float>::zeros(context, places);
-  norm_ = Tensor<float>::zeros(context, places);
-  rounding_ = Tensor<float>::zeros(context, places);
+QuantizedResiduals::QuantizedResiduals(const Context& context, const QuantizedDictionary& D, std::int64_t places)
+    : group_(cpu::kernels().columns) {
+  const std::int64_t rounded = cpu::round_up(places, group_);
+  packed_ = Tensor<std::int32_t>::zeros(context, rounded * ((D.rows() + 1) / 2));
+  for (Tensor<float>* vector : {&inverse_scale_, &norm_, &rounding_, &tail_})
+    *vector = Tensor<float>::zeros(context, rounded);
+  level_ = Tensor<std::int64_t>::zeros(context, rounded);
+  float_ = Tensor<float>::zeros(context, cpu::round_up(D.rows(), kAtomPadding));
+  rotated_ = Tensor<float>::zeros(context, D.rows());
 }
 
-void QuantizedResiduals::set(std::int64_t place, const double* r) {
-  const std::int64_t pairs = (rows_ + 1) / 2;
+void QuantizedResiduals::set(const QuantizedDictionary& D, std::int64_t place, std::int64_t level, const double* r) {
+  const std::int64_t n = D.rows();
+  const std::int64_t pairs = (n + 1) / 2;
   std::int32_t* const column = packed_.data() + place / group_ * group_ * pairs + place % group_;
-  const Quantized residual = quantize(
-      r, rows_, kResidualNorm, [&](std::int64_t i, std::int32_t value) { put_half(column[i / 2 * group_], i, value); });
+  const auto put = [&](std::int64_t i, std::int32_t value) { put_half(column[i / 2 * group_], i, value); };
+  level_.data()[place] = level;
+  Quantized residual;
+  double tail = 0;
+  double norm = 0;
+  if (D.basis().empty()) {
+    residual = quantize(r, n, kResidualNorm, put);
+    norm = residual.norm;
+  } else {
+    const std::int64_t rows = D.level_rows(level);
+    for (std::int64_t i = 0; i < n; ++i) float_.data()[i] = static_cast<float>(r[i]);
+    cpu::kernels().rotate(D.basis(), rows, float_.data(), rotated_.data());
+    residual = quantize(rotated_.data(), rows, kResidualNorm, put);
+    norm = std::sqrt(dot(r, r, cpu::round_up(n, kAtomPadding)));
+    // The chains of the rotation, its arguments' rounding to float, and the same again for good measure.
+    constexpr double kUnit = 6e-8;
+    const double moved = kUnit * (static_cast<double>(n) / 16 + 10) * std::sqrt(static_cast<double>(rows)) * norm;
+    residual.rounding += moved;
+    // ||tail||^2 = ||r||^2 - ||head||^2, the head known to `moved`.
+    const double head = std::max(0.0, residual.norm - moved);
+    tail = rows == n ? 0 : std::sqrt(std::max(0.0, norm * norm * (1 + 1e-12) - head * head));
+  }
   inverse_scale_.data()[place] = static_cast<float>(residual.inverse_scale);
-  norm_.data()[place] = rounded_up(residual.norm);
+  norm_.data()[place] = rounded_up(norm);
   rounding_.data()[place] = rounded_up(residual.rounding);
+  tail_.data()[place] = rounded_up(tail);
 }
 
 void bounded_correlation(const Context& context, const QuantizedDictionary& D, const AtomBounds& bounds,
@@ -161,9 +233,9 @@ std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, 
   for (std::int64_t panel = 0; panel < D.panels(); ++panel) {
     if (!(highest[panel] > threshold)) continue;
     const std::int64_t first = panel * height;
-    count += cpu::kernels().open(
-        {bounds, c, R.norm(place), R.rounding(place), threshold, first, std::min(first + height, D.padded_atoms())},
-        open + count);
+    count += cpu::kernels().open({bounds, c, bounds.tail.column(R.level(place)), R.norm(place), R.rounding(place),
+                                  R.tail(place), threshold, first, std::min(first + height, D.padded_atoms())},
+                                 open + count);
   }
   return count;
 }

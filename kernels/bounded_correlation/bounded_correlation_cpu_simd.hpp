@@ -24,7 +24,8 @@ struct BoundedCorrelationTask {
 struct OpenAtomsTask {
   AtomBounds bounds;
   const float* c;
-  float norm, rounding;  // of the residual
+  const float* tails;          // of the atoms at the residual's level
+  float norm, rounding, tail;  // of the residual
   float threshold;
   std::int64_t first, last;  // atoms, whole vectors
 };
@@ -35,6 +36,8 @@ struct BoundedCorrelationKernels {
   std::int64_t columns;  // of the microkernel: residuals are packed in groups of so many
   void (*run)(const BoundedCorrelationTask& task);
   std::int64_t (*open)(const OpenAtomsTask& task, std::int32_t* open);
+  /// out[i] = basis[:, i]' r for i < count; columns and r in whole vectors of 16.
+  void (*rotate)(MatrixView<const float> basis, std::int64_t count, const float* r, float* out);
 };
 
 }  // namespace shrinkwarp::cpu
@@ -161,7 +164,7 @@ void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const QuantizedDictionary& D = *task.dictionary;
   const QuantizedResiduals& R = *task.residuals;
-  const std::int64_t pairs = (D.rows() + 1) / 2;
+  const std::int64_t all_pairs = (D.rows() + 1) / 2;
   const std::int64_t count = task.C.cols;
   HWY_ALIGN std::int32_t tile[kPairVectors * hn::MaxLanes(d) * kPairColumns];
 
@@ -169,13 +172,17 @@ void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
     const std::int64_t vectors = std::min(kPairVectors, (D.padded_atoms() - first) / lanes);
     const Multiply multiply = MultiplyFor(vectors);
     const std::int64_t panel = first / (kPairVectors * lanes);
+    const std::int32_t* const atoms = D.packed() + first * all_pairs;
     for (std::int64_t c = 0; c < count; c += kPairColumns) {
-      multiply(D.packed() + first * pairs, R.packed() + c * pairs, pairs, tile);
+      const std::int64_t level = R.level(c);
+      multiply(atoms, R.packed() + c * all_pairs, (D.level_rows(level) + 1) / 2, tile);
       const std::int64_t group = std::min<std::int64_t>(kPairColumns, count - c);
       for (std::int64_t g = 0; g < group; ++g) {
         const auto inverse_scale = hn::Set(real, R.inverse_scale(c + g));
         const auto norm = hn::Set(real, R.norm(c + g));
         const auto rounding = hn::Set(real, R.rounding(c + g));
+        const auto tail = hn::Set(real, R.tail(c + g));
+        const float* const tails = task.bounds.tail.column(level);
         float* const out = task.C.column(c + g) + first;
         auto most = hn::Zero(real);
         for (std::int64_t w = 0; w < vectors; ++w) {
@@ -183,8 +190,9 @@ void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
           const auto sum = hn::ConvertTo(real, hn::Load(d, tile + (g * vectors + w) * lanes));
           const auto value = hn::Mul(hn::Mul(sum, hn::Load(real, task.bounds.factor.data + j)), inverse_scale);
           hn::StoreU(value, real, out + w * lanes);
-          const auto bound = hn::Add(hn::Mul(hn::Load(real, task.bounds.rounding.data + j), norm),
-                                     hn::Mul(hn::Load(real, task.bounds.norm.data + j), rounding));
+          const auto bound = hn::MulAdd(hn::Load(real, tails + j), tail,
+                                        hn::MulAdd(hn::Load(real, task.bounds.rounding.data + j), norm,
+                                                   hn::Mul(hn::Load(real, task.bounds.norm.data + j), rounding)));
           most = hn::Max(most, hn::Add(hn::Abs(value), bound));
         }
         task.highest(panel, c + g) = hn::GetLane(hn::MaxOfLanes(real, most));
@@ -196,12 +204,13 @@ void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
 std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
   const Reals real;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
-  const auto norm = hn::Set(real, task.norm), rounding = hn::Set(real, task.rounding),
+  const auto norm = hn::Set(real, task.norm), rounding = hn::Set(real, task.rounding), tail = hn::Set(real, task.tail),
              threshold = hn::Set(real, task.threshold);
   std::int64_t count = 0;
   for (std::int64_t j = task.first; j < task.last; j += lanes) {
-    const auto bound = hn::Add(hn::Mul(hn::Load(real, task.bounds.rounding.data + j), norm),
-                               hn::Mul(hn::Load(real, task.bounds.norm.data + j), rounding));
+    const auto bound = hn::MulAdd(hn::Load(real, task.tails + j), tail,
+                                  hn::MulAdd(hn::Load(real, task.bounds.rounding.data + j), norm,
+                                             hn::Mul(hn::Load(real, task.bounds.norm.data + j), rounding)));
     const auto over = hn::Gt(hn::Add(hn::Abs(hn::LoadU(real, task.c + j)), bound), threshold);
     std::uint8_t bytes[8] = {};
     hn::StoreMaskBits(real, over, bytes);
@@ -211,10 +220,40 @@ std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
   return count;
 }
 
+// Sums in sixteen lanes, each a chain of n / 16 multiply-adds: what rounding can do is n / 16 + 5 units of |u|'|r|.
+void Rotate(MatrixView<const float> basis, std::int64_t count, const float* HWY_RESTRICT r, float* HWY_RESTRICT out) {
+  const Reals real;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
+  const std::int64_t n = basis.rows;
+  for (std::int64_t c = 0; c < count; c += 4) {
+    const auto column = [&](std::int64_t k) { return basis.column(std::min(c + k, count - 1)); };
+    const float* const u0 = column(0);
+    const float* const u1 = column(1);
+    const float* const u2 = column(2);
+    const float* const u3 = column(3);
+    float sums[4] = {};
+    for (std::int64_t first = 0; first < 16; first += lanes) {
+      auto s0 = hn::Zero(real), s1 = hn::Zero(real), s2 = hn::Zero(real), s3 = hn::Zero(real);
+      for (std::int64_t i = first; i < n; i += 16) {
+        const auto value = hn::Load(real, r + i);
+        s0 = hn::MulAdd(hn::Load(real, u0 + i), value, s0);
+        s1 = hn::MulAdd(hn::Load(real, u1 + i), value, s1);
+        s2 = hn::MulAdd(hn::Load(real, u2 + i), value, s2);
+        s3 = hn::MulAdd(hn::Load(real, u3 + i), value, s3);
+      }
+      sums[0] += hn::GetLane(hn::SumOfLanes(real, s0));
+      sums[1] += hn::GetLane(hn::SumOfLanes(real, s1));
+      sums[2] += hn::GetLane(hn::SumOfLanes(real, s2));
+      sums[3] += hn::GetLane(hn::SumOfLanes(real, s3));
+    }
+    for (std::int64_t k = 0; k < std::min<std::int64_t>(4, count - c); ++k) out[c + k] = sums[k];
+  }
+}
+
 }  // namespace
 
 BoundedCorrelationKernels BoundedCorrelationKernelsI16() {
-  return {static_cast<std::int64_t>(hn::Lanes(Sums())), kPairColumns, RunBoundedCorrelation, FindOpenAtoms};
+  return {static_cast<std::int64_t>(hn::Lanes(Sums())), kPairColumns, RunBoundedCorrelation, FindOpenAtoms, Rotate};
 }
 
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE

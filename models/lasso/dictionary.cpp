@@ -7,6 +7,7 @@
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
+#include <shrinkwarp/kernels/principal_basis/principal_basis.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -98,7 +99,11 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context) cons
   if (working_set_) return *working_set_;
   auto made = std::make_unique<WorkingSetDictionary>();
   const MatrixView<const double> D = exact_.matrix();
-  made->quantized = QuantizedDictionary(context, D);
+  // Coordinates that tell the atoms by their first few pay for themselves where there are many, and not too many, rows.
+  constexpr std::int64_t kFewestRows = 64, kMostRows = 2048;
+  Tensor<double> basis;
+  if (D.rows >= kFewestRows && D.rows <= kMostRows && D.cols >= 2 * D.rows) basis = principal_basis(context, D);
+  made->quantized = QuantizedDictionary(context, D, basis.matrix());
   const std::int64_t padded = (D.rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
   made->columns = Tensor<float>::zeros(context, padded, D.cols);
   made->exact_columns = Tensor<double>::zeros(context, padded, D.cols);

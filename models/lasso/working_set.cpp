@@ -22,12 +22,22 @@ constexpr std::int64_t kMostNewAtoms = 64;
 constexpr std::int64_t kFewViolators = 4;
 // With so few violators the round is the last one or nearly so: the code is settled once more against float64.
 constexpr std::int64_t kNearTheEnd = 16;
+// Panels are far over the threshold from here on.
+constexpr double kFarOver = 1.1;
 // Rounds without a new atom after which float is at its end.
 constexpr std::int64_t kIdleRounds = 2;
+// A pass multiplies so many coordinates that what is beyond them blurs correlations by this share of lambda: the blur
+// leaves atoms open, whose float64 products cost what the coordinates save.
+const double kBlur = getenv("BLUR") ? atof(getenv("BLUR")) : 0.05;
+const double kAhead = getenv("LIKELY") ? atof(getenv("LIKELY")) : 0.3;
+// What lambda is taken for before it is known, as a share of the largest that it can be.
+constexpr double kLikelyLambda = 0.3;
 constexpr std::int64_t kCapacity = 128;          // atoms that a pool's working sets have room for at first
 constexpr std::int64_t kLargestCapacity = 2048;  // and at most
 // In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
 constexpr double kLargestLambda = 1e30;
+// Places beside a pool's own: levels begin at whole groups.
+constexpr std::int64_t kPlaceSlack = 64;
 
 std::size_t index_of(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -55,6 +65,8 @@ struct WorkingSetBatch::Slot {
   Tensor<double> x, r;                // [n padded]
   std::vector<std::uint64_t> in_set;  // a bit an atom
   std::int64_t idle = 0;              // rounds without a new atom
+  bool near_end = false;              // so few violators are left that this may be the last round
+  std::int64_t level = 0, place = 0;  // of the residual in the pass
   double magnitude = 0;               // ||z||_1
 
   bool holds(std::int32_t atom) const { return (in_set[index_of(atom / 64)] >> (atom % 64) & 1U) != 0; }
@@ -83,6 +95,8 @@ struct WorkingSetBatch::Worker {
   std::vector<std::int32_t> open, list, fresh;  // [m] atoms
   std::vector<double> values, thresholds;       // [m]
   std::vector<float> heights;                   // [panels]
+  Tensor<float> float_residual;                 // [n padded]
+  std::vector<float> float_values;              // [m]
   ActiveSet<double> exact;
 
   // What is done since the last retire().
@@ -98,9 +112,9 @@ struct WorkingSetBatch::Worker {
         dictionary_scale(dictionary.scale()),
         atom_norm(std::sqrt(dictionary.lipschitz())),
         max_passes(options.max_iterations),
-        residuals(context, dictionary.rows(), places),
-        C(context, parts.quantized.padded_atoms(), places),
-        highest(context, parts.quantized.panels(), places),
+        residuals(context, parts.quantized, places + kPlaceSlack),
+        C(context, parts.quantized.padded_atoms(), residuals.places()),
+        highest(context, parts.quantized.panels(), residuals.places()),
         slots(index_of(places)),
         timed(options.profile ? &profile : nullptr) {
     const std::int64_t rows = padded_rows(dictionary);
@@ -114,6 +128,8 @@ struct WorkingSetBatch::Worker {
     for (auto* atoms : {&open, &list, &fresh}) atoms->resize(index_of(parts.quantized.padded_atoms()));
     for (auto* numbers : {&values, &thresholds}) numbers->resize(index_of(m + kMostNewAtoms));
     heights.resize(index_of(parts.quantized.panels()));
+    float_residual = Tensor<float>::zeros(context, rows);
+    float_values.resize(index_of(m));
   }
 
   MatrixView<const double> exact_columns() const { return parts.exact_columns.matrix(); }
@@ -253,9 +269,105 @@ struct WorkingSetBatch::Worker {
     set.add(columns, gram, fresh.data(), values.data(), thresholds.data(), count);
   }
 
+  // New atoms that a round asks for at most.
+  static std::int64_t atoms_wanted(const Slot& slot) {
+    if (slot.set.size() == 0) return kFirstAtoms;
+    const auto grown = static_cast<std::int64_t>(kGrowth * static_cast<double>(slot.set.support()));
+    return std::max(kFirstAtoms, std::min(grown, kMostNewAtoms));
+  }
+
+  // Whether so many panels hold an atom far over the threshold that `wanted` new ones can be had from the highest panels;
+  // these are put in `fresh` then. Always so for a problem that has no atoms yet.
+  bool many_violators(Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
+    const PhaseTimer timer(context, timed, "choose");
+    const float* const high = highest.matrix().column(slot.place);
+    const float* const c = correlations(slot.place);
+    const std::int64_t panels = parts.quantized.panels();
+    const bool first = slot.set.size() == 0;
+    double floor = 0;
+    if (panels > wanted) {
+      std::copy_n(high, panels, heights.begin());
+      std::nth_element(heights.begin(), heights.begin() + wanted - 1, heights.end(), std::greater<float>());
+      floor = static_cast<double>(std::nextafterf(heights[index_of(wanted - 1)], 0));
+    }
+    if (!first && !(floor > kFarOver * slot.problem.lambda)) return false;
+    const std::int64_t count = open_at(slot.place, floor);
+    fresh_count = 0;
+    for (std::int64_t k = 0; k < count; ++k)
+      if (!slot.holds(open[index_of(k)])) fresh[index_of(fresh_count++)] = open[index_of(k)];
+    if (!first && fresh_count < wanted / 2) return false;
+    keep_largest(c, fresh_count, wanted);
+    return true;
+  }
+
+  // Of `count` open atoms, those of S and those that float leaves open too: to list. Atoms outside W that are over the
+  // threshold go to `fresh`. @param clear  how many of these are over it for sure @return their number in list
+  std::int64_t narrow(Slot& slot, std::int64_t count, std::int64_t& clear, std::int64_t& fresh_count) {
+    const double lambda = slot.problem.lambda;
+    const float* const c = correlations(slot.place);
+    clear = fresh_count = 0;
+    std::int64_t unsure = 0;
+    for (std::int64_t k = 0; k < count; ++k) {
+      const std::int32_t j = open[index_of(k)];
+      if (slot.holds(j)) continue;
+      const double value = std::fabs(static_cast<double>(c[j]));
+      if (value > lambda) fresh[index_of(fresh_count++)] = j;
+      if (value - error_bound(bounds, residuals, slot.place, j) > lambda) ++clear;
+      list[index_of(unsure++)] = j;
+    }
+    if (clear > kFewViolators) return 0;
+    std::transform(slot.r.data(), slot.r.data() + slot.r.size(), float_residual.data(),
+                   [](double value) { return static_cast<float>(value); });
+    correlate_atoms(parts.columns.matrix(), list.data(), unsure, float_residual.data(), float_values.data());
+    const double error = float_error(parts.quantized.rows()) * static_cast<double>(residuals.norm(slot.place));
+    std::int64_t kept = 0;
+    for (std::int64_t k = 0; k < unsure; ++k) {
+      const std::int32_t j = list[index_of(k)];
+      // ||d|| is no more than the quantised atom's norm and what was rounded away.
+      const double norm = static_cast<double>(bounds.norm[j]) + static_cast<double>(bounds.rounding[j]);
+      if (std::fabs(static_cast<double>(float_values[index_of(k)])) + error * norm > lambda) list[index_of(kept++)] = j;
+    }
+    for (std::int64_t k = 0; k < slot.set.size(); ++k)
+      if (slot.set.is_active(k)) list[index_of(kept++)] = slot.set.atom(k);
+    for (std::int64_t k = 0; k < count; ++k) {  // of W, but not of S
+      const std::int32_t j = open[index_of(k)];
+      if (!slot.holds(j)) continue;
+      std::int64_t position = 0;
+      while (slot.set.atom(position) != j) ++position;
+      if (!slot.set.is_active(position)) list[index_of(kept++)] = j;
+    }
+    return kept;
+  }
+
+  // How many coordinates the next pass of a problem multiplies: its own business, or its bits would be its neighbours'.
+  std::int64_t level_of(const Slot& slot) const {
+    const QuantizedDictionary& D = parts.quantized;
+    const double norm = std::sqrt(dot(slot.r.data(), slot.r.data(), slot.r.size()));
+    const double lambda = slot.problem.lambda >= 0 ? slot.problem.lambda : kAhead * norm * D.typical_norm();
+    std::int64_t level = 0;
+    while (level + 1 < D.levels() && D.typical_tail(level) * norm > kBlur * lambda) ++level;
+    return level;
+  }
+
+  // Puts the residuals of what runs in places, those of one level together. @return the places in use
+  std::int64_t arrange() {
+    const PhaseTimer timer(context, timed, "quantize");
+    for (Slot* slot : running) slot->level = level_of(*slot);
+    std::stable_sort(running.begin(), running.end(), [](const Slot* a, const Slot* b) { return a->level < b->level; });
+    std::int64_t place = 0;
+    const std::int64_t group = residuals.group();
+    for (std::size_t i = 0; i < running.size(); ++i) {
+      if (i > 0 && running[i]->level != running[i - 1]->level) place = (place + group - 1) / group * group;
+      running[i]->place = place;
+      residuals.set(parts.quantized, place++, running[i]->level, running[i]->r.data());
+    }
+    return place;
+  }
+
   // A pass has run: what follows for the problem at `place`. @return it has left
-  bool step(Slot& slot, std::int64_t place, FunctionRef<double(std::int64_t, double)> lambda_of) {
+  bool step(Slot& slot, FunctionRef<double(std::int64_t, double)> lambda_of) {
     Problem& problem = slot.problem;
+    const std::int64_t place = slot.place;
     ++problem.iterations;
     const float* const c = correlations(place);
     if (problem.lambda < 0) {
@@ -265,62 +377,46 @@ struct WorkingSetBatch::Worker {
       problem.lambda =
           std::min(lambda_of(problem.index, found * x * dictionary_scale) / x / dictionary_scale, kLargestLambda);
     }
-    std::int64_t fresh_count = 0;
-    std::int64_t clear = 0;
-    std::int64_t count = 0;
-    {
-      const PhaseTimer timer(context, timed, "choose");
-      count = open_at(place, problem.lambda);
-      for (std::int64_t k = 0; k < count; ++k) {
-        const std::int32_t j = open[index_of(k)];
-        if (slot.holds(j)) continue;
-        const double value = std::fabs(static_cast<double>(c[j]));
-        if (value - error_bound(bounds, residuals, place, j) > problem.lambda) ++clear;
-        if (value > problem.lambda) fresh[index_of(fresh_count++)] = j;
-      }
-    }
     const bool last = problem.iterations >= max_passes;
-    if (clear <= kFewViolators || last) {
-      const PhaseTimer timer(context, timed, "certificate");
-      correlate_atoms(exact_columns(), open.data(), count, slot.r.data(), values.data());
-      double most = problem.lambda;
-      fresh_count = 0;
-      std::int64_t position = 0;
-      for (std::int64_t k = 0; k < count; ++k) {
-        const std::int32_t j = open[index_of(k)];
-        const double value = values[index_of(k)];
-        most = std::max(most, std::fabs(value));
-        if (!slot.holds(j)) {
-          if (std::fabs(value) > problem.lambda) fresh[index_of(fresh_count++)] = j;
-        } else {
-          for (position = 0; slot.set.atom(position) != j;) ++position;
-          slot.set.set_correlation(position, value);
+    std::int64_t fresh_count = 0;
+    // Where many panels are far over the threshold, the furthest atoms are all that is wanted.
+    const std::int64_t wanted = atoms_wanted(slot);
+    const bool many = !last && many_violators(slot, wanted, fresh_count);
+    if (!many) {
+      std::int64_t clear = 0;
+      std::int64_t count = 0;
+      {
+        const PhaseTimer timer(context, timed, "choose");
+        count = narrow(slot, open_at(place, problem.lambda), clear, fresh_count);
+      }
+      if (clear <= kFewViolators || last) {
+        const PhaseTimer timer(context, timed, "certificate");
+        // Float64 for the atoms that are in use or still open, list: those of W are told, the others may be violators.
+        correlate_atoms(exact_columns(), list.data(), count, slot.r.data(), values.data());
+        double most = problem.lambda;
+        fresh_count = 0;
+        for (std::int64_t k = 0; k < count; ++k) {
+          const std::int32_t j = list[index_of(k)];
+          const double value = values[index_of(k)];
+          most = std::max(most, std::fabs(value));
+          if (!slot.holds(j)) {
+            if (std::fabs(value) > problem.lambda) fresh[index_of(fresh_count++)] = j;
+          } else {
+            std::int64_t position = 0;
+            while (slot.set.atom(position) != j) ++position;
+            slot.set.set_correlation(position, value);
+          }
+        }
+        const Certificate found = certificate(slot, most);
+        if (found.gap <= gap * problem.energy || last) {
+          finish(slot, slot.set, found, false);
+          return true;
         }
       }
-      const Certificate found = certificate(slot, most);
-      if (found.gap <= gap * problem.energy || last) {
-        finish(slot, slot.set, found, false);
-        return true;
-      }
-    }
-    if (slot.set.size() == 0) {
       const PhaseTimer timer(context, timed, "choose");
-      // As many panels as atoms are wanted have one that high.
-      const std::int64_t panels = parts.quantized.panels();
-      double floor = 0;
-      if (panels > kFirstAtoms) {
-        std::copy_n(highest.matrix().column(place), panels, heights.begin());
-        std::nth_element(heights.begin(), heights.begin() + kFirstAtoms - 1, heights.end(), std::greater<float>());
-        floor = static_cast<double>(std::nextafterf(heights[kFirstAtoms - 1], 0));
-      }
-      fresh_count = open_at(place, floor);
-      std::copy_n(open.begin(), fresh_count, fresh.begin());
-      keep_largest(c, fresh_count, kFirstAtoms);
-    } else {
-      const PhaseTimer timer(context, timed, "choose");
-      const auto grown = static_cast<std::int64_t>(kGrowth * static_cast<double>(slot.set.support()));
-      keep_largest(c, fresh_count, std::max(kFirstAtoms, std::min(grown, kMostNewAtoms)));
+      keep_largest(c, fresh_count, wanted);
     }
+    slot.near_end = !many && fresh_count <= kNearTheEnd;
     slot.idle = fresh_count == 0 ? slot.idle + 1 : 0;
     if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > kLargestCapacity) return finish_in_double(slot);
     {
@@ -337,10 +433,8 @@ struct WorkingSetBatch::Worker {
     {
       const PhaseTimer timer(context, timed, "residual");
       update_residual(slot, slot.set);
-      if (clear <= kNearTheEnd) settle_exactly(slot, slot.set);
+      if (slot.near_end) settle_exactly(slot, slot.set);
     }
-    const PhaseTimer timer(context, timed, "quantize");
-    residuals.set(place, slot.r.data());
     return false;
   }
 
@@ -467,14 +561,13 @@ void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::in
       Slot& slot = *worker.idle.back();
       if (take(worker, slot)) {
         worker.idle.pop_back();
-        worker.residuals.set(static_cast<std::int64_t>(running.size()), slot.r.data());
         running.push_back(&slot);
       } else {
         empty = true;
       }
     }
     if (running.empty() || (empty && more)) return;
-    const auto count = static_cast<std::int64_t>(running.size());
+    const std::int64_t count = worker.arrange();
     {
       const PhaseTimer timer(worker.context, worker.timed, "pass",
                              2.0 * static_cast<double>(quantized.rows()) * static_cast<double>(quantized.atoms()) *
@@ -482,18 +575,14 @@ void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::in
       bounded_correlation(worker.context, quantized, worker.bounds, worker.residuals, count,
                           worker.C.matrix().columns(0, count), worker.highest.matrix().columns(0, count));
     }
-    // Each problem on its own place; then those that are left close up.
-    std::int64_t kept = 0;
-    for (std::int64_t place = 0; place < count; ++place) {
-      Slot* const slot = running[index_of(place)];
-      if (worker.step(*slot, place, lambda_of)) {
+    std::size_t kept = 0;
+    for (Slot* const slot : running) {
+      if (worker.step(*slot, lambda_of))
         worker.idle.push_back(slot);
-        continue;
-      }
-      if (kept != place) worker.residuals.set(kept, slot->r.data());
-      running[index_of(kept++)] = slot;
+      else
+        running[kept++] = slot;
     }
-    running.resize(index_of(kept));
+    running.resize(kept);
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
     if (elapsed.count() > kSeconds) return;
   }
