@@ -13,6 +13,7 @@
 #include <shrinkwarp/tools/bench/iteration_bench.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/text.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
