@@ -1,10 +1,11 @@
-// The entry points: arguments are checked here, once. The work is in stream.cpp.
+// The entry points: arguments are checked here, once. The work is in the streams.
 #include <shrinkwarp/models/lasso/lasso.hpp>
 
 #include <chrono>
 
 #include <shrinkwarp/models/lasso/checks.hpp>
 #include <shrinkwarp/models/lasso/in_memory.hpp>
+#include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/models/lasso/stream.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -20,7 +21,14 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
                      "lasso: observations have length ", source.dimension(), ", wanted the dictionary's ",
                      dictionary.rows(), " rows");
   if (options.initial) check_initial(*options.initial, source.size(), dictionary.atoms());
-  return stream_problems(context, dictionary, source, rule, options, sink, [] {
+  if (resolved(options.solver) == Solver::working_set) {
+    SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "lasso: the working-set solver runs on the cpu, found ",
+                       context.device());
+    SHRINKWARP_REQUIRE(!options.initial, ValueError,
+                       "lasso: the working-set solver starts at 0, found initial codes, wanted ista or fista for them");
+    return stream_working_set(context, dictionary, source, rule, options, sink);
+  }
+  return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   });
 }

@@ -24,6 +24,7 @@ enum class Solver {
   automatic,  ///< the fastest that fits: fista
   ista,       ///< proximal gradient (Daubechies, Defrise and De Mol 2004)
   fista,      ///< accelerated (Beck and Teboulle 2009), with restarts (O'Donoghue and Candes 2015) unless switched off
+  working_set,  ///< exact solves on growing sets of atoms; on the CPU
 };
 
 /// Sparse codes by problem: problem i has atoms indices[offsets[i] .. offsets[i+1]), ascending, with their values.
@@ -144,9 +145,10 @@ LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, Mat
 double recording_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                             const LassoOptions& options);
 
-/// The smallest memory_limit for a dictionary [n, m]: what making it takes, or what it takes with one problem running
+/// The smallest memory_limit for a dictionary [n, m] and a solver: what making it takes, or what it takes with one problem running
 /// where that is more. Asked before the dictionary is made, which is large. Not counted are the caller's own arrays (but
 /// for the D that a dictionary is made from, where it is float64), the program itself and its libraries.
-std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms);
+std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms,
+                          Solver solver = Solver::automatic);
 
 }  // namespace shrinkwarp

@@ -33,7 +33,7 @@ const double kAhead = getenv("LIKELY") ? atof(getenv("LIKELY")) : 0.3;
 // What lambda is taken for before it is known, as a share of the largest that it can be.
 constexpr double kLikelyLambda = 0.3;
 constexpr std::int64_t kCapacity = 128;          // atoms that a pool's working sets have room for at first
-constexpr std::int64_t kLargestCapacity = 2048;  // and at most
+constexpr std::int64_t kLargestCapacity = 2048;  // and at most; fewer where there are few rows or atoms
 // In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
 constexpr double kLargestLambda = 1e30;
 // Places beside a pool's own: levels begin at whole groups.
@@ -43,8 +43,13 @@ std::size_t index_of(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
 
-std::int64_t padded_rows(const Dictionary& dictionary) {
-  return (dictionary.rows() + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
+std::int64_t padded_rows(std::int64_t rows) {
+  return (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
+}
+
+// No more atoms than rows are in use at once; W holds some times as many.
+std::int64_t largest_capacity(std::int64_t rows, std::int64_t atoms) {
+  return std::min({kLargestCapacity, atoms, 4 * rows + 64});
 }
 
 // The largest float that is not over a number.
@@ -79,7 +84,8 @@ struct WorkingSetBatch::Worker {
   const WorkingSetDictionary& parts;
   const AtomBounds bounds;
   const std::int64_t m;
-  const double gap;  // relative, that is wanted
+  const std::int64_t most_atoms;  // of a working set
+  const double gap;               // relative, that is wanted
   const double dictionary_scale, atom_norm;
   std::int64_t max_passes;
 
@@ -108,6 +114,7 @@ struct WorkingSetBatch::Worker {
         parts(dictionary.working_set(context)),
         bounds(parts.quantized.bounds()),
         m(dictionary.atoms()),
+        most_atoms(largest_capacity(dictionary.rows(), m)),
         gap(options.gap),
         dictionary_scale(dictionary.scale()),
         atom_norm(std::sqrt(dictionary.lipschitz())),
@@ -117,9 +124,9 @@ struct WorkingSetBatch::Worker {
         highest(context, parts.quantized.panels(), residuals.places()),
         slots(index_of(places)),
         timed(options.profile ? &profile : nullptr) {
-    const std::int64_t rows = padded_rows(dictionary);
+    const std::int64_t rows = padded_rows(dictionary.rows());
     for (Slot& slot : slots) {
-      slot.set = ActiveSet<float>(context, std::min(kCapacity, m));
+      slot.set = ActiveSet<float>(context, std::min(kCapacity, most_atoms));
       slot.x = Tensor<double>::zeros(context, rows);
       slot.r = Tensor<double>::zeros(context, rows);
       slot.in_set.resize(index_of((m + 63) / 64));
@@ -265,7 +272,8 @@ struct WorkingSetBatch::Worker {
     correlate_atoms(exact_columns(), fresh.data(), count, slot.r.data(), values.data());
     std::fill_n(thresholds.begin(), count, slot.problem.lambda);
     for (std::int64_t k = 0; k < count; ++k) slot.mark(fresh[index_of(k)]);
-    if (set.size() + count > set.capacity()) set.reserve(context, std::max(2 * set.capacity(), set.size() + count));
+    if (set.size() + count > set.capacity())
+      set.reserve(context, std::min(most_atoms, std::max(2 * set.capacity(), set.size() + count)));
     set.add(columns, gram, fresh.data(), values.data(), thresholds.data(), count);
   }
 
@@ -418,7 +426,7 @@ struct WorkingSetBatch::Worker {
     }
     slot.near_end = !many && fresh_count <= kNearTheEnd;
     slot.idle = fresh_count == 0 ? slot.idle + 1 : 0;
-    if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > kLargestCapacity) return finish_in_double(slot);
+    if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > most_atoms) return finish_in_double(slot);
     {
       const PhaseTimer timer(context, timed, "gram");
       add_fresh<float>(slot, slot.set, parts.columns.matrix(), parts.gram.matrix(), fresh_count);
@@ -442,7 +450,7 @@ struct WorkingSetBatch::Worker {
   bool finish_in_double(Slot& slot) {
     const PhaseTimer timer(context, timed, "in double");
     Problem& problem = slot.problem;
-    if (exact.capacity() == 0) exact = ActiveSet<double>(context, std::min(kCapacity, m));
+    if (exact.capacity() == 0) exact = ActiveSet<double>(context, std::min(kCapacity, most_atoms));
     exact.clear(0, false);
     // The working set and the code that float has come to.
     const std::int64_t size = slot.set.size();
@@ -482,7 +490,7 @@ struct WorkingSetBatch::Worker {
             [&c](std::int32_t a, std::int32_t b) { return std::fabs(c[index_of(a)]) > std::fabs(c[index_of(b)]); });
         fresh_count = kMostNewAtoms;
       }
-      if (exact.size() + fresh_count > kLargestCapacity) break;
+      if (exact.size() + fresh_count > most_atoms) break;
       stalled = fresh_count == 0 ? stalled + 1 : 0;
       for (std::int64_t i = 0; i < exact.size(); ++i) exact.set_correlation(i, c[index_of(exact.atom(i))]);
       add_fresh<double>(slot, exact, exact_columns(), {}, fresh_count);
@@ -498,15 +506,25 @@ struct WorkingSetBatch::Worker {
 };
 
 WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dictionary, const LassoOptions& options,
-                                 std::int64_t places, std::int64_t queue)
+                                 std::int64_t workers, std::int64_t places, std::int64_t queue)
     : context_(context),
       dictionary_(dictionary),
       parts_(dictionary.working_set(context)),
       options_(options),
       waiting_(Tensor<double>::zeros(context, dictionary.rows(), queue)),
       queue_(index_of(queue)) {
-  for (int t = 0; t < context.threads(); ++t)
+  for (std::int64_t t = 0; t < workers; ++t)
     workers_.push_back(std::make_unique<Worker>(*this, dictionary, options, places));
+}
+
+std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t workers, std::int64_t places,
+                                    std::int64_t queue) {
+  const std::int64_t n = padded_rows(rows);
+  const std::int64_t capacity = largest_capacity(rows, atoms);
+  const std::int64_t slot = ActiveSet<float>::bytes(capacity) + 16 * n + atoms / 8 + 512;
+  const std::int64_t pool = (places + kPlaceSlack + 8) * (2 * n + 5 * (atoms + 16) + 64);
+  const std::int64_t scratch = ActiveSet<double>::bytes(capacity) + 12 * capacity * capacity + 56 * (atoms + 1024);
+  return workers * (places * slot + pool + scratch) + queue * (8 * rows + 128);
 }
 
 WorkingSetBatch::~WorkingSetBatch() {

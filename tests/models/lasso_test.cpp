@@ -428,7 +428,7 @@ TEST_P(Lasso, PutsBackWhatTurnsOutSlow) {
     now += most_in_flight > 600 ? 0.5 : 1e-3;
     return now;
   };
-  stream_problems(context(), dictionary, source, rule, options, sink, clock);
+  stream_proximal_gradient(context(), dictionary, source, rule, options, sink, clock);
   EXPECT_EQ(static_cast<std::int64_t>(sink.seen.size()), problems.N);
   EXPECT_GT(most_in_flight, 600);
   EXPECT_TRUE(std::any_of(source.reads.begin(), source.reads.end(), [](int count) { return count > 1; }));
@@ -446,7 +446,7 @@ TEST_P(Lasso, RunsNoMoreThanTheSureNumberOfSlowProblems) {
     most_in_flight = std::max(most_in_flight, source.entered - static_cast<std::int64_t>(sink.seen.size()));
     return now += 1;
   };
-  stream_problems(context(), dictionary, source, LambdaRule::sample_fraction(0.1), {}, sink, clock);
+  stream_proximal_gradient(context(), dictionary, source, LambdaRule::sample_fraction(0.1), {}, sink, clock);
   EXPECT_EQ(static_cast<std::int64_t>(sink.seen.size()), problems.N);
   EXPECT_GT(most_in_flight, 100);
   EXPECT_LE(most_in_flight, Pace::kSure);

@@ -52,7 +52,7 @@ std::int64_t solver_memory(const SolveOptions& options, const Context& context, 
   const std::int64_t limit = parse_bytes(options.memory_limit);
   const std::int64_t by_problem =
       SolveJournal::memory(problems) + static_cast<std::int64_t>(rule.values.size() * sizeof(double));
-  const std::int64_t least = by_problem + least_memory(context, dictionary.rows(), dictionary.cols());
+  const std::int64_t least = by_problem + least_memory(context, dictionary.rows(), dictionary.cols(), options.lasso.solver);
   SHRINKWARP_REQUIRE(limit >= least, ValueError, "--memory-limit: found ", limit, " bytes, wanted at least ", least,
                      " for a dictionary of ", dictionary.rows(), " x ", dictionary.cols(), " and ", problems,
                      " problems");

@@ -16,7 +16,8 @@
 namespace shrinkwarp::cli {
 namespace {
 
-constexpr Solver kSolvers[] = {Solver::automatic, Solver::fista, Solver::ista};  // as --help lists them
+constexpr Solver kSolvers[] = {Solver::automatic, Solver::working_set, Solver::fista,
+                               Solver::ista};  // as --help lists them
 
 std::vector<std::string> solver_names() {
   std::vector<std::string> names;
