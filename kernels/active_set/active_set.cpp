@@ -61,12 +61,18 @@ std::int64_t padded(std::int64_t size) {
   return (size + cpu::kActiveSetPadding - 1) / cpu::kActiveSetPadding * cpu::kActiveSetPadding;
 }
 
+// Columns an odd number of cache lines apart: at powers of two they would all want the same few sets of the cache.
+std::int64_t leading(std::int64_t capacity) {
+  return capacity % (2 * cpu::kActiveSetPadding) == 0 ? capacity + cpu::kActiveSetPadding : capacity;
+}
+
 }  // namespace
 
 template <class T>
-ActiveSet<T>::ActiveSet(const Context& context, std::int64_t capacity) : capacity_(padded(capacity)) {
+ActiveSet<T>::ActiveSet(const Context& context, std::int64_t capacity)
+    : capacity_(padded(capacity)), ld_(leading(capacity_)) {
   static_assert(kPadding == cpu::kActiveSetPadding);
-  for (Tensor<T>* matrix : {&gram_, &inverse_}) *matrix = Tensor<T>::zeros(context, capacity_, capacity_);
+  for (Tensor<T>* matrix : {&gram_, &inverse_}) *matrix = Tensor<T>::zeros(context, ld_, capacity_);
   for (Tensor<T>* vector :
        {&correlation_, &threshold_, &guard_, &right_, &direction_, &moved_, &factors_, &rho_, &correction_})
     *vector = Tensor<T>::zeros(context, capacity_);
@@ -79,7 +85,7 @@ template <class T>
 std::int64_t ActiveSet<T>::bytes(std::int64_t capacity) {
   const std::int64_t size = padded(capacity);
   const auto element = static_cast<std::int64_t>(sizeof(T));
-  return 2 * size * size * element + size * (9 * element + 8 + 16) + 15 * 256;
+  return 2 * size * leading(size) * element + size * (9 * element + 8 + 16) + 15 * 256;
 }
 
 template <class T>
@@ -130,15 +136,15 @@ void ActiveSet<T>::add(MatrixView<const T> D, MatrixView<const T> gram, const st
     place_.data()[i] = -1;
   }
   if (gram.empty()) {
-    loops<T>().gram(D, atom_.data(), first, size_, gram_.data(), capacity_);
+    loops<T>().gram(D, atom_.data(), first, size_, gram_.data(), ld_);
   } else {
     for (std::int64_t j = first; j < size_; ++j) {
       const T* const column = gram.column(atom_.data()[j]);
       for (std::int64_t i = 0; i <= j; ++i)
-        gram_.data()[i + j * capacity_] = gram_.data()[j + i * capacity_] = column[atom_.data()[i]];
+        gram_.data()[i + j * ld_] = gram_.data()[j + i * ld_] = column[atom_.data()[i]];
     }
   }
-  for (std::int64_t j = first; j < size_; ++j) gram_.data()[j * (capacity_ + 1)] += ridge_;
+  for (std::int64_t j = first; j < size_; ++j) gram_.data()[j * (ld_ + 1)] += ridge_;
 }
 
 // The inverse of G_SS by a Cholesky factorisation in double. @return false where S is dependent
@@ -148,7 +154,7 @@ bool ActiveSet<T>::invert() {
   std::vector<double> L(static_cast<std::size_t>(s * s)), X(static_cast<std::size_t>(s * s), 0.0);
   const auto at = [s](std::int64_t i, std::int64_t j) { return static_cast<std::size_t>(i + j * s); };
   for (std::int64_t j = 0; j < s; ++j) {
-    const T* const column = gram_.data() + active_.data()[j] * capacity_;
+    const T* const column = gram_.data() + active_.data()[j] * ld_;
     double pivot = static_cast<double>(column[active_.data()[j]]);
     const double whole = pivot;
     for (std::int64_t k = 0; k < j; ++k) pivot -= L[at(j, k)] * L[at(j, k)];
@@ -174,7 +180,7 @@ bool ActiveSet<T>::invert() {
     }
   }
   for (std::int64_t j = 0; j < s; ++j)
-    for (std::int64_t i = 0; i < s; ++i) inverse_.data()[i + j * capacity_] = static_cast<T>(X[at(i, j)]);
+    for (std::int64_t i = 0; i < s; ++i) inverse_.data()[i + j * ld_] = static_cast<T>(X[at(i, j)]);
   return true;
 }
 
@@ -206,9 +212,9 @@ void ActiveSet<T>::join(std::int64_t j, T complement) {
   T* const H = inverse_.data();
   const T* const u = direction_.data();
   const T inverse = T(1) / complement;
-  loops<T>().rank_one(H, capacity_, u, inverse, s);
-  for (std::int64_t k = 0; k < s; ++k) H[k + s * capacity_] = H[s + k * capacity_] = -u[k] * inverse;
-  H[s * (capacity_ + 1)] = inverse;
+  loops<T>().rank_one(H, ld_, u, inverse, s);
+  for (std::int64_t k = 0; k < s; ++k) H[k + s * ld_] = H[s + k * ld_] = -u[k] * inverse;
+  H[s * (ld_ + 1)] = inverse;
   active_.data()[s] = static_cast<std::int32_t>(j);
   place_.data()[j] = static_cast<std::int32_t>(s);
   guard_.data()[j] = std::numeric_limits<T>::infinity();
@@ -221,14 +227,14 @@ void ActiveSet<T>::leave(std::int64_t k) {
   const std::int64_t last = support_ - 1;
   T* const H = inverse_.data();
   const std::int32_t j = active_.data()[k];
-  const T pivot = H[k * (capacity_ + 1)];
+  const T pivot = H[k * (ld_ + 1)];
   T* const column = right_.data();
-  std::copy_n(H + k * capacity_, padded(support_), column);
-  loops<T>().rank_one(H, capacity_, column, T(-1) / pivot, support_);
+  std::copy_n(H + k * ld_, padded(support_), column);
+  loops<T>().rank_one(H, ld_, column, T(-1) / pivot, support_);
   if (k != last) {  // the last one takes its place
-    for (std::int64_t i = 0; i < last; ++i) H[i + k * capacity_] = H[i + last * capacity_];
-    H[k * (capacity_ + 1)] = H[last * (capacity_ + 1)];
-    for (std::int64_t i = 0; i < last; ++i) H[k + i * capacity_] = H[i + k * capacity_];
+    for (std::int64_t i = 0; i < last; ++i) H[i + k * ld_] = H[i + last * ld_];
+    H[k * (ld_ + 1)] = H[last * (ld_ + 1)];
+    for (std::int64_t i = 0; i < last; ++i) H[k + i * ld_] = H[i + k * ld_];
     active_.data()[k] = active_.data()[last];
     place_.data()[active_.data()[k]] = static_cast<std::int32_t>(k);
   }
@@ -249,7 +255,7 @@ void ActiveSet<T>::settle() {
       const T threshold = threshold_.data()[i];
       right_.data()[k] = correlation_.data()[i] - (code_.data()[i] > 0 ? threshold : -threshold);
     }
-    loops<T>().multiply(inverse_.data(), capacity_, right_.data(), s, direction_.data());
+    loops<T>().multiply(inverse_.data(), ld_, right_.data(), s, direction_.data());
     double step = 1;
     std::int64_t crossing = -1;
     for (std::int64_t k = 0; k < s; ++k) {
@@ -265,7 +271,7 @@ void ActiveSet<T>::settle() {
       moved_.data()[k] = static_cast<T>(step * static_cast<double>(direction_.data()[k]));
       code_.data()[active_.data()[k]] += step * static_cast<double>(direction_.data()[k]);
     }
-    loops<T>().subtract_columns(gram_.data(), capacity_, active_.data(), moved_.data(), s, size_, correlation_.data());
+    loops<T>().subtract_columns(gram_.data(), ld_, active_.data(), moved_.data(), s, size_, correlation_.data());
     if (crossing < 0) return;
     leave(crossing);
   }
@@ -276,11 +282,11 @@ void ActiveSet<T>::settle() {
 template <class T>
 double ActiveSet<T>::project(std::int64_t j) {
   const std::int64_t s = support_;
-  const T* const column = gram_.data() + j * capacity_;
+  const T* const column = gram_.data() + j * ld_;
   T* const g = right_.data();
   T* const u = direction_.data();
   for (std::int64_t k = 0; k < s; ++k) g[k] = column[active_.data()[k]];
-  loops<T>().multiply(inverse_.data(), capacity_, g, s, u);
+  loops<T>().multiply(inverse_.data(), ld_, g, s, u);
   ++steps_;
   const double whole = static_cast<double>(column[j]);
   const auto left = [&] {
@@ -297,7 +303,7 @@ double ActiveSet<T>::project(std::int64_t j) {
   const auto residual = [&] {
     double largest = 0;
     for (std::int64_t i = 0; i < s; ++i) {
-      const T* const row = gram_.data() + active_.data()[i] * capacity_;
+      const T* const row = gram_.data() + active_.data()[i] * ld_;
       double sum = static_cast<double>(g[i]);
       for (std::int64_t k = 0; k < s; ++k)
         sum -= static_cast<double>(row[active_.data()[k]]) * static_cast<double>(u[k]);
@@ -308,12 +314,12 @@ double ActiveSet<T>::project(std::int64_t j) {
   };
   double before = residual();
   for (int attempt = 0;; ++attempt) {
-    loops<T>().multiply(inverse_.data(), capacity_, rho, s, correction_.data());
+    loops<T>().multiply(inverse_.data(), ld_, rho, s, correction_.data());
     for (std::int64_t k = 0; k < s; ++k) u[k] += correction_.data()[k];
     const double after = residual();
     if (after <= before / 2 || after <= 4 * std::numeric_limits<T>::epsilon() * whole || attempt > 0) break;
     if (!invert()) return 0;  // the updates have worn the inverse out
-    loops<T>().multiply(inverse_.data(), capacity_, g, s, u);
+    loops<T>().multiply(inverse_.data(), ld_, g, s, u);
     before = residual();
   }
   double length = 1;
@@ -370,7 +376,7 @@ bool ActiveSet<T>::grow(std::int64_t j, std::int64_t max_steps) {
   code_.data()[j] += grown;
   for (std::int64_t k = 0; k < touched; ++k) factors_.data()[k] = moved_.data()[touched_.data()[k]];
   factors_.data()[touched] = static_cast<T>(grown);
-  loops<T>().subtract_columns(gram_.data(), capacity_, touched_.data(), factors_.data(), touched + 1, size_,
+  loops<T>().subtract_columns(gram_.data(), ld_, touched_.data(), factors_.data(), touched + 1, size_,
                               correlation_.data());
   return joined;
 }

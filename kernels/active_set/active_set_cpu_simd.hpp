@@ -213,23 +213,28 @@ HWY_NOINLINE void DotTile(const T* HWY_RESTRICT r0, const T* HWY_RESTRICT r1, co
 #undef SHRINKWARP_REDUCE
 }
 
+// Four rows at a time meet a chunk of columns that stays in the first-level cache with them.
 template <class T>
 void GramRows(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t first, std::int64_t last, T* G,
               std::int64_t ld) {
+  constexpr std::int64_t kChunk = 16;
   T out[16];
-  for (std::int64_t j = first; j < last; j += kGramColumns) {
-    const T* columns[kGramColumns];
-    const std::int64_t wide = std::min<std::int64_t>(kGramColumns, last - j);
-    for (std::int64_t c = 0; c < kGramColumns; ++c) columns[c] = D.column(atoms[j + std::min(c, wide - 1)]);
-    // Rows up to the block's own last column; what lies under it comes from symmetry.
-    for (std::int64_t i = 0; i < j + wide; i += 4) {
-      const std::int64_t high = std::min<std::int64_t>(4, j + wide - i);
+  for (std::int64_t start = first; start < last; start += kChunk) {
+    const std::int64_t end = std::min(last, start + kChunk);
+    for (std::int64_t i = 0; i < end; i += 4) {
+      const std::int64_t high = std::min<std::int64_t>(4, end - i);
       const auto row = [&](std::int64_t r) { return D.column(atoms[i + std::min(r, high - 1)]); };
-      DotTile(row(0), row(1), row(2), row(3), columns, D.rows, out);
-      for (std::int64_t c = 0; c < wide; ++c) {
-        for (std::int64_t r = 0; r < high; ++r) {
-          G[(i + r) + (j + c) * ld] = out[4 * c + r];
-          G[(j + c) + (i + r) * ld] = out[4 * c + r];
+      // On the diagonal block only what is not under it; the rest comes from symmetry.
+      for (std::int64_t j = std::max(start, i); j < end; j += kGramColumns) {
+        const std::int64_t wide = std::min<std::int64_t>(kGramColumns, end - j);
+        const T* columns[kGramColumns];
+        for (std::int64_t c = 0; c < kGramColumns; ++c) columns[c] = D.column(atoms[j + std::min(c, wide - 1)]);
+        DotTile(row(0), row(1), row(2), row(3), columns, D.rows, out);
+        for (std::int64_t c = 0; c < wide; ++c) {
+          for (std::int64_t r = 0; r < high; ++r) {
+            G[(i + r) + (j + c) * ld] = out[4 * c + r];
+            G[(j + c) + (i + r) * ld] = out[4 * c + r];
+          }
         }
       }
     }

@@ -8,6 +8,7 @@
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
 #include <shrinkwarp/kernels/principal_basis/principal_basis.hpp>
+#include <shrinkwarp/models/lasso/clusters.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -112,6 +113,7 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context) cons
     std::transform(D.column(j), D.column(j) + D.rows, made->columns.matrix().column(j),
                    [](double value) { return static_cast<float>(value); });
   });
+  made->cluster = similar_atoms(made->columns.matrix());
   if (D.cols <= kGramAtoms) {
     made->gram = Tensor<float>(context, D.cols, D.cols);
     // On one thread: the bits of a BLAS depend on how it shares its work.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include <shrinkwarp/kernels/bounded_correlation/bounded_correlation.hpp>
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
@@ -18,9 +19,10 @@ namespace shrinkwarp {
 /// What the working-set solver reads on the CPU, beside the exact dictionary.
 struct WorkingSetDictionary {
   QuantizedDictionary quantized;
-  Tensor<float> columns;         ///< D / scale [n padded with zeros to kAtomPadding, m]
-  Tensor<double> exact_columns;  ///< the same in double
-  Tensor<float> gram;            ///< [m, m] D'D of `columns` where that is small, else empty
+  Tensor<float> columns;              ///< D / scale [n padded with zeros to kAtomPadding, m]
+  Tensor<double> exact_columns;       ///< the same in double
+  std::vector<std::int32_t> cluster;  ///< [m], see similar_atoms
+  Tensor<float> gram;                 ///< [m, m] D'D of `columns` where that is small, else empty
 };
 
 /// D [n, m] in float64 for certificates and packed for the iterations, with the Lipschitz bound of the gradient. What

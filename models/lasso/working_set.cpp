@@ -22,6 +22,8 @@ constexpr std::int64_t kMostNewAtoms = 64;
 constexpr std::int64_t kFewViolators = 4;
 // With so few violators the round is the last one or nearly so: the code is settled once more against float64.
 constexpr std::int64_t kNearTheEnd = 16;
+// New atoms are looked for in so many of the highest panels for each that is wanted: neighbours share panels and clusters.
+constexpr std::int64_t kPanelsAnAtom = 2;
 // Panels are far over the threshold from here on.
 constexpr double kFarOver = 1.1;
 // Rounds without a new atom after which float is at its end.
@@ -103,6 +105,8 @@ struct WorkingSetBatch::Worker {
   std::vector<float> heights;                   // [panels]
   Tensor<float> float_residual;                 // [n padded]
   std::vector<float> float_values;              // [m]
+  std::vector<std::int64_t> stamps;             // [m], by cluster: the last choice that took one of it
+  std::int64_t stamp = 0;
   ActiveSet<double> exact;
 
   // What is done since the last retire().
@@ -134,6 +138,7 @@ struct WorkingSetBatch::Worker {
     }
     for (auto* atoms : {&open, &list, &fresh}) atoms->resize(index_of(parts.quantized.padded_atoms()));
     for (auto* numbers : {&values, &thresholds}) numbers->resize(index_of(m + kMostNewAtoms));
+    stamps.assign(index_of(m), 0);
     heights.resize(index_of(parts.quantized.panels()));
     float_residual = Tensor<float>::zeros(context, rows);
     float_values.resize(index_of(m));
@@ -215,15 +220,25 @@ struct WorkingSetBatch::Worker {
     return std::clamp(0.2 * gap * slot.problem.energy / std::max(room, 1e-300), least, 1e-3);
   }
 
-  // Moves the `count` atoms of `fresh` with the largest |value of c| to its front.
+  // Of the `count` atoms of `fresh` keeps those with the largest |c|, one of each cluster, `most` of them.
   void keep_largest(const float* c, std::int64_t& count, std::int64_t most) {
-    if (count <= most) return;
-    std::nth_element(fresh.begin(), fresh.begin() + most, fresh.begin() + count, [c](std::int32_t a, std::int32_t b) {
+    const auto before = [c](std::int32_t a, std::int32_t b) {
       const float x = std::fabs(c[a]), y = std::fabs(c[b]);
       return x > y || (x == y && a < b);
-    });
-    count = most;
-    std::sort(fresh.begin(), fresh.begin() + count);
+    };
+    // Enough that one of each cluster is likely to be among them.
+    const std::int64_t sorted = std::min(count, 8 * most);
+    std::partial_sort(fresh.begin(), fresh.begin() + sorted, fresh.begin() + count, before);
+    ++stamp;
+    std::int64_t kept = 0;
+    for (std::int64_t k = 0; k < sorted && kept < most; ++k) {
+      const std::int32_t j = fresh[index_of(k)];
+      std::int64_t& seen = stamps[index_of(parts.cluster[index_of(j)])];
+      if (seen == stamp) continue;
+      seen = stamp;
+      fresh[index_of(kept++)] = j;
+    }
+    count = kept;
   }
 
   bool fill(Slot& slot, const double* x, std::int64_t rows, const Problem& problem) {
@@ -293,10 +308,11 @@ struct WorkingSetBatch::Worker {
     const std::int64_t panels = parts.quantized.panels();
     const bool first = slot.set.size() == 0;
     double floor = 0;
-    if (panels > wanted) {
+    const std::int64_t high_panels = kPanelsAnAtom * wanted;
+    if (panels > high_panels) {
       std::copy_n(high, panels, heights.begin());
-      std::nth_element(heights.begin(), heights.begin() + wanted - 1, heights.end(), std::greater<float>());
-      floor = static_cast<double>(std::nextafterf(heights[index_of(wanted - 1)], 0));
+      std::nth_element(heights.begin(), heights.begin() + high_panels - 1, heights.end(), std::greater<float>());
+      floor = static_cast<double>(std::nextafterf(heights[index_of(high_panels - 1)], 0));
     }
     if (!first && !(floor > kFarOver * slot.problem.lambda)) return false;
     const std::int64_t count = open_at(slot.place, floor);

@@ -39,7 +39,7 @@ class WorkingSetBatch {
     double relative_gap() const { return energy > 0 ? gap / energy : gap; }
   };
 
-  static constexpr std::int64_t kPlaces = 32;  ///< most problems of a pool: one pass reads the dictionary for all
+  static constexpr std::int64_t kPlaces = 64;  ///< most problems of a pool: one pass reads the dictionary for all
 
   /// @param workers, places  pools, at most one for each thread of the context, and how many problems one runs
   /// @param queue            most problems that wait
