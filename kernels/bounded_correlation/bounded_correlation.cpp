@@ -53,14 +53,13 @@ struct Quantized {
 };
 
 // The scale that the norm and the largest entry leave room for. Written by put(i, integer).
-template <class T, class Put>
-Quantized quantize(const T* v, std::int64_t size, double norm_limit, Put put) {
+template <class Put>
+Quantized quantize(const double* v, std::int64_t size, double norm_limit, Put put) {
   Quantized result;
   double largest = 0, energy = 0;
   for (std::int64_t i = 0; i < size; ++i) {
-    const double value = v[i];
-    largest = std::max(largest, std::fabs(value));
-    energy += value * value;
+    largest = std::max(largest, std::fabs(v[i]));
+    energy += v[i] * v[i];
   }
   result.norm = std::sqrt(energy);
   // Rounding lengthens a vector by sqrt(n) / 2 at most; a unit under float's range would not come back from it.
@@ -75,10 +74,10 @@ Quantized quantize(const T* v, std::int64_t size, double norm_limit, Put put) {
   double rounded_energy = 0, lost = 0;
   const double scale = 1 / static_cast<double>(unit);
   for (std::int64_t i = 0; i < size; ++i) {
-    const double q = std::nearbyint(static_cast<double>(v[i]) * scale);
+    const double q = std::nearbyint(v[i] * scale);
     put(i, static_cast<std::int32_t>(q));
     rounded_energy += q * q;
-    const double difference = static_cast<double>(v[i]) - q * unit;
+    const double difference = v[i] - q * unit;
     lost += difference * difference;
   }
   result.quantized_norm = std::sqrt(rounded_energy) * unit;
@@ -180,38 +179,35 @@ QuantizedResiduals::QuantizedResiduals(const Context& context, const QuantizedDi
     *vector = Tensor<float>::zeros(context, rounded);
   level_ = Tensor<std::int64_t>::zeros(context, rounded);
   float_ = Tensor<float>::zeros(context, cpu::round_up(D.rows(), kAtomPadding));
-  rotated_ = Tensor<float>::zeros(context, D.rows());
+  rotated_ = Tensor<float>::zeros(context, cpu::round_up(D.rows(), kAtomPadding));
+  scratch_ = Tensor<float>::zeros(context, cpu::round_up(D.rows(), kAtomPadding));
 }
 
 void QuantizedResiduals::set(const QuantizedDictionary& D, std::int64_t place, std::int64_t level, const double* r) {
   const std::int64_t n = D.rows();
   const std::int64_t pairs = (n + 1) / 2;
   std::int32_t* const column = packed_.data() + place / group_ * group_ * pairs + place % group_;
-  const auto put = [&](std::int64_t i, std::int32_t value) { put_half(column[i / 2 * group_], i, value); };
-  level_.data()[place] = level;
-  Quantized residual;
-  double tail = 0;
-  double norm = 0;
-  if (D.basis().empty()) {
-    residual = quantize(r, n, kResidualNorm, put);
-    norm = residual.norm;
-  } else {
-    const std::int64_t rows = D.level_rows(level);
-    for (std::int64_t i = 0; i < n; ++i) float_.data()[i] = static_cast<float>(r[i]);
+  const bool rotate = !D.basis().empty();
+  const std::int64_t rows = D.level_rows(level);
+  for (std::int64_t i = 0; i < n; ++i) float_.data()[i] = static_cast<float>(r[i]);
+  if (rotate) {
     cpu::kernels().rotate(D.basis(), rows, float_.data(), rotated_.data());
-    residual = quantize(rotated_.data(), rows, kResidualNorm, put);
-    norm = std::sqrt(dot(r, r, cpu::round_up(n, kAtomPadding)));
-    // The chains of the rotation, its arguments' rounding to float, and the same again for good measure.
-    constexpr double kUnit = 6e-8;
-    const double moved = kUnit * (static_cast<double>(n) / 16 + 10) * std::sqrt(static_cast<double>(rows)) * norm;
-    residual.rounding += moved;
-    // ||tail||^2 = ||r||^2 - ||head||^2, the head known to `moved`.
-    const double head = std::max(0.0, residual.norm - moved);
-    tail = rows == n ? 0 : std::sqrt(std::max(0.0, norm * norm * (1 + 1e-12) - head * head));
+    std::fill_n(rotated_.data() + rows, cpu::round_up(rows, kAtomPadding) - rows, 0.0F);
   }
-  inverse_scale_.data()[place] = static_cast<float>(residual.inverse_scale);
+  const cpu::QuantizedVector residual = cpu::kernels().quantize(
+      {rotate ? rotated_.data() : float_.data(), rows, kResidualNorm, kLargest, scratch_.data(), column, group_});
+  const double norm = std::sqrt(dot(r, r, cpu::round_up(n, kAtomPadding)));
+  // The chains of the rotation, its arguments' rounding to float, and the same again for good measure.
+  constexpr double kUnit = 6e-8;
+  const double moved =
+      rotate ? kUnit * (static_cast<double>(n) / 16 + 10) * std::sqrt(static_cast<double>(rows)) * norm : kUnit * norm;
+  // ||tail||^2 = ||r||^2 - ||head||^2; the head is known to `moved`, its norm to the rounding of a sum in float.
+  const double head = std::max(0.0, residual.norm * (1 - kUnit * (static_cast<double>(n) / 8 + 8)) - moved);
+  const double tail = rows == n ? 0 : std::sqrt(std::max(0.0, norm * norm * (1 + 1e-12) - head * head));
+  level_.data()[place] = level;
+  inverse_scale_.data()[place] = residual.unit;
   norm_.data()[place] = rounded_up(norm);
-  rounding_.data()[place] = rounded_up(residual.rounding);
+  rounding_.data()[place] = rounded_up(residual.rounding + moved);
   tail_.data()[place] = rounded_up(tail);
 }
 

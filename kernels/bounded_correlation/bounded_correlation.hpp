@@ -91,7 +91,7 @@ class QuantizedResiduals {
  private:
   std::int64_t group_ = 1;
   Tensor<std::int32_t> packed_;
-  Tensor<float> inverse_scale_, norm_, rounding_, tail_, float_, rotated_;
+  Tensor<float> inverse_scale_, norm_, rounding_, tail_, float_, rotated_, scratch_;
   Tensor<std::int64_t> level_;
 };
 

@@ -4,7 +4,10 @@
 #ifndef SHRINKWARP_KERNELS_BOUNDED_CORRELATION_TASKS
 #define SHRINKWARP_KERNELS_BOUNDED_CORRELATION_TASKS
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include <shrinkwarp/kernels/bounded_correlation/bounded_correlation.hpp>
 
@@ -30,12 +33,28 @@ struct OpenAtomsTask {
   std::int64_t first, last;  // atoms, whole vectors
 };
 
+/// A vector in multiples of `unit`.
+struct QuantizeTask {
+  const float* v;
+  std::int64_t size;  // the rest up to a whole vector of 16 is zero
+  double norm_limit, largest;
+  float* scratch;       // [size in whole vectors]
+  std::int32_t* pairs;  // pair i goes to pairs[i * stride]
+  std::int64_t stride;
+};
+struct QuantizedVector {
+  float unit = 0;       // 0: all are zero
+  double rounding = 0;  // >= norm of what was rounded away
+  double norm = 0;      // of v, to some units of float
+};
+
 /// What one instruction set offers.
 struct BoundedCorrelationKernels {
   std::int64_t lanes;    // of a vector of 32 bits
   std::int64_t columns;  // of the microkernel: residuals are packed in groups of so many
   void (*run)(const BoundedCorrelationTask& task);
   std::int64_t (*open)(const OpenAtomsTask& task, std::int32_t* open);
+  QuantizedVector (*quantize)(const QuantizeTask& task);
   /// out[i] = basis[:, i]' r for i < count; columns and r in whole vectors of 16.
   void (*rotate)(MatrixView<const float> basis, std::int64_t count, const float* r, float* out);
 };
@@ -250,10 +269,59 @@ void Rotate(MatrixView<const float> basis, std::int64_t count, const float* HWY_
   }
 }
 
+QuantizedVector Quantize(const QuantizeTask& task) {
+  const Reals real;
+  const Sums integer;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
+  auto most = hn::Zero(real), energy = hn::Zero(real);
+  for (std::int64_t i = 0; i < task.size; i += lanes) {
+    const auto value = hn::LoadU(real, task.v + i);
+    most = hn::Max(most, hn::Abs(value));
+    energy = hn::MulAdd(value, value, energy);
+  }
+  QuantizedVector result;
+  // A sum of squares in float is right to n / lanes units: far from a thousandth, for which the limit has room.
+  result.norm = std::sqrt(static_cast<double>(hn::GetLane(hn::SumOfLanes(real, energy))));
+  const double largest = static_cast<double>(hn::GetLane(hn::MaxOfLanes(real, most)));
+  const double room = task.norm_limit * 0.999 - 0.5 * std::sqrt(static_cast<double>(task.size)) - 1;
+  const auto unit = static_cast<float>(std::max(result.norm / room, largest / task.largest) * (1 + 1e-6));
+  const std::int64_t pairs = (task.size + 1) / 2;
+  if (!(unit >= std::numeric_limits<float>::min())) {
+    for (std::int64_t i = 0; i < pairs; ++i) task.pairs[i * task.stride] = 0;
+    result.rounding = result.norm * 1.001;
+    return result;
+  }
+  result.unit = unit;
+  const auto scale = hn::Set(real, 1 / unit), back = hn::Set(real, -unit);
+  auto lost = hn::Zero(real);
+  auto* const q = reinterpret_cast<std::int32_t*>(task.scratch);
+  for (std::int64_t i = 0; i < task.size; i += lanes) {
+    const auto value = hn::LoadU(real, task.v + i);
+    const auto rounded = hn::NearestInt(hn::Mul(value, scale));
+    hn::StoreU(rounded, integer, q + i);
+    const auto difference = hn::MulAdd(hn::ConvertTo(real, rounded), back, value);
+    lost = hn::MulAdd(difference, difference, lost);
+  }
+  // The differences themselves are rounded to units of their vector's entries.
+  result.rounding =
+      std::sqrt(static_cast<double>(hn::GetLane(hn::SumOfLanes(real, lost)))) * 1.001 + 6e-8 * result.norm;
+  for (std::int64_t i = 0; i < pairs; ++i) {
+    const auto low = static_cast<std::uint32_t>(q[2 * i]) & 0xffffU;
+    const auto high = static_cast<std::uint32_t>(q[2 * i + 1]) << 16U;
+    task.pairs[i * task.stride] = static_cast<std::int32_t>(low | high);
+  }
+  return result;
+}
+
 }  // namespace
 
 BoundedCorrelationKernels BoundedCorrelationKernelsI16() {
-  return {static_cast<std::int64_t>(hn::Lanes(Sums())), kPairColumns, RunBoundedCorrelation, FindOpenAtoms, Rotate};
+  return {static_cast<std::int64_t>(hn::Lanes(Sums())),
+          kPairColumns,
+          RunBoundedCorrelation,
+          FindOpenAtoms,
+          Quantize,
+          Rotate};
 }
 
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE

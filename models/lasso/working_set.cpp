@@ -23,15 +23,14 @@ constexpr std::int64_t kFewViolators = 4;
 // With so few violators the round is the last one or nearly so: the code is settled once more against float64.
 constexpr std::int64_t kNearTheEnd = 16;
 // New atoms are looked for in so many of the highest panels for each that is wanted: neighbours share panels and clusters.
-constexpr std::int64_t kPanelsAnAtom = 2;
+constexpr std::int64_t kPanelsAnAtom = 1, kSortedAnAtom = 4;
 // Panels are far over the threshold from here on.
 constexpr double kFarOver = 1.1;
 // Rounds without a new atom after which float is at its end.
 constexpr std::int64_t kIdleRounds = 2;
 // A pass multiplies so many coordinates that what is beyond them blurs correlations by this share of lambda: the blur
 // leaves atoms open, whose float64 products cost what the coordinates save.
-const double kBlur = getenv("BLUR") ? atof(getenv("BLUR")) : 0.05;
-const double kAhead = getenv("LIKELY") ? atof(getenv("LIKELY")) : 0.3;
+constexpr double kBlur = 0.1;
 // What lambda is taken for before it is known, as a share of the largest that it can be.
 constexpr double kLikelyLambda = 0.3;
 constexpr std::int64_t kCapacity = 128;          // atoms that a pool's working sets have room for at first
@@ -227,8 +226,9 @@ struct WorkingSetBatch::Worker {
       return x > y || (x == y && a < b);
     };
     // Enough that one of each cluster is likely to be among them.
-    const std::int64_t sorted = std::min(count, 8 * most);
-    std::partial_sort(fresh.begin(), fresh.begin() + sorted, fresh.begin() + count, before);
+    const std::int64_t sorted = std::min(count, kSortedAnAtom * most);
+    if (sorted < count) std::nth_element(fresh.begin(), fresh.begin() + sorted, fresh.begin() + count, before);
+    std::sort(fresh.begin(), fresh.begin() + sorted, before);
     ++stamp;
     std::int64_t kept = 0;
     for (std::int64_t k = 0; k < sorted && kept < most; ++k) {
@@ -367,7 +367,7 @@ struct WorkingSetBatch::Worker {
   std::int64_t level_of(const Slot& slot) const {
     const QuantizedDictionary& D = parts.quantized;
     const double norm = std::sqrt(dot(slot.r.data(), slot.r.data(), slot.r.size()));
-    const double lambda = slot.problem.lambda >= 0 ? slot.problem.lambda : kAhead * norm * D.typical_norm();
+    const double lambda = slot.problem.lambda >= 0 ? slot.problem.lambda : kLikelyLambda * norm * D.typical_norm();
     std::int64_t level = 0;
     while (level + 1 < D.levels() && D.typical_tail(level) * norm > kBlur * lambda) ++level;
     return level;
