@@ -57,6 +57,8 @@ struct Trust<double> {
   static constexpr double kSuspicious = 1e-6, kDependent = 1e-12;
 };
 
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+
 std::int64_t padded(std::int64_t size) {
   return (size + cpu::kActiveSetPadding - 1) / cpu::kActiveSetPadding * cpu::kActiveSetPadding;
 }
@@ -74,9 +76,9 @@ ActiveSet<T>::ActiveSet(const Context& context, std::int64_t capacity)
   static_assert(kPadding == cpu::kActiveSetPadding);
   for (Tensor<T>* matrix : {&gram_, &inverse_}) *matrix = Tensor<T>::zeros(context, ld_, capacity_);
   for (Tensor<T>* vector :
-       {&correlation_, &threshold_, &guard_, &right_, &direction_, &moved_, &factors_, &rho_, &correction_})
+       {&correlation_, &threshold_, &guard_, &right_, &direction_, &moved_, &factors_, &rho_, &correction_, &norm_})
     *vector = Tensor<T>::zeros(context, capacity_);
-  code_ = Tensor<double>::zeros(context, capacity_);
+  for (Tensor<double>* vector : {&code_, &before_}) *vector = Tensor<double>::zeros(context, capacity_);
   for (Tensor<std::int32_t>* vector : {&atom_, &active_, &place_, &touched_})
     *vector = Tensor<std::int32_t>::zeros(context, capacity_);
 }
@@ -85,7 +87,7 @@ template <class T>
 std::int64_t ActiveSet<T>::bytes(std::int64_t capacity) {
   const std::int64_t size = padded(capacity);
   const auto element = static_cast<std::int64_t>(sizeof(T));
-  return 2 * size * leading(size) * element + size * (9 * element + 8 + 16) + 15 * 256;
+  return 2 * size * leading(size) * element + size * (10 * element + 16 + 16) + 18 * 256;
 }
 
 template <class T>
@@ -99,6 +101,7 @@ void ActiveSet<T>::reserve(const Context& context, std::int64_t capacity) {
   keep(correlation_, larger.correlation_);
   keep(threshold_, larger.threshold_);
   keep(guard_, larger.guard_);
+  keep(norm_, larger.norm_);
   keep(code_, larger.code_);
   keep(atom_, larger.atom_);
   keep(active_, larger.active_);
@@ -108,6 +111,7 @@ void ActiveSet<T>::reserve(const Context& context, std::int64_t capacity) {
   larger.steps_ = steps_;
   larger.ridge_ = ridge_;
   larger.guard_factor_ = guard_factor_;
+  larger.largest_ = largest_;
   larger.nonnegative_ = nonnegative_;
   *this = std::move(larger);
 }
@@ -115,6 +119,7 @@ void ActiveSet<T>::reserve(const Context& context, std::int64_t capacity) {
 template <class T>
 void ActiveSet<T>::clear(T ridge, bool nonnegative) {
   size_ = support_ = steps_ = 0;
+  largest_ = 0;
   ridge_ = ridge;
   nonnegative_ = nonnegative;
 }
@@ -144,7 +149,11 @@ void ActiveSet<T>::add(MatrixView<const T> D, MatrixView<const T> gram, const st
         gram_.data()[i + j * ld_] = gram_.data()[j + i * ld_] = column[atom_.data()[i]];
     }
   }
-  for (std::int64_t j = first; j < size_; ++j) gram_.data()[j * (ld_ + 1)] += ridge_;
+  for (std::int64_t j = first; j < size_; ++j) {
+    gram_.data()[j * (ld_ + 1)] += ridge_;
+    norm_.data()[j] = std::sqrt(gram_.data()[j * (ld_ + 1)]);
+    if (norm(j) > 0) largest_ = std::max(largest_, std::fabs(static_cast<double>(correlation_.data()[j])) / norm(j));
+  }
 }
 
 // The inverse of G_SS by a Cholesky factorisation in double. @return false where S is dependent
@@ -244,41 +253,82 @@ void ActiveSet<T>::leave(std::int64_t k) {
   support_ = last;
 }
 
+// z_i += change for position i of S; where a sign is at stake, not beyond 0. @return what it moved by
+template <class T>
+double ActiveSet<T>::move(std::int64_t i, double change) {
+  const double z = code_.data()[i];
+  double moved = z + change;
+  if (is_bounded(i) && (z > 0) != (moved > 0)) moved = 0;
+  code_.data()[i] = moved;
+  return moved - z;
+}
+
+// Atoms of S that have come to zero leave it: one, or those that share its place.
+template <class T>
+void ActiveSet<T>::leave_at_zero() {
+  for (std::int64_t k = support_ - 1; k >= 0; --k) {
+    const std::int32_t i = active_.data()[k];
+    if (code_.data()[i] == 0 && is_bounded(i)) leave(k);
+  }
+}
+
 template <class T>
 void ActiveSet<T>::settle() {
-  for (;;) {
+  for (bool fresh = false;;) {
     const std::int64_t s = support_;
     if (s == 0) return;
     ++steps_;
-    for (std::int64_t k = 0; k < s; ++k) {
-      const std::int32_t i = active_.data()[k];
-      const T threshold = threshold_.data()[i];
-      right_.data()[k] = correlation_.data()[i] - (code_.data()[i] > 0 ? threshold : -threshold);
-    }
+    const auto aside = [&] {  // what correlations of S are beside their places
+      for (std::int64_t k = 0; k < s; ++k) {
+        const std::int32_t i = active_.data()[k];
+        const T threshold = threshold_.data()[i];
+        right_.data()[k] = correlation_.data()[i] - (code_.data()[i] > 0 ? threshold : -threshold);
+      }
+    };
+    const auto along = [&] {  // that along the direction; 0 where it is rounding
+      double sum = 0, magnitude = 0;
+      for (std::int64_t k = 0; k < s; ++k) {
+        const double change = static_cast<double>(direction_.data()[k]);
+        sum += static_cast<double>(right_.data()[k]) * change;
+        magnitude += static_cast<double>(std::fabs(correlation_.data()[active_.data()[k]])) * std::fabs(change);
+      }
+      return std::fabs(sum) > Trust<T>::kDependent * magnitude ? sum : 0;
+    };
+    aside();
     loops<T>().multiply(inverse_.data(), ld_, right_.data(), s, direction_.data());
+    const double before = along();
     double step = 1;
     std::int64_t crossing = -1;
     for (std::int64_t k = 0; k < s; ++k) {
       const std::int32_t i = active_.data()[k];
       const double z = code_.data()[i];
       const double change = static_cast<double>(direction_.data()[k]);
-      if (threshold_.data()[i] > T(0) && (z > 0 ? z + change * step <= 0 : z + change * step >= 0)) {
+      if (is_bounded(i) && (z > 0 ? z + change * step <= 0 : z + change * step >= 0)) {
         step = -z / change;
         crossing = k;
       }
     }
-    for (std::int64_t k = 0; k < s; ++k) {
-      moved_.data()[k] = static_cast<T>(step * static_cast<double>(direction_.data()[k]));
-      code_.data()[active_.data()[k]] += step * static_cast<double>(direction_.data()[k]);
-    }
+    const auto change = [&](std::int64_t k) {
+      return k == crossing ? -code_.data()[active_.data()[k]] : step * static_cast<double>(direction_.data()[k]);
+    };
+    for (std::int64_t k = 0; k < s; ++k) moved_.data()[k] = static_cast<T>(change(k));
     loops<T>().subtract_columns(gram_.data(), ld_, active_.data(), moved_.data(), s, size_, correlation_.data());
+    aside();
+    if (!(before + along() >= 0)) {  // the objective would rise: the updates have worn the inverse out
+      for (std::int64_t k = 0; k < s; ++k) moved_.data()[k] = -moved_.data()[k];
+      loops<T>().subtract_columns(gram_.data(), ld_, active_.data(), moved_.data(), s, size_, correlation_.data());
+      if (fresh || !invert()) return;
+      fresh = true;
+      continue;
+    }
+    for (std::int64_t k = 0; k < s; ++k) move(active_.data()[k], change(k));
     if (crossing < 0) return;
-    leave(crossing);
+    leave_at_zero();
   }
 }
 
-// u = G_SS^-1 g in direction_, g in right_. @return what is left of atom j outside the span of S: G_jj - g'u, not over
-// what can be told from nothing
+// u = G_SS^-1 g in direction_, g in right_. @return what is left of atom j outside the span of S: G_jj - g'u; where that
+// cannot be told from nothing a negative number, in magnitude the most that it is; kUnknown where u cannot be had
 template <class T>
 double ActiveSet<T>::project(std::int64_t j) {
   const std::int64_t s = support_;
@@ -308,77 +358,129 @@ double ActiveSet<T>::project(std::int64_t j) {
       for (std::int64_t k = 0; k < s; ++k)
         sum -= static_cast<double>(row[active_.data()[k]]) * static_cast<double>(u[k]);
       rho[i] = static_cast<T>(sum);
-      largest = std::max(largest, std::fabs(sum));
+      largest = std::max(largest, std::fabs(sum) / norm(active_.data()[i]));
     }
     return largest;
   };
   double before = residual();
-  for (int attempt = 0;; ++attempt) {
+  for (bool fresh = false;;) {
     loops<T>().multiply(inverse_.data(), ld_, rho, s, correction_.data());
     for (std::int64_t k = 0; k < s; ++k) u[k] += correction_.data()[k];
     const double after = residual();
-    if (after <= before / 2 || after <= 4 * std::numeric_limits<T>::epsilon() * whole || attempt > 0) break;
-    if (!invert()) return 0;  // the updates have worn the inverse out
+    const bool better = after <= before / 2;
+    before = after;
+    if (after <= Trust<T>::kDependent / 4 * norm(j)) break;
+    if (better) continue;
+    if (fresh) break;
+    if (!invert()) return kUnknown;  // the updates have worn the inverse out
+    fresh = true;
     loops<T>().multiply(inverse_.data(), ld_, g, s, u);
     before = residual();
   }
-  double length = 1;
+  double length = norm(j);
   complement = left();
   for (std::int64_t k = 0; k < s; ++k) {
     complement -= static_cast<double>(rho[k]) * static_cast<double>(u[k]);
-    length += std::fabs(static_cast<double>(u[k]));
+    length += norm(active_.data()[k]) * std::fabs(static_cast<double>(u[k]));
   }
-  return complement > Trust<T>::kDependent * whole * length ? complement : 0;
+  const double limit = Trust<T>::kDependent * norm(j) * length;
+  // z_j moves by excess / complement, and what S is stationary for by rho times that: far less than the excess.
+  if (!(4 * before * norm(j) <= std::max(complement, limit))) return kUnknown;
+  return complement > limit ? complement : -limit;
+}
+
+// Whether correlations of S are so far from their places that more than a few updates of the inverse must be to blame.
+template <class T>
+bool ActiveSet<T>::is_worn() const {
+  const double limit = 10 * Trust<T>::kDependent * largest_;
+  bool worn = false;
+  for (std::int64_t k = 0; k < support_; ++k) {
+    const std::int32_t i = active_.data()[k];
+    const double threshold = static_cast<double>(threshold_.data()[i]);
+    const double aside = static_cast<double>(correlation_.data()[i]) - (code_.data()[i] > 0 ? threshold : -threshold);
+    worn |= !(std::fabs(aside) <= limit * norm(i));
+  }
+  return worn;
+}
+
+// S and its codes as they were before grow() began, from touched_ and before_.
+template <class T>
+void ActiveSet<T>::restore(std::int64_t support) {
+  support_ = support;
+  for (std::int64_t k = 0; k < support; ++k) {
+    const std::int32_t i = active_.data()[k] = touched_.data()[k];
+    code_.data()[i] = before_.data()[k];
+    place_.data()[i] = static_cast<std::int32_t>(k);
+    guard_.data()[i] = std::numeric_limits<T>::infinity();
+  }
+  invert();  // without success the inverse is no use from here on, which shows as wear
 }
 
 // z_j grows until j has joined S. What the others move by is kept in moved_ and told to the correlations at the end.
+// @return false where rounding stands in the way
 template <class T>
-bool ActiveSet<T>::grow(std::int64_t j, std::int64_t max_steps) {
+bool ActiveSet<T>::grow(std::int64_t j) {
   const std::int64_t touched = support_;
   std::copy_n(active_.data(), touched, touched_.data());
   touched_.data()[touched] = static_cast<std::int32_t>(j);
-  for (std::int64_t k = 0; k < touched; ++k) moved_.data()[touched_.data()[k]] = 0;
+  for (std::int64_t k = 0; k < touched; ++k) {
+    moved_.data()[touched_.data()[k]] = 0;
+    before_.data()[k] = code_.data()[touched_.data()[k]];
+  }
 
+  constexpr double kRounding = 4 * static_cast<double>(std::numeric_limits<T>::epsilon()) / Trust<T>::kDependent;
   const double sign = correlation_.data()[j] > T(0) ? 1 : -1;
   double excess = std::fabs(static_cast<double>(correlation_.data()[j])) - static_cast<double>(threshold_.data()[j]);
   double grown = 0;
-  bool joined = false;
-  while (!joined && steps_ < max_steps) {
+  bool joined = false, told = true;
+  while (!joined) {  // S loses an atom each time
     const double complement = project(j);
     const T* const u = direction_.data();
-    double step = complement > 0 ? excess / complement : std::numeric_limits<double>::infinity();
+    // Of an atom that S spans, corr_j = u'corr_S: over its threshold by rounding, perhaps.
+    const double rounding = kRounding * -complement * largest_;
+    if (complement <= 0 && grown == 0 && excess * norm(j) <= rounding) break;
+    double step = excess / std::fabs(complement);  // at least so far the objective descends
     std::int64_t crossing = -1;
     for (std::int64_t k = 0; k < support_; ++k) {
       const std::int32_t i = active_.data()[k];
       const double z = code_.data()[i];
       const double rate = -sign * static_cast<double>(u[k]);
-      if (threshold_.data()[i] > T(0) && z * rate < 0 && std::fabs(z) < std::fabs(rate) * step) {
+      if (is_bounded(i) && z * rate < 0 && std::fabs(z) < std::fabs(rate) * step) {
         step = -z / rate;
         crossing = k;
       }
     }
-    if (std::isinf(step)) break;
+    told = crossing >= 0 ? !std::isnan(complement) : complement > 0;
+    if (!told) break;
+    bool at_zero = false;
     for (std::int64_t k = 0; k < support_; ++k) {
       const std::int32_t i = active_.data()[k];
       const double change = -sign * static_cast<double>(u[k]) * step;
-      code_.data()[i] += change;
-      moved_.data()[i] += static_cast<T>(change);
+      moved_.data()[i] += static_cast<T>(move(i, k == crossing ? -code_.data()[i] : change));
+      at_zero |= code_.data()[i] == 0;
     }
     grown += sign * step;
-    excess -= step * complement;
-    if (crossing >= 0) {
-      leave(crossing);
-    } else {
+    excess -= step * std::max(complement, 0.0);
+    joined = crossing < 0;
+    if (joined) {
       join(j, static_cast<T>(complement));
-      joined = true;
+      code_.data()[j] = grown;
     }
+    if (at_zero) leave_at_zero();
   }
-  code_.data()[j] += grown;
+  if (!joined) {
+    if (told) guard_.data()[j] = static_cast<T>(sign) * correlation_.data()[j];
+    if (grown != 0) restore(touched);
+    return told;
+  }
   for (std::int64_t k = 0; k < touched; ++k) factors_.data()[k] = moved_.data()[touched_.data()[k]];
   factors_.data()[touched] = static_cast<T>(grown);
   loops<T>().subtract_columns(gram_.data(), ld_, touched_.data(), factors_.data(), touched + 1, size_,
                               correlation_.data());
-  return joined;
+  if (!is_worn()) return true;
+  if (!invert()) return false;
+  settle();
+  return !is_worn();
 }
 
 template <class T>
@@ -386,10 +488,18 @@ ActiveSetOutcome ActiveSet<T>::solve(double tolerance, std::int64_t max_steps) {
   guard_factor_ = static_cast<T>(1 + tolerance);
   for (std::int64_t i = 0; i < size_; ++i)
     guard_.data()[i] = is_active(i) ? std::numeric_limits<T>::infinity() : threshold_.data()[i] * guard_factor_;
+  bool settled = false;  // since an atom last joined
   for (;;) {
     const auto most = loops<T>().most_over(correlation_.data(), guard_.data(), size_, nonnegative_);
     if (most.position < 0) return ActiveSetOutcome::solved;
-    if (!grow(most.position, max_steps)) return ActiveSetOutcome::stuck;
+    if (steps_ >= max_steps) return ActiveSetOutcome::stuck;
+    if (grow(most.position)) {
+      settled = false;
+    } else {
+      if (settled) return ActiveSetOutcome::stuck;
+      settle();
+      settled = true;
+    }
   }
 }
 

@@ -78,18 +78,27 @@ class ActiveSet {
   ActiveSetOutcome solve(double tolerance, std::int64_t max_steps);
 
  private:
+  // Where z_i cannot pass 0 without a change of what S is stationary for.
+  bool is_bounded(std::int64_t i) const { return nonnegative_ || threshold_.data()[i] > T(0); }
+  double norm(std::int64_t i) const { return static_cast<double>(norm_.data()[i]); }
+  bool is_worn() const;
   double project(std::int64_t j);
-  bool grow(std::int64_t j, std::int64_t max_steps);
+  bool grow(std::int64_t j);
+  double move(std::int64_t i, double change);
   void join(std::int64_t j, T complement);
   void leave(std::int64_t k);
+  void leave_at_zero();
+  void restore(std::int64_t support);
   bool invert();
   std::int64_t capacity_ = 0, ld_ = 0, size_ = 0, support_ = 0, steps_ = 0;
   T ridge_ = 0, guard_factor_ = 1;
+  double largest_ = 0;  // |corr_j| / ||d_j|| of the atoms when they were added: about ||x||
   bool nonnegative_ = false;
   Tensor<T> gram_, inverse_;                   // [ld, capacity]; inverse of gram over S in S's order
   Tensor<T> correlation_, threshold_, guard_;  // [capacity]; guard: threshold outside S, infinity inside
+  Tensor<T> norm_;                             // [capacity], root of the diagonal of gram
   Tensor<T> right_, direction_, moved_, factors_, rho_, correction_;  // [capacity], scratch
-  Tensor<double> code_;                                               // [capacity]
+  Tensor<double> code_, before_;                                      // [capacity], and scratch
   Tensor<std::int32_t> atom_, active_, place_, touched_;              // [capacity]
 };
 
