@@ -80,7 +80,6 @@ struct WorkingSetBatch::Slot {
 };
 
 struct WorkingSetBatch::Worker {
-  const WorkingSetBatch& batch;
   Context context = Context::cpu(1);
   const WorkingSetDictionary& parts;
   const AtomBounds bounds;
@@ -100,6 +99,7 @@ struct WorkingSetBatch::Worker {
 
   // Scratch.
   std::vector<std::int32_t> open, list, fresh;  // [m] atoms
+  std::vector<std::int32_t> positions;          // [m] in W, beside list
   std::vector<double> values, thresholds;       // [m]
   std::vector<float> heights;                   // [panels]
   Tensor<float> float_residual;                 // [n padded]
@@ -112,9 +112,8 @@ struct WorkingSetBatch::Worker {
   std::vector<Problem> done;
   SparseCodes codes;
 
-  Worker(const WorkingSetBatch& of, const Dictionary& dictionary, const LassoOptions& options, std::int64_t places)
-      : batch(of),
-        parts(dictionary.working_set(context)),
+  Worker(const Dictionary& dictionary, const LassoOptions& options, std::int64_t places)
+      : parts(dictionary.working_set(context)),
         bounds(parts.quantized.bounds()),
         m(dictionary.atoms()),
         most_atoms(largest_capacity(dictionary.rows(), m)),
@@ -135,7 +134,7 @@ struct WorkingSetBatch::Worker {
       slot.in_set.resize(index_of((m + 63) / 64));
       idle.push_back(&slot);
     }
-    for (auto* atoms : {&open, &list, &fresh}) atoms->resize(index_of(parts.quantized.padded_atoms()));
+    for (auto* atoms : {&open, &list, &fresh, &positions}) atoms->resize(index_of(parts.quantized.padded_atoms()));
     for (auto* numbers : {&values, &thresholds}) numbers->resize(index_of(m + kMostNewAtoms));
     stamps.assign(index_of(m), 0);
     heights.resize(index_of(parts.quantized.panels()));
@@ -241,7 +240,8 @@ struct WorkingSetBatch::Worker {
     count = kept;
   }
 
-  bool fill(Slot& slot, const double* x, std::int64_t rows, const Problem& problem) {
+  // A problem comes in, with the code 0.
+  void fill(Slot& slot, const double* x, std::int64_t rows, const Problem& problem) {
     slot.problem = problem;
     double largest = 0;
     for (std::int64_t i = 0; i < rows; ++i) largest = std::max(largest, std::fabs(x[i]));
@@ -257,7 +257,6 @@ struct WorkingSetBatch::Worker {
     std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
     slot.idle = 0;
     slot.magnitude = 0;
-    return true;
   }
 
   // Takes a problem out: its code to `codes` in the user's units.
@@ -300,13 +299,14 @@ struct WorkingSetBatch::Worker {
   }
 
   // Whether so many panels hold an atom far over the threshold that `wanted` new ones can be had from the highest panels;
-  // these are put in `fresh` then. Always so for a problem that has no atoms yet.
+  // these are put in `fresh` then. For a problem that has no atoms yet one such panel is enough.
   bool many_violators(Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
     const PhaseTimer timer(context, timed, "choose");
     const float* const high = highest.matrix().column(slot.place);
     const float* const c = correlations(slot.place);
     const std::int64_t panels = parts.quantized.panels();
     const bool first = slot.set.size() == 0;
+    if (first && !(static_cast<double>(*std::max_element(high, high + panels)) > slot.problem.lambda)) return false;
     double floor = 0;
     const std::int64_t high_panels = kPanelsAnAtom * wanted;
     if (panels > high_panels) {
@@ -324,13 +324,14 @@ struct WorkingSetBatch::Worker {
     return true;
   }
 
-  // Of `count` open atoms, those of S and those that float leaves open too: to list. Atoms outside W that are over the
-  // threshold go to `fresh`. @param clear  how many of these are over it for sure @return their number in list
-  std::int64_t narrow(Slot& slot, std::int64_t count, std::int64_t& clear, std::int64_t& fresh_count) {
+  // Of `count` open atoms, those of S and those that float leaves open too: to `list`, with their positions in W or -1.
+  // Atoms outside W that are over the threshold go to `fresh`.
+  // @return their number in list; -1 where more than kFewViolators are over it for sure and no certificate is due
+  std::int64_t narrow(Slot& slot, std::int64_t count, bool certificate_due, std::int64_t& fresh_count) {
     const double lambda = slot.problem.lambda;
     const float* const c = correlations(slot.place);
-    clear = fresh_count = 0;
-    std::int64_t unsure = 0;
+    fresh_count = 0;
+    std::int64_t unsure = 0, clear = 0;
     for (std::int64_t k = 0; k < count; ++k) {
       const std::int32_t j = open[index_of(k)];
       if (slot.holds(j)) continue;
@@ -339,7 +340,7 @@ struct WorkingSetBatch::Worker {
       if (value - error_bound(bounds, residuals, slot.place, j) > lambda) ++clear;
       list[index_of(unsure++)] = j;
     }
-    if (clear > kFewViolators) return 0;
+    if (clear > kFewViolators && !certificate_due) return -1;
     std::transform(slot.r.data(), slot.r.data() + slot.r.size(), float_residual.data(),
                    [](double value) { return static_cast<float>(value); });
     correlate_atoms(parts.columns.matrix(), list.data(), unsure, float_residual.data(), float_values.data());
@@ -349,18 +350,42 @@ struct WorkingSetBatch::Worker {
       const std::int32_t j = list[index_of(k)];
       // ||d|| is no more than the quantised atom's norm and what was rounded away.
       const double norm = static_cast<double>(bounds.norm[j]) + static_cast<double>(bounds.rounding[j]);
-      if (std::fabs(static_cast<double>(float_values[index_of(k)])) + error * norm > lambda) list[index_of(kept++)] = j;
+      if (std::fabs(static_cast<double>(float_values[index_of(k)])) + error * norm > lambda) {
+        positions[index_of(kept)] = -1;
+        list[index_of(kept++)] = j;
+      }
     }
-    for (std::int64_t k = 0; k < slot.set.size(); ++k)
-      if (slot.set.is_active(k)) list[index_of(kept++)] = slot.set.atom(k);
+    for (std::int64_t k = 0; k < slot.set.support(); ++k) {
+      positions[index_of(kept)] = slot.set.active(k);
+      list[index_of(kept++)] = slot.set.atom(slot.set.active(k));
+    }
     for (std::int64_t k = 0; k < count; ++k) {  // of W, but not of S
       const std::int32_t j = open[index_of(k)];
       if (!slot.holds(j)) continue;
       std::int64_t position = 0;
       while (slot.set.atom(position) != j) ++position;
-      if (!slot.set.is_active(position)) list[index_of(kept++)] = j;
+      if (slot.set.is_active(position)) continue;
+      positions[index_of(kept)] = static_cast<std::int32_t>(position);
+      list[index_of(kept++)] = j;
     }
     return kept;
+  }
+
+  // Float64 for the `count` atoms of `list`: those of W are told, the others may be violators and then go to `fresh`.
+  // @return a bound of ||D'r||_inf that is attained or is lambda
+  double look_exactly(Slot& slot, std::int64_t count, std::int64_t& fresh_count) {
+    correlate_atoms(exact_columns(), list.data(), count, slot.r.data(), values.data());
+    double most = slot.problem.lambda;
+    fresh_count = 0;
+    for (std::int64_t k = 0; k < count; ++k) {
+      const double value = values[index_of(k)];
+      most = std::max(most, std::fabs(value));
+      if (positions[index_of(k)] >= 0)
+        slot.set.set_correlation(positions[index_of(k)], value);
+      else if (std::fabs(value) > slot.problem.lambda)
+        fresh[index_of(fresh_count++)] = list[index_of(k)];
+    }
+    return most;
   }
 
   // How many coordinates the next pass of a problem multiplies: its own business, or its bits would be its neighbours'.
@@ -407,30 +432,14 @@ struct WorkingSetBatch::Worker {
     const std::int64_t wanted = atoms_wanted(slot);
     const bool many = !last && many_violators(slot, wanted, fresh_count);
     if (!many) {
-      std::int64_t clear = 0;
       std::int64_t count = 0;
       {
         const PhaseTimer timer(context, timed, "choose");
-        count = narrow(slot, open_at(place, problem.lambda), clear, fresh_count);
+        count = narrow(slot, open_at(place, problem.lambda), last, fresh_count);
       }
-      if (clear <= kFewViolators || last) {
+      if (count >= 0) {
         const PhaseTimer timer(context, timed, "certificate");
-        // Float64 for the atoms that are in use or still open, list: those of W are told, the others may be violators.
-        correlate_atoms(exact_columns(), list.data(), count, slot.r.data(), values.data());
-        double most = problem.lambda;
-        fresh_count = 0;
-        for (std::int64_t k = 0; k < count; ++k) {
-          const std::int32_t j = list[index_of(k)];
-          const double value = values[index_of(k)];
-          most = std::max(most, std::fabs(value));
-          if (!slot.holds(j)) {
-            if (std::fabs(value) > problem.lambda) fresh[index_of(fresh_count++)] = j;
-          } else {
-            std::int64_t position = 0;
-            while (slot.set.atom(position) != j) ++position;
-            slot.set.set_correlation(position, value);
-          }
-        }
+        const double most = look_exactly(slot, count, fresh_count);
         const Certificate found = certificate(slot, most);
         if (found.gap <= gap * problem.energy || last) {
           finish(slot, slot.set, found, false);
@@ -529,8 +538,7 @@ WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dicti
       options_(options),
       waiting_(Tensor<double>::zeros(context, dictionary.rows(), queue)),
       queue_(index_of(queue)) {
-  for (std::int64_t t = 0; t < workers; ++t)
-    workers_.push_back(std::make_unique<Worker>(*this, dictionary, options, places));
+  for (std::int64_t t = 0; t < workers; ++t) workers_.push_back(std::make_unique<Worker>(dictionary, options, places));
 }
 
 std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t workers, std::int64_t places,
@@ -580,7 +588,8 @@ void WorkingSetBatch::admit(MatrixView<const double> X, const std::vector<Proble
 bool WorkingSetBatch::take(Worker& worker, Slot& slot) {
   const std::int64_t next = next_.fetch_add(1);
   if (next >= queued_) return false;
-  return worker.fill(slot, waiting_.matrix().column(next), waiting_.rows(), queue_[index_of(next)]);
+  worker.fill(slot, waiting_.matrix().column(next), waiting_.rows(), queue_[index_of(next)]);
+  return true;
 }
 
 void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::int64_t, double)> lambda_of) {
