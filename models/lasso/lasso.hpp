@@ -40,7 +40,7 @@ struct LassoOptions {
   Solver solver = Solver::automatic;
   bool restart = true;                   ///< adaptive restart of fista, per problem
   double gap = 1e-6;                     ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
-  std::int64_t max_iterations = 100000;  ///< per problem
+  std::int64_t max_iterations = 100000;  ///< per problem; of working_set: times that a set of atoms is solved
   std::int64_t memory_limit = std::int64_t{4}
                               << 30;       ///< bytes of all that a solve holds, on each side; see least_memory
   const SparseCodes* initial = nullptr;    ///< warm start: valid codes of all N problems; nullptr starts at 0
@@ -92,10 +92,10 @@ struct LassoBatch {
   std::vector<std::int64_t> index;  ///< which observations they are of, ascending
   SparseCodes codes;
   std::vector<double> lambda;
-  std::vector<double> objective;  ///< 1/2 ||x - D z||^2 + lambda ||z||_1
-  std::vector<double> dual_gap;   ///< absolute
-  std::vector<std::int64_t> iterations;
-  std::vector<std::uint8_t> converged;  ///< dual_gap <= gap * 1/2 ||x||^2
+  std::vector<double> objective;         ///< 1/2 ||x - D z||^2 + lambda ||z||_1
+  std::vector<double> dual_gap;          ///< absolute
+  std::vector<std::int64_t> iterations;  ///< that it took, counted as max_iterations
+  std::vector<std::uint8_t> converged;   ///< dual_gap <= gap * 1/2 ||x||^2
   std::int64_t size() const { return static_cast<std::int64_t>(index.size()); }
 };
 

@@ -20,10 +20,13 @@ constexpr double kGrowth = 0.8;  // of the support
 constexpr std::int64_t kMostNewAtoms = 64;
 // While more atoms than this are over their threshold for sure, the certificate is not worth its products.
 constexpr std::int64_t kFewViolators = 4;
+// Float64 looks at the atoms that may pass this share of lambda: near the solution the largest correlation is a little
+// under or over lambda, and the best scale of the certificate wants it exactly.
+constexpr double kLookFrom = 0.999;
 // With so few violators the round is the last one or nearly so: the code is settled once more against float64.
 constexpr std::int64_t kNearTheEnd = 16;
-// New atoms are looked for in so many of the highest panels for each that is wanted: neighbours share panels and clusters.
-constexpr std::int64_t kPanelsAnAtom = 1, kSortedAnAtom = 4;
+// New atoms are looked for among so many of the furthest for each that is wanted: some share a cluster.
+constexpr std::int64_t kSortedAnAtom = 4;
 // Panels are far over the threshold from here on.
 constexpr double kFarOver = 1.1;
 // Rounds without a new atom after which float is at its end.
@@ -298,30 +301,30 @@ struct WorkingSetBatch::Worker {
     return std::max(kFirstAtoms, std::min(grown, kMostNewAtoms));
   }
 
-  // Whether so many panels hold an atom far over the threshold that `wanted` new ones can be had from the highest panels;
-  // these are put in `fresh` then. For a problem that has no atoms yet one such panel is enough.
-  bool many_violators(Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
-    const PhaseTimer timer(context, timed, "choose");
+  // The atoms outside W of the highest panels, enough for `wanted` new ones: to `fresh`. @return what they are over
+  double highest_atoms(const Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
     const float* const high = highest.matrix().column(slot.place);
-    const float* const c = correlations(slot.place);
     const std::int64_t panels = parts.quantized.panels();
-    const bool first = slot.set.size() == 0;
-    if (first && !(static_cast<double>(*std::max_element(high, high + panels)) > slot.problem.lambda)) return false;
     double floor = 0;
-    const std::int64_t high_panels = kPanelsAnAtom * wanted;
-    if (panels > high_panels) {
+    if (panels > wanted) {
       std::copy_n(high, panels, heights.begin());
-      std::nth_element(heights.begin(), heights.begin() + high_panels - 1, heights.end(), std::greater<float>());
-      floor = static_cast<double>(std::nextafterf(heights[index_of(high_panels - 1)], 0));
+      std::nth_element(heights.begin(), heights.begin() + wanted - 1, heights.end(), std::greater<float>());
+      floor = static_cast<double>(std::nextafterf(heights[index_of(wanted - 1)], 0));
     }
-    if (!first && !(floor > kFarOver * slot.problem.lambda)) return false;
+    if (slot.set.size() > 0 && !(floor > kFarOver * slot.problem.lambda)) return floor;  // of no use
     const std::int64_t count = open_at(slot.place, floor);
     fresh_count = 0;
     for (std::int64_t k = 0; k < count; ++k)
       if (!slot.holds(open[index_of(k)])) fresh[index_of(fresh_count++)] = open[index_of(k)];
-    if (!first && fresh_count < wanted / 2) return false;
-    keep_largest(c, fresh_count, wanted);
-    return true;
+    keep_largest(correlations(slot.place), fresh_count, wanted);
+    return floor;
+  }
+
+  // Whether so many panels hold an atom far over the threshold that the furthest are all that is wanted: to `fresh` then.
+  bool many_violators(const Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
+    const PhaseTimer timer(context, timed, "choose");
+    return highest_atoms(slot, wanted, fresh_count) > kFarOver * slot.problem.lambda &&
+           (slot.set.size() == 0 || fresh_count >= wanted / 2);
   }
 
   // Of `count` open atoms, those of S and those that float leaves open too: to `list`, with their positions in W or -1.
@@ -350,7 +353,7 @@ struct WorkingSetBatch::Worker {
       const std::int32_t j = list[index_of(k)];
       // ||d|| is no more than the quantised atom's norm and what was rounded away.
       const double norm = static_cast<double>(bounds.norm[j]) + static_cast<double>(bounds.rounding[j]);
-      if (std::fabs(static_cast<double>(float_values[index_of(k)])) + error * norm > lambda) {
+      if (std::fabs(static_cast<double>(float_values[index_of(k)])) + error * norm > kLookFrom * lambda) {
         positions[index_of(kept)] = -1;
         list[index_of(kept++)] = j;
       }
@@ -372,10 +375,10 @@ struct WorkingSetBatch::Worker {
   }
 
   // Float64 for the `count` atoms of `list`: those of W are told, the others may be violators and then go to `fresh`.
-  // @return a bound of ||D'r||_inf that is attained or is lambda
+  // @return a bound of ||D'r||_inf: attained, or kLookFrom lambda
   double look_exactly(Slot& slot, std::int64_t count, std::int64_t& fresh_count) {
     correlate_atoms(exact_columns(), list.data(), count, slot.r.data(), values.data());
-    double most = slot.problem.lambda;
+    double most = kLookFrom * slot.problem.lambda;
     fresh_count = 0;
     for (std::int64_t k = 0; k < count; ++k) {
       const double value = values[index_of(k)];
@@ -417,8 +420,6 @@ struct WorkingSetBatch::Worker {
   bool step(Slot& slot, FunctionRef<double(std::int64_t, double)> lambda_of) {
     Problem& problem = slot.problem;
     const std::int64_t place = slot.place;
-    ++problem.iterations;
-    const float* const c = correlations(place);
     if (problem.lambda < 0) {
       const PhaseTimer timer(context, timed, "lambda_max");
       const double x = problem.scale;
@@ -435,7 +436,7 @@ struct WorkingSetBatch::Worker {
       std::int64_t count = 0;
       {
         const PhaseTimer timer(context, timed, "choose");
-        count = narrow(slot, open_at(place, problem.lambda), last, fresh_count);
+        count = narrow(slot, open_at(place, kLookFrom * problem.lambda), last, fresh_count);
       }
       if (count >= 0) {
         const PhaseTimer timer(context, timed, "certificate");
@@ -447,8 +448,12 @@ struct WorkingSetBatch::Worker {
         }
       }
       const PhaseTimer timer(context, timed, "choose");
-      keep_largest(c, fresh_count, wanted);
+      if (slot.set.size() == 0)
+        highest_atoms(slot, wanted, fresh_count);
+      else
+        keep_largest(correlations(place), fresh_count, wanted);
     }
+    ++problem.iterations;
     slot.near_end = !many && fresh_count <= kNearTheEnd;
     slot.idle = fresh_count == 0 ? slot.idle + 1 : 0;
     if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > most_atoms) return finish_in_double(slot);
@@ -495,7 +500,7 @@ struct WorkingSetBatch::Worker {
     Certificate found;
     for (std::int64_t stalled = 0; stalled <= 3 * kIdleRounds;) {
       correlate_atoms(exact_columns(), all.data(), m, slot.r.data(), c.data());
-      double most = problem.lambda;
+      double most = 0;
       std::int64_t fresh_count = 0;
       for (std::int64_t j = 0; j < m; ++j) {
         const double value = std::fabs(c[index_of(j)]);
