@@ -54,7 +54,7 @@ struct Trust<float> {
 };
 template <>
 struct Trust<double> {
-  static constexpr double kSuspicious = 1e-6, kDependent = 1e-12;
+  static constexpr double kSuspicious = 1e-6, kDependent = 1e-14;
 };
 
 std::int64_t padded(std::int64_t size) {
@@ -117,6 +117,17 @@ void ActiveSet<T>::clear(T ridge, bool nonnegative) {
   size_ = support_ = steps_ = 0;
   ridge_ = ridge;
   nonnegative_ = nonnegative;
+}
+
+template <class T>
+void ActiveSet<T>::restart(const double* correlations, const double* thresholds) {
+  support_ = steps_ = 0;
+  for (std::int64_t i = 0; i < size_; ++i) {
+    correlation_.data()[i] = static_cast<T>(correlations[i]);
+    threshold_.data()[i] = guard_.data()[i] = static_cast<T>(thresholds[i]);
+  }
+  std::fill_n(code_.data(), size_, 0.0);
+  std::fill_n(place_.data(), size_, -1);
 }
 
 template <class T>
@@ -373,9 +384,9 @@ bool ActiveSet<T>::grow(std::int64_t j, std::int64_t max_steps) {
       joined = true;
     }
   }
-  code_.data()[j] += grown;
+  if (joined) code_.data()[j] = grown;  // codes outside S are 0, whatever has become of the others
   for (std::int64_t k = 0; k < touched; ++k) factors_.data()[k] = moved_.data()[touched_.data()[k]];
-  factors_.data()[touched] = static_cast<T>(grown);
+  factors_.data()[touched] = joined ? static_cast<T>(grown) : T(0);
   loops<T>().subtract_columns(gram_.data(), ld_, touched_.data(), factors_.data(), touched + 1, size_,
                               correlation_.data());
   return joined;

@@ -16,6 +16,7 @@ HWY_EXPORT(Dot);
 HWY_EXPORT(SubtractAtoms);
 HWY_EXPORT(CorrelateAtoms);
 HWY_EXPORT(CorrelateAtomsF32);
+HWY_EXPORT(CorrelateAll);
 }  // namespace
 }  // namespace cpu
 
@@ -35,6 +36,11 @@ void correlate_atoms(MatrixView<const float> D, const std::int32_t* atoms, std::
                      float* result) {
   static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::CorrelateAtomsF32);
   chosen(D, atoms, count, r, result);
+}
+
+void correlate_all(MatrixView<const double> transposed, const double* r, double* result) {
+  static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::CorrelateAll);
+  chosen(transposed, r, result);
 }
 
 double dot(const double* x, const double* y, std::int64_t n) {

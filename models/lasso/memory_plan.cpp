@@ -42,7 +42,7 @@ std::int64_t dictionary_bytes(std::int64_t n, std::int64_t m) {
 std::int64_t working_set_parts(std::int64_t n, std::int64_t m) {
   constexpr std::int64_t kSmallGram = 1024;
   return QuantizedDictionary::most_bytes(n, m) + 12 * round_up(n, 16) * m + (m <= kSmallGram ? 4 * m * m : 0) +
-         (n <= 2048 ? 40 * n * n : 0);
+         std::min<std::int64_t>(8 * n * round_up(m, 16), std::int64_t{1} << 20) + (n <= 2048 ? 40 * n * n : 0);
 }
 
 // A code out of a batch that has no zero.

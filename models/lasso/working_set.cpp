@@ -111,6 +111,10 @@ struct WorkingSetBatch::Worker {
   std::int64_t stamp = 0;
   ActiveSet<double> exact;
 
+  // Where the dictionary is small.
+  ActiveSet<float> all_atoms;
+  std::vector<double> all_correlations;  // [m padded]
+
   // What is done since the last retire().
   std::vector<Problem> done;
   SparseCodes codes;
@@ -127,7 +131,7 @@ struct WorkingSetBatch::Worker {
         residuals(context, parts.quantized, places + kPlaceSlack),
         C(context, parts.quantized.padded_atoms(), residuals.places()),
         highest(context, parts.quantized.panels(), residuals.places()),
-        slots(index_of(places)),
+        slots(index_of(parts.transposed.size() > 0 ? 1 : places)),
         timed(options.profile ? &profile : nullptr) {
     const std::int64_t rows = padded_rows(dictionary.rows());
     for (Slot& slot : slots) {
@@ -143,7 +147,15 @@ struct WorkingSetBatch::Worker {
     heights.resize(index_of(parts.quantized.panels()));
     float_residual = Tensor<float>::zeros(context, rows);
     float_values.resize(index_of(m));
+    if (!small()) return;
+    all_correlations.resize(index_of(parts.transposed.rows()));
+    all_atoms = ActiveSet<float>(context, m);
+    std::iota(fresh.begin(), fresh.begin() + m, 0);
+    all_atoms.add(parts.columns.matrix(), parts.gram.matrix(), fresh.data(), values.data(), thresholds.data(), m);
   }
+
+  // Every problem is solved on all atoms at once.
+  bool small() const { return parts.transposed.size() > 0; }
 
   MatrixView<const double> exact_columns() const { return parts.exact_columns.matrix(); }
 
@@ -173,16 +185,22 @@ struct WorkingSetBatch::Worker {
     return largest;
   }
 
-  // The code and what belongs to it from a working set, in positions' order: list and values.
+  void set_lambda(Problem& problem, double lambda_max, FunctionRef<double(std::int64_t, double)> lambda_of) const {
+    if (problem.lambda >= 0) return;
+    // Two powers of two, one after the other: their product may leave the range where the numbers do not.
+    const double x = problem.scale;
+    problem.lambda =
+        std::min(lambda_of(problem.index, lambda_max * x * dictionary_scale) / x / dictionary_scale, kLargestLambda);
+  }
+
+  // The code of a working set, in no order: to list and values. @return the number of nonzeros
   template <class T>
   std::int64_t nonzeros(const ActiveSet<T>& set) {
-    std::int64_t count = 0;
-    for (std::int64_t i = 0; i < set.size(); ++i) {
-      if (set.code(i) == 0) continue;
-      list[index_of(count)] = set.atom(i);
-      values[index_of(count++)] = set.code(i);
+    for (std::int64_t k = 0; k < set.support(); ++k) {
+      list[index_of(k)] = set.atom(set.active(k));
+      values[index_of(k)] = set.code(set.active(k));
     }
-    return count;
+    return set.support();
   }
 
   template <class T>
@@ -290,7 +308,7 @@ struct WorkingSetBatch::Worker {
     std::fill_n(thresholds.begin(), count, slot.problem.lambda);
     for (std::int64_t k = 0; k < count; ++k) slot.mark(fresh[index_of(k)]);
     if (set.size() + count > set.capacity())
-      set.reserve(context, std::min(most_atoms, std::max(2 * set.capacity(), set.size() + count)));
+      set.reserve(context, std::max(std::min(most_atoms, 2 * set.capacity()), set.size() + count));
     set.add(columns, gram, fresh.data(), values.data(), thresholds.data(), count);
   }
 
@@ -422,10 +440,7 @@ struct WorkingSetBatch::Worker {
     const std::int64_t place = slot.place;
     if (problem.lambda < 0) {
       const PhaseTimer timer(context, timed, "lambda_max");
-      const double x = problem.scale;
-      const double found = largest_correlation(place, slot.r.data());
-      problem.lambda =
-          std::min(lambda_of(problem.index, found * x * dictionary_scale) / x / dictionary_scale, kLargestLambda);
+      set_lambda(problem, largest_correlation(place, slot.r.data()), lambda_of);
     }
     const bool last = problem.iterations >= max_passes;
     std::int64_t fresh_count = 0;
@@ -456,7 +471,7 @@ struct WorkingSetBatch::Worker {
     ++problem.iterations;
     slot.near_end = !many && fresh_count <= kNearTheEnd;
     slot.idle = fresh_count == 0 ? slot.idle + 1 : 0;
-    if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > most_atoms) return finish_in_double(slot);
+    if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > most_atoms) return finish_in_double(slot, slot.set);
     {
       const PhaseTimer timer(context, timed, "gram");
       add_fresh<float>(slot, slot.set, parts.columns.matrix(), parts.gram.matrix(), fresh_count);
@@ -467,7 +482,7 @@ struct WorkingSetBatch::Worker {
       slot.set.settle();
       outcome = slot.set.solve(inner_tolerance(slot, 1e-6), slot.set.steps() + 100 + 20 * slot.set.size());
     }
-    if (outcome == ActiveSetOutcome::stuck) return finish_in_double(slot);
+    if (outcome == ActiveSetOutcome::stuck) return finish_in_double(slot, slot.set);
     {
       const PhaseTimer timer(context, timed, "residual");
       update_residual(slot, slot.set);
@@ -476,22 +491,52 @@ struct WorkingSetBatch::Worker {
     return false;
   }
 
+  // A problem with a small dictionary, from beginning to end: W is all atoms, and float64 looks at all of them.
+  void solve_on_all(Slot& slot, FunctionRef<double(std::int64_t, double)> lambda_of) {
+    const PhaseTimer timer(context, timed, "all atoms");
+    Problem& problem = slot.problem;
+    const auto largest = [this] {
+      double most = 0;
+      for (std::int64_t j = 0; j < m; ++j) most = std::max(most, std::fabs(all_correlations[index_of(j)]));
+      return most;
+    };
+    correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
+    double most = largest();
+    set_lambda(problem, most, lambda_of);
+    std::fill_n(thresholds.begin(), m, problem.lambda);
+    all_atoms.restart(all_correlations.data(), thresholds.data());
+    for (std::int64_t round = 0;; ++round) {
+      const Certificate found = certificate(slot, most);
+      if (found.gap <= gap * problem.energy || problem.iterations >= max_passes)
+        return finish(slot, all_atoms, found, false);
+      ++problem.iterations;
+      if (round > kIdleRounds) break;
+      if (round > 0) {  // from where float has come to, by what float64 sees there
+        for (std::int64_t j = 0; j < m; ++j) all_atoms.set_correlation(j, all_correlations[index_of(j)]);
+        all_atoms.settle();
+      }
+      if (all_atoms.solve(inner_tolerance(slot, 1e-6), all_atoms.steps() + 100 + 20 * m) == ActiveSetOutcome::stuck)
+        break;
+      update_residual(slot, all_atoms);
+      correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
+      most = largest();
+    }
+    finish_in_double(slot, all_atoms);
+  }
+
   // The same method in double, with exact passes, to the end.
-  bool finish_in_double(Slot& slot) {
+  bool finish_in_double(Slot& slot, const ActiveSet<float>& set) {
     const PhaseTimer timer(context, timed, "in double");
     Problem& problem = slot.problem;
     if (exact.capacity() == 0) exact = ActiveSet<double>(context, std::min(kCapacity, most_atoms));
     exact.clear(0, false);
-    // The working set and the code that float has come to.
-    const std::int64_t size = slot.set.size();
-    std::vector<double> start(index_of(size));
-    for (std::int64_t i = 0; i < size; ++i) {
-      fresh[index_of(i)] = slot.set.atom(i);
-      start[index_of(i)] = slot.set.code(i);
-    }
-    if (exact.capacity() < size) exact.reserve(context, size);
-    update_residual(slot, slot.set);
-    add_fresh<double>(slot, exact, exact_columns(), {}, size);
+    // From the code that float has come to.
+    update_residual(slot, set);
+    const std::int64_t support = set.support();
+    const std::vector<double> start(values.begin(), values.begin() + support);
+    std::copy_n(list.begin(), support, fresh.begin());
+    std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
+    add_fresh<double>(slot, exact, exact_columns(), {}, support);
     if (!exact.start(start.data())) update_residual(slot, exact);
 
     std::vector<std::int32_t> all(index_of(m));
@@ -552,7 +597,9 @@ std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::
   const std::int64_t capacity = largest_capacity(rows, atoms);
   const std::int64_t slot = ActiveSet<float>::bytes(capacity) + 16 * n + atoms / 8 + 512;
   const std::int64_t pool = (places + kPlaceSlack + 8) * (2 * n + 5 * (atoms + 16) + 64);
-  const std::int64_t scratch = ActiveSet<double>::bytes(capacity) + 12 * capacity * capacity + 56 * (atoms + 1024);
+  const std::int64_t scratch = ActiveSet<double>::bytes(capacity) +
+                               ActiveSet<float>::bytes(std::min<std::int64_t>(atoms, 1024)) + 12 * capacity * capacity +
+                               56 * (atoms + 1024);
   return workers * (places * slot + pool + scratch) + queue * (8 * rows + 128);
 }
 
@@ -603,6 +650,15 @@ void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::in
   const auto started = std::chrono::steady_clock::now();
   const auto& quantized = worker.parts.quantized;
   auto& running = worker.running;
+  const auto late = [started] {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
+    return elapsed.count() > kSeconds;
+  };
+  if (worker.small()) {
+    Slot& slot = *worker.idle.front();
+    while (!late() && take(worker, slot)) worker.solve_on_all(slot, lambda_of);
+    return;
+  }
   for (;;) {
     bool empty = false;
     while (!worker.idle.empty() && !empty) {
@@ -631,8 +687,7 @@ void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::in
         running[kept++] = slot;
     }
     running.resize(kept);
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
-    if (elapsed.count() > kSeconds) return;
+    if (late()) return;
   }
 }
 

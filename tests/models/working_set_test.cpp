@@ -175,7 +175,9 @@ TEST_F(WorkingSet, LambdaAroundLambdaMax) {
     for (std::int64_t i = 0; i < N; ++i)
       EXPECT_NEAR(batch.lambda[static_cast<std::size_t>(i)], fraction * truth(batch, i).lambda_max,
                   1e-13 * truth(batch, i).lambda_max);
-    if (fraction >= 1) EXPECT_EQ(batch.codes.indices.size(), 0U);
+    if (fraction >= 1) {
+      EXPECT_EQ(batch.codes.indices.size(), 0U);
+    }
   }
 }
 
