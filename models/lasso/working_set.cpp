@@ -300,16 +300,30 @@ struct WorkingSetBatch::Worker {
     done.push_back(slot.problem);
   }
 
-  // Adds the first `count` atoms of `fresh`; their correlations are made in float64.
-  template <class T>
-  void add_fresh(Slot& slot, ActiveSet<T>& set, MatrixView<const T> columns, MatrixView<const T> gram,
-                 std::int64_t count) {
+  // Adds the first `count` atoms of `fresh`, with correlations in the precision of the set.
+  void add_fresh(Slot& slot, ActiveSet<float>& set, std::int64_t count) {
+    round_residual(slot);
+    correlate_atoms(parts.columns.matrix(), fresh.data(), count, float_residual.data(), float_values.data());
+    std::copy_n(float_values.begin(), count, values.begin());
+    add_with_values(slot, set, parts.columns.matrix(), parts.gram.matrix(), count);
+  }
+  void add_fresh(Slot& slot, ActiveSet<double>& set, std::int64_t count) {
     correlate_atoms(exact_columns(), fresh.data(), count, slot.r.data(), values.data());
+    add_with_values(slot, set, exact_columns(), {}, count);
+  }
+  template <class T>
+  void add_with_values(Slot& slot, ActiveSet<T>& set, identity_t<MatrixView<const T>> columns,
+                       identity_t<MatrixView<const T>> gram, std::int64_t count) {
     std::fill_n(thresholds.begin(), count, slot.problem.lambda);
     for (std::int64_t k = 0; k < count; ++k) slot.mark(fresh[index_of(k)]);
     if (set.size() + count > set.capacity())
       set.reserve(context, std::max(std::min(most_atoms, 2 * set.capacity()), set.size() + count));
     set.add(columns, gram, fresh.data(), values.data(), thresholds.data(), count);
+  }
+
+  void round_residual(const Slot& slot) {
+    std::transform(slot.r.data(), slot.r.data() + slot.r.size(), float_residual.data(),
+                   [](double value) { return static_cast<float>(value); });
   }
 
   // New atoms that a round asks for at most.
@@ -362,8 +376,7 @@ struct WorkingSetBatch::Worker {
       list[index_of(unsure++)] = j;
     }
     if (clear > kFewViolators && !certificate_due) return -1;
-    std::transform(slot.r.data(), slot.r.data() + slot.r.size(), float_residual.data(),
-                   [](double value) { return static_cast<float>(value); });
+    round_residual(slot);
     correlate_atoms(parts.columns.matrix(), list.data(), unsure, float_residual.data(), float_values.data());
     const double error = float_error(parts.quantized.rows()) * static_cast<double>(residuals.norm(slot.place));
     std::int64_t kept = 0;
@@ -474,7 +487,7 @@ struct WorkingSetBatch::Worker {
     if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > most_atoms) return finish_in_double(slot, slot.set);
     {
       const PhaseTimer timer(context, timed, "gram");
-      add_fresh<float>(slot, slot.set, parts.columns.matrix(), parts.gram.matrix(), fresh_count);
+      add_fresh(slot, slot.set, fresh_count);
     }
     ActiveSetOutcome outcome{};
     {
@@ -536,7 +549,7 @@ struct WorkingSetBatch::Worker {
     const std::vector<double> start(values.begin(), values.begin() + support);
     std::copy_n(list.begin(), support, fresh.begin());
     std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
-    add_fresh<double>(slot, exact, exact_columns(), {}, support);
+    add_fresh(slot, exact, support);
     if (!exact.start(start.data())) update_residual(slot, exact);
 
     std::vector<std::int32_t> all(index_of(m));
@@ -568,7 +581,7 @@ struct WorkingSetBatch::Worker {
       if (exact.size() + fresh_count > most_atoms) break;
       stalled = fresh_count == 0 ? stalled + 1 : 0;
       for (std::int64_t i = 0; i < exact.size(); ++i) exact.set_correlation(i, c[index_of(exact.atom(i))]);
-      add_fresh<double>(slot, exact, exact_columns(), {}, fresh_count);
+      add_fresh(slot, exact, fresh_count);
       exact.settle();
       if (exact.solve(inner_tolerance(slot, 1e-12), exact.steps() + 100 + 20 * exact.size()) == ActiveSetOutcome::stuck)
         ++stalled;
