@@ -7,7 +7,6 @@
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/models/lasso/pace.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
-#include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/models/lasso/working_set.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -85,7 +84,7 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t places) {
 std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms, Solver solver) {
   const std::int64_t least = dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +
                              held_bytes(context, rows, atoms, with_places(1));
-  if (resolved(solver) != Solver::working_set) return least;
+  if (solver != Solver::working_set) return least;
   return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, 1, 1, 1);
 }
 

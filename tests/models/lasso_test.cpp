@@ -222,6 +222,7 @@ TEST_P(Lasso, BitsDoNotDependOnNeighboursOrMemory) {
   const Problems problems = random_problems(10, 33, 70);
   const LambdaRule rule = LambdaRule::sample_fraction(0.2);
   LassoOptions options;
+  options.solver = Solver::fista;
   options.gap = 1e-8;
   const LassoBatch whole = solve(problems, rule, options);
   EXPECT_TRUE(same_bits(whole, solve(problems, rule, options)));
@@ -563,6 +564,7 @@ TEST_P(Lasso, FinishesTheProblemsBesideARowThatIsGone) {
   const Problems problems = random_problems(6, 18, 40);
   const Dictionary dictionary(context(), problems.dictionary());
   LassoOptions options;
+  options.solver = Solver::fista;
   options.gap = 1e-12;
   GoneRow source(problems);
   NotingSink sink;

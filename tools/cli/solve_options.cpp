@@ -58,7 +58,7 @@ void add_solver(CLI::App& command, LassoOptions& lasso) {
       ->capture_default_str();
   command
       .add_option_function<std::string>(
-          "--solver", [&lasso](const std::string& name) { lasso.solver = solver_named(name); }, "auto takes fista")
+          "--solver", [&lasso](const std::string& name) { lasso.solver = solver_named(name); }, "auto takes working-set where it can, else fista")
       ->check(one_of(solver_names()))
       ->default_str(name_of(lasso.solver));
   command.add_flag_callback(
