@@ -41,8 +41,9 @@ constexpr double kLargest = 32767;
 
 // A bound in float from one in double that is right to some units.
 float rounded_up(double bound) {
-  const double roomy = bound * (1 + 1e-6);
-  return static_cast<float>(std::min<double>(roomy, std::numeric_limits<float>::max()));
+  const double roomy = std::min<double>(bound * (1 + 1e-6), std::numeric_limits<float>::max());
+  const auto rounded = static_cast<float>(roomy);
+  return static_cast<double>(rounded) < roomy ? std::nextafterf(rounded, std::numeric_limits<float>::max()) : rounded;
 }
 
 struct Quantized {
@@ -96,7 +97,7 @@ void put_half(std::int32_t& pair, std::int64_t i, std::int32_t value) {
 
 std::int64_t QuantizedDictionary::most_bytes(std::int64_t rows, std::int64_t atoms) {
   const std::int64_t levels = (rows + kLevelRows - 1) / kLevelRows;
-  return (atoms + 15) / 16 * 16 * 4 * ((rows + 1) / 2 + 3 + levels) + 4 * (rows + kAtomPadding) * rows;
+  return (atoms + 15) / 16 * 16 * 4 * ((rows + 1) / 2 + 3 + levels) + 4 * (rows + kAtomPadding) * rows + 8 * levels;
 }
 
 QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<const double> D,
@@ -108,6 +109,8 @@ QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<cons
                      ", wanted the cpu");
   SHRINKWARP_REQUIRE(D.rows < std::int64_t{1} << 28, ShapeError, "QuantizedDictionary: D has ", D.rows,
                      " rows, wanted less than 2^28");
+  SHRINKWARP_REQUIRE(D.cols < std::int64_t{1} << 31, ShapeError, "QuantizedDictionary: D has ", D.cols,
+                     " atoms, wanted less than 2^31");
   const std::int64_t lanes = cpu::kernels().lanes;
   panel_atoms_ = lanes * cpu::kPairVectors;
   padded_atoms_ = cpu::round_up(atoms_, lanes);
@@ -189,25 +192,32 @@ void QuantizedResiduals::set(const QuantizedDictionary& D, std::int64_t place, s
   std::int32_t* const column = packed_.data() + place / group_ * group_ * pairs + place % group_;
   const bool rotate = !D.basis().empty();
   const std::int64_t rows = D.level_rows(level);
-  for (std::int64_t i = 0; i < n; ++i) float_.data()[i] = static_cast<float>(r[i]);
+  const double norm = std::sqrt(dot(r, r, cpu::round_up(n, kAtomPadding)));
+  // In units in which the norm is from 1 to 2: squares of float reach from 1e-38 to 1e38 only.
+  const int exponent = norm > 0 ? std::ilogb(norm) : 0;
+  const double down = std::ldexp(1.0, -exponent);
+  for (std::int64_t i = 0; i < n; ++i) float_.data()[i] = static_cast<float>(r[i] * down);
   if (rotate) {
     cpu::kernels().rotate(D.basis(), rows, float_.data(), rotated_.data());
     std::fill_n(rotated_.data() + rows, cpu::round_up(rows, kAtomPadding) - rows, 0.0F);
   }
   const cpu::QuantizedVector residual = cpu::kernels().quantize(
       {rotate ? rotated_.data() : float_.data(), rows, kResidualNorm, kLargest, scratch_.data(), column, group_});
-  const double norm = std::sqrt(dot(r, r, cpu::round_up(n, kAtomPadding)));
   // The chains of the rotation, its arguments' rounding to float, and the same again for good measure.
   constexpr double kUnit = 6e-8;
   const double moved =
       rotate ? kUnit * (static_cast<double>(n) / 16 + 10) * std::sqrt(static_cast<double>(rows)) * norm : kUnit * norm;
   // ||tail||^2 = ||r||^2 - ||head||^2; the head is known to `moved`, its norm to the rounding of a sum in float.
-  const double head = std::max(0.0, residual.norm * (1 - kUnit * (static_cast<double>(n) / 8 + 8)) - moved);
+  const double head =
+      std::max(0.0, std::ldexp(residual.norm, exponent) * (1 - kUnit * (static_cast<double>(n) / 8 + 8)) - moved);
   const double tail = rows == n ? 0 : std::sqrt(std::max(0.0, norm * norm * (1 + 1e-12) - head * head));
+  // A unit under float's range would not come back from it: all is rounded away then.
+  const double unit = std::ldexp(static_cast<double>(residual.unit), exponent);
+  const bool kept = unit >= static_cast<double>(std::numeric_limits<float>::min());
   level_.data()[place] = level;
-  inverse_scale_.data()[place] = residual.unit;
+  inverse_scale_.data()[place] = kept ? static_cast<float>(unit) : 0.0F;
   norm_.data()[place] = rounded_up(norm);
-  rounding_.data()[place] = rounded_up(residual.rounding + moved);
+  rounding_.data()[place] = rounded_up(kept ? std::ldexp(residual.rounding, exponent) + moved : norm);
   tail_.data()[place] = rounded_up(tail);
 }
 

@@ -34,10 +34,10 @@ class QuantizedDictionary {
   static constexpr std::int64_t kLevelRows = 32;
 
   QuantizedDictionary() = default;
-  /// @param D      [n, m] on the CPU, finite; m < 2^31
+  /// @param D      [n, m] on the CPU, finite, norms 0 or in float's range; m < 2^31
   /// @param basis  [n, n] with orthonormal columns, U; empty for the coordinates that D has, and one level
   /// Cost: 2 bytes an entry, 4 an entry of the basis; 2 n^2 m flops with a basis. Allocates yes.
-  /// @throws DeviceError, ShapeError (n >= 2^28), OutOfMemory
+  /// @throws DeviceError, ShapeError (n >= 2^28, m >= 2^31), OutOfMemory
   QuantizedDictionary(const Context& context, MatrixView<const double> D, MatrixView<const double> basis);
 
   std::int64_t rows() const { return rows_; }    ///< n
@@ -78,8 +78,8 @@ class QuantizedResiduals {
 
   std::int64_t places() const { return norm_.size(); }
   std::int64_t group() const { return group_; }  ///< places that share a level
-  /// Puts the finite vector r [n padded with zeros to kAtomPadding] in a place. All places of a group that are in use must
-  /// have the same level. Allocates no.
+  /// Puts the vector r [n padded with zeros to kAtomPadding] in a place; finite, its norm 0 or in float's range. All places
+  /// of a group that are in use must have the same level. Allocates no.
   void set(const QuantizedDictionary& D, std::int64_t place, std::int64_t level, const double* r);
   const std::int32_t* packed() const { return packed_.data(); }
   std::int64_t level(std::int64_t place) const { return level_.data()[place]; }
@@ -101,12 +101,14 @@ class QuantizedResiduals {
 ///                                                          + tail_j tail(b)
 ///
 /// @param bounds   of D, or those divided by a weight for each atom: C and `highest` are then divided by it, too. An atom
-///                 whose three numbers are 0 never shows
+///                 whose numbers are all 0 never shows
 /// @param C        [padded_atoms, count], written
 /// @param highest  [panels, count], written: no correlation of the panel is larger in magnitude
 ///
-/// Numerics     integer sums are exact; C and `highest` are within 4 units of float, for which the bounds have room
-/// Determinism  a column's bits depend on that column alone, and not on the instruction set
+/// Numerics     integer sums are exact; C and `highest` are within 4 units of float, for which the bounds have room. What
+///              is under float's range, 1e-38, has no relative error
+/// Determinism  a column's bits depend on that column alone. Another instruction set has other panels and scales, and so
+///              other bits within the bounds
 /// Cost         2 k m operations of 16 bits a residual. On the calling thread, whatever the context has. Allocates no
 /// @throws ShapeError, DeviceError
 void bounded_correlation(const Context& context, const QuantizedDictionary& D, const AtomBounds& bounds,
@@ -116,6 +118,7 @@ void bounded_correlation(const Context& context, const QuantizedDictionary& D, c
 /// The atoms whose correlation with the residual at `place` may pass a threshold: |c_j| + bound_j > threshold.
 ///
 /// @param c, highest  the residual's columns of bounded_correlation(), [padded_atoms] and [panels]
+/// @param threshold   >= 0
 /// @param open        [atoms] at least, written: ascending
 /// @return their number. Only panels that `highest` leaves open are read. On the calling thread. Allocates no
 std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,

@@ -35,7 +35,7 @@ struct OpenAtomsTask {
 
 /// A vector in multiples of `unit`.
 struct QuantizeTask {
-  const float* v;
+  const float* v;     // of a norm under 2; what is under 1e-12 of that may be rounded away
   std::int64_t size;  // the rest up to a whole vector of 16 is zero
   double norm_limit, largest;
   float* scratch;       // [size in whole vectors]
@@ -43,7 +43,7 @@ struct QuantizeTask {
   std::int64_t stride;
 };
 struct QuantizedVector {
-  float unit = 0;       // 0: all are zero
+  float unit = 0;
   double rounding = 0;  // >= norm of what was rounded away
   double norm = 0;      // of v, to some units of float
 };
@@ -273,38 +273,44 @@ QuantizedVector Quantize(const QuantizeTask& task) {
   const Reals real;
   const Sums integer;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
-  auto most = hn::Zero(real), energy = hn::Zero(real);
-  for (std::int64_t i = 0; i < task.size; i += lanes) {
-    const auto value = hn::LoadU(real, task.v + i);
-    most = hn::Max(most, hn::Abs(value));
-    energy = hn::MulAdd(value, value, energy);
+  // Sums of squares in float as long as they are right to a ten-thousandth, those in double.
+  constexpr std::int64_t kChain = 4096;
+  auto most = hn::Zero(real);
+  double squares = 0;
+  for (std::int64_t first = 0; first < task.size; first += kChain) {
+    auto energy = hn::Zero(real);
+    for (std::int64_t i = first; i < std::min(task.size, first + kChain); i += lanes) {
+      const auto value = hn::LoadU(real, task.v + i);
+      most = hn::Max(most, hn::Abs(value));
+      energy = hn::MulAdd(value, value, energy);
+    }
+    squares += static_cast<double>(hn::GetLane(hn::SumOfLanes(real, energy)));
   }
   QuantizedVector result;
-  // A sum of squares in float is right to n / lanes units: far from a thousandth, for which the limit has room.
-  result.norm = std::sqrt(static_cast<double>(hn::GetLane(hn::SumOfLanes(real, energy))));
+  result.norm = std::sqrt(squares);
   const double largest = static_cast<double>(hn::GetLane(hn::MaxOfLanes(real, most)));
+  // The squares are far from a thousandth off, for which the limit has room. In a unit that is no smaller than the least,
+  // what they lose under float's range is nothing.
+  constexpr double kLeastUnit = 1e-12;
   const double room = task.norm_limit * 0.999 - 0.5 * std::sqrt(static_cast<double>(task.size)) - 1;
-  const auto unit = static_cast<float>(std::max(result.norm / room, largest / task.largest) * (1 + 1e-6));
-  const std::int64_t pairs = (task.size + 1) / 2;
-  if (!(unit >= std::numeric_limits<float>::min())) {
-    for (std::int64_t i = 0; i < pairs; ++i) task.pairs[i * task.stride] = 0;
-    result.rounding = result.norm * 1.001;
-    return result;
-  }
-  result.unit = unit;
-  const auto scale = hn::Set(real, 1 / unit), back = hn::Set(real, -unit);
-  auto lost = hn::Zero(real);
+  result.unit = static_cast<float>(std::max({result.norm / room, largest / task.largest, kLeastUnit}) * (1 + 1e-6));
+  const auto scale = hn::Set(real, 1 / result.unit), back = hn::Set(real, -result.unit);
+  double lost_squares = 0;
   auto* const q = reinterpret_cast<std::int32_t*>(task.scratch);
-  for (std::int64_t i = 0; i < task.size; i += lanes) {
-    const auto value = hn::LoadU(real, task.v + i);
-    const auto rounded = hn::NearestInt(hn::Mul(value, scale));
-    hn::StoreU(rounded, integer, q + i);
-    const auto difference = hn::MulAdd(hn::ConvertTo(real, rounded), back, value);
-    lost = hn::MulAdd(difference, difference, lost);
+  for (std::int64_t first = 0; first < task.size; first += kChain) {
+    auto lost = hn::Zero(real);
+    for (std::int64_t i = first; i < std::min(task.size, first + kChain); i += lanes) {
+      const auto value = hn::LoadU(real, task.v + i);
+      const auto rounded = hn::NearestInt(hn::Mul(value, scale));
+      hn::StoreU(rounded, integer, q + i);
+      const auto difference = hn::MulAdd(hn::ConvertTo(real, rounded), back, value);
+      lost = hn::MulAdd(difference, difference, lost);
+    }
+    lost_squares += static_cast<double>(hn::GetLane(hn::SumOfLanes(real, lost)));
   }
   // The differences themselves are rounded to units of their vector's entries.
-  result.rounding =
-      std::sqrt(static_cast<double>(hn::GetLane(hn::SumOfLanes(real, lost)))) * 1.001 + 6e-8 * result.norm;
+  result.rounding = std::sqrt(lost_squares) * 1.001 + 6e-8 * result.norm;
+  const std::int64_t pairs = (task.size + 1) / 2;
   for (std::int64_t i = 0; i < pairs; ++i) {
     const auto low = static_cast<std::uint32_t>(q[2 * i]) & 0xffffU;
     const auto high = static_cast<std::uint32_t>(q[2 * i + 1]) << 16U;

@@ -14,12 +14,16 @@ void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const 
 }
 
 namespace shrinkwarp {
+namespace {
+// dsyevd's scratch, 2 n^2 + 6 n + 1 elements, is counted in an int.
+constexpr std::int64_t kMostRows = 32766;
+}  // namespace
 
 Tensor<double> principal_basis(const Context& context, MatrixView<const double> D) {
   check_matrix(context, "principal_basis", "D", D, D.rows, D.cols);
   SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "principal_basis: D lies on ", D.device, ", wanted the cpu");
-  SHRINKWARP_REQUIRE(D.rows > 0 && D.rows <= 32767, ShapeError, "principal_basis: D has ", D.rows,
-                     " rows, wanted 1 to 32767");
+  SHRINKWARP_REQUIRE(D.rows > 0 && D.rows <= kMostRows, ShapeError, "principal_basis: D has ", D.rows,
+                     " rows, wanted 1 to ", kMostRows);
   const Context one = Context::cpu(1);
   const auto n = static_cast<int>(D.rows);
   Tensor<double> vectors(one, n, n);

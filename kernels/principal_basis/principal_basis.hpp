@@ -10,7 +10,7 @@ namespace shrinkwarp {
 /// Eigenvectors of D D', largest eigenvalue first: of all orthonormal bases of R^n the one whose first k coordinates leave
 /// the least of D out, for every k.
 ///
-/// @param D  [n, m] on the CPU, finite, n <= 32767
+/// @param D  [n, m] on the CPU, finite as its squares are, 1 <= n <= 32766
 /// @return [n, n], orthonormal columns
 ///
 /// Numerics     double. Determinism  the same bits for the same BLAS kernels: on one thread
