@@ -106,6 +106,7 @@ void ActiveSet<T>::reserve(const Context& context, std::int64_t capacity) {
   larger.size_ = size_;
   larger.support_ = support_;
   larger.steps_ = steps_;
+  larger.broken_ = broken_;
   larger.ridge_ = ridge_;
   larger.guard_factor_ = guard_factor_;
   larger.nonnegative_ = nonnegative_;
@@ -115,6 +116,7 @@ void ActiveSet<T>::reserve(const Context& context, std::int64_t capacity) {
 template <class T>
 void ActiveSet<T>::clear(T ridge, bool nonnegative) {
   size_ = support_ = steps_ = 0;
+  broken_ = false;
   ridge_ = ridge;
   nonnegative_ = nonnegative;
 }
@@ -122,6 +124,7 @@ void ActiveSet<T>::clear(T ridge, bool nonnegative) {
 template <class T>
 void ActiveSet<T>::restart(const double* correlations, const double* thresholds) {
   support_ = steps_ = 0;
+  broken_ = false;
   for (std::int64_t i = 0; i < size_; ++i) {
     correlation_.data()[i] = static_cast<T>(correlations[i]);
     threshold_.data()[i] = guard_.data()[i] = static_cast<T>(thresholds[i]);
@@ -198,6 +201,7 @@ bool ActiveSet<T>::invert() {
 template <class T>
 bool ActiveSet<T>::start(const double* codes) {
   support_ = 0;
+  broken_ = false;
   for (std::int64_t i = 0; i < size_; ++i) {
     if (codes[i] == 0) continue;
     code_.data()[i] = codes[i];
@@ -239,9 +243,10 @@ void ActiveSet<T>::leave(std::int64_t k) {
   T* const H = inverse_.data();
   const std::int32_t j = active_.data()[k];
   const T pivot = H[k * (ld_ + 1)];
+  const bool worn = !(pivot > T(0)) || !std::isfinite(pivot);  // no inverse of a positive definite matrix any more
   T* const column = right_.data();
   std::copy_n(H + k * ld_, padded(support_), column);
-  loops<T>().rank_one(H, ld_, column, T(-1) / pivot, support_);
+  if (!worn) loops<T>().rank_one(H, ld_, column, T(-1) / pivot, support_);
   if (k != last) {  // the last one takes its place
     for (std::int64_t i = 0; i < last; ++i) H[i + k * ld_] = H[i + last * ld_];
     H[k * (ld_ + 1)] = H[last * (ld_ + 1)];
@@ -253,38 +258,64 @@ void ActiveSet<T>::leave(std::int64_t k) {
   code_.data()[j] = 0;
   guard_.data()[j] = threshold_.data()[j] * guard_factor_;
   support_ = last;
+  if (worn && !invert()) broken_ = true;
+}
+
+template <class T>
+double ActiveSet<T>::unsettled() {
+  double largest = 0;
+  for (std::int64_t k = 0; k < support_; ++k) {
+    const std::int32_t i = active_.data()[k];
+    const T threshold = threshold_.data()[i];
+    right_.data()[k] = correlation_.data()[i] - (code_.data()[i] > 0 ? threshold : -threshold);
+    largest = std::max(largest, std::fabs(static_cast<double>(right_.data()[k])));
+  }
+  return largest;
 }
 
 template <class T>
 void ActiveSet<T>::settle() {
-  for (;;) {
+  for (bool fresh = false;;) {
     const std::int64_t s = support_;
-    if (s == 0) return;
+    const double before = unsettled();
+    if (before == 0 || broken_) return;
     ++steps_;
-    for (std::int64_t k = 0; k < s; ++k) {
-      const std::int32_t i = active_.data()[k];
-      const T threshold = threshold_.data()[i];
-      right_.data()[k] = correlation_.data()[i] - (code_.data()[i] > 0 ? threshold : -threshold);
-    }
     loops<T>().multiply(inverse_.data(), ld_, right_.data(), s, direction_.data());
-    double step = 1;
+    double step = 1, length = 0;
     std::int64_t crossing = -1;
     for (std::int64_t k = 0; k < s; ++k) {
       const std::int32_t i = active_.data()[k];
       const double z = code_.data()[i];
       const double change = static_cast<double>(direction_.data()[k]);
+      length += std::fabs(change);
       if (threshold_.data()[i] > T(0) && (z > 0 ? z + change * step <= 0 : z + change * step >= 0)) {
         step = -z / change;
         crossing = k;
       }
     }
-    for (std::int64_t k = 0; k < s; ++k) {
-      moved_.data()[k] = static_cast<T>(step * static_cast<double>(direction_.data()[k]));
-      code_.data()[active_.data()[k]] += step * static_cast<double>(direction_.data()[k]);
+    if (std::isfinite(length)) {
+      for (std::int64_t k = 0; k < s; ++k) {
+        moved_.data()[k] = static_cast<T>(step * static_cast<double>(direction_.data()[k]));
+        code_.data()[active_.data()[k]] += step * static_cast<double>(direction_.data()[k]);
+      }
+      loops<T>().subtract_columns(gram_.data(), ld_, active_.data(), moved_.data(), s, size_, correlation_.data());
+      if (crossing >= 0) {
+        leave(crossing);
+        continue;
+      }
+      // Correlations themselves are known to some units of what they are compared with.
+      double largest = 0;
+      for (std::int64_t k = 0; k < s; ++k)
+        largest = std::max(largest, static_cast<double>(threshold_.data()[active_.data()[k]]));
+      const double rounding = 64 * static_cast<double>(std::numeric_limits<T>::epsilon()) * largest;
+      if (unsettled() <= std::max(before / 2, rounding)) return;
     }
-    loops<T>().subtract_columns(gram_.data(), ld_, active_.data(), moved_.data(), s, size_, correlation_.data());
-    if (crossing < 0) return;
-    leave(crossing);
+    // The updates have worn the inverse out.
+    if (fresh || !invert()) {
+      broken_ = true;
+      return;
+    }
+    fresh = true;
   }
 }
 
@@ -329,7 +360,10 @@ double ActiveSet<T>::project(std::int64_t j) {
     for (std::int64_t k = 0; k < s; ++k) u[k] += correction_.data()[k];
     const double after = residual();
     if (after <= before / 2 || after <= 4 * std::numeric_limits<T>::epsilon() * whole || attempt > 0) break;
-    if (!invert()) return 0;  // the updates have worn the inverse out
+    if (!invert()) {  // the updates had worn the inverse out
+      broken_ = true;
+      return 0;
+    }
     loops<T>().multiply(inverse_.data(), ld_, g, s, u);
     before = residual();
   }
@@ -354,8 +388,9 @@ bool ActiveSet<T>::grow(std::int64_t j, std::int64_t max_steps) {
   double excess = std::fabs(static_cast<double>(correlation_.data()[j])) - static_cast<double>(threshold_.data()[j]);
   double grown = 0;
   bool joined = false;
-  while (!joined && steps_ < max_steps) {
+  while (!joined && !broken_ && steps_ < max_steps) {
     const double complement = project(j);
+    if (broken_) break;
     const T* const u = direction_.data();
     double step = complement > 0 ? excess / complement : std::numeric_limits<double>::infinity();
     std::int64_t crossing = -1;
@@ -398,6 +433,7 @@ ActiveSetOutcome ActiveSet<T>::solve(double tolerance, std::int64_t max_steps) {
   for (std::int64_t i = 0; i < size_; ++i)
     guard_.data()[i] = is_active(i) ? std::numeric_limits<T>::infinity() : threshold_.data()[i] * guard_factor_;
   for (;;) {
+    if (broken_) return ActiveSetOutcome::stuck;
     const auto most = loops<T>().most_over(correlation_.data(), guard_.data(), size_, nonnegative_);
     if (most.position < 0) return ActiveSetOutcome::solved;
     if (!grow(most.position, max_steps)) return ActiveSetOutcome::stuck;

@@ -86,10 +86,12 @@ class ActiveSet {
   bool grow(std::int64_t j, std::int64_t max_steps);
   void join(std::int64_t j, T complement);
   void leave(std::int64_t k);
+  double unsettled();
   bool invert();
   std::int64_t capacity_ = 0, ld_ = 0, size_ = 0, support_ = 0, steps_ = 0;
   T ridge_ = 0, guard_factor_ = 1;
   bool nonnegative_ = false;
+  bool broken_ = false;                        // the inverse is none, and cannot be made: S is dependent in T
   Tensor<T> gram_, inverse_;                   // [ld, capacity]; inverse of gram over S in S's order
   Tensor<T> correlation_, threshold_, guard_;  // [capacity]; guard: threshold outside S, infinity inside
   Tensor<T> right_, direction_, moved_, factors_, rho_, correction_;  // [capacity], scratch

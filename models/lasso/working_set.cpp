@@ -233,6 +233,16 @@ struct WorkingSetBatch::Worker {
     return result;
   }
 
+  bool better_than_nothing(const Slot& slot) const {
+    const double* const r = slot.r.data();
+    return dot(r, r, slot.r.size()) / 2 + slot.problem.lambda * slot.magnitude <= slot.problem.energy;
+  }
+
+  void forget_code(Slot& slot) {
+    std::copy_n(slot.x.data(), slot.x.size(), slot.r.data());
+    slot.magnitude = 0;
+  }
+
   // How far a correlation may pass its threshold for a fifth of the gap that is wanted.
   double inner_tolerance(const Slot& slot, double least) const {
     const double room = slot.problem.lambda * slot.magnitude;
@@ -543,14 +553,15 @@ struct WorkingSetBatch::Worker {
     Problem& problem = slot.problem;
     if (exact.capacity() == 0) exact = ActiveSet<double>(context, std::min(kCapacity, most_atoms));
     exact.clear(0, false);
-    // From the code that float has come to.
+    // From the code that float has come to, if that is one.
     update_residual(slot, set);
-    const std::int64_t support = set.support();
+    const std::int64_t support = better_than_nothing(slot) ? set.support() : 0;
+    if (support == 0) forget_code(slot);
     const std::vector<double> start(values.begin(), values.begin() + support);
     std::copy_n(list.begin(), support, fresh.begin());
     std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
     add_fresh(slot, exact, support);
-    if (!exact.start(start.data())) update_residual(slot, exact);
+    if (!exact.start(start.data())) forget_code(slot);
 
     std::vector<std::int32_t> all(index_of(m));
     std::iota(all.begin(), all.end(), 0);
@@ -588,6 +599,7 @@ struct WorkingSetBatch::Worker {
       update_residual(slot, exact);
       settle_exactly(slot, exact);
     }
+    if (!better_than_nothing(slot)) exact.clear(0, false);
     finish(slot, exact, found, true);
     return true;
   }
