@@ -40,8 +40,6 @@ constexpr std::int64_t kCapacity = 128;          // atoms that a pool's working 
 constexpr std::int64_t kLargestCapacity = 2048;  // and at most; fewer where there are few rows or atoms
 // In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
 constexpr double kLargestLambda = 1e30;
-// Places beside a pool's own: levels begin at whole groups.
-constexpr std::int64_t kPlaceSlack = 64;
 
 std::size_t index_of(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -60,6 +58,13 @@ std::int64_t largest_capacity(std::int64_t rows, std::int64_t atoms) {
 float rounded_down(double value) {
   const float rounded = static_cast<float>(value);
   return static_cast<double>(rounded) > value ? std::nextafterf(rounded, 0) : rounded;
+}
+
+// Places of a pool's residuals: each level begins at a whole group, and so leaves out as many as a group has but one.
+std::int64_t residual_places(std::int64_t rows, std::int64_t places) {
+  constexpr std::int64_t kLargestGroup = 8;
+  const std::int64_t levels = (rows + QuantizedDictionary::kLevelRows - 1) / QuantizedDictionary::kLevelRows;
+  return places + std::min(places, levels) * (kLargestGroup - 1);
 }
 
 struct Certificate {
@@ -128,7 +133,7 @@ struct WorkingSetBatch::Worker {
         dictionary_scale(dictionary.scale()),
         atom_norm(std::sqrt(dictionary.lipschitz())),
         max_passes(options.max_iterations),
-        residuals(context, parts.quantized, places + kPlaceSlack),
+        residuals(context, parts.quantized, residual_places(dictionary.rows(), places)),
         C(context, parts.quantized.padded_atoms(), residuals.places()),
         highest(context, parts.quantized.panels(), residuals.places()),
         slots(index_of(parts.transposed.size() > 0 ? 1 : places)),
@@ -621,7 +626,7 @@ std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::
   const std::int64_t n = padded_rows(rows);
   const std::int64_t capacity = largest_capacity(rows, atoms);
   const std::int64_t slot = ActiveSet<float>::bytes(capacity) + 16 * n + atoms / 8 + 512;
-  const std::int64_t pool = (places + kPlaceSlack + 8) * (2 * n + 5 * (atoms + 16) + 64);
+  const std::int64_t pool = (residual_places(rows, places) + 8) * (2 * n + 5 * (atoms + 16) + 64);
   const std::int64_t scratch = ActiveSet<double>::bytes(capacity) +
                                ActiveSet<float>::bytes(std::min<std::int64_t>(atoms, 1024)) + 12 * capacity * capacity +
                                56 * (atoms + 1024);

@@ -207,6 +207,18 @@ TEST_F(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
   for (const double fraction : {0.8, 0.3, 0.05}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
+// Problems that want as many coordinates as there can be, side by side.
+TEST_F(WorkingSet, PoolsOfManyLevels) {
+  make(600, 1200, 90);
+  std::vector<double> lambdas(static_cast<std::size_t>(N));
+  for (std::int64_t j = 0; j < m; ++j)
+    for (std::int64_t i = 0; i < n; ++i) atom(j)[i] *= std::exp(-static_cast<double>(i) / 60);
+  const LassoBatch largest = solve(2.0, 1e-6);
+  for (std::size_t i = 0; i < lambdas.size(); ++i)
+    lambdas[i] = largest.lambda[i] * std::pow(10.0, -0.4 - 1.8 * static_cast<double>(i % 30) / 30);
+  expect_right(solve(LambdaRule::per_problem(lambdas), 1e-6, 2, 1000), 1e-6);
+}
+
 TEST_F(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
   make(70, 500, 200);
   for (std::int64_t j = 1; j < m; ++j)
