@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from program import DONE, FAILED, PATH, UNCONVERGED, USAGE, Codes, check, one_line, run, save
+from program import DONE, FAILED, PATH, UNCONVERGED, USAGE, Codes, check, one_line, run, save, start
 
 N, n, m = 240, 12, 30
 
@@ -82,9 +82,7 @@ class Work:
         return run(*self.command(*more, **options), status=status, **others)
 
     def start(self, *more, **others):
-        return subprocess.Popen(
-            list(map(str, [PATH, *self.command(*more)])), stderr=subprocess.PIPE, text=True, **others
-        )
+        return start(*self.command(*more), stderr=subprocess.PIPE, text=True, **others)
 
     def stop_at(self, row):
         """Leaves a journal of the problems before `row`: a NaN is found there. The file is whole again afterwards."""
@@ -228,11 +226,19 @@ def test_fifty_kills(folder):
 # -------------------------------------------------------------------------------------------------------- signals, NaN
 
 
+def start_and_wait(work, **others):
+    """Starts a solve and waits until it has kept a quarter of its problems, however busy the machine is."""
+    process = work.start(**others)
+    while len(held(work.journal)) < len(work.X) / 4:
+        assert process.poll() is None, f"it ended too soon:\n{process.stderr.read()}"
+        time.sleep(0.02)
+    return process
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 def test_interrupted(folder, number):
     work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1])
-    process = work.start()
-    time.sleep(work.seconds / 2)
+    process = start_and_wait(work)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
@@ -250,8 +256,7 @@ def test_a_signal_that_is_ignored_stays_ignored(folder):
     """As under nohup, and for SIGINT in the background jobs of a shell."""
     work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1])
     for ignored, other in ((signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)):
-        process = work.start(preexec_fn=lambda: signal.signal(ignored, signal.SIG_IGN))
-        time.sleep(work.seconds / 2)
+        process = start_and_wait(work, preexec_fn=lambda: signal.signal(ignored, signal.SIG_IGN))
         process.send_signal(ignored)
         time.sleep(work.seconds / 8)
         assert process.poll() is None
@@ -260,8 +265,7 @@ def test_a_signal_that_is_ignored_stays_ignored(folder):
         assert process.returncode == 128 + other, err
         work.resume()
         work.again()
-    process = work.start(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
-    time.sleep(work.seconds / 2)
+    process = start_and_wait(work, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == DONE, err
@@ -438,8 +442,7 @@ def test_a_journal_in_use(work):
 
 def test_two_solves_of_one_output(folder):
     work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1])
-    first = work.start()
-    time.sleep(work.seconds / 4)
+    first = start_and_wait(work)
     assert "in use by another process" in one_line(work.solve("--resume", status=FAILED))
     assert first.wait(timeout=120) == DONE
     work.check()

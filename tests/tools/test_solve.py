@@ -18,7 +18,6 @@ import pytest
 from program import (
     DONE,
     FAILED,
-    PATH,
     UNCONVERGED,
     Codes,
     check,
@@ -30,6 +29,7 @@ from program import (
     run,
     save,
     solve,
+    start,
 )
 
 JSON_KEYS = {
@@ -527,9 +527,7 @@ def terminal_run(arguments, columns=100, seconds=60):
     """Runs the program with a terminal for standard error; returns what the terminal got, and the status."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [str(PATH), *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=follower
-    )
+    process = start(*arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=follower)
     os.close(follower)
     got, end = b"", time.monotonic() + seconds
     try:
@@ -597,10 +595,8 @@ def test_no_progress_bar(second_of_work, option):
 @pytest.mark.slow
 @pytest.mark.parametrize("quiet", [False, True])
 def test_progress_lines_in_a_log(long_problem, folder, quiet):
-    process = subprocess.Popen(
-        [str(PATH), "solve", *map(str, long_problem), "--output", str(folder / "Z.npz")] + ["--quiet"] * quiet,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = start(
+        "solve", *long_problem, "--output", folder / "Z.npz", *["--quiet"] * quiet, stderr=subprocess.PIPE, text=True
     )
     time.sleep(23)
     process.terminate()
@@ -615,8 +611,11 @@ def test_progress_lines_in_a_log(long_problem, folder, quiet):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
 def test_stopped(long_problem, folder, number):
     (folder / "Z.npz").write_text("old")
-    process = subprocess.Popen(
-        [str(PATH), "solve", *map(str, long_problem), "--output", str(folder / "Z.npz")],
+    process = start(
+        "solve",
+        *long_problem,
+        "--output",
+        folder / "Z.npz",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

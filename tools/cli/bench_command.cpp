@@ -8,11 +8,13 @@
 
 #include <shrinkwarp/commit.hpp>
 #include <shrinkwarp/config.hpp>
+#include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/bench/fista_bench.hpp>
 #include <shrinkwarp/tools/bench/iteration_bench.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/text.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
@@ -76,7 +78,7 @@ nlohmann::json as_json(const bench::FistaBenchResult& result, const FistaArgumen
                       {"calls", phase.calls},
                       {"flops", phase.flops},
                       {"bytes", phase.bytes}});
-  nlohmann::json out = identity("fista");
+  nlohmann::json out = identity(name_of(result.solver));
   out.update({{"device", result.device},
               {"threads", threads},
               {"blas", result.blas},

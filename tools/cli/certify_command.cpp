@@ -12,6 +12,7 @@
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
+#include <shrinkwarp/tools/cli/text.hpp>
 
 namespace shrinkwarp::cli {
 namespace {

@@ -8,6 +8,7 @@
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/phantom/meg_phantom.hpp>
 #include <shrinkwarp/tools/phantom/truth_file.hpp>
 
