@@ -16,7 +16,7 @@ def describe(program, device):
     said = subprocess.run([program, "info", "--json"], capture_output=True, text=True, check=True,
                           env=environment(os.cpu_count()))
     info = json.loads(said.stdout)
-    gpus = [gpu.get("name") for gpu in info["cuda_devices"]] if device == "cuda" else []
+    gpus = info["cuda_devices"] if device == "cuda" else []
     return {"cpu": cpu_model(), "processors": len(os.sched_getaffinity(0)), "openblas": info["blas"],
             "instruction_set": info["instruction_set"], "gpu": gpus[0] if gpus else None, "kernel": platform.release(),
             "commit": commit()}

@@ -1,8 +1,11 @@
 """This project: the program, from .npy files to a finished .npz file, process start and end included.
 
+Of single problems it is `bench latency` that tells: calls of the library with a dictionary that it keeps.
+
 Set-up is a call for one observation with lambda over its lambda_max: start, reading D, preparing it, writing zeros.
 """
 
+import json
 import os
 import re
 import select
@@ -59,11 +62,23 @@ class ShrinkwarpProgram(WholeCall):
         seconds = self.solve_files(gap)
         return seconds, scipy.sparse.load_npz("Z-part.npz")
 
+    def command(self, words, observations, lambdas, gap):
+        return [self.program, *words, "--dictionary", "D.npy", "--observations", observations, "--lambda-file", lambdas,
+                "--gap", repr(gap), "--solver", self.solver, "--threads", str(self.threads), "--device", self.device,
+                "--output", "Z-part.npz"]
+
+    def one_by_one(self, lambdas_name, count, gap, limit):
+        self.load(lambdas_name)
+        command = self.command(["bench", "latency", "--json", "--calls", str(count), "--seconds", repr(limit)], "X.npy",
+                               lambdas_name, gap)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip() or f"{self.program} ended with status {done.returncode}")
+        return json.loads(done.stdout)["seconds"], scipy.sparse.load_npz("Z-part.npz")
+
     def solve_files(self, gap):
         """Seconds from start to end of the program."""
-        command = [self.program, "solve", "--dictionary", "D.npy", "--observations", "X-part.npy", "--lambda-file",
-                   "lambdas-part.npy", "--gap", repr(gap), "--solver", self.solver, "--threads", str(self.threads),
-                   "--device", self.device, "--quiet", "--output", "Z-part.npz"]
+        command = [*self.command(["solve"], "X-part.npy", "lambdas-part.npy", gap), "--quiet"]
         start = time.perf_counter()
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                               text=True) as process:
