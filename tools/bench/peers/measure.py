@@ -22,7 +22,10 @@ SLOWER_TIMES = 2  # a way that the first try says is this many times slower than
 
 @dataclass
 class Rate:
-    """What N problems cost: set-up, and `solve_seconds` for `solved` of them, the best of `repeats` runs."""
+    """What N problems cost: set-up, and `solve_seconds` for `solved` of them, the best of `repeats` runs.
+
+    crowded: the share of that run in which something on the machine waited for a processor
+    """
 
     status: str
     setting: str = ""
@@ -32,6 +35,7 @@ class Rate:
     problems: int = 0
     repeats: int = 0
     worst_gap: float = math.nan
+    crowded: float = math.nan
     reason: str = ""
 
     @property
@@ -51,6 +55,7 @@ class Latency:
     median_seconds: float = math.nan
     p99_seconds: float = math.nan
     worst_gap: float = math.nan
+    crowded: float = math.nan
     reason: str = ""
 
 
@@ -126,13 +131,14 @@ def measure_rate(worker, gaps_of, problems, gap, budget, rival_seconds=math.inf)
         if again.count < rate.solved or np.max(gaps_of(again.codes)) > gap:
             break  # what was judged stays
         rate.repeats += 1
-        rate.solve_seconds = min(rate.solve_seconds, again.seconds)
+        if again.seconds < rate.solve_seconds:
+            rate.solve_seconds, rate.crowded = again.seconds, again.crowded
     return rate
 
 
 def fill(rate, ladder, solved):
     rate.setting, rate.worst_gap = ladder.setting, ladder.worst
-    rate.solve_seconds, rate.solved, rate.repeats = solved.seconds, solved.count, 1
+    rate.solve_seconds, rate.solved, rate.repeats, rate.crowded = solved.seconds, solved.count, 1, solved.crowded
 
 
 def measure_latency(worker, gaps_of, calls, gap, budget):
@@ -141,14 +147,15 @@ def measure_latency(worker, gaps_of, calls, gap, budget):
     count = min(LATENCY_FIRST, calls)
     while True:
         began = time.perf_counter()
-        seconds, codes = worker.latency(count, ladder.step, budget)
-        if not ladder.holds(codes, began):
+        solved = worker.latency(count, ladder.step, budget)
+        if not ladder.holds(solved.codes, began):
             if ladder.reason:
                 return Latency(MISSED, ladder.setting, worker.setup_seconds, worst_gap=ladder.least_missed,
                                reason=ladder.reason)
             count = min(count, max(ladder.first_missed + 1, LATENCY_FIRST))
-        elif count == calls or len(seconds) < count:
-            return Latency(REACHED, ladder.setting, worker.setup_seconds, len(seconds), float(np.median(seconds)),
-                           float(np.quantile(seconds, 0.99)), ladder.worst)
+        elif count == calls or solved.count < count:
+            return Latency(REACHED, ladder.setting, worker.setup_seconds, solved.count,
+                           float(np.median(solved.seconds)), float(np.quantile(solved.seconds, 0.99)), ladder.worst,
+                           solved.crowded)
         else:
             count = calls

@@ -3,6 +3,7 @@
 from .measure import MISSED, MISSING, REACHED
 
 NONE = "-"
+CROWDED = 0.05  # a figure is marked where something waited for a processor for more than this share of its time
 
 
 def number(value):
@@ -98,15 +99,21 @@ def details(lines):
         out.append("")
     if any(line["status"] == REACHED and line["problems"] > line["solved"] for line in lines if line["problems"] > 1):
         out.append("measured: how many were solved; the time of all is extrapolated from them, the set-up made once")
+    if any(is_crowded(line) for line in lines):
+        out.append(f"!: for over {CROWDED:.0%} of its time something waited for a processor; for one's own use")
     batches = sorted({line["peer"] for line in lines if "batch" in line["stops"]})
     if batches:
         out.append(f"all problems of a batch go on until its worst has the gap: {', '.join(batches)}")
     return out
 
 
+def is_crowded(line):
+    return line["crowded"] is not None and line["crowded"] > CROWDED
+
+
 def row(line):
     way = ", ".join(part for part in (line["variant"], line["setting"]) if part)
-    name = line["peer"] + (f" ({way})" if way else "")
+    name = line["peer"] + (f" ({way})" if way else "") + (" !" if is_crowded(line) else "")
     gap = NONE if line["worst_gap"] is None else f"{line['worst_gap']:.1e}"
     if line["status"] == MISSING:
         return f"  {'missing':>10}  {name}: {line['reason']}"

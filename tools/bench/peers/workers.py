@@ -5,11 +5,13 @@ Messages are JSON, a line each, over standard input and output; arrays lie in fi
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +31,10 @@ class Failed(Exception):
 
 @dataclass
 class Solved:
-    seconds: float
+    seconds: float  # of all `count` problems; a list, of each call, for single problems
     count: int
     codes: scipy.sparse.csr_matrix  # (count, m)
+    crowded: float = math.nan  # share of the time in which something on the machine waited for a processor
 
 
 def environment(threads):
@@ -40,6 +43,15 @@ def environment(threads):
     clean.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     clean["PYTHONPATH"] = str(PACKAGE_PARENT)
     return clean
+
+
+def waited_seconds():
+    """How long something on this machine has waited for a processor so far; NaN where the kernel does not say."""
+    try:
+        with open("/proc/pressure/cpu", encoding="ascii") as pressure:
+            return int(pressure.readline().rpartition("total=")[2]) / 1e6
+    except OSError:
+        return math.nan
 
 
 class Worker:
@@ -81,13 +93,18 @@ class Worker:
 
     def solve(self, count, setting, limit):
         """The first `count` problems, or those that fit in some `limit` seconds."""
-        said = self.ask(do="solve", count=count, setting=setting, limit=limit)
-        return Solved(said["seconds"], said["count"], scipy.sparse.load_npz(self.folder / said["codes"]))
+        return self.solved(do="solve", count=count, setting=setting, limit=limit)
 
     def latency(self, calls, setting, limit):
-        """(seconds of each call, codes): the first `calls` problems one by one, or those that fit."""
-        said = self.ask(do="latency", count=calls, setting=setting, limit=limit)
-        return said["seconds"], scipy.sparse.load_npz(self.folder / said["codes"])
+        """The first `calls` problems one by one, or those that fit."""
+        return self.solved(do="latency", count=calls, setting=setting, limit=limit)
+
+    def solved(self, **message):
+        began, waited = time.monotonic(), waited_seconds()
+        said = self.ask(**message)
+        crowded = (waited_seconds() - waited) / (time.monotonic() - began)
+        codes = scipy.sparse.load_npz(self.folder / said["codes"])
+        return Solved(said["seconds"], codes.shape[0], codes, crowded)
 
     def peak_bytes(self):
         return self.ask(do="peak")["peak_bytes"]
