@@ -18,7 +18,8 @@ import scipy.sparse
 
 from ..cases import Missing
 
-SETUP_REPEAT_SECONDS = 0.2  # a set-up shorter than this is timed three times, and the best is kept
+SETUPS = 3  # so many times a set-up is timed, and the best is kept
+SETUP_SECONDS = 3.0  # no further time once they have taken so long together
 
 
 class Peer:
@@ -73,6 +74,13 @@ def peak_bytes(process):
     """Largest memory of a process so far; of the present program alone, unlike getrusage's."""
     with open(f"/proc/{process}/status", encoding="ascii") as status:
         return next((1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
+
+
+def best_of_setups(seconds_of_one):
+    seconds = [seconds_of_one()]
+    while len(seconds) < SETUPS and sum(seconds) < SETUP_SECONDS:
+        seconds.append(seconds_of_one())
+    return min(seconds)
 
 
 def import_or_missing(name):
@@ -132,14 +140,13 @@ class InProcess(Peer):
         D.T[:64] @ D[:, :64]  # the BLAS starts its threads
         self.warm_up()
         self.pool = None
-        best = np.inf
-        for _ in range(3):
+
+        def prepare():
             start = time.perf_counter()
             self.prepare(D)
-            best = min(best, time.perf_counter() - start)
-            if best > SETUP_REPEAT_SECONDS:
-                break
-        return best
+            return time.perf_counter() - start
+
+        return best_of_setups(prepare)
 
     def load(self, name):
         if name != self.lambdas_name:
@@ -218,11 +225,7 @@ class WholeCall(Peer):
         raise NotImplementedError
 
     def set_up(self):
-        self.setup_seconds = np.inf
-        for _ in range(3):
-            self.setup_seconds = min(self.setup_seconds, self.least_call_seconds())
-            if self.setup_seconds > 10:
-                break
+        self.setup_seconds = best_of_setups(self.least_call_seconds)
         return self.setup_seconds
 
     def attempt(self, lambdas_name, count, setting, limit):
