@@ -103,7 +103,7 @@ std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options) {
   return journal;
 }
 
-int run(const SolveOptions& options) {
+int run_solve(const SolveOptions& options) {
   const auto started = std::chrono::steady_clock::now();
   check(options);
   const bool finished = options.resume && finished_before(options);
@@ -179,7 +179,7 @@ void add_solve(CLI::App& app, Action& action) {
       "Exit status: 0 all converged, 3 written but some missed the gap, 2 usage, 1 other errors, 130 and 143 "
       "interrupted.\n"
       "Example:\n  shrinkwarp solve --dictionary D.npy --observations X.npy --lambda-fraction 0.5 --output Z.npz");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_solve(*options); }; });
 }
 
 }  // namespace shrinkwarp::cli
