@@ -1,45 +1,19 @@
 // The CPU BLAS is called from our own threads, one call a block of columns: its own threads would fight with ours, and
 // a library must not change how its host program's BLAS runs.
 #include <algorithm>
-#include <mutex>
 
 #include <cblas.h>
 
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
+#include <shrinkwarp/kernels/gemm/single_threaded_blas.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 extern "C" {
-void openblas_set_num_threads(int threads);
-int openblas_get_num_threads(void);
 char* openblas_get_corename(void);
 }
 
 namespace shrinkwarp {
 namespace {
-
-// The thread count of OpenBLAS is one number for the whole process. The first scope to open keeps the host's number and
-// sets one, the last to close puts it back, so that contexts in several threads do not undo each other.
-class SingleThreadedBlas {
- public:
-  SingleThreadedBlas() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (open_++ == 0) {
-      found_ = openblas_get_num_threads();
-      if (found_ != 1) openblas_set_num_threads(1);
-    }
-  }
-  ~SingleThreadedBlas() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (--open_ == 0 && found_ != 1) openblas_set_num_threads(found_);
-  }
-  SingleThreadedBlas(const SingleThreadedBlas&) = delete;
-  SingleThreadedBlas& operator=(const SingleThreadedBlas&) = delete;
-
- private:
-  static inline std::mutex mutex_;
-  static inline int open_ = 0;
-  static inline int found_ = 1;
-};
 
 constexpr std::int64_t kMaxColumns = 512;  // a block's share of B and C stays in a core's cache for D of MEG size
 

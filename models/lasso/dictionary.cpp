@@ -4,7 +4,11 @@
 #include <cmath>
 #include <limits>
 
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
+#include <shrinkwarp/kernels/principal_basis/principal_basis.hpp>
+#include <shrinkwarp/models/lasso/clusters.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -86,6 +90,46 @@ const StepDictionary<double>& Dictionary::packed<double>(const Context& context)
     context.synchronize();  // another thread may use it on another stream
   }
   return packed_double_;
+}
+
+const WorkingSetDictionary& Dictionary::working_set(const Context& context) const {
+  // A Gram matrix of a small dictionary stays in the second-level cache or little beyond it; a large one is read at
+  // random places from memory, which costs what computing an entry does.
+  constexpr std::int64_t kGramAtoms = 1024;
+  const std::lock_guard lock(*packing_);
+  if (working_set_) return *working_set_;
+  auto made = std::make_unique<WorkingSetDictionary>();
+  const MatrixView<const double> D = exact_.matrix();
+  // Coordinates that tell the atoms by their first few pay for themselves where there are many, and not too many, rows.
+  constexpr std::int64_t kFewestRows = 64, kMostRows = 2048;
+  Tensor<double> basis;
+  if (D.rows >= kFewestRows && D.rows <= kMostRows && D.cols >= 2 * D.rows) basis = principal_basis(context, D);
+  made->quantized = QuantizedDictionary(context, D, basis.matrix());
+  const std::int64_t padded = (D.rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
+  made->columns = Tensor<float>::zeros(context, padded, D.cols);
+  made->exact_columns = Tensor<double>::zeros(context, padded, D.cols);
+  context.parallel_for(D.cols, [&](std::int64_t j, int) {
+    std::copy_n(D.column(j), D.rows, made->exact_columns.matrix().column(j));
+    std::transform(D.column(j), D.column(j) + D.rows, made->columns.matrix().column(j),
+                   [](double value) { return static_cast<float>(value); });
+  });
+  made->cluster = similar_atoms(made->columns.matrix());
+  // A dictionary that stays in the first two levels of cache is read whole for each problem.
+  constexpr std::int64_t kSmall = std::int64_t{1} << 16;
+  if (D.cols <= kGramAtoms && D.rows * D.cols <= kSmall) {
+    made->transposed =
+        Tensor<double>::zeros(context, (D.cols + kAtomPadding - 1) / kAtomPadding * kAtomPadding, D.rows);
+    for (std::int64_t i = 0; i < D.rows; ++i)
+      for (std::int64_t j = 0; j < D.cols; ++j) made->transposed.matrix()(j, i) = D(i, j);
+  }
+  if (D.cols <= kGramAtoms) {
+    made->gram = Tensor<float>(context, D.cols, D.cols);
+    // On one thread: the bits of a BLAS depend on how it shares its work.
+    gemm<float>(Context::cpu(1), Transpose::yes, Transpose::no, 1, made->columns.matrix(), made->columns.matrix(), 0,
+                made->gram.matrix());
+  }
+  working_set_ = std::move(made);
+  return *working_set_;
 }
 
 }  // namespace shrinkwarp

@@ -5,7 +5,9 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
+#include <shrinkwarp/kernels/bounded_correlation/bounded_correlation.hpp>
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/runtime/context.hpp>
@@ -13,6 +15,16 @@
 #include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
+
+/// What the working-set solver reads on the CPU, beside the exact dictionary.
+struct WorkingSetDictionary {
+  QuantizedDictionary quantized;
+  Tensor<float> columns;              ///< D / scale [n padded with zeros to kAtomPadding, m]
+  Tensor<double> exact_columns;       ///< the same in double
+  std::vector<std::int32_t> cluster;  ///< [m], see similar_atoms
+  Tensor<double> transposed;          ///< [m padded, n] D' in double where the dictionary is small, else empty
+  Tensor<float> gram;                 ///< [m, m] D'D of `columns` where that is small, else empty
+};
 
 /// D [n, m] in float64 for certificates and packed for the iterations, with the Lipschitz bound of the gradient. What
 /// lies on the device is D / scale(), a power of two that brings ||D||_2 to [1, 2): float then keeps its range in any
@@ -36,12 +48,15 @@ class Dictionary {
   /// D packed for iterations in T; the double form is made at its first use.
   template <class T>
   const StepDictionary<T>& packed(const Context& context) const;
+  /// What the working-set solver reads; made at its first use. On the CPU.
+  const WorkingSetDictionary& working_set(const Context& context) const;
   Device device() const { return exact_.device(); }
 
  private:
   CertificateDictionary exact_;
   StepDictionary<float> packed_float_;
   mutable StepDictionary<double> packed_double_;  // guarded by its lock until it is made, read only from then on
+  mutable std::unique_ptr<const WorkingSetDictionary> working_set_;  // likewise
   std::unique_ptr<std::mutex> packing_ = std::make_unique<std::mutex>();
   double scale_ = 1;
   double lipschitz_ = 0;

@@ -1,4 +1,4 @@
-// The entry points: arguments are checked here, once. The work is in stream.cpp.
+// The entry points: arguments are checked here, once. The work is in the streams.
 #include <shrinkwarp/models/lasso/lasso.hpp>
 
 #include <chrono>
@@ -20,9 +20,23 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
                      "lasso: observations have length ", source.dimension(), ", wanted the dictionary's ",
                      dictionary.rows(), " rows");
   if (options.initial) check_initial(*options.initial, source.size(), dictionary.atoms());
-  return stream_problems(context, dictionary, source, rule, options, sink, [] {
+  if (resolved(context, dictionary.rows(), dictionary.atoms(), options) == Solver::working_set) {
+    SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "lasso: the working-set solver runs on the cpu, found ",
+                       context.device());
+    SHRINKWARP_REQUIRE(!options.initial, ValueError,
+                       "lasso: the working-set solver starts at 0, found initial codes, wanted ista or fista for them");
+    return stream_working_set(context, dictionary, source, rule, options, sink);
+  }
+  return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   });
+}
+
+Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options) {
+  if (options.solver != Solver::automatic) return options.solver;
+  if (context.is_cuda() || options.initial || !options.restart) return Solver::fista;
+  return options.memory_limit >= least_memory(context, rows, atoms, Solver::working_set) ? Solver::working_set
+                                                                                         : Solver::fista;
 }
 
 LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,

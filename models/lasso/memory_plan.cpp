@@ -7,6 +7,7 @@
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/models/lasso/pace.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
+#include <shrinkwarp/models/lasso/working_set.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
@@ -33,6 +34,14 @@ constexpr std::int64_t round_up(std::int64_t value, std::int64_t unit) {
 std::int64_t dictionary_bytes(std::int64_t n, std::int64_t m) {
   constexpr std::int64_t kLanes = 16;
   return 44 * round_up(n, kLanes) * round_up(m, kLanes);
+}
+
+// Beside the dictionary: it in 16-bit integers, its columns in float and double, the Gram matrix of a small one, the basis
+// twice while it is made.
+std::int64_t working_set_parts(std::int64_t n, std::int64_t m) {
+  constexpr std::int64_t kSmallGram = 1024;
+  return QuantizedDictionary::most_bytes(n, m) + 12 * round_up(n, 16) * m + (m <= kSmallGram ? 4 * m * m : 0) +
+         std::min<std::int64_t>(8 * n * round_up(m, 16), std::int64_t{1} << 20) + (n <= 2048 ? 40 * n * n : 0);
 }
 
 // A code out of a batch that has no zero.
@@ -72,16 +81,18 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t places) {
   return columns * (272 * ((rows + 255) / 256) + 64);
 }
 
-std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms) {
-  return dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +
-         held_bytes(context, rows, atoms, with_places(1));
+std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms, Solver solver) {
+  const std::int64_t least = dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +
+                             held_bytes(context, rows, atoms, with_places(1));
+  if (solver != Solver::working_set) return least;
+  return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, 1, 1, 1);
 }
 
 MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,
                        std::int64_t memory_limit) {
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
-  const std::int64_t least = least_memory(context, n, m);
+  const std::int64_t least = least_memory(context, n, m, Solver::fista);
   SHRINKWARP_REQUIRE(memory_limit >= least, ValueError, "lasso: memory_limit is ", memory_limit,
                      " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
   const auto needed = [&](const MemoryPlan& plan) {
@@ -96,6 +107,34 @@ MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std
   places = std::max<std::int64_t>(1, std::min(places, problems));
   while (places > 1 && needed(with_places(places)) > memory_limit) places /= 2;
   return with_places(places);
+}
+
+WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                                std::int64_t memory_limit) {
+  // In all no more than 1000 problems are under way, as Pace has it; a pool's places and the queue make that up.
+  constexpr std::int64_t kInFlight = 992;
+  constexpr std::int64_t kDoublePlaces = 64;
+  const std::int64_t n = dictionary.rows();
+  const std::int64_t m = dictionary.atoms();
+  const std::int64_t least = least_memory(context, n, m, Solver::working_set);
+  SHRINKWARP_REQUIRE(memory_limit >= least, ValueError, "lasso: memory_limit is ", memory_limit,
+                     " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
+  WorkingSetPlan plan;
+  plan.workers = std::min<std::int64_t>(context.threads(), problems);
+  plan.places = std::min(WorkingSetBatch::kPlaces, (problems + plan.workers - 1) / plan.workers);
+  const auto needed = [&] {
+    plan.queue = std::clamp<std::int64_t>(kInFlight - plan.workers * plan.places, 1, problems);
+    plan.double_places = std::min(kDoublePlaces, plan.queue);
+    const std::int64_t in_flight = plan.queue + plan.workers * plan.places + plan.double_places;
+    return dictionary_bytes(n, m) + working_set_parts(n, m) +
+           WorkingSetBatch::bytes(n, m, plan.workers, plan.places, plan.queue) +
+           2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
+           held_bytes(context, n, m, {plan.queue, plan.double_places, in_flight});
+  };
+  while (needed() > memory_limit && plan.places > 1) plan.places /= 2;
+  while (needed() > memory_limit && plan.workers > 1) plan.workers /= 2;
+  if (needed() > memory_limit) plan.queue = plan.double_places = 1;
+  return plan;
 }
 
 }  // namespace shrinkwarp

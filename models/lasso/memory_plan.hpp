@@ -23,4 +23,15 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t places);
 MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,
                        std::int64_t memory_limit);
 
+struct WorkingSetPlan {
+  std::int64_t workers = 1;        ///< threads, each with a pool
+  std::int64_t places = 1;         ///< of a pool
+  std::int64_t queue = 1;          ///< problems that wait
+  std::int64_t double_places = 1;  ///< of the batch for those that the method gives up
+};
+
+/// The same for the working-set solver.
+WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                                std::int64_t memory_limit);
+
 }  // namespace shrinkwarp

@@ -1,4 +1,4 @@
-// The stream of problems behind solve_lasso.
+// The streams of problems behind solve_lasso, one for each kind of method.
 #pragma once
 
 #include <shrinkwarp/models/lasso/lasso.hpp>
@@ -6,10 +6,14 @@
 
 namespace shrinkwarp {
 
-/// solve_lasso for arguments that have been checked.
+/// solve_lasso by proximal gradients, for arguments that have been checked.
 /// @param seconds  a clock, by which the pace is told
-LassoSummary stream_problems(const Context& context, const Dictionary& dictionary, ObservationSource& source,
-                             const LambdaRule& rule, const LassoOptions& options, CodeSink& sink,
-                             FunctionRef<double()> seconds);
+LassoSummary stream_proximal_gradient(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                                      const LambdaRule& rule, const LassoOptions& options, CodeSink& sink,
+                                      FunctionRef<double()> seconds);
+
+/// solve_lasso by working sets, for arguments that have been checked; on the CPU.
+LassoSummary stream_working_set(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                                const LambdaRule& rule, const LassoOptions& options, CodeSink& sink);
 
 }  // namespace shrinkwarp

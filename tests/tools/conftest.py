@@ -4,6 +4,7 @@ The program is $SHRINKWARP or else build/cpu-release/bin/shrinkwarp. Tests on re
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A background job of a shell ignores SIGINT, and so would the programs that it starts.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not os.access(program.PATH, os.X_OK) or program.PATH.is_dir():
         pytest.exit(f"no program at {program.PATH}: build it, or name it with SHRINKWARP=...", returncode=4)
     if DATA and not Path(DATA).is_dir():
@@ -42,6 +46,13 @@ def pytest_terminal_summary(terminalreporter):
     if skipped:
         terminalreporter.section("SHRINKWARP_DATA is not set", sep="!", red=True, bold=True)
         terminalreporter.line(f"{skipped} tests on real recordings were SKIPPED")
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on():
+    """A test that failed leaves no program behind that would disturb the next."""
+    yield
+    program.kill_started()
 
 
 @pytest.fixture

@@ -31,6 +31,23 @@ def run(*arguments, status=None, timeout=120, **options):
     return done
 
 
+_started = []
+
+
+def start(*arguments, **options):
+    """Starts the program and goes on beside it; the end of the test kills it if nothing did before (conftest.py)."""
+    process = subprocess.Popen([str(PATH), *map(str, arguments)], **options)
+    _started.append(process)
+    return process
+
+
+def kill_started():
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
+
+
 class Codes:
     """A result file: scipy's CSR matrix Z (N, m) and an array (N,) a key beside it (lambda is `lam`)."""
 

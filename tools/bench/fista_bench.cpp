@@ -12,7 +12,9 @@
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 #include <shrinkwarp/tools/files/npy_observations.hpp>
+#include <shrinkwarp/tools/files/solve_fingerprint.hpp>
 #include <shrinkwarp/tools/files/solve_journal.hpp>
 #include <shrinkwarp/tools/phantom/meg_phantom.hpp>
 
@@ -117,7 +119,7 @@ FistaBenchResult run_fista_bench(const Context& context, const FistaBenchOptions
   result.problems = options.problems;
   Profile profile;
   LassoOptions lasso;
-  lasso.solver = Solver::fista;
+  lasso.solver = result.solver;
   lasso.gap = options.gap;
   lasso.profile = &profile;
 
@@ -131,15 +133,13 @@ FistaBenchResult run_fista_bench(const Context& context, const FistaBenchOptions
     result.atoms = file.cols();
     const std::string output = folder.file("Z.npz");
     SolveJournal journal(output);
-    const Context host = Context::cpu(1);
-    const Tensor<double> D(host, file.rows(), file.cols());
-    file.read_matrix(D.matrix());
-    const Dictionary dictionary(context, D.matrix());
+    const auto [dictionary, dictionary_hash] = LoadedDictionary::from_file(context, file, dictionary_path);
     result.prepare_seconds = seconds_since(start);
-    journal.start(Fingerprint(), observations, file.cols(), nullptr);
+    const LambdaRule rule = LambdaRule::sample_fraction(options.lambda_fraction);
+    journal.start(fingerprint_of(context, dictionary, dictionary_hash, observations, rule, lasso), observations,
+                  dictionary.atoms(), nullptr);
     NotedObservations noted(observations, journal);
-    result.summary =
-        solve_lasso(context, dictionary, noted, LambdaRule::sample_fraction(options.lambda_fraction), lasso, journal);
+    result.summary = solve_lasso(context, dictionary, noted, rule, lasso, journal);
     journal.write_result(output, nullptr);
     journal.remove();
   }

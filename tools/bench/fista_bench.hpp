@@ -21,6 +21,7 @@ struct FistaBenchOptions {
 };
 
 struct FistaBenchResult {
+  Solver solver = Solver::fista;  ///< the one that is timed
   std::string device;
   std::string blas;
   std::int64_t rows = 0, atoms = 0, problems = 0;

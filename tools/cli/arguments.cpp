@@ -4,23 +4,20 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <map>
 
+#include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
 
-template <class... Args>
-std::string format(const char* pattern, Args... args) {
-  char text[64];
-  std::snprintf(text, sizeof(text), pattern, args...);
-  return text;
-}
+constexpr Solver kSolvers[] = {Solver::automatic, Solver::working_set, Solver::fista,
+                               Solver::ista};  // as messages list them
 
 /// 0 where the text is no positive size.
 std::int64_t bytes_in(const std::string& text) {
@@ -106,6 +103,17 @@ CLI::Validator one_of(const std::vector<std::string>& names) {
   });
 }
 
+CLI::Validator solver_name() {
+  std::vector<std::string> names;
+  for (const Solver solver : kSolvers) names.emplace_back(name_of(solver));
+  return one_of(names);
+}
+
+Solver solver_named(const std::string& name) {
+  return *std::find_if(std::begin(kSolvers), std::end(kSolvers),
+                       [&](Solver solver) { return name == name_of(solver); });
+}
+
 CLI::Validator device_name() {
   return checked([](const std::string& text) -> std::string {
     return text == "auto" || text == "cpu" || cuda_index(text) >= 0 ? "" : "auto, cpu, cuda or cuda:NUMBER";
@@ -140,30 +148,6 @@ void require_different_files(const char* first_option, const std::string& first,
                     std::filesystem::equivalent(first, second, ignored);
   SHRINKWARP_REQUIRE(!same, UsageError, first_option, " and ", second_option, " both name '", first,
                      "', wanted two files");
-}
-
-std::string with_commas(std::int64_t value) {
-  std::string text = std::to_string(value);
-  for (auto place = static_cast<std::int64_t>(text.size()) - 3; place > (value < 0 ? 1 : 0); place -= 3)
-    text.insert(static_cast<std::size_t>(place), ",");
-  return text;
-}
-
-std::string duration_text(double seconds) {
-  if (seconds < 60) return format("%.*f s", seconds < 10 ? 2 : 1, seconds);
-  const auto whole = static_cast<long long>(std::llround(seconds));
-  if (whole < 3600) return format("%lld min %02lld s", whole / 60, whole % 60);
-  return format("%lld h %02lld min", whole / 3600, whole / 60 % 60);
-}
-
-std::string short_number(double value) {
-  const char* const prefixes[] = {"", "k", "M", "G", "T"};
-  int prefix = 0;
-  while (std::fabs(value) >= 1000 && prefix < 4) {
-    value /= 1000;
-    ++prefix;
-  }
-  return format("%.3g%s", value, prefixes[prefix]);
 }
 
 }  // namespace shrinkwarp::cli

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 
 namespace shrinkwarp::cli {
@@ -16,6 +17,10 @@ CLI::Validator whole_number(std::int64_t smallest, std::int64_t largest);
 CLI::Validator one_of(const std::vector<std::string>& names);
 CLI::Validator device_name();
 CLI::Validator byte_count();
+CLI::Validator solver_name();
+
+/// The solver of a name that solver_name() lets pass.
+Solver solver_named(const std::string& name);
 
 /// Bytes from "4GiB", "500MB", "1048576": decimal and binary prefixes, B optional, any case.
 /// @throws ValueError (naming the text)
@@ -27,12 +32,5 @@ Context make_context(const std::string& device, int threads);
 /// Two options name two files, under whatever names. @throws UsageError
 void require_different_files(const char* first_option, const std::string& first, const char* second_option,
                              const std::string& second);
-
-/// 1234567 as "1,234,567".
-std::string with_commas(std::int64_t value);
-/// Seconds as "0.42 s", "3 min 05 s", "2 h 07 min".
-std::string duration_text(double seconds);
-/// A number with three significant digits and an SI prefix: "12.3k".
-std::string short_number(double value);
 
 }  // namespace shrinkwarp::cli

@@ -3,9 +3,11 @@
 
 #include <functional>
 
-#include <CLI/CLI.hpp>
-
 #include <shrinkwarp/runtime/error.hpp>
+
+namespace CLI {
+class App;
+}
 
 namespace shrinkwarp::cli {
 

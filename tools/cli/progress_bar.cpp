@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <string>
 
-#include <shrinkwarp/tools/cli/arguments.hpp>
+#include <shrinkwarp/tools/cli/text.hpp>
 
 namespace shrinkwarp::cli {
 namespace {

@@ -1,0 +1,261 @@
+// The loops of the active-set method. Included once for each instruction set by active_set.cpp.
+
+// Once, whatever the instruction set: what active_set.cpp calls.
+#ifndef SHRINKWARP_KERNELS_ACTIVE_SET_LOOPS
+#define SHRINKWARP_KERNELS_ACTIVE_SET_LOOPS
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include <shrinkwarp/runtime/view.hpp>
+
+namespace shrinkwarp::cpu {
+
+/// Arrays of the active set begin at whole vectors and have room to a multiple of this many elements.
+constexpr std::int64_t kActiveSetPadding = 16;
+
+/// The atom that is furthest over its guard.
+template <class T>
+struct MostOver {
+  std::int64_t position = -1;
+  T excess = 0;
+};
+
+/// What one instruction set offers. Matrices are symmetric, [ld, ld].
+template <class T>
+struct ActiveSetLoops {
+  /// u[0, size) = H g; zero up to the next multiple of the padding.
+  void (*multiply)(const T* H, std::int64_t ld, const T* g, std::int64_t size, T* u);
+  /// H += scale u u' on [size, size]; rows up to the padding are written too.
+  void (*rank_one)(T* H, std::int64_t ld, const T* u, T scale, std::int64_t size);
+  /// v[0, size) -= sum over k of factors[k] G[:, columns[k]]; v up to the padding is written too.
+  void (*subtract_columns)(const T* G, std::int64_t ld, const std::int32_t* columns, const T* factors,
+                           std::int64_t count, std::int64_t size, T* v);
+  /// The largest |v| - guard over [0, size), of those over 0 the first; with one_sided v - guard.
+  MostOver<T> (*most_over)(const T* v, const T* guard, std::int64_t size, bool one_sided);
+  /// G[i, j] = G[j, i] = d_i'd_j for j in [first, last) and i in [0, last), atoms[] naming columns of D.
+  void (*gram)(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t first, std::int64_t last, T* G,
+               std::int64_t ld);
+};
+
+}  // namespace shrinkwarp::cpu
+
+#endif
+
+#if defined(SHRINKWARP_KERNELS_ACTIVE_SET_CPU_SIMD) == defined(HWY_TARGET_TOGGLE)
+#ifdef SHRINKWARP_KERNELS_ACTIVE_SET_CPU_SIMD
+#undef SHRINKWARP_KERNELS_ACTIVE_SET_CPU_SIMD
+#else
+#define SHRINKWARP_KERNELS_ACTIVE_SET_CPU_SIMD
+#endif
+
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace shrinkwarp::cpu::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class T>
+using Tag = hn::CappedTag<T, 64 / sizeof(T)>;
+
+template <class T>
+HWY_INLINE std::int64_t Lanes() {
+  return static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+}
+
+// Blocks of four vectors of rows stay in registers while all columns pass.
+template <class T>
+void MultiplySymmetric(const T* HWY_RESTRICT H, std::int64_t ld, const T* HWY_RESTRICT g, std::int64_t size,
+                       T* HWY_RESTRICT u) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  std::int64_t i = 0;
+  for (; i + 3 * lanes < size; i += 4 * lanes) {
+    auto sum0 = hn::Zero(d), sum1 = hn::Zero(d), sum2 = hn::Zero(d), sum3 = hn::Zero(d);
+    const T* column = H + i;
+    for (std::int64_t k = 0; k < size; ++k, column += ld) {
+      const auto factor = hn::Set(d, g[k]);
+      sum0 = hn::MulAdd(hn::Load(d, column), factor, sum0);
+      sum1 = hn::MulAdd(hn::Load(d, column + lanes), factor, sum1);
+      sum2 = hn::MulAdd(hn::Load(d, column + 2 * lanes), factor, sum2);
+      sum3 = hn::MulAdd(hn::Load(d, column + 3 * lanes), factor, sum3);
+    }
+    hn::Store(sum0, d, u + i);
+    hn::Store(sum1, d, u + i + lanes);
+    hn::Store(sum2, d, u + i + 2 * lanes);
+    hn::Store(sum3, d, u + i + 3 * lanes);
+  }
+  for (; i < size; i += lanes) {
+    auto even = hn::Zero(d), odd = hn::Zero(d);
+    const T* column = H + i;
+    std::int64_t k = 0;
+    for (; k + 2 <= size; k += 2, column += 2 * ld) {
+      even = hn::MulAdd(hn::Load(d, column), hn::Set(d, g[k]), even);
+      odd = hn::MulAdd(hn::Load(d, column + ld), hn::Set(d, g[k + 1]), odd);
+    }
+    if (k < size) even = hn::MulAdd(hn::Load(d, column), hn::Set(d, g[k]), even);
+    hn::Store(hn::Add(even, odd), d, u + i);
+  }
+  const std::int64_t padded = (size + kActiveSetPadding - 1) / kActiveSetPadding * kActiveSetPadding;
+  std::fill(u + size, u + padded, T(0));
+}
+
+template <class T>
+void RankOne(T* HWY_RESTRICT H, std::int64_t ld, const T* HWY_RESTRICT u, T scale, std::int64_t size) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  for (std::int64_t k = 0; k < size; ++k) {
+    const auto factor = hn::Set(d, u[k] * scale);
+    T* const column = H + k * ld;
+    for (std::int64_t i = 0; i < size; i += lanes)
+      hn::Store(hn::MulAdd(hn::Load(d, u + i), factor, hn::Load(d, column + i)), d, column + i);
+  }
+}
+
+template <class T>
+void SubtractColumns(const T* HWY_RESTRICT G, std::int64_t ld, const std::int32_t* HWY_RESTRICT columns,
+                     const T* HWY_RESTRICT factors, std::int64_t count, std::int64_t size, T* HWY_RESTRICT v) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  std::int64_t i = 0;
+  for (; i + 3 * lanes < size; i += 4 * lanes) {
+    auto v0 = hn::Load(d, v + i), v1 = hn::Load(d, v + i + lanes), v2 = hn::Load(d, v + i + 2 * lanes),
+         v3 = hn::Load(d, v + i + 3 * lanes);
+    for (std::int64_t k = 0; k < count; ++k) {
+      const T* column = G + columns[k] * ld + i;
+      const auto factor = hn::Set(d, factors[k]);
+      v0 = hn::NegMulAdd(hn::Load(d, column), factor, v0);
+      v1 = hn::NegMulAdd(hn::Load(d, column + lanes), factor, v1);
+      v2 = hn::NegMulAdd(hn::Load(d, column + 2 * lanes), factor, v2);
+      v3 = hn::NegMulAdd(hn::Load(d, column + 3 * lanes), factor, v3);
+    }
+    hn::Store(v0, d, v + i);
+    hn::Store(v1, d, v + i + lanes);
+    hn::Store(v2, d, v + i + 2 * lanes);
+    hn::Store(v3, d, v + i + 3 * lanes);
+  }
+  for (; i < size; i += lanes) {
+    auto sum = hn::Load(d, v + i);
+    for (std::int64_t k = 0; k < count; ++k)
+      sum = hn::NegMulAdd(hn::Load(d, G + columns[k] * ld + i), hn::Set(d, factors[k]), sum);
+    hn::Store(sum, d, v + i);
+  }
+}
+
+template <class T>
+MostOver<T> FindMostOver(const T* HWY_RESTRICT v, const T* HWY_RESTRICT guard, std::int64_t size, bool one_sided) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  auto most = hn::Zero(d);
+  std::int64_t i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    auto value = hn::Load(d, v + i);
+    if (!one_sided) value = hn::Abs(value);
+    most = hn::Max(most, hn::Sub(value, hn::Load(d, guard + i)));
+  }
+  T largest = hn::GetLane(hn::MaxOfLanes(d, most));
+  const auto over = [&](std::int64_t k) { return (one_sided || v[k] > T(0) ? v[k] : -v[k]) - guard[k]; };
+  for (; i < size; ++i) largest = std::max(largest, over(i));
+  MostOver<T> found;
+  if (!(largest > T(0))) return found;
+  for (std::int64_t k = 0; k < size; ++k) {
+    if (over(k) >= largest) {
+      found.position = k;
+      found.excess = largest;
+      return found;
+    }
+  }
+  return found;
+}
+
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
+constexpr int kGramColumns = 2;  // 4 x 2 accumulators of 16 registers
+#else
+constexpr int kGramColumns = 4;
+#endif
+
+/// out[4 c + r] = rows[r]' columns[c]; size in whole vectors.
+template <class T>
+HWY_NOINLINE void DotTile(const T* HWY_RESTRICT r0, const T* HWY_RESTRICT r1, const T* HWY_RESTRICT r2,
+                          const T* HWY_RESTRICT r3, const T* const* columns, std::int64_t size, T* HWY_RESTRICT out) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+#define SHRINKWARP_COLUMNS(X) X(0) X(1) X(2) X(3)
+#define SHRINKWARP_CLEAR(c)                                                                        \
+  auto sum0##c = hn::Zero(d), sum1##c = hn::Zero(d), sum2##c = hn::Zero(d), sum3##c = hn::Zero(d); \
+  const T* const column##c = columns[c < kGramColumns ? c : 0];
+#define SHRINKWARP_ADD(c)                                      \
+  if constexpr (c < kGramColumns) {                            \
+    const auto value = hn::Load(d, column##c + i);             \
+    sum0##c = hn::MulAdd(hn::Load(d, r0 + i), value, sum0##c); \
+    sum1##c = hn::MulAdd(hn::Load(d, r1 + i), value, sum1##c); \
+    sum2##c = hn::MulAdd(hn::Load(d, r2 + i), value, sum2##c); \
+    sum3##c = hn::MulAdd(hn::Load(d, r3 + i), value, sum3##c); \
+  }
+#define SHRINKWARP_REDUCE(c)                                  \
+  if constexpr (c < kGramColumns) {                           \
+    out[4 * c] = hn::GetLane(hn::SumOfLanes(d, sum0##c));     \
+    out[4 * c + 1] = hn::GetLane(hn::SumOfLanes(d, sum1##c)); \
+    out[4 * c + 2] = hn::GetLane(hn::SumOfLanes(d, sum2##c)); \
+    out[4 * c + 3] = hn::GetLane(hn::SumOfLanes(d, sum3##c)); \
+  }
+  SHRINKWARP_COLUMNS(SHRINKWARP_CLEAR)
+  for (std::int64_t i = 0; i < size; i += lanes) {
+    SHRINKWARP_COLUMNS(SHRINKWARP_ADD)
+  }
+  SHRINKWARP_COLUMNS(SHRINKWARP_REDUCE)
+#undef SHRINKWARP_COLUMNS
+#undef SHRINKWARP_CLEAR
+#undef SHRINKWARP_ADD
+#undef SHRINKWARP_REDUCE
+}
+
+// Four rows at a time meet a chunk of columns that stays in the first-level cache with them.
+template <class T>
+void GramRows(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t first, std::int64_t last, T* G,
+              std::int64_t ld) {
+  constexpr std::int64_t kChunk = 16;
+  T out[16];
+  for (std::int64_t start = first; start < last; start += kChunk) {
+    const std::int64_t end = std::min(last, start + kChunk);
+    for (std::int64_t i = 0; i < end; i += 4) {
+      const std::int64_t high = std::min<std::int64_t>(4, end - i);
+      const auto row = [&](std::int64_t r) { return D.column(atoms[i + std::min(r, high - 1)]); };
+      // On the diagonal block only what is not under it; the rest comes from symmetry.
+      for (std::int64_t j = std::max(start, i); j < end; j += kGramColumns) {
+        const std::int64_t wide = std::min<std::int64_t>(kGramColumns, end - j);
+        const T* columns[kGramColumns];
+        for (std::int64_t c = 0; c < kGramColumns; ++c) columns[c] = D.column(atoms[j + std::min(c, wide - 1)]);
+        DotTile(row(0), row(1), row(2), row(3), columns, D.rows, out);
+        for (std::int64_t c = 0; c < wide; ++c) {
+          for (std::int64_t r = 0; r < high; ++r) {
+            G[(i + r) + (j + c) * ld] = out[4 * c + r];
+            G[(j + c) + (i + r) * ld] = out[4 * c + r];
+          }
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+ActiveSetLoops<T> LoopsOf() {
+  return {MultiplySymmetric<T>, RankOne<T>, SubtractColumns<T>, FindMostOver<T>, GramRows<T>};
+}
+
+}  // namespace
+
+ActiveSetLoops<float> ActiveSetLoopsF32() {
+  return LoopsOf<float>();
+}
+ActiveSetLoops<double> ActiveSetLoopsF64() {
+  return LoopsOf<double>();
+}
+
+}  // namespace shrinkwarp::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,63 @@
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+
+// SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
+#ifndef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "shrinkwarp/kernels/atom_products/atom_products_cpu_simd.hpp"
+#include <hwy/foreach_target.h>  // includes the loops once for each other instruction set
+#include <shrinkwarp/kernels/atom_products/atom_products_cpu_simd.hpp>
+
+namespace shrinkwarp {
+namespace cpu {
+namespace {
+HWY_EXPORT(Dot);
+HWY_EXPORT(SubtractAtoms);
+HWY_EXPORT(CorrelateAtoms);
+HWY_EXPORT(CorrelateAtomsF32);
+HWY_EXPORT(CorrelateAll);
+
+struct Loops {
+  decltype(&subtract_atoms) subtract;
+  void (*correlate)(MatrixView<const double>, const std::int32_t*, std::int64_t, const double*, double*);
+  void (*correlate_float)(MatrixView<const float>, const std::int32_t*, std::int64_t, const float*, float*);
+  decltype(&correlate_all) all;
+  double (*dot)(const double*, const double*, std::int64_t);
+};
+
+/// Those for this processor.
+const Loops& loops() {
+  static const Loops chosen{HWY_DYNAMIC_DISPATCH(SubtractAtoms), HWY_DYNAMIC_DISPATCH(CorrelateAtoms),
+                            HWY_DYNAMIC_DISPATCH(CorrelateAtomsF32), HWY_DYNAMIC_DISPATCH(CorrelateAll),
+                            HWY_DYNAMIC_DISPATCH(Dot)};
+  return chosen;
+}
+
+}  // namespace
+}  // namespace cpu
+
+void subtract_atoms(MatrixView<const double> D, const std::int32_t* atoms, const double* values, std::int64_t count,
+                    const double* x, double* r) {
+  cpu::loops().subtract(D, atoms, values, count, x, r);
+}
+
+void correlate_atoms(MatrixView<const double> D, const std::int32_t* atoms, std::int64_t count, const double* r,
+                     double* result) {
+  cpu::loops().correlate(D, atoms, count, r, result);
+}
+
+void correlate_atoms(MatrixView<const float> D, const std::int32_t* atoms, std::int64_t count, const float* r,
+                     float* result) {
+  cpu::loops().correlate_float(D, atoms, count, r, result);
+}
+
+void correlate_all(MatrixView<const double> transposed, const double* r, double* result) {
+  cpu::loops().all(transposed, r, result);
+}
+
+double dot(const double* x, const double* y, std::int64_t n) {
+  return cpu::loops().dot(x, y, n);
+}
+
+}  // namespace shrinkwarp

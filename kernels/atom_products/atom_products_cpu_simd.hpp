@@ -1,0 +1,146 @@
+// Included once for each instruction set by atom_products.cpp.
+#if defined(SHRINKWARP_KERNELS_ATOM_PRODUCTS_CPU_SIMD) == defined(HWY_TARGET_TOGGLE)
+#ifdef SHRINKWARP_KERNELS_ATOM_PRODUCTS_CPU_SIMD
+#undef SHRINKWARP_KERNELS_ATOM_PRODUCTS_CPU_SIMD
+#else
+#define SHRINKWARP_KERNELS_ATOM_PRODUCTS_CPU_SIMD
+#endif
+
+#include <algorithm>
+
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace shrinkwarp::cpu::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Sums run in sixteen interleaved lanes that are added in a fixed order: the same whatever the vector width.
+using Doubles = hn::CappedTag<double, 8>;
+constexpr std::int64_t kSumLanes = 16;
+
+double AddLanes(const double* lane) {
+  double sum[kSumLanes / 2];
+  for (std::int64_t k = 0; k < 8; ++k) sum[k] = lane[k] + lane[k + 8];
+  return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+}
+
+}  // namespace
+
+double Dot(const double* HWY_RESTRICT x, const double* HWY_RESTRICT y, std::int64_t n) {
+  const Doubles d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  HWY_ALIGN double sums[kSumLanes] = {};
+  for (std::int64_t first = 0; first < kSumLanes; first += 2 * lanes) {
+    auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+    if (2 * lanes > kSumLanes) break;
+    for (std::int64_t i = first; i < n; i += kSumLanes) {
+      sum0 = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sum0);
+      sum1 = hn::MulAdd(hn::LoadU(d, x + i + lanes), hn::LoadU(d, y + i + lanes), sum1);
+    }
+    hn::Store(sum0, d, sums + first);
+    hn::Store(sum1, d, sums + first + lanes);
+  }
+  return AddLanes(sums);
+}
+
+void SubtractAtoms(MatrixView<const double> D, const std::int32_t* HWY_RESTRICT atoms,
+                   const double* HWY_RESTRICT values, std::int64_t count, const double* x, double* r) {
+  const Doubles d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t n = D.rows;
+  if (x != r)
+    for (std::int64_t i = 0; i < n; i += lanes) hn::StoreU(hn::LoadU(d, x + i), d, r + i);
+  std::int64_t k = 0;
+  for (; k + 4 <= count; k += 4) {
+    const double* const d0 = D.column(atoms[k]);
+    const double* const d1 = D.column(atoms[k + 1]);
+    const double* const d2 = D.column(atoms[k + 2]);
+    const double* const d3 = D.column(atoms[k + 3]);
+    const auto z0 = hn::Set(d, values[k]), z1 = hn::Set(d, values[k + 1]), z2 = hn::Set(d, values[k + 2]),
+               z3 = hn::Set(d, values[k + 3]);
+    for (std::int64_t i = 0; i < n; i += lanes) {
+      auto sum = hn::NegMulAdd(hn::LoadU(d, d0 + i), z0, hn::LoadU(d, r + i));
+      sum = hn::NegMulAdd(hn::LoadU(d, d1 + i), z1, sum);
+      sum = hn::NegMulAdd(hn::LoadU(d, d2 + i), z2, sum);
+      hn::StoreU(hn::NegMulAdd(hn::LoadU(d, d3 + i), z3, sum), d, r + i);
+    }
+  }
+  for (; k < count; ++k) {
+    const double* const d0 = D.column(atoms[k]);
+    const auto z0 = hn::Set(d, values[k]);
+    for (std::int64_t i = 0; i < n; i += lanes)
+      hn::StoreU(hn::NegMulAdd(hn::LoadU(d, d0 + i), z0, hn::LoadU(d, r + i)), d, r + i);
+  }
+}
+
+void CorrelateAtoms(MatrixView<const double> D, const std::int32_t* HWY_RESTRICT atoms, std::int64_t count,
+                    const double* HWY_RESTRICT r, double* HWY_RESTRICT result) {
+  for (std::int64_t k = 0; k < count; ++k) result[k] = Dot(D.column(atoms[k]), r, D.rows);
+}
+
+// Sums in sixteen lanes.
+void CorrelateAtomsF32(MatrixView<const float> D, const std::int32_t* HWY_RESTRICT atoms, std::int64_t count,
+                       const float* HWY_RESTRICT r, float* HWY_RESTRICT result) {
+  const hn::CappedTag<float, 16> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t n = D.rows;
+  for (std::int64_t k = 0; k < count; k += 4) {
+    const auto column = [&](std::int64_t i) { return D.column(atoms[std::min(k + i, count - 1)]); };
+    const float* const d0 = column(0);
+    const float* const d1 = column(1);
+    const float* const d2 = column(2);
+    const float* const d3 = column(3);
+    float sums[4] = {};
+    for (std::int64_t first = 0; first < 16; first += lanes) {
+      auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
+      for (std::int64_t i = first; i < n; i += 16) {
+        const auto value = hn::LoadU(d, r + i);
+        s0 = hn::MulAdd(hn::LoadU(d, d0 + i), value, s0);
+        s1 = hn::MulAdd(hn::LoadU(d, d1 + i), value, s1);
+        s2 = hn::MulAdd(hn::LoadU(d, d2 + i), value, s2);
+        s3 = hn::MulAdd(hn::LoadU(d, d3 + i), value, s3);
+      }
+      sums[0] += hn::GetLane(hn::SumOfLanes(d, s0));
+      sums[1] += hn::GetLane(hn::SumOfLanes(d, s1));
+      sums[2] += hn::GetLane(hn::SumOfLanes(d, s2));
+      sums[3] += hn::GetLane(hn::SumOfLanes(d, s3));
+    }
+    for (std::int64_t i = 0; i < std::min<std::int64_t>(4, count - k); ++i) result[k + i] = sums[i];
+  }
+}
+
+// An atom is a lane: its sum is one chain over the rows.
+void CorrelateAll(MatrixView<const double> transposed, const double* HWY_RESTRICT r, double* HWY_RESTRICT result) {
+  const Doubles d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t j = 0;
+  for (; j + 4 * lanes <= transposed.rows; j += 4 * lanes) {
+    auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
+    const double* row = transposed.data + j;
+    for (std::int64_t i = 0; i < transposed.cols; ++i, row += transposed.ld) {
+      const auto value = hn::Set(d, r[i]);
+      s0 = hn::MulAdd(hn::LoadU(d, row), value, s0);
+      s1 = hn::MulAdd(hn::LoadU(d, row + lanes), value, s1);
+      s2 = hn::MulAdd(hn::LoadU(d, row + 2 * lanes), value, s2);
+      s3 = hn::MulAdd(hn::LoadU(d, row + 3 * lanes), value, s3);
+    }
+    hn::StoreU(s0, d, result + j);
+    hn::StoreU(s1, d, result + j + lanes);
+    hn::StoreU(s2, d, result + j + 2 * lanes);
+    hn::StoreU(s3, d, result + j + 3 * lanes);
+  }
+  for (; j < transposed.rows; j += lanes) {
+    auto sum = hn::Zero(d);
+    const double* row = transposed.data + j;
+    for (std::int64_t i = 0; i < transposed.cols; ++i, row += transposed.ld)
+      sum = hn::MulAdd(hn::LoadU(d, row), hn::Set(d, r[i]), sum);
+    hn::StoreU(sum, d, result + j);
+  }
+}
+
+}  // namespace shrinkwarp::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

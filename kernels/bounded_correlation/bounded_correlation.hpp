@@ -1,0 +1,135 @@
+// Correlations D'R in 16-bit integers, each with a proved bound of its error: half the cost of a float product or less,
+// and all that a pass over the atoms needs which only has to leave most of them out.
+//
+// In coordinates v -> U'v that tell the atoms by their first few (principal_basis), only the first k are multiplied. Each
+// atom and each residual is rounded there to a multiple of a scale of its own, d ~ q_d / s_d and r ~ q_r / s_r, so that
+// ||q_d|| ||q_r|| < 2^31: every partial sum of q_d'q_r is an exact 32-bit integer. With c = q_d'q_r / (s_d s_r),
+//
+//   |d'r - c| <= ||d - q_d / s_d|| ||r|| + ||q_d / s_d|| ||r - q_r / s_r|| + ||tail of d|| ||tail of r||
+//
+// and all norms rounded up; the tail is what is beyond the first k coordinates. Rounding makes 1.4e-4 ||d|| ||r|| for 300
+// rows. k is a residual's own choice, in steps of kLevelRows: its level.
+#pragma once
+
+#include <cstdint>
+
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/runtime/view.hpp>
+
+namespace shrinkwarp {
+
+/// What the error of a quantised atom's correlations is bounded by, and what they are multiplied by. All in float, rounded
+/// up where they bound.
+struct AtomBounds {
+  VectorView<const float> factor;    ///< [padded m], 1 / s_d
+  VectorView<const float> rounding;  ///< [padded m], >= ||d - q_d / s_d||, with room for the rounding of c to float
+  VectorView<const float> norm;      ///< [padded m], >= ||q_d / s_d||
+  MatrixView<const float> tail;      ///< [padded m, levels], >= the norm of d beyond the level's rows
+};
+
+/// A dictionary in 16-bit integers, packed in panels of atoms. Move-only; on the CPU.
+class QuantizedDictionary {
+ public:
+  static constexpr std::int64_t kLevelRows = 32;
+
+  QuantizedDictionary() = default;
+  /// @param D      [n, m] on the CPU, finite, norms 0 or in float's range; m < 2^31
+  /// @param basis  [n, n] with orthonormal columns, U; empty for the coordinates that D has, and one level
+  /// Cost: 2 bytes an entry, 4 an entry of the basis; 2 n^2 m flops with a basis. Allocates yes.
+  /// @throws DeviceError, ShapeError (n >= 2^28, m >= 2^31), OutOfMemory
+  QuantizedDictionary(const Context& context, MatrixView<const double> D, MatrixView<const double> basis);
+
+  std::int64_t rows() const { return rows_; }    ///< n
+  std::int64_t atoms() const { return atoms_; }  ///< m
+  std::int64_t levels() const { return tail_.cols(); }
+  /// Rows that level l multiplies, l in [0, levels()); all of them at the last one.
+  std::int64_t level_rows(std::int64_t level) const { return level + 1 == levels() ? rows_ : (level + 1) * kLevelRows; }
+  /// What nine atoms in ten do not pass: of their norms, and of what of them is beyond a level.
+  double typical_norm() const { return typical_norm_; }
+  double typical_tail(std::int64_t level) const { return typical_tail_.data()[level]; }
+  /// Atoms of a panel; the last one may have fewer.
+  std::int64_t panel_atoms() const { return panel_atoms_; }
+  std::int64_t panels() const { return (atoms_ + panel_atoms_ - 1) / panel_atoms_; }
+  /// m rounded up to whole vectors: the length of a column of correlations. What is beyond m is 0.
+  std::int64_t padded_atoms() const { return padded_atoms_; }
+  const std::int32_t* packed() const { return packed_.data(); }
+  AtomBounds bounds() const { return {factor_.vector(), rounding_.vector(), norm_.vector(), tail_.matrix()}; }
+  /// [n padded, n] the basis in float; empty where there is none.
+  MatrixView<const float> basis() const { return basis_.matrix(); }
+  /// The most that the bytes of this can be for an n x m dictionary.
+  static std::int64_t most_bytes(std::int64_t rows, std::int64_t atoms);
+
+ private:
+  std::int64_t rows_ = 0, atoms_ = 0, panel_atoms_ = 1, padded_atoms_ = 0;
+  Tensor<std::int32_t> packed_;  // pairs of 16-bit integers
+  Tensor<float> factor_, rounding_, norm_, tail_, basis_;
+  Tensor<double> typical_tail_;
+  double typical_norm_ = 0;
+};
+
+/// Residuals in 16-bit integers, as bounded_correlation reads them: a fixed number of places that are filled one by one.
+/// Places come in groups that are multiplied together, at one level. Move-only; on the CPU.
+class QuantizedResiduals {
+ public:
+  QuantizedResiduals() = default;
+  /// Places for `places` residuals, rounded up to whole groups. Allocates yes. @throws OutOfMemory
+  QuantizedResiduals(const Context& context, const QuantizedDictionary& D, std::int64_t places);
+
+  std::int64_t places() const { return norm_.size(); }
+  std::int64_t group() const { return group_; }  ///< places that share a level
+  /// Puts the vector r [n padded with zeros to kAtomPadding] in a place; finite, its norm 0 or in float's range. All places
+  /// of a group that are in use must have the same level. Allocates no.
+  void set(const QuantizedDictionary& D, std::int64_t place, std::int64_t level, const double* r);
+  const std::int32_t* packed() const { return packed_.data(); }
+  std::int64_t level(std::int64_t place) const { return level_.data()[place]; }
+  float inverse_scale(std::int64_t place) const { return inverse_scale_.data()[place]; }  ///< 1 / s_r
+  float norm(std::int64_t place) const { return norm_.data()[place]; }                    ///< >= ||r||
+  float rounding(std::int64_t place) const { return rounding_.data()[place]; }            ///< >= ||r - q_r / s_r||
+  float tail(std::int64_t place) const { return tail_.data()[place]; }                    ///< >= ||tail of r||
+
+ private:
+  std::int64_t group_ = 1;
+  Tensor<std::int32_t> packed_;
+  Tensor<float> inverse_scale_, norm_, rounding_, tail_, float_, rotated_, scratch_;
+  Tensor<std::int64_t> level_;
+};
+
+/// c for all atoms and the first `count` residuals, and the largest magnitude that any atom of a panel can have.
+///
+///   C[j, b] = c_jb;   highest[p, b] = max over atoms j of panel p of |c_jb| + rounding_j norm(b) + norm_j rounding(b)
+///                                                          + tail_j tail(b)
+///
+/// @param bounds   of D, or those divided by a weight for each atom: C and `highest` are then divided by it, too. An atom
+///                 whose numbers are all 0 never shows
+/// @param C        [padded_atoms, count], written
+/// @param highest  [panels, count], written: no correlation of the panel is larger in magnitude
+///
+/// Numerics     integer sums are exact; C and `highest` are within 4 units of float, for which the bounds have room. What
+///              is under float's range, 1e-38, has no relative error
+/// Determinism  a column's bits depend on that column alone. Another instruction set has other panels and scales, and so
+///              other bits within the bounds
+/// Cost         2 k m operations of 16 bits a residual. On the calling thread, whatever the context has. Allocates no
+/// @throws ShapeError, DeviceError
+void bounded_correlation(const Context& context, const QuantizedDictionary& D, const AtomBounds& bounds,
+                         const QuantizedResiduals& R, std::int64_t count, MatrixView<float> C,
+                         MatrixView<float> highest);
+
+/// The atoms whose correlation with the residual at `place` may pass a threshold: |c_j| + bound_j > threshold.
+///
+/// @param c, highest  the residual's columns of bounded_correlation(), [padded_atoms] and [panels]
+/// @param threshold   >= 0
+/// @param open        [atoms] at least, written: ascending
+/// @return their number. Only panels that `highest` leaves open are read. On the calling thread. Allocates no
+std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
+                        std::int64_t place, const float* c, const float* highest, float threshold, std::int32_t* open);
+
+/// The bound itself: |d_j'r - c_j| <= error_bound(...).
+inline double error_bound(const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t place,
+                          std::int64_t atom) {
+  return static_cast<double>(bounds.rounding[atom]) * static_cast<double>(R.norm(place)) +
+         static_cast<double>(bounds.norm[atom]) * static_cast<double>(R.rounding(place)) +
+         static_cast<double>(bounds.tail(atom, R.level(place))) * static_cast<double>(R.tail(place));
+}
+
+}  // namespace shrinkwarp

@@ -1,0 +1,640 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <shrinkwarp/kernels/bounded_correlation/bounded_correlation.hpp>
+#include <shrinkwarp/kernels/principal_basis/principal_basis.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+
+#include "tests/support/atoms.hpp"
+
+namespace shrinkwarp {
+namespace {
+
+using testing::GuardedHost;
+using testing::guards_intact;
+using testing::normal_atoms;
+using testing::padded;
+using testing::same_bits;
+using testing::view_of;
+
+constexpr double kFloatUnit = 0x1p-24;
+
+// ---- dictionaries and residuals ----
+
+enum class Atoms { normal, correlated, scaled, dominant, constant };
+constexpr Atoms kAtoms[] = {Atoms::normal, Atoms::correlated, Atoms::scaled, Atoms::dominant, Atoms::constant};
+
+/// Every seventh atom, the last of seven, is zero.
+GuardedHost<double> make_atoms(Atoms kind, std::int64_t n, std::int64_t m) {
+  GuardedHost<double> D = normal_atoms(n, m, 1);
+  if (kind == Atoms::correlated) {  // sums of forty waves, each weaker than the one before
+    const std::int64_t count = 40;
+    const auto weights = normal_atoms(count, m, 2);
+    const auto waves = GuardedHost<double>::make(count, n, [](std::int64_t k, std::int64_t i) {
+      return std::exp(-0.3 * static_cast<double>(k)) * std::cos(0.7 * static_cast<double>(k * i));
+    });
+    for (std::int64_t j = 0; j < m; ++j) {
+      for (std::int64_t i = 0; i < n; ++i)
+        D(i, j) = std::inner_product(&waves(0, i), &waves(0, i) + count, &weights(0, j), 0.0);
+    }
+  }
+  for (std::int64_t j = 0; j < m; ++j) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (kind == Atoms::scaled) D(i, j) *= std::pow(10.0, static_cast<double>(j % 13) - 6);
+      if (kind == Atoms::dominant && i != j % n) D(i, j) *= 1e-5;
+      if (kind == Atoms::constant) D(i, j) = j % 2 == 0 ? 1 : -1;
+      if (j % 7 == 6) D(i, j) = 0;
+    }
+  }
+  return D;
+}
+
+/// What residuals may look like; the last two need a basis: all of it in the first coordinate, and in the last one.
+enum Residual { normal, zero, tiny, huge, dominant, constant, atom, head, tail, kResiduals };
+
+GuardedHost<double> make_residuals(const GuardedHost<double>& D, const Tensor<double>& basis) {
+  const std::int64_t n = D.rows;
+  GuardedHost<double> R = normal_atoms(n, kResiduals, 3);
+  for (std::int64_t i = 0; i < n; ++i) {
+    R(i, zero) = 0;
+    R(i, tiny) *= 1e-30;
+    R(i, huge) *= 1e30;
+    if (i != n / 2) R(i, dominant) *= 1e-7;
+    R(i, constant) = 1;
+    R(i, atom) = D(i, 0);
+    if (basis.size() > 0) R(i, head) = basis.matrix()(i, 0);
+    if (basis.size() > 0) R(i, tail) = basis.matrix()(i, n - 1);
+  }
+  return R;
+}
+
+// ---- what is packed ----
+
+std::int64_t atom_entry(const QuantizedDictionary& D, std::int64_t i, std::int64_t j) {
+  const std::int64_t first = j / D.panel_atoms() * D.panel_atoms();
+  const std::int64_t height = std::min(D.panel_atoms(), D.padded_atoms() - first);
+  const std::int32_t pair = D.packed()[first * ((D.rows() + 1) / 2) + i / 2 * height + (j - first)];
+  return static_cast<std::int16_t>(static_cast<std::uint32_t>(pair) >> (i % 2 == 0 ? 0 : 16));
+}
+
+std::int64_t residual_entry(const QuantizedDictionary& D, const QuantizedResiduals& R, std::int64_t i,
+                            std::int64_t place) {
+  const std::int64_t first = place / R.group() * R.group();
+  const std::int32_t pair = R.packed()[first * ((D.rows() + 1) / 2) + i / 2 * R.group() + (place - first)];
+  return static_cast<std::int16_t>(static_cast<std::uint32_t>(pair) >> (i % 2 == 0 ? 0 : 16));
+}
+
+// ---- a pass ----
+
+struct Pass {
+  GuardedHost<float> C, highest;
+};
+
+Pass run(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t count) {
+  Pass pass{GuardedHost<float>(D.padded_atoms(), count), GuardedHost<float>(D.panels(), count)};
+  const Pass before = pass;
+  const auto view = [](GuardedHost<float>& host) {
+    return MatrixView<float>{host.memory.data() + GuardedHost<float>::kGuard, host.rows, host.cols, host.ld, {}};
+  };
+  bounded_correlation(Context::cpu(3), D, bounds, R, count, view(pass.C), view(pass.highest));
+  EXPECT_TRUE(guards_intact(before.C, pass.C));
+  EXPECT_TRUE(guards_intact(before.highest, pass.highest));
+  return pass;
+}
+
+/// Sets all columns of R at one level.
+void set_all(const QuantizedDictionary& D, const Tensor<double>& R, std::int64_t level, QuantizedResiduals& places) {
+  for (std::int64_t b = 0; b < R.cols(); ++b) places.set(D, b, level, R.matrix().column(b));
+}
+
+/// D'R.
+std::vector<long double> products(const GuardedHost<double>& D, const GuardedHost<double>& R) {
+  std::vector<long double> result;
+  for (std::int64_t b = 0; b < R.cols; ++b) {
+    for (std::int64_t j = 0; j < D.cols; ++j) {
+      long double sum = 0;
+      for (std::int64_t i = 0; i < D.rows; ++i) sum += static_cast<long double>(D(i, j)) * R(i, b);
+      result.push_back(sum);
+    }
+  }
+  return result;
+}
+
+/// Bits of every sum, bound and correlation of one level.
+void check_pass(const QuantizedDictionary& D, const QuantizedResiduals& R, const Pass& pass,
+                const std::vector<long double>& exact, bool sums) {
+  const AtomBounds bounds = D.bounds();
+  const std::int64_t count = pass.C.cols;
+  for (std::int64_t b = 0; b < count; ++b) {
+    SCOPED_TRACE(::testing::Message() << "residual " << b);
+    for (std::int64_t j = D.atoms(); j < D.padded_atoms(); ++j) ASSERT_EQ(pass.C(j, b), 0.0F) << j;
+    for (std::int64_t panel = 0; panel < D.panels(); ++panel) {
+      const std::int64_t first = panel * D.panel_atoms(), last = std::min(first + D.panel_atoms(), D.atoms());
+      double most = 0;
+      for (std::int64_t j = first; j < last; ++j) {
+        const long double wanted = exact[static_cast<std::size_t>(j + b * D.atoms())];
+        const double c = static_cast<double>(pass.C(j, b)), bound = error_bound(bounds, R, b, j);
+        ASSERT_TRUE(std::isfinite(c));
+        ASSERT_LE(static_cast<double>(std::fabs(wanted - static_cast<long double>(c))), bound) << "atom " << j;
+        ASSERT_GE(static_cast<long double>(pass.highest(panel, b)), std::fabs(wanted)) << "atom " << j;
+        most = std::max(most, std::fabs(c) + bound);
+        if (!sums) continue;
+        std::int64_t sum = 0;
+        for (std::int64_t i = 0; i < D.level_rows(R.level(b)); ++i) {
+          sum += atom_entry(D, i, j) * residual_entry(D, R, i, b);
+          ASSERT_LE(std::abs(sum), std::numeric_limits<std::int32_t>::max());
+        }
+        const float value = static_cast<float>(sum) * bounds.factor[j] * R.inverse_scale(b);
+        ASSERT_EQ(pass.C(j, b), value) << "atom " << j;
+      }
+      // Four roundings of what is not under float's range.
+      ASSERT_NEAR(static_cast<double>(pass.highest(panel, b)), most, 4 * kFloatUnit * most + 1e-44) << panel;
+    }
+  }
+}
+
+TEST(BoundedCorrelation, ByHand) {
+  // An entry of 32767 units and one of half as many; the residual has one entry, so that only d_0 counts.
+  const auto D = GuardedHost<double>::make(2, 2, [](std::int64_t i, std::int64_t j) { return j == 0 ? 4 - 2 * i : 0; });
+  const QuantizedDictionary quantized(Context::cpu(1), view_of(D), {});
+  EXPECT_EQ(quantized.rows(), 2);
+  EXPECT_EQ(quantized.atoms(), 2);
+  EXPECT_EQ(quantized.levels(), 1);
+  EXPECT_EQ(quantized.level_rows(0), 2);
+  EXPECT_EQ(quantized.panels(), 1);
+  EXPECT_TRUE(quantized.basis().empty());
+  const AtomBounds bounds = quantized.bounds();
+  EXPECT_NEAR(static_cast<double>(bounds.norm[0]), std::sqrt(20), 1e-4 * std::sqrt(20));
+  EXPECT_LE(static_cast<double>(bounds.rounding[0]), 1e-4 * std::sqrt(20));
+  EXPECT_EQ(bounds.norm[1], 0.0F);
+  QuantizedResiduals R(Context::cpu(1), quantized, 1);
+  const auto r = padded<double>(GuardedHost<double>::make(2, 1, [](std::int64_t i, std::int64_t) { return 3 * i; }));
+  R.set(quantized, 0, 0, r.data());
+  EXPECT_NEAR(static_cast<double>(R.norm(0)), 3, 1e-5);
+  EXPECT_EQ(R.tail(0), 0.0F);
+  const Pass pass = run(quantized, bounds, R, 1);
+  EXPECT_NEAR(static_cast<double>(pass.C(0, 0)), 6, 6e-4);
+  EXPECT_EQ(pass.C(1, 0), 0.0F);
+  EXPECT_GE(pass.highest(0, 0), 6.0F);
+  std::int32_t open[2] = {-1, -1};
+  const auto open_at = [&](float threshold) {
+    return open_atoms(quantized, bounds, R, 0, &pass.C(0), &pass.highest(0), threshold, open);
+  };
+  EXPECT_EQ(open_at(5.99F), 1);
+  EXPECT_EQ(open[0], 0);
+  EXPECT_EQ(open_at(6.01F), 0);
+}
+
+TEST(BoundedCorrelation, KeepsItsBoundAtEveryLevel) {
+  for (const std::int64_t n : {1, 2, 31, 33, 70, 302}) {
+    for (const std::int64_t m : {1, 7, 24, 48, 49, 100, 500}) {
+      if (n == 70 && m != 49 && m != 500) continue;
+      for (const Atoms kind : kAtoms) {
+        if (n == 302 && m != (kind == Atoms::correlated ? 500 : 49)) continue;
+        const auto D = make_atoms(kind, n, m);
+        const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+        const auto R = make_residuals(D, basis);
+        const auto exact = products(D, R);
+        const auto r = padded<double>(R);
+        for (const bool rotated : {false, true}) {
+          const QuantizedDictionary quantized(Context::cpu(3), view_of(D),
+                                              rotated ? basis.matrix() : MatrixView<double>{});
+          ASSERT_EQ(quantized.levels(), rotated ? (n + 31) / 32 : 1);
+          QuantizedResiduals places(Context::cpu(3), quantized, kResiduals);
+          for (std::int64_t level = 0; level < quantized.levels(); ++level) {
+            SCOPED_TRACE(::testing::Message() << n << " x " << m << ", atoms " << static_cast<int>(kind)
+                                              << (rotated ? ", rotated, level " : ", level ") << level);
+            set_all(quantized, r, level, places);
+            check_pass(quantized, places, run(quantized, quantized.bounds(), places, kResiduals), exact, n * m < 4000);
+            if (::testing::Test::HasFatalFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
+/// sqrt(sum over k of v_k^2).
+template <class Entry>
+double norm_of(std::int64_t first, std::int64_t last, Entry entry) {
+  long double energy = 0;
+  for (std::int64_t i = first; i < last; ++i) energy += entry(i) * entry(i);
+  return static_cast<double>(std::sqrt(energy));
+}
+
+TEST(BoundedCorrelation, EveryNormIsRoundedUp) {
+  const std::int64_t m = 30;
+  for (const std::int64_t n : {1, 31, 33, 70}) {
+    for (const Atoms kind : kAtoms) {
+      SCOPED_TRACE(::testing::Message() << n << " rows, atoms " << static_cast<int>(kind));
+      const auto D = make_atoms(kind, n, m);
+      const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+      const auto R = make_residuals(D, basis);
+      const auto r = padded<double>(R);
+      const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
+      const AtomBounds bounds = quantized.bounds();
+      QuantizedResiduals places(Context::cpu(1), quantized, kResiduals);
+      const auto coordinate = [&](const GuardedHost<double>& from, std::int64_t i, std::int64_t j) {
+        long double sum = 0;
+        for (std::int64_t k = 0; k < n; ++k) sum += static_cast<long double>(basis.matrix()(k, i)) * from(k, j);
+        return sum;
+      };
+      for (std::int64_t j = 0; j < m; ++j) {
+        std::vector<long double> d;
+        for (std::int64_t i = 0; i < n; ++i) d.push_back(coordinate(D, i, j));
+        const auto quantity = [&](std::int64_t i) {
+          return static_cast<long double>(atom_entry(quantized, i, j)) * bounds.factor[j];
+        };
+        const double rounding =
+            norm_of(0, n, [&](std::int64_t i) { return d[static_cast<std::size_t>(i)] - quantity(i); });
+        EXPECT_LE(rounding, static_cast<double>(bounds.rounding[j]));
+        EXPECT_LE(norm_of(0, n, quantity), static_cast<double>(bounds.norm[j]));
+        // A unit is 1 / 4e4 of the norm or 1 / 32767 of the largest entry, and half of one is lost at most.
+        EXPECT_LE(static_cast<double>(bounds.rounding[j]),
+                  (0.5 * std::sqrt(static_cast<double>(n)) / 32000 + 1e-6) * static_cast<double>(bounds.norm[j]));
+        for (std::int64_t level = 0; level < quantized.levels(); ++level) {
+          const std::int64_t rows = quantized.level_rows(level);
+          // The products with the basis are right to n units each.
+          const double room = 1e-15 * static_cast<double>(n * n) * static_cast<double>(bounds.norm[j]);
+          const double beyond = norm_of(rows, n, [&](std::int64_t i) { return d[static_cast<std::size_t>(i)]; });
+          EXPECT_LE(beyond, static_cast<double>(bounds.tail(j, level)) + room);
+          EXPECT_NEAR(beyond, static_cast<double>(bounds.tail(j, level)), 2e-6 * beyond + room);
+        }
+      }
+      for (std::int64_t level = 0; level < quantized.levels(); ++level) {
+        set_all(quantized, r, level, places);
+        const std::int64_t rows = quantized.level_rows(level);
+        for (std::int64_t b = 0; b < kResiduals; ++b) {
+          SCOPED_TRACE(::testing::Message() << "residual " << b << ", level " << level);
+          std::vector<long double> v;
+          for (std::int64_t i = 0; i < n; ++i) v.push_back(coordinate(R, i, b));
+          const auto at = [&](std::int64_t i) { return v[static_cast<std::size_t>(i)]; };
+          const auto rest = [&](std::int64_t i) {
+            return at(i) - static_cast<long double>(residual_entry(quantized, places, i, b)) * places.inverse_scale(b);
+          };
+          const double whole = norm_of(0, n, [&](std::int64_t i) { return static_cast<long double>(R(i, b)); });
+          EXPECT_EQ(places.level(b), level);
+          EXPECT_LE(whole, static_cast<double>(places.norm(b)));
+          EXPECT_NEAR(whole, static_cast<double>(places.norm(b)), 2e-6 * whole);
+          EXPECT_LE(norm_of(0, rows, rest), static_cast<double>(places.rounding(b)));
+          EXPECT_LE(norm_of(rows, n, at), static_cast<double>(places.tail(b)));
+        }
+      }
+    }
+  }
+}
+
+TEST(BoundedCorrelation, BoundsAreNotLoose) {
+  // With errors of rounding that are independent of the vectors, d'r - c has the size of a bound's two terms over sqrt(n)
+  // each, which is 1 / sqrt(2 n) of their sum or more; so it is with what is beyond a level. Over 500 atoms the root mean
+  // square of that is right to a few hundredths.
+  const std::int64_t m = 500;
+  for (const std::int64_t n : {31, 70, 302}) {
+    GuardedHost<double> D = normal_atoms(n, m, 1);
+    const auto R = normal_atoms(n, 4, 3);
+    const auto exact = products(D, R);
+    const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+    const auto r = padded<double>(R);
+    for (const bool rotated : {false, true}) {
+      const QuantizedDictionary quantized(Context::cpu(1), view_of(D), rotated ? basis.matrix() : MatrixView<double>{});
+      QuantizedResiduals places(Context::cpu(1), quantized, R.cols);
+      for (std::int64_t level = 0; level < quantized.levels(); ++level) {
+        if (rotated && level + 1 == quantized.levels()) continue;  // float's rounding of the rotation is bounded worst
+        SCOPED_TRACE(::testing::Message() << n << " rows, level " << level << (rotated ? ", rotated" : ""));
+        set_all(quantized, r, level, places);
+        const Pass pass = run(quantized, quantized.bounds(), places, R.cols);
+        for (std::int64_t b = 0; b < R.cols; ++b) {
+          double squares = 0;
+          for (std::int64_t j = 0; j < m; ++j) {
+            const double error =
+                static_cast<double>(exact[static_cast<std::size_t>(j + b * m)]) - static_cast<double>(pass.C(j, b));
+            squares += std::pow(error / error_bound(quantized.bounds(), places, b, j), 2);
+          }
+          EXPECT_GE(std::sqrt(squares / static_cast<double>(m)), 0.8 / std::sqrt(2 * static_cast<double>(n))) << b;
+        }
+      }
+    }
+  }
+}
+
+TEST(BoundedCorrelation, BoundsAreNearlyAttained) {
+  // r along what was rounded away of d: the first term is the error. The second one is 4 / 5 of it, for a residual of n
+  // entries alike is rounded to 1 / 5e4 of its norm where an atom is to 1 / 4e4.
+  const std::int64_t n = 302, m = 20;
+  const auto D = normal_atoms(n, m, 1);
+  const QuantizedDictionary quantized(Context::cpu(1), view_of(D), {});
+  const auto R = GuardedHost<double>::make(n, m, [&](std::int64_t i, std::int64_t j) {
+    return D(i, j) -
+           static_cast<double>(atom_entry(quantized, i, j)) * static_cast<double>(quantized.bounds().factor[j]);
+  });
+  const auto exact = products(D, R);
+  QuantizedResiduals places(Context::cpu(1), quantized, m);
+  set_all(quantized, padded<double>(R), 0, places);
+  const Pass pass = run(quantized, quantized.bounds(), places, m);
+  for (std::int64_t j = 0; j < m; ++j) {
+    const double error =
+        std::fabs(static_cast<double>(exact[static_cast<std::size_t>(j + j * m)]) - static_cast<double>(pass.C(j, j)));
+    const double bound = error_bound(quantized.bounds(), places, j, j);
+    EXPECT_LE(error, bound);
+    EXPECT_GE(error, 0.45 * bound);  // 5 / 9, less a tenth for q_d'(r - q_r / s_r)
+  }
+}
+
+TEST(BoundedCorrelation, SumsDoNotOverflow) {
+  // Parallel vectors have the largest q_d'q_r: entries alike, one that dominates the others, two sizes of them. All sums
+  // are exact, check_pass() sees to it.
+  for (const std::int64_t n : {1, 2, 3, 8, 31, 302, 5001}) {
+    const auto shape = [&](std::int64_t i, std::int64_t j) {
+      const double value = j / 2 == 0   ? 1
+                           : j / 2 == 1 ? (i == 0 ? std::sqrt(static_cast<double>(n)) : 1)
+                           : j / 2 == 2 ? (i % 2 == 0 ? 1 : 1e-3)
+                                        : static_cast<double>(i + 1) / static_cast<double>(n);
+      return j % 2 == 0 ? value : -value;
+    };
+    const auto D = GuardedHost<double>::make(n, 8, shape);
+    const QuantizedDictionary quantized(Context::cpu(1), view_of(D), {});
+    QuantizedResiduals places(Context::cpu(1), quantized, D.cols);
+    for (const double scale : {1.0, 1.7, 1e-30, 1e-25, 1e-20, 1e30}) {
+      SCOPED_TRACE(::testing::Message() << n << " rows, residuals times " << scale);
+      const auto R =
+          GuardedHost<double>::make(n, 8, [&](std::int64_t i, std::int64_t j) { return scale * shape(i, j); });
+      set_all(quantized, padded<double>(R), 0, places);
+      check_pass(quantized, places, run(quantized, quantized.bounds(), places, D.cols), products(D, R), true);
+      if (HasFatalFailure()) return;
+      if (n == 302) {  // and the 32 bits are used: 2e9 of them for vectors whose norm is what limits them
+        std::int64_t sum = 0;
+        for (std::int64_t i = 0; i < n; ++i)
+          sum += atom_entry(quantized, i, 0) * residual_entry(quantized, places, i, 0);
+        EXPECT_GT(sum, 1900000000);
+      }
+    }
+  }
+}
+
+TEST(BoundedCorrelation, OfVeryManyRows) {
+  // Float sums of two million squares that are all rounded one way are not right to a thousandth, nor is what is lost.
+  const std::int64_t n = 2000000;
+  const auto D = GuardedHost<double>::make(n, 1, [](std::int64_t, std::int64_t) { return 1.0 / 3; });
+  const QuantizedDictionary quantized(Context::cpu(1), view_of(D), {});
+  QuantizedResiduals places(Context::cpu(1), quantized, 1);
+  set_all(quantized, padded<double>(D), 0, places);
+  check_pass(quantized, places, run(quantized, quantized.bounds(), places, 1), products(D, D), true);
+  const double lost = norm_of(0, n, [&](std::int64_t i) {
+    return D(i, 0) - static_cast<long double>(residual_entry(quantized, places, i, 0)) * places.inverse_scale(0);
+  });
+  EXPECT_LE(lost, static_cast<double>(places.rounding(0)));
+}
+
+TEST(BoundedCorrelation, OfNothing) {
+  const auto none = GuardedHost<double>(5, 0), no_rows = GuardedHost<double>(0, 3);
+  {
+    const auto basis = principal_basis(Context::cpu(1), view_of(none));
+    for (const bool rotated : {false, true}) {
+      const QuantizedDictionary quantized(Context::cpu(3), view_of(none),
+                                          rotated ? basis.matrix() : MatrixView<double>{});
+      EXPECT_EQ(quantized.atoms(), 0);
+      EXPECT_EQ(quantized.padded_atoms(), 0);
+      EXPECT_EQ(quantized.panels(), 0);
+      EXPECT_EQ(quantized.typical_norm(), 0);
+      QuantizedResiduals places(Context::cpu(1), quantized, 2);
+      set_all(quantized, padded<double>(normal_atoms(5, 2, 3)), 0, places);
+      run(quantized, quantized.bounds(), places, 2);
+      EXPECT_EQ(open_atoms(quantized, quantized.bounds(), places, 0, nullptr, nullptr, 0, nullptr), 0);
+    }
+  }
+  const QuantizedDictionary quantized(Context::cpu(1), view_of(no_rows), {});
+  QuantizedResiduals places(Context::cpu(1), quantized, 1);
+  places.set(quantized, 0, 0, nullptr);
+  const Pass pass = run(quantized, quantized.bounds(), places, 1);
+  for (std::int64_t j = 0; j < quantized.padded_atoms(); ++j) EXPECT_EQ(pass.C(j, 0), 0.0F);
+  EXPECT_EQ(pass.highest(0, 0), 0.0F);
+  run(quantized, quantized.bounds(), places, 0);
+}
+
+TEST(BoundedCorrelation, OpenAtomsAreThoseThatMayPass) {
+  for (const std::int64_t m : {1, 24, 49, 500}) {
+    const auto D = make_atoms(Atoms::correlated, 70, m);
+    const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+    const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
+    const AtomBounds bounds = quantized.bounds();
+    const auto R = make_residuals(D, basis);
+    const auto r = padded<double>(R);
+    QuantizedResiduals places(Context::cpu(1), quantized, kResiduals);
+    for (std::int64_t level = 0; level < quantized.levels(); ++level) {
+      set_all(quantized, r, level, places);
+      const Pass pass = run(quantized, bounds, places, kResiduals);
+      for (std::int64_t b = 0; b < kResiduals; ++b) {
+        std::vector<double> most;
+        for (std::int64_t j = 0; j < m; ++j)
+          most.push_back(std::fabs(static_cast<double>(pass.C(j, b))) + error_bound(bounds, places, b, j));
+        std::vector<double> sorted = most;
+        std::sort(sorted.begin(), sorted.end());
+        const auto size = static_cast<std::size_t>(m);
+        for (const double at :
+             {0.0, sorted[0], sorted[size / 2], sorted[size * 9 / 10], sorted[size - 1], 2 * sorted[size - 1]}) {
+          SCOPED_TRACE(::testing::Message() << m << " atoms, level " << level << ", residual " << b << ", over " << at);
+          const auto threshold = static_cast<float>(at);
+          std::vector<std::int32_t> open(size + 1, -7);
+          const std::int64_t count =
+              open_atoms(quantized, bounds, places, b, &pass.C(0, b), &pass.highest(0, b), threshold, open.data());
+          ASSERT_GE(count, 0);
+          ASSERT_LE(count, m);
+          EXPECT_EQ(open[static_cast<std::size_t>(count)], -7);
+          ASSERT_TRUE(std::is_sorted(open.begin(), open.begin() + count));
+          std::vector<bool> is_open(size);
+          for (std::int64_t k = 0; k < count; ++k) {
+            ASSERT_GE(open[static_cast<std::size_t>(k)], 0);
+            ASSERT_LT(open[static_cast<std::size_t>(k)], m);
+            ASSERT_FALSE(is_open[static_cast<std::size_t>(open[static_cast<std::size_t>(k)])]);
+            is_open[static_cast<std::size_t>(open[static_cast<std::size_t>(k)])] = true;
+          }
+          for (std::size_t j = 0; j < size; ++j) {
+            const double room = 4 * kFloatUnit * most[j];  // float's four roundings may decide
+            if (most[j] > static_cast<double>(threshold) + room) {
+              EXPECT_TRUE(is_open[j]) << j;
+            }
+            if (most[j] < static_cast<double>(threshold) - room || most[j] == 0) {
+              EXPECT_FALSE(is_open[j]) << j;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(BoundedCorrelation, WeightsDivideCorrelationsAndBounds) {
+  const std::int64_t n = 70, m = 100;
+  const auto D = make_atoms(Atoms::normal, n, m);
+  const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+  const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
+  const AtomBounds plain = quantized.bounds();
+  // Powers of two, so that all is exact; atom 5 weighs infinitely much, but for its tail in the way of 0 * inf.
+  const auto weighted = [&](const float* from, std::int64_t columns) {
+    auto tensor = Tensor<float>::zeros(Context::cpu(1), quantized.padded_atoms(), columns);
+    for (std::int64_t l = 0; l < columns; ++l) {
+      for (std::int64_t j = 0; j < m; ++j) {
+        const float weight = std::ldexp(1.0F, static_cast<int>(j % 5) - 2);
+        tensor.matrix()(j, l) = j == 5 ? 0.0F : from[j + l * quantized.padded_atoms()] / weight;
+      }
+    }
+    return tensor;
+  };
+  const auto factor = weighted(plain.factor.data, 1), rounding = weighted(plain.rounding.data, 1),
+             norm = weighted(plain.norm.data, 1), tails = weighted(plain.tail.data, quantized.levels());
+  const AtomBounds bounds{factor.vector(), rounding.vector(), norm.vector(), tails.matrix()};
+  QuantizedResiduals places(Context::cpu(1), quantized, 3);
+  set_all(quantized, padded<double>(normal_atoms(n, 3, 3)), 1, places);
+  const Pass of_plain = run(quantized, plain, places, 3), of_weighted = run(quantized, bounds, places, 3);
+  for (std::int64_t b = 0; b < 3; ++b) {
+    std::vector<double> most(static_cast<std::size_t>(quantized.panels()));
+    for (std::int64_t j = 0; j < m; ++j) {
+      const float weight = std::ldexp(1.0F, static_cast<int>(j % 5) - 2);
+      EXPECT_EQ(of_weighted.C(j, b), j == 5 ? 0.0F : of_plain.C(j, b) / weight);
+      double& of_panel = most[static_cast<std::size_t>(j / quantized.panel_atoms())];
+      of_panel =
+          std::max(of_panel, std::fabs(static_cast<double>(of_weighted.C(j, b))) + error_bound(bounds, places, b, j));
+    }
+    for (std::int64_t panel = 0; panel < quantized.panels(); ++panel) {
+      const double wanted = most[static_cast<std::size_t>(panel)];
+      EXPECT_NEAR(static_cast<double>(of_weighted.highest(panel, b)), wanted, 4 * kFloatUnit * wanted);
+    }
+    std::vector<std::int32_t> open(static_cast<std::size_t>(m));
+    const std::int64_t count =
+        open_atoms(quantized, bounds, places, b, &of_weighted.C(0, b), &of_weighted.highest(0, b), 0, open.data());
+    EXPECT_EQ(std::count(open.begin(), open.begin() + count, 5), 0);
+    EXPECT_EQ(std::count(open.begin(), open.begin() + count, 4), 1);
+  }
+}
+
+TEST(BoundedCorrelation, AColumnHasTheSameBitsAnywhere) {
+  const std::int64_t n = 70, m = 100;
+  const auto D = make_atoms(Atoms::correlated, n, m);
+  const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+  const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
+  const auto R = make_residuals(D, basis);
+  const auto r = padded<double>(R);
+  const auto levels = quantized.levels();
+  ASSERT_EQ(levels, 3);
+  const auto column = [&](const Pass& pass, std::int64_t b) {
+    std::vector<float> values;
+    for (std::int64_t j = 0; j < pass.C.rows; ++j) values.push_back(pass.C(j, b));
+    for (std::int64_t p = 0; p < pass.highest.rows; ++p) values.push_back(pass.highest(p, b));
+    return values;
+  };
+  for (std::int64_t level = 0; level < levels; ++level) {
+    for (std::int64_t b = 0; b < kResiduals; ++b) {
+      SCOPED_TRACE(::testing::Message() << "residual " << b << ", level " << level);
+      QuantizedResiduals alone(Context::cpu(1), quantized, 1);
+      alone.set(quantized, 0, level, r.matrix().column(b));
+      const auto wanted = column(run(quantized, quantized.bounds(), alone, 1), 0);
+
+      // At every place of three groups, among others; the first group is at another level, all places were in use before.
+      QuantizedResiduals among(Context::cpu(1), quantized, 3 * alone.group());
+      ASSERT_EQ(among.places(), 3 * alone.group());
+      for (std::int64_t place = 0; place < among.places(); ++place)
+        among.set(quantized, place, (level + 1 + place / among.group()) % levels, r.matrix().column(huge));
+      for (std::int64_t place = 0; place < among.group(); ++place)
+        among.set(quantized, place, (level + 1) % levels, r.matrix().column(place % kResiduals));
+      for (std::int64_t place = among.group(); place < among.places(); ++place) {
+        for (std::int64_t other = among.group(); other < among.places(); ++other)
+          among.set(quantized, other, level, r.matrix().column((other + b) % kResiduals));
+        among.set(quantized, place, level, r.matrix().column(b));
+        for (const std::int64_t count : {place + 1, among.places()}) {
+          const auto found = column(run(quantized, quantized.bounds(), among, count), place);
+          ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), found.begin(), same_bits<float>));
+        }
+      }
+    }
+  }
+}
+
+TEST(BoundedCorrelation, PackingDoesNotDependOnThreads) {
+  const auto D = make_atoms(Atoms::correlated, 40, 1000);
+  const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+  const QuantizedDictionary one(Context::cpu(1), view_of(D), basis.matrix());
+  const QuantizedDictionary three(Context::cpu(3), view_of(D), basis.matrix());
+  EXPECT_TRUE(std::equal(one.packed(), one.packed() + one.padded_atoms() * 20, three.packed()));
+  const AtomBounds a = one.bounds(), b = three.bounds();
+  for (std::int64_t j = 0; j < one.padded_atoms(); ++j) {
+    ASSERT_TRUE(same_bits(a.factor[j], b.factor[j]) && same_bits(a.rounding[j], b.rounding[j]) &&
+                same_bits(a.norm[j], b.norm[j]) && same_bits(a.tail(j, 0), b.tail(j, 0)));
+  }
+}
+
+TEST(BoundedCorrelation, TypicalIsWhatNineInTenDoNotPass) {
+  for (const std::int64_t m : {1, 9, 10, 11, 500}) {
+    SCOPED_TRACE(m);
+    const auto D = make_atoms(Atoms::scaled, 70, m);
+    const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+    const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
+    const AtomBounds bounds = quantized.bounds();
+    const auto check = [&](double typical, const float* values) {
+      const auto under = std::count_if(values, values + m, [&](float v) { return static_cast<double>(v) < typical; });
+      const auto within = std::count_if(values, values + m, [&](float v) { return static_cast<double>(v) <= typical; });
+      EXPECT_LE(10 * under, 9 * m);
+      EXPECT_GE(10 * within, 9 * m);
+    };
+    check(quantized.typical_norm(), bounds.norm.data);
+    for (std::int64_t level = 0; level < quantized.levels(); ++level)
+      check(quantized.typical_tail(level), bounds.tail.column(level));
+    EXPECT_EQ(quantized.typical_tail(quantized.levels() - 1), 0);
+  }
+}
+
+TEST(BoundedCorrelation, BytesAreNoMoreThanSaid) {
+  for (const std::int64_t n : {1, 31, 33, 302}) {
+    for (const std::int64_t m : {1, 16, 17, 500}) {
+      const auto D = normal_atoms(n, m, 1);
+      const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+      const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
+      const std::int64_t padded = quantized.padded_atoms();
+      const std::int64_t bytes = 4 * padded * ((n + 1) / 2 + 3 + quantized.levels()) +
+                                 4 * quantized.basis().rows * quantized.basis().cols + 8 * quantized.levels();
+      EXPECT_LE(bytes, QuantizedDictionary::most_bytes(n, m)) << n << " x " << m;
+    }
+  }
+}
+
+TEST(BoundedCorrelation, RefusesWhatDoesNotFit) {
+  const Context context = Context::cpu(1);
+  const auto host = normal_atoms(5, 30, 1), square = normal_atoms(5, 5, 2), oblong = normal_atoms(5, 4, 2);
+  const auto on_cuda = [](MatrixView<const double> view) {
+    view.device = Device{DeviceType::cuda, 0};
+    return view;
+  };
+  const auto make = [&](MatrixView<const double> D, MatrixView<const double> basis) {
+    const QuantizedDictionary quantized(context, D, basis);
+  };
+  EXPECT_THROW(make(on_cuda(view_of(host)), {}), DeviceError);
+  EXPECT_THROW(make(view_of(host), on_cuda(view_of(square))), DeviceError);
+  EXPECT_THROW(make(view_of(host), view_of(oblong)), ShapeError);
+  EXPECT_THROW(make({nullptr, std::int64_t{1} << 28, 0, std::int64_t{1} << 28, {}}, {}), ShapeError);
+  EXPECT_THROW(make({nullptr, 0, std::int64_t{1} << 31, 0, {}}, {}), ShapeError);
+
+  const QuantizedDictionary D(context, view_of(host), view_of(square));
+  const QuantizedResiduals R(context, D, 4);
+  const Tensor<float> C(context, D.padded_atoms(), 4), highest(context, D.panels(), 4);
+  const auto call = [&](std::int64_t count, MatrixView<float> c, MatrixView<float> high) {
+    bounded_correlation(context, D, D.bounds(), R, count, c, high);
+  };
+  EXPECT_THROW(call(-1, C.matrix(), highest.matrix()), ShapeError);
+  EXPECT_THROW(call(R.places() + 1, C.matrix(), highest.matrix()), ShapeError);
+  EXPECT_THROW(call(3, C.matrix(), highest.matrix().columns(0, 3)), ShapeError);
+  EXPECT_THROW(call(3, C.matrix().columns(0, 3), highest.matrix()), ShapeError);
+  const Tensor<float> low(context, D.padded_atoms() - 1, 4);
+  EXPECT_THROW(call(4, low.matrix(), highest.matrix()), ShapeError);
+  MatrixView<float> elsewhere = C.matrix();
+  elsewhere.device = Device{DeviceType::cuda, 0};
+  EXPECT_THROW(call(4, elsewhere, highest.matrix()), DeviceError);
+}
+
+}  // namespace
+}  // namespace shrinkwarp

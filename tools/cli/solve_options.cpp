@@ -1,0 +1,111 @@
+#include <shrinkwarp/tools/cli/solve_options.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <shrinkwarp/models/lasso/solver_name.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/cli/arguments.hpp>
+#include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/files/solve_journal.hpp>
+
+namespace shrinkwarp::cli {
+namespace {
+
+void add_files(CLI::App& command, SolveOptions& options) {
+  command.add_option("--dictionary", options.dictionary, "D.npy (n, m), f4 or f8: a column an atom")->required();
+  command.add_option("--observations", options.observations, "X.npy (N, n), f4 or f8: a row an observation")
+      ->required();
+}
+
+void add_lambda(CLI::App& command, SolveOptions& options) {
+  CLI::Option_group* lambda = command.add_option_group("lambda", "the weight of the l1 norm, one of");
+  lambda->add_option("--lambda", options.lambda, "one value for all problems")->check(positive_number());
+  lambda->add_option("--lambda-fraction", options.lambda_fraction, "a fraction of lambda_max = ||D'x||_inf")
+      ->check(positive_number());
+  lambda->add_option("--lambda-file", options.lambda_file, "L.npy (N,): a value a problem");
+  lambda->require_option(1);
+  command
+      .add_option("--lambda-scope", options.lambda_scope,
+                  "whose lambda_max the fraction is of: each sample's own, or the largest of the recording")
+      ->check(one_of({"sample", "recording"}))
+      ->needs("--lambda-fraction")
+      ->capture_default_str();
+}
+
+void add_solver(CLI::App& command, LassoOptions& lasso) {
+  command.add_option("--gap", lasso.gap, "relative duality gap to reach: gap <= G * 1/2 ||x||^2")
+      ->check(positive_number())
+      ->capture_default_str();
+  command
+      .add_option_function<std::string>(
+          "--solver", [&lasso](const std::string& name) { lasso.solver = solver_named(name); },
+          "auto takes working-set where it can, else fista")
+      ->check(solver_name())
+      ->default_str(name_of(lasso.solver));
+  command.add_flag_callback(
+      "--no-restart", [&lasso] { lasso.restart = false; }, "fista without adaptive restarts");
+}
+
+void add_resources(CLI::App& command, SolveOptions& options) {
+  command.add_option("--device", options.device, "auto, cpu, cuda or cuda:NUMBER; auto takes cuda where it is")
+      ->check(device_name())
+      ->capture_default_str();
+  command.add_option("--max-iterations", options.lasso.max_iterations, "per problem")
+      ->check(whole_number(0, std::int64_t{1} << 60))
+      ->capture_default_str();
+  command.add_option("--memory-limit", options.memory_limit, "for dictionary, running problems and 8 bytes a problem")
+      ->check(byte_count())
+      ->capture_default_str();
+  command.add_option("--threads", options.threads, "of the CPU; 0 takes every processor")
+      ->check(whole_number(0, 4096))
+      ->capture_default_str();
+}
+
+void add_output(CLI::App& command, SolveOptions& options) {
+  command.add_flag("--resume", options.resume, "go on where an earlier run of the same command ended, if one did");
+  command.add_flag("--quiet", options.quiet, "no progress, no summary");
+  command.add_flag("--json", options.json, "the summary as one JSON object");
+  command
+      .add_option("--output", options.output,
+                  "Z.npz: CSR (N, m) for scipy.sparse.load_npz, with lambda, "
+                  "objective, dual_gap, iterations and converged")
+      ->required();
+}
+
+}  // namespace
+
+void add_solve_options(CLI::App& command, SolveOptions& options) {
+  add_files(command, options);
+  add_lambda(command, options);
+  add_solver(command, options.lasso);
+  add_resources(command, options);
+  add_output(command, options);
+}
+
+void check(const SolveOptions& options) {
+  SHRINKWARP_REQUIRE(options.lasso.gap >= kSmallestGap, UsageError, "--gap: found ", options.lasso.gap,
+                     ", wanted at least ", kSmallestGap, ", what float64 can certify");
+  const std::string journal = SolveJournal::path_of(options.output);
+  const auto check_input = [&](const char* option, const std::string& path) {
+    if (path.empty()) return;
+    require_different_files("--output", options.output, option, path);
+    require_different_files("the journal of --output", journal, option, path);
+  };
+  check_input("--dictionary", options.dictionary);
+  check_input("--observations", options.observations);
+  check_input("--lambda-file", options.lambda_file);
+}
+
+LambdaRule lambda_rule(const SolveOptions& options) {
+  if (options.lambda) return LambdaRule::value(*options.lambda);
+  if (options.lambda_fraction) {
+    return options.lambda_scope == "recording" ? LambdaRule::recording_fraction(*options.lambda_fraction)
+                                               : LambdaRule::sample_fraction(*options.lambda_fraction);
+  }
+  LambdaRule rule = LambdaRule::per_problem(NpyFile::open(options.lambda_file).read_vector());
+  rule.name = options.lambda_file;
+  return rule;
+}
+
+}  // namespace shrinkwarp::cli

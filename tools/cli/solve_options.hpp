@@ -1,0 +1,44 @@
+// What `shrinkwarp solve` is asked to do: its options, what they default to, and which do not go together.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include <shrinkwarp/models/lasso/lasso.hpp>
+
+namespace CLI {
+class App;
+}
+
+namespace shrinkwarp::cli {
+
+struct SolveOptions {
+  std::string dictionary, observations, output;
+
+  // Of these three exactly one is given.
+  std::optional<double> lambda, lambda_fraction;
+  std::string lambda_file;
+  std::string lambda_scope = "sample";  ///< or "recording": whose lambda_max the fraction is of
+
+  LassoOptions lasso;  ///< what the library is told; its memory limit, callbacks and token are the command's to set
+
+  std::string device = "auto";
+  int threads = 0;                    ///< 0 takes every processor
+  std::string memory_limit = "4GiB";  ///< of the whole solve, see parse_bytes
+
+  bool resume = false;
+  bool quiet = false;
+  bool json = false;
+};
+
+/// Registers the options at `command`; parsing fills `options`, which has to outlive it. What a value may be by itself,
+/// and which options need or exclude one another, is refused there.
+void add_solve_options(CLI::App& command, SolveOptions& options);
+
+/// Refuses values that are wrong together, or that only the solve knows to be wrong. Opens no file. @throws UsageError
+void check(const SolveOptions& options);
+
+/// The rule that the lambda options say; reads --lambda-file. @throws IoError, ShapeError
+LambdaRule lambda_rule(const SolveOptions& options);
+
+}  // namespace shrinkwarp::cli

@@ -1,0 +1,65 @@
+#include <shrinkwarp/tools/cli/solve_summary.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include <shrinkwarp/models/lasso/solver_name.hpp>
+#include <shrinkwarp/tools/cli/text.hpp>
+
+namespace shrinkwarp::cli {
+
+void print_summary(const SolveOptions& options, const Context& context, const Dictionary& dictionary,
+                   const SolveOutcome& outcome) {
+  const LassoSummary& summary = outcome.summary;
+  const double problems = static_cast<double>(std::max<std::int64_t>(summary.problems, 1));
+  const double rate = static_cast<double>(summary.problems - outcome.resumed) / std::max(outcome.seconds, 1e-9);
+  const std::string solver = name_of(outcome.solver);
+  if (options.json) {
+    const nlohmann::json out = {{"problems", summary.problems},
+                                {"converged", summary.problems - summary.unconverged},
+                                {"unconverged", summary.unconverged},
+                                {"resumed", outcome.resumed},
+                                {"gap", options.lasso.gap},
+                                {"worst_gap", summary.worst_gap},
+                                {"nonzeros", summary.nonzeros},
+                                {"iterations", summary.iterations},
+                                {"rows", dictionary.rows()},
+                                {"atoms", dictionary.atoms()},
+                                {"solver", solver},
+                                {"device", context.description()},
+                                {"seconds", outcome.seconds},
+                                {"problems_per_second", rate},
+                                {"output", options.output}};
+    std::cout << out.dump() << '\n';
+    return;
+  }
+  if (options.quiet) return;
+  std::printf("problems     %s, dictionary %lld x %lld\n", with_commas(summary.problems).c_str(),
+              static_cast<long long>(dictionary.rows()), static_cast<long long>(dictionary.atoms()));
+  if (outcome.resumed > 0)
+    std::printf("resumed      %s of them had been solved before\n", with_commas(outcome.resumed).c_str());
+  std::printf("converged    %s to a relative gap of %g, worst %.2e\n",
+              with_commas(summary.problems - summary.unconverged).c_str(), options.lasso.gap, summary.worst_gap);
+  std::printf("codes        %.1f nonzeros a problem\n", static_cast<double>(summary.nonzeros) / problems);
+  std::printf("solver       %s, %.0f iterations a problem\n", solver.c_str(),
+              static_cast<double>(summary.iterations) / problems);
+  std::printf("device       %s\n", context.description().c_str());
+  std::printf("time         %s, %s problems/s\n", duration_text(outcome.seconds).c_str(), short_number(rate).c_str());
+  std::printf("output       %s\n", options.output.c_str());
+  std::fflush(stdout);
+}
+
+void print_finished(const SolveOptions& options) {
+  if (options.json) {
+    std::cout << nlohmann::json{{"finished", true}, {"output", options.output}}.dump() << '\n';
+  } else if (!options.quiet) {
+    std::printf("%s is finished, there is nothing to resume\n", options.output.c_str());
+    std::fflush(stdout);
+  }
+}
+
+}  // namespace shrinkwarp::cli

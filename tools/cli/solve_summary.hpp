@@ -1,0 +1,26 @@
+// What `shrinkwarp solve` says on standard output when it is done.
+#pragma once
+
+#include <cstdint>
+
+#include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/tools/cli/solve_options.hpp>
+
+namespace shrinkwarp::cli {
+
+struct SolveOutcome {
+  LassoSummary summary;               ///< of all problems
+  Solver solver = Solver::automatic;  ///< that ran
+  std::int64_t resumed = 0;           ///< problems that an earlier run had solved
+  double seconds = 0;                 ///< of this run
+};
+
+/// As --json and --quiet say: a table, one JSON object, or nothing.
+void print_summary(const SolveOptions& options, const Context& context, const Dictionary& dictionary,
+                   const SolveOutcome& outcome);
+
+/// In the same three ways that the output was finished before.
+void print_finished(const SolveOptions& options);
+
+}  // namespace shrinkwarp::cli

@@ -1,0 +1,23 @@
+// A dictionary from a file, and the hash by which it is known again.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <shrinkwarp/models/lasso/dictionary.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/io/npy.hpp>
+
+namespace shrinkwarp {
+
+struct LoadedDictionary {
+  Dictionary dictionary;
+  std::uint64_t hash = 0;  ///< of the values of D in float64, by column
+
+  /// Reads D [n, m] and holds it in float64 as long as this takes.
+  /// @param name  begins the message of an error about the values
+  /// @throws IoError, and what Dictionary throws
+  static LoadedDictionary from_file(const Context& context, const NpyFile& file, const std::string& name);
+};
+
+}  // namespace shrinkwarp

@@ -1,0 +1,62 @@
+#include <shrinkwarp/tools/files/solve_fingerprint.hpp>
+
+#include <string>
+
+#include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/common/instruction_set.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
+#include <shrinkwarp/models/lasso/solver_name.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
+#include <shrinkwarp/tools/files/build_id.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+void add_lambda(const LambdaRule& rule, Fingerprint& fingerprint) {
+  switch (rule.kind) {
+    case LambdaRule::Kind::value:
+      fingerprint.add("--lambda", rule.number);
+      break;
+    case LambdaRule::Kind::per_problem:
+      fingerprint.add_hash(
+          "values of --lambda-file",
+          hash_bytes(rule.values.data(), static_cast<std::int64_t>(rule.values.size() * sizeof(double))));
+      break;
+    case LambdaRule::Kind::sample_fraction:
+      fingerprint.add("--lambda-fraction", rule.number);
+      fingerprint.add("--lambda-scope", "sample");
+      break;
+    case LambdaRule::Kind::recording_fraction:
+      fingerprint.add("--lambda-fraction", rule.number);
+      fingerprint.add("--lambda-scope", "recording");
+      fingerprint.add("lambda_max of the recording", rule.lambda_max);
+      break;
+  }
+}
+
+}  // namespace
+
+Fingerprint fingerprint_of(const Context& context, const Dictionary& dictionary, std::uint64_t dictionary_hash,
+                           const ObservationSource& observations, const LambdaRule& rule, const LassoOptions& options) {
+  Fingerprint fingerprint;
+  fingerprint.add("--dictionary", concat(dictionary.rows(), " x ", dictionary.atoms()));
+  fingerprint.add_hash("values of --dictionary", dictionary_hash);
+  fingerprint.add("--observations", concat(observations.size(), " x ", observations.dimension()));
+  add_lambda(rule, fingerprint);
+  fingerprint.add("--gap", options.gap);
+  fingerprint.add("--max-iterations", options.max_iterations);
+  fingerprint.add("--solver", std::string(name_of(resolved(context, dictionary.rows(), dictionary.atoms(), options))));
+  fingerprint.add("restarts", options.restart ? "yes" : "no");
+  if (!context.is_cuda()) {
+    fingerprint.add("--threads", std::int64_t{context.threads()});
+    fingerprint.add("instruction set", std::string(cpu_instruction_set()));
+  }
+  fingerprint.add("device", context.description());
+  fingerprint.add("BLAS", concat("OpenBLAS, ", cpu_blas_core_name()));
+  fingerprint.add("Lipschitz bound", dictionary.lipschitz());
+  fingerprint.add("program", concat(kVersion, ", build ", build_id()));
+  return fingerprint;
+}
+
+}  // namespace shrinkwarp
