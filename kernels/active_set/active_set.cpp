@@ -125,6 +125,23 @@ void ActiveSet<T>::clear(T ridge, bool nonnegative) {
 }
 
 template <class T>
+void ActiveSet<T>::restart(const double* correlations, const double* thresholds) {
+  support_ = steps_ = 0;
+  largest_ = 0;
+  for (std::int64_t i = 0; i < size_; ++i) set(i, correlations[i], thresholds[i]);
+}
+
+// Position i begins with the code 0.
+template <class T>
+void ActiveSet<T>::set(std::int64_t i, double correlation, double threshold) {
+  correlation_.data()[i] = static_cast<T>(correlation);
+  threshold_.data()[i] = guard_.data()[i] = static_cast<T>(threshold);
+  code_.data()[i] = 0;
+  place_.data()[i] = -1;
+  if (norm(i) > 0) largest_ = std::max(largest_, std::fabs(correlation) / norm(i));
+}
+
+template <class T>
 void ActiveSet<T>::add(MatrixView<const T> D, MatrixView<const T> gram, const std::int32_t* atoms,
                        const double* correlations, const double* thresholds, std::int64_t count) {
   SHRINKWARP_REQUIRE(size_ + count <= capacity_, ShapeError, "ActiveSet: ", size_, " atoms and ", count,
@@ -133,13 +150,7 @@ void ActiveSet<T>::add(MatrixView<const T> D, MatrixView<const T> gram, const st
                      " rows, ld ", D.ld, ", wanted multiples of ", kPadding);
   const std::int64_t first = size_;
   size_ += count;
-  for (std::int64_t i = first; i < size_; ++i) {
-    atom_.data()[i] = atoms[i - first];
-    correlation_.data()[i] = static_cast<T>(correlations[i - first]);
-    threshold_.data()[i] = guard_.data()[i] = static_cast<T>(thresholds[i - first]);
-    code_.data()[i] = 0;
-    place_.data()[i] = -1;
-  }
+  std::copy_n(atoms, count, atom_.data() + first);
   if (gram.empty()) {
     loops<T>().gram(D, atom_.data(), first, size_, gram_.data(), ld_);
   } else {
@@ -152,7 +163,7 @@ void ActiveSet<T>::add(MatrixView<const T> D, MatrixView<const T> gram, const st
   for (std::int64_t j = first; j < size_; ++j) {
     gram_.data()[j * (ld_ + 1)] += ridge_;
     norm_.data()[j] = std::sqrt(gram_.data()[j * (ld_ + 1)]);
-    if (norm(j) > 0) largest_ = std::max(largest_, std::fabs(static_cast<double>(correlation_.data()[j])) / norm(j));
+    set(j, correlations[j - first], thresholds[j - first]);
   }
 }
 

@@ -45,6 +45,10 @@ class ActiveSet {
   /// Forgets the problem: W is empty. @param ridge  >= 0 is added to the diagonal of G @param nonnegative  z >= 0
   void clear(T ridge, bool nonnegative);
 
+  /// Another problem on the same W, whose Gram matrix stays: all codes are 0.
+  /// @param correlations, thresholds  [size()], as for add
+  void restart(const double* correlations, const double* thresholds);
+
   std::int64_t capacity() const { return capacity_; }
   std::int64_t size() const { return size_; }                             ///< |W|
   std::int64_t support() const { return support_; }                       ///< |S|
@@ -84,6 +88,7 @@ class ActiveSet {
   bool is_worn() const;
   double project(std::int64_t j);
   bool grow(std::int64_t j);
+  void set(std::int64_t i, double correlation, double threshold);
   double move(std::int64_t i, double change);
   void join(std::int64_t j, T complement);
   void leave(std::int64_t k);

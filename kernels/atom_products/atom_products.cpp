@@ -16,30 +16,48 @@ HWY_EXPORT(Dot);
 HWY_EXPORT(SubtractAtoms);
 HWY_EXPORT(CorrelateAtoms);
 HWY_EXPORT(CorrelateAtomsF32);
+HWY_EXPORT(CorrelateAll);
+
+struct Loops {
+  decltype(&subtract_atoms) subtract;
+  void (*correlate)(MatrixView<const double>, const std::int32_t*, std::int64_t, const double*, double*);
+  void (*correlate_float)(MatrixView<const float>, const std::int32_t*, std::int64_t, const float*, float*);
+  decltype(&correlate_all) all;
+  double (*dot)(const double*, const double*, std::int64_t);
+};
+
+/// Those for this processor.
+const Loops& loops() {
+  static const Loops chosen{HWY_DYNAMIC_DISPATCH(SubtractAtoms), HWY_DYNAMIC_DISPATCH(CorrelateAtoms),
+                            HWY_DYNAMIC_DISPATCH(CorrelateAtomsF32), HWY_DYNAMIC_DISPATCH(CorrelateAll),
+                            HWY_DYNAMIC_DISPATCH(Dot)};
+  return chosen;
+}
+
 }  // namespace
 }  // namespace cpu
 
 void subtract_atoms(MatrixView<const double> D, const std::int32_t* atoms, const double* values, std::int64_t count,
                     const double* x, double* r) {
-  static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::SubtractAtoms);
-  chosen(D, atoms, values, count, x, r);
+  cpu::loops().subtract(D, atoms, values, count, x, r);
 }
 
 void correlate_atoms(MatrixView<const double> D, const std::int32_t* atoms, std::int64_t count, const double* r,
                      double* result) {
-  static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::CorrelateAtoms);
-  chosen(D, atoms, count, r, result);
+  cpu::loops().correlate(D, atoms, count, r, result);
 }
 
 void correlate_atoms(MatrixView<const float> D, const std::int32_t* atoms, std::int64_t count, const float* r,
                      float* result) {
-  static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::CorrelateAtomsF32);
-  chosen(D, atoms, count, r, result);
+  cpu::loops().correlate_float(D, atoms, count, r, result);
+}
+
+void correlate_all(MatrixView<const double> transposed, const double* r, double* result) {
+  cpu::loops().all(transposed, r, result);
 }
 
 double dot(const double* x, const double* y, std::int64_t n) {
-  static const auto chosen = HWY_DYNAMIC_DISPATCH(cpu::Dot);
-  return chosen(x, y, n);
+  return cpu::loops().dot(x, y, n);
 }
 
 }  // namespace shrinkwarp

@@ -26,7 +26,11 @@ void subtract_atoms(MatrixView<const double> D, const std::int32_t* atoms, const
 void correlate_atoms(MatrixView<const double> D, const std::int32_t* atoms, std::int64_t count, const double* r,
                      double* result);
 
-/// The same in float, for a first look: |result[k] - d'r| <= float_error(n) ||d|| ||r||.
+/// result[j] = d_j'r for all atoms, from the transposed dictionary: one that is small enough to be read whole each time.
+/// @param transposed  [m padded with zeros to kAtomPadding, n] D'  @param result  [m padded], written
+void correlate_all(MatrixView<const double> transposed, const double* r, double* result);
+
+/// The products with a few atoms in float, for a first look: |result[k] - d'r| <= float_error(n) ||d|| ||r||.
 void correlate_atoms(MatrixView<const float> D, const std::int32_t* atoms, std::int64_t count, const float* r,
                      float* result);
 

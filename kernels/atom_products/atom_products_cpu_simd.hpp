@@ -111,6 +111,35 @@ void CorrelateAtomsF32(MatrixView<const float> D, const std::int32_t* HWY_RESTRI
   }
 }
 
+// An atom is a lane: its sum is one chain over the rows.
+void CorrelateAll(MatrixView<const double> transposed, const double* HWY_RESTRICT r, double* HWY_RESTRICT result) {
+  const Doubles d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t j = 0;
+  for (; j + 4 * lanes <= transposed.rows; j += 4 * lanes) {
+    auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
+    const double* row = transposed.data + j;
+    for (std::int64_t i = 0; i < transposed.cols; ++i, row += transposed.ld) {
+      const auto value = hn::Set(d, r[i]);
+      s0 = hn::MulAdd(hn::LoadU(d, row), value, s0);
+      s1 = hn::MulAdd(hn::LoadU(d, row + lanes), value, s1);
+      s2 = hn::MulAdd(hn::LoadU(d, row + 2 * lanes), value, s2);
+      s3 = hn::MulAdd(hn::LoadU(d, row + 3 * lanes), value, s3);
+    }
+    hn::StoreU(s0, d, result + j);
+    hn::StoreU(s1, d, result + j + lanes);
+    hn::StoreU(s2, d, result + j + 2 * lanes);
+    hn::StoreU(s3, d, result + j + 3 * lanes);
+  }
+  for (; j < transposed.rows; j += lanes) {
+    auto sum = hn::Zero(d);
+    const double* row = transposed.data + j;
+    for (std::int64_t i = 0; i < transposed.cols; ++i, row += transposed.ld)
+      sum = hn::MulAdd(hn::LoadU(d, row), hn::Set(d, r[i]), sum);
+    hn::StoreU(sum, d, result + j);
+  }
+}
+
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -187,6 +187,8 @@ QuantizedResiduals::QuantizedResiduals(const Context& context, const QuantizedDi
 }
 
 void QuantizedResiduals::set(const QuantizedDictionary& D, std::int64_t place, std::int64_t level, const double* r) {
+  SHRINKWARP_REQUIRE(place >= 0 && place < places(), ShapeError, "QuantizedResiduals: place is ", place,
+                     ", wanted 0 to ", places() - 1);
   const std::int64_t n = D.rows();
   const std::int64_t pairs = (n + 1) / 2;
   std::int32_t* const column = packed_.data() + place / group_ * group_ * pairs + place % group_;

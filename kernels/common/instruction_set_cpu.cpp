@@ -22,12 +22,18 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace shrinkwarp {
 namespace cpu {
+
 HWY_EXPORT(InstructionSet);
+
+static const char* instruction_set() {
+  static const char* const name = HWY_DYNAMIC_DISPATCH(InstructionSet)();
+  return name;
+}
+
 }  // namespace cpu
 
 const char* cpu_instruction_set() {
-  static const char* const name = HWY_DYNAMIC_DISPATCH(cpu::InstructionSet)();
-  return name;
+  return cpu::instruction_set();
 }
 
 }  // namespace shrinkwarp

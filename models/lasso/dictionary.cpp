@@ -114,6 +114,14 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context) cons
                    [](double value) { return static_cast<float>(value); });
   });
   made->cluster = similar_atoms(made->columns.matrix());
+  // A dictionary that stays in the first two levels of cache is read whole for each problem.
+  constexpr std::int64_t kSmall = std::int64_t{1} << 16;
+  if (D.cols <= kGramAtoms && D.rows * D.cols <= kSmall) {
+    made->transposed =
+        Tensor<double>::zeros(context, (D.cols + kAtomPadding - 1) / kAtomPadding * kAtomPadding, D.rows);
+    for (std::int64_t i = 0; i < D.rows; ++i)
+      for (std::int64_t j = 0; j < D.cols; ++j) made->transposed.matrix()(j, i) = D(i, j);
+  }
   if (D.cols <= kGramAtoms) {
     made->gram = Tensor<float>(context, D.cols, D.cols);
     // On one thread: the bits of a BLAS depend on how it shares its work.

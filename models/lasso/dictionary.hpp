@@ -22,6 +22,7 @@ struct WorkingSetDictionary {
   Tensor<float> columns;              ///< D / scale [n padded with zeros to kAtomPadding, m]
   Tensor<double> exact_columns;       ///< the same in double
   std::vector<std::int32_t> cluster;  ///< [m], see similar_atoms
+  Tensor<double> transposed;          ///< [m padded, n] D' in double where the dictionary is small, else empty
   Tensor<float> gram;                 ///< [m, m] D'D of `columns` where that is small, else empty
 };
 

@@ -5,7 +5,6 @@
 
 #include <shrinkwarp/models/lasso/checks.hpp>
 #include <shrinkwarp/models/lasso/in_memory.hpp>
-#include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/models/lasso/stream.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -21,7 +20,7 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
                      "lasso: observations have length ", source.dimension(), ", wanted the dictionary's ",
                      dictionary.rows(), " rows");
   if (options.initial) check_initial(*options.initial, source.size(), dictionary.atoms());
-  if (resolved(options.solver) == Solver::working_set) {
+  if (resolved(context, dictionary.rows(), dictionary.atoms(), options) == Solver::working_set) {
     SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "lasso: the working-set solver runs on the cpu, found ",
                        context.device());
     SHRINKWARP_REQUIRE(!options.initial, ValueError,
@@ -31,6 +30,13 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
   return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   });
+}
+
+Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options) {
+  if (options.solver != Solver::automatic) return options.solver;
+  if (context.is_cuda() || options.initial || !options.restart) return Solver::fista;
+  return options.memory_limit >= least_memory(context, rows, atoms, Solver::working_set) ? Solver::working_set
+                                                                                         : Solver::fista;
 }
 
 LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,

@@ -21,7 +21,7 @@ namespace shrinkwarp {
 constexpr double kSmallestGap = 2e-14;
 
 enum class Solver {
-  automatic,  ///< the fastest that fits: fista
+  automatic,  ///< the fastest that does what is asked; see resolved
   ista,       ///< proximal gradient (Daubechies, Defrise and De Mol 2004)
   fista,      ///< accelerated (Beck and Teboulle 2009), with restarts (O'Donoghue and Candes 2015) unless switched off
   working_set,  ///< exact solves on growing sets of atoms; on the CPU
@@ -40,7 +40,7 @@ struct LassoOptions {
   Solver solver = Solver::automatic;
   bool restart = true;                   ///< adaptive restart of fista, per problem
   double gap = 1e-6;                     ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
-  std::int64_t max_iterations = 100000;  ///< per problem
+  std::int64_t max_iterations = 100000;  ///< per problem; of working_set: times that a set of atoms is solved
   std::int64_t memory_limit = std::int64_t{4}
                               << 30;       ///< bytes of all that a solve holds, on each side; see least_memory
   const SparseCodes* initial = nullptr;    ///< warm start: valid codes of all N problems; nullptr starts at 0
@@ -92,10 +92,10 @@ struct LassoBatch {
   std::vector<std::int64_t> index;  ///< which observations they are of, ascending
   SparseCodes codes;
   std::vector<double> lambda;
-  std::vector<double> objective;  ///< 1/2 ||x - D z||^2 + lambda ||z||_1
-  std::vector<double> dual_gap;   ///< absolute
-  std::vector<std::int64_t> iterations;
-  std::vector<std::uint8_t> converged;  ///< dual_gap <= gap * 1/2 ||x||^2
+  std::vector<double> objective;         ///< 1/2 ||x - D z||^2 + lambda ||z||_1
+  std::vector<double> dual_gap;          ///< absolute
+  std::vector<std::int64_t> iterations;  ///< that it took, counted as max_iterations
+  std::vector<std::uint8_t> converged;   ///< dual_gap <= gap * 1/2 ||x||^2
   std::int64_t size() const { return static_cast<std::int64_t>(index.size()); }
 };
 
@@ -144,6 +144,11 @@ LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, Mat
 /// Cost: 2 n m N flops, reads the source once. @throws as solve_lasso
 double recording_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                             const LassoOptions& options);
+
+/// The solver that runs: options.solver, and where that is automatic, working_set on the CPU, which on every dictionary and
+/// lambda that was measured is faster than fista (docs/benchmarks), but fista where codes to start from are given, where
+/// restart is off, and where memory_limit is too small for working sets.
+Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options);
 
 /// The smallest memory_limit for a dictionary [n, m] and a solver: what making it takes, or what it takes with one problem running
 /// where that is more. Asked before the dictionary is made, which is large. Not counted are the caller's own arrays (but

@@ -7,7 +7,6 @@
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/models/lasso/pace.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
-#include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/models/lasso/working_set.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -42,7 +41,7 @@ std::int64_t dictionary_bytes(std::int64_t n, std::int64_t m) {
 std::int64_t working_set_parts(std::int64_t n, std::int64_t m) {
   constexpr std::int64_t kSmallGram = 1024;
   return QuantizedDictionary::most_bytes(n, m) + 12 * round_up(n, 16) * m + (m <= kSmallGram ? 4 * m * m : 0) +
-         (n <= 2048 ? 40 * n * n : 0);
+         std::min<std::int64_t>(8 * n * round_up(m, 16), std::int64_t{1} << 20) + (n <= 2048 ? 40 * n * n : 0);
 }
 
 // A code out of a batch that has no zero.
@@ -85,7 +84,7 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t places) {
 std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms, Solver solver) {
   const std::int64_t least = dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +
                              held_bytes(context, rows, atoms, with_places(1));
-  if (resolved(solver) != Solver::working_set) return least;
+  if (solver != Solver::working_set) return least;
   return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, 1, 1, 1);
 }
 

@@ -259,6 +259,8 @@ PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionar
   check_options(options);
   SHRINKWARP_REQUIRE(options.initial == nullptr && !options.skip, ValueError,
                      "PreparedLasso: found initial codes or problems to skip, wanted neither");
+  SHRINKWARP_REQUIRE(options.solver != Solver::working_set, ValueError,
+                     "PreparedLasso: found the solver working-set, wanted fista, ista or auto");
   impl_ = std::make_unique<Impl>(context, dictionary, options, problems, memory);
 }
 

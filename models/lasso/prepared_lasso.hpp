@@ -28,7 +28,7 @@ struct PreparedResults {
 /// made; solving allocates nothing on the device, and on the host only what CUDA takes to record a block of iterations.
 /// Move-only; for one host thread at a time. Context and dictionary must outlive it, and stay where they are.
 ///
-/// It iterates as solve_lasso does and gives the same bits: in float on differences to float64 anchors, in double where
+/// It iterates as solve_lasso with ista or fista does and gives the same bits: in float on differences to float64 anchors, in double where
 /// float cannot reach the gap, each problem until its own certificate. On CUDA it works on the context's stream, waits
 /// for it once every 25 iterations, and launches blocks of iterations as recorded graphs where the stream can be
 /// recorded (Graph::can_record).
@@ -40,7 +40,7 @@ class PreparedLasso {
   /// @throws ValueError (problems < 1 or more than 2^31 - 1), DeviceError, OutOfMemory, CudaError
   static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems);
 
-  /// @param options   initial must be nullptr and skip empty; memory_limit is not looked at. The progress callback
+  /// @param options   solver ista, or fista, which automatic stands for; initial must be nullptr and skip empty; memory_limit is not looked at. The progress callback
   ///                  and the cancel token are asked between blocks of iterations
   /// @param memory    workspace() bytes on the context's device, aligned to 256 bytes, that outlive the solver; empty
   ///                  has it allocate them

@@ -20,10 +20,13 @@ constexpr double kGrowth = 0.8;  // of the support
 constexpr std::int64_t kMostNewAtoms = 64;
 // While more atoms than this are over their threshold for sure, the certificate is not worth its products.
 constexpr std::int64_t kFewViolators = 4;
+// Float64 looks at the atoms that may pass this share of lambda: near the solution the largest correlation is a little
+// under or over lambda, and the best scale of the certificate wants it exactly.
+constexpr double kLookFrom = 0.999;
 // With so few violators the round is the last one or nearly so: the code is settled once more against float64.
 constexpr std::int64_t kNearTheEnd = 16;
-// New atoms are looked for in so many of the highest panels for each that is wanted: neighbours share panels and clusters.
-constexpr std::int64_t kPanelsAnAtom = 1, kSortedAnAtom = 4;
+// New atoms are looked for among so many of the furthest for each that is wanted: some share a cluster.
+constexpr std::int64_t kSortedAnAtom = 4;
 // Panels are far over the threshold from here on.
 constexpr double kFarOver = 1.1;
 // Rounds without a new atom after which float is at its end.
@@ -37,8 +40,6 @@ constexpr std::int64_t kCapacity = 128;          // atoms that a pool's working 
 constexpr std::int64_t kLargestCapacity = 2048;  // and at most; fewer where there are few rows or atoms
 // In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
 constexpr double kLargestLambda = 1e30;
-// Places beside a pool's own: levels begin at whole groups.
-constexpr std::int64_t kPlaceSlack = 64;
 
 std::size_t index_of(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -57,6 +58,13 @@ std::int64_t largest_capacity(std::int64_t rows, std::int64_t atoms) {
 float rounded_down(double value) {
   const float rounded = static_cast<float>(value);
   return static_cast<double>(rounded) > value ? std::nextafterf(rounded, 0) : rounded;
+}
+
+// Places of a pool's residuals: each level begins at a whole group, and so leaves out as many as a group has but one.
+std::int64_t residual_places(std::int64_t rows, std::int64_t places) {
+  constexpr std::int64_t kLargestGroup = 8;
+  const std::int64_t levels = (rows + QuantizedDictionary::kLevelRows - 1) / QuantizedDictionary::kLevelRows;
+  return places + std::min(places, levels) * (kLargestGroup - 1);
 }
 
 struct Certificate {
@@ -80,7 +88,6 @@ struct WorkingSetBatch::Slot {
 };
 
 struct WorkingSetBatch::Worker {
-  const WorkingSetBatch& batch;
   Context context = Context::cpu(1);
   const WorkingSetDictionary& parts;
   const AtomBounds bounds;
@@ -100,6 +107,7 @@ struct WorkingSetBatch::Worker {
 
   // Scratch.
   std::vector<std::int32_t> open, list, fresh;  // [m] atoms
+  std::vector<std::int32_t> positions;          // [m] in W, beside list
   std::vector<double> values, thresholds;       // [m]
   std::vector<float> heights;                   // [panels]
   Tensor<float> float_residual;                 // [n padded]
@@ -108,13 +116,16 @@ struct WorkingSetBatch::Worker {
   std::int64_t stamp = 0;
   ActiveSet<double> exact;
 
+  // Where the dictionary is small.
+  ActiveSet<float> all_atoms;
+  std::vector<double> all_correlations;  // [m padded]
+
   // What is done since the last retire().
   std::vector<Problem> done;
   SparseCodes codes;
 
-  Worker(const WorkingSetBatch& of, const Dictionary& dictionary, const LassoOptions& options, std::int64_t places)
-      : batch(of),
-        parts(dictionary.working_set(context)),
+  Worker(const Dictionary& dictionary, const LassoOptions& options, std::int64_t places)
+      : parts(dictionary.working_set(context)),
         bounds(parts.quantized.bounds()),
         m(dictionary.atoms()),
         most_atoms(largest_capacity(dictionary.rows(), m)),
@@ -122,10 +133,10 @@ struct WorkingSetBatch::Worker {
         dictionary_scale(dictionary.scale()),
         atom_norm(std::sqrt(dictionary.lipschitz())),
         max_passes(options.max_iterations),
-        residuals(context, parts.quantized, places + kPlaceSlack),
+        residuals(context, parts.quantized, residual_places(dictionary.rows(), places)),
         C(context, parts.quantized.padded_atoms(), residuals.places()),
         highest(context, parts.quantized.panels(), residuals.places()),
-        slots(index_of(places)),
+        slots(index_of(parts.transposed.size() > 0 ? 1 : places)),
         timed(options.profile ? &profile : nullptr) {
     const std::int64_t rows = padded_rows(dictionary.rows());
     for (Slot& slot : slots) {
@@ -135,13 +146,21 @@ struct WorkingSetBatch::Worker {
       slot.in_set.resize(index_of((m + 63) / 64));
       idle.push_back(&slot);
     }
-    for (auto* atoms : {&open, &list, &fresh}) atoms->resize(index_of(parts.quantized.padded_atoms()));
+    for (auto* atoms : {&open, &list, &fresh, &positions}) atoms->resize(index_of(parts.quantized.padded_atoms()));
     for (auto* numbers : {&values, &thresholds}) numbers->resize(index_of(m + kMostNewAtoms));
     stamps.assign(index_of(m), 0);
     heights.resize(index_of(parts.quantized.panels()));
     float_residual = Tensor<float>::zeros(context, rows);
     float_values.resize(index_of(m));
+    if (!small()) return;
+    all_correlations.resize(index_of(parts.transposed.rows()));
+    all_atoms = ActiveSet<float>(context, m);
+    std::iota(fresh.begin(), fresh.begin() + m, 0);
+    all_atoms.add(parts.columns.matrix(), parts.gram.matrix(), fresh.data(), values.data(), thresholds.data(), m);
   }
+
+  // Every problem is solved on all atoms at once.
+  bool small() const { return parts.transposed.size() > 0; }
 
   MatrixView<const double> exact_columns() const { return parts.exact_columns.matrix(); }
 
@@ -171,16 +190,22 @@ struct WorkingSetBatch::Worker {
     return largest;
   }
 
-  // The code and what belongs to it from a working set, in positions' order: list and values.
+  void set_lambda(Problem& problem, double lambda_max, FunctionRef<double(std::int64_t, double)> lambda_of) const {
+    if (problem.lambda >= 0) return;
+    // Two powers of two, one after the other: their product may leave the range where the numbers do not.
+    const double x = problem.scale;
+    problem.lambda =
+        std::min(lambda_of(problem.index, lambda_max * x * dictionary_scale) / x / dictionary_scale, kLargestLambda);
+  }
+
+  // The code of a working set, in no order: to list and values. @return the number of nonzeros
   template <class T>
   std::int64_t nonzeros(const ActiveSet<T>& set) {
-    std::int64_t count = 0;
-    for (std::int64_t i = 0; i < set.size(); ++i) {
-      if (set.code(i) == 0) continue;
-      list[index_of(count)] = set.atom(i);
-      values[index_of(count++)] = set.code(i);
+    for (std::int64_t k = 0; k < set.support(); ++k) {
+      list[index_of(k)] = set.atom(set.active(k));
+      values[index_of(k)] = set.code(set.active(k));
     }
-    return count;
+    return set.support();
   }
 
   template <class T>
@@ -213,6 +238,16 @@ struct WorkingSetBatch::Worker {
     return result;
   }
 
+  bool better_than_nothing(const Slot& slot) const {
+    const double* const r = slot.r.data();
+    return dot(r, r, slot.r.size()) / 2 + slot.problem.lambda * slot.magnitude <= slot.problem.energy;
+  }
+
+  void forget_code(Slot& slot) {
+    std::copy_n(slot.x.data(), slot.x.size(), slot.r.data());
+    slot.magnitude = 0;
+  }
+
   // How far a correlation may pass its threshold for a fifth of the gap that is wanted.
   double inner_tolerance(const Slot& slot, double least) const {
     const double room = slot.problem.lambda * slot.magnitude;
@@ -241,7 +276,8 @@ struct WorkingSetBatch::Worker {
     count = kept;
   }
 
-  bool fill(Slot& slot, const double* x, std::int64_t rows, const Problem& problem) {
+  // A problem comes in, with the code 0.
+  void fill(Slot& slot, const double* x, std::int64_t rows, const Problem& problem) {
     slot.problem = problem;
     double largest = 0;
     for (std::int64_t i = 0; i < rows; ++i) largest = std::max(largest, std::fabs(x[i]));
@@ -257,7 +293,6 @@ struct WorkingSetBatch::Worker {
     std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
     slot.idle = 0;
     slot.magnitude = 0;
-    return true;
   }
 
   // Takes a problem out: its code to `codes` in the user's units.
@@ -280,16 +315,30 @@ struct WorkingSetBatch::Worker {
     done.push_back(slot.problem);
   }
 
-  // Adds the first `count` atoms of `fresh`; their correlations are made in float64.
-  template <class T>
-  void add_fresh(Slot& slot, ActiveSet<T>& set, MatrixView<const T> columns, MatrixView<const T> gram,
-                 std::int64_t count) {
+  // Adds the first `count` atoms of `fresh`, with correlations in the precision of the set.
+  void add_fresh(Slot& slot, ActiveSet<float>& set, std::int64_t count) {
+    round_residual(slot);
+    correlate_atoms(parts.columns.matrix(), fresh.data(), count, float_residual.data(), float_values.data());
+    std::copy_n(float_values.begin(), count, values.begin());
+    add_with_values(slot, set, parts.columns.matrix(), parts.gram.matrix(), count);
+  }
+  void add_fresh(Slot& slot, ActiveSet<double>& set, std::int64_t count) {
     correlate_atoms(exact_columns(), fresh.data(), count, slot.r.data(), values.data());
+    add_with_values(slot, set, exact_columns(), {}, count);
+  }
+  template <class T>
+  void add_with_values(Slot& slot, ActiveSet<T>& set, identity_t<MatrixView<const T>> columns,
+                       identity_t<MatrixView<const T>> gram, std::int64_t count) {
     std::fill_n(thresholds.begin(), count, slot.problem.lambda);
     for (std::int64_t k = 0; k < count; ++k) slot.mark(fresh[index_of(k)]);
     if (set.size() + count > set.capacity())
-      set.reserve(context, std::min(most_atoms, std::max(2 * set.capacity(), set.size() + count)));
+      set.reserve(context, std::max(std::min(most_atoms, 2 * set.capacity()), set.size() + count));
     set.add(columns, gram, fresh.data(), values.data(), thresholds.data(), count);
+  }
+
+  void round_residual(const Slot& slot) {
+    std::transform(slot.r.data(), slot.r.data() + slot.r.size(), float_residual.data(),
+                   [](double value) { return static_cast<float>(value); });
   }
 
   // New atoms that a round asks for at most.
@@ -299,38 +348,40 @@ struct WorkingSetBatch::Worker {
     return std::max(kFirstAtoms, std::min(grown, kMostNewAtoms));
   }
 
-  // Whether so many panels hold an atom far over the threshold that `wanted` new ones can be had from the highest panels;
-  // these are put in `fresh` then. Always so for a problem that has no atoms yet.
-  bool many_violators(Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
-    const PhaseTimer timer(context, timed, "choose");
+  // The atoms outside W of the highest panels, enough for `wanted` new ones: to `fresh`. @return what they are over
+  double highest_atoms(const Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
     const float* const high = highest.matrix().column(slot.place);
-    const float* const c = correlations(slot.place);
     const std::int64_t panels = parts.quantized.panels();
-    const bool first = slot.set.size() == 0;
     double floor = 0;
-    const std::int64_t high_panels = kPanelsAnAtom * wanted;
-    if (panels > high_panels) {
+    if (panels > wanted) {
       std::copy_n(high, panels, heights.begin());
-      std::nth_element(heights.begin(), heights.begin() + high_panels - 1, heights.end(), std::greater<float>());
-      floor = static_cast<double>(std::nextafterf(heights[index_of(high_panels - 1)], 0));
+      std::nth_element(heights.begin(), heights.begin() + wanted - 1, heights.end(), std::greater<float>());
+      floor = static_cast<double>(std::nextafterf(heights[index_of(wanted - 1)], 0));
     }
-    if (!first && !(floor > kFarOver * slot.problem.lambda)) return false;
+    if (slot.set.size() > 0 && !(floor > kFarOver * slot.problem.lambda)) return floor;  // of no use
     const std::int64_t count = open_at(slot.place, floor);
     fresh_count = 0;
     for (std::int64_t k = 0; k < count; ++k)
       if (!slot.holds(open[index_of(k)])) fresh[index_of(fresh_count++)] = open[index_of(k)];
-    if (!first && fresh_count < wanted / 2) return false;
-    keep_largest(c, fresh_count, wanted);
-    return true;
+    keep_largest(correlations(slot.place), fresh_count, wanted);
+    return floor;
   }
 
-  // Of `count` open atoms, those of S and those that float leaves open too: to list. Atoms outside W that are over the
-  // threshold go to `fresh`. @param clear  how many of these are over it for sure @return their number in list
-  std::int64_t narrow(Slot& slot, std::int64_t count, std::int64_t& clear, std::int64_t& fresh_count) {
+  // Whether so many panels hold an atom far over the threshold that the furthest are all that is wanted: to `fresh` then.
+  bool many_violators(const Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
+    const PhaseTimer timer(context, timed, "choose");
+    return highest_atoms(slot, wanted, fresh_count) > kFarOver * slot.problem.lambda &&
+           (slot.set.size() == 0 || fresh_count >= wanted / 2);
+  }
+
+  // Of `count` open atoms, those of S and those that float leaves open too: to `list`, with their positions in W or -1.
+  // Atoms outside W that are over the threshold go to `fresh`.
+  // @return their number in list; -1 where more than kFewViolators are over it for sure and no certificate is due
+  std::int64_t narrow(Slot& slot, std::int64_t count, bool certificate_due, std::int64_t& fresh_count) {
     const double lambda = slot.problem.lambda;
     const float* const c = correlations(slot.place);
-    clear = fresh_count = 0;
-    std::int64_t unsure = 0;
+    fresh_count = 0;
+    std::int64_t unsure = 0, clear = 0;
     for (std::int64_t k = 0; k < count; ++k) {
       const std::int32_t j = open[index_of(k)];
       if (slot.holds(j)) continue;
@@ -339,9 +390,8 @@ struct WorkingSetBatch::Worker {
       if (value - error_bound(bounds, residuals, slot.place, j) > lambda) ++clear;
       list[index_of(unsure++)] = j;
     }
-    if (clear > kFewViolators) return 0;
-    std::transform(slot.r.data(), slot.r.data() + slot.r.size(), float_residual.data(),
-                   [](double value) { return static_cast<float>(value); });
+    if (clear > kFewViolators && !certificate_due) return -1;
+    round_residual(slot);
     correlate_atoms(parts.columns.matrix(), list.data(), unsure, float_residual.data(), float_values.data());
     const double error = float_error(parts.quantized.rows()) * static_cast<double>(residuals.norm(slot.place));
     std::int64_t kept = 0;
@@ -349,18 +399,42 @@ struct WorkingSetBatch::Worker {
       const std::int32_t j = list[index_of(k)];
       // ||d|| is no more than the quantised atom's norm and what was rounded away.
       const double norm = static_cast<double>(bounds.norm[j]) + static_cast<double>(bounds.rounding[j]);
-      if (std::fabs(static_cast<double>(float_values[index_of(k)])) + error * norm > lambda) list[index_of(kept++)] = j;
+      if (std::fabs(static_cast<double>(float_values[index_of(k)])) + error * norm > kLookFrom * lambda) {
+        positions[index_of(kept)] = -1;
+        list[index_of(kept++)] = j;
+      }
     }
-    for (std::int64_t k = 0; k < slot.set.size(); ++k)
-      if (slot.set.is_active(k)) list[index_of(kept++)] = slot.set.atom(k);
+    for (std::int64_t k = 0; k < slot.set.support(); ++k) {
+      positions[index_of(kept)] = slot.set.active(k);
+      list[index_of(kept++)] = slot.set.atom(slot.set.active(k));
+    }
     for (std::int64_t k = 0; k < count; ++k) {  // of W, but not of S
       const std::int32_t j = open[index_of(k)];
       if (!slot.holds(j)) continue;
       std::int64_t position = 0;
       while (slot.set.atom(position) != j) ++position;
-      if (!slot.set.is_active(position)) list[index_of(kept++)] = j;
+      if (slot.set.is_active(position)) continue;
+      positions[index_of(kept)] = static_cast<std::int32_t>(position);
+      list[index_of(kept++)] = j;
     }
     return kept;
+  }
+
+  // Float64 for the `count` atoms of `list`: those of W are told, the others may be violators and then go to `fresh`.
+  // @return a bound of ||D'r||_inf: attained, or kLookFrom lambda
+  double look_exactly(Slot& slot, std::int64_t count, std::int64_t& fresh_count) {
+    correlate_atoms(exact_columns(), list.data(), count, slot.r.data(), values.data());
+    double most = kLookFrom * slot.problem.lambda;
+    fresh_count = 0;
+    for (std::int64_t k = 0; k < count; ++k) {
+      const double value = values[index_of(k)];
+      most = std::max(most, std::fabs(value));
+      if (positions[index_of(k)] >= 0)
+        slot.set.set_correlation(positions[index_of(k)], value);
+      else if (std::fabs(value) > slot.problem.lambda)
+        fresh[index_of(fresh_count++)] = list[index_of(k)];
+    }
+    return most;
   }
 
   // How many coordinates the next pass of a problem multiplies: its own business, or its bits would be its neighbours'.
@@ -392,14 +466,9 @@ struct WorkingSetBatch::Worker {
   bool step(Slot& slot, FunctionRef<double(std::int64_t, double)> lambda_of) {
     Problem& problem = slot.problem;
     const std::int64_t place = slot.place;
-    ++problem.iterations;
-    const float* const c = correlations(place);
     if (problem.lambda < 0) {
       const PhaseTimer timer(context, timed, "lambda_max");
-      const double x = problem.scale;
-      const double found = largest_correlation(place, slot.r.data());
-      problem.lambda =
-          std::min(lambda_of(problem.index, found * x * dictionary_scale) / x / dictionary_scale, kLargestLambda);
+      set_lambda(problem, largest_correlation(place, slot.r.data()), lambda_of);
     }
     const bool last = problem.iterations >= max_passes;
     std::int64_t fresh_count = 0;
@@ -407,30 +476,14 @@ struct WorkingSetBatch::Worker {
     const std::int64_t wanted = atoms_wanted(slot);
     const bool many = !last && many_violators(slot, wanted, fresh_count);
     if (!many) {
-      std::int64_t clear = 0;
       std::int64_t count = 0;
       {
         const PhaseTimer timer(context, timed, "choose");
-        count = narrow(slot, open_at(place, problem.lambda), clear, fresh_count);
+        count = narrow(slot, open_at(place, kLookFrom * problem.lambda), last, fresh_count);
       }
-      if (clear <= kFewViolators || last) {
+      if (count >= 0) {
         const PhaseTimer timer(context, timed, "certificate");
-        // Float64 for the atoms that are in use or still open, list: those of W are told, the others may be violators.
-        correlate_atoms(exact_columns(), list.data(), count, slot.r.data(), values.data());
-        double most = problem.lambda;
-        fresh_count = 0;
-        for (std::int64_t k = 0; k < count; ++k) {
-          const std::int32_t j = list[index_of(k)];
-          const double value = values[index_of(k)];
-          most = std::max(most, std::fabs(value));
-          if (!slot.holds(j)) {
-            if (std::fabs(value) > problem.lambda) fresh[index_of(fresh_count++)] = j;
-          } else {
-            std::int64_t position = 0;
-            while (slot.set.atom(position) != j) ++position;
-            slot.set.set_correlation(position, value);
-          }
-        }
+        const double most = look_exactly(slot, count, fresh_count);
         const Certificate found = certificate(slot, most);
         if (found.gap <= gap * problem.energy || last) {
           finish(slot, slot.set, found, false);
@@ -438,14 +491,18 @@ struct WorkingSetBatch::Worker {
         }
       }
       const PhaseTimer timer(context, timed, "choose");
-      keep_largest(c, fresh_count, wanted);
+      if (slot.set.size() == 0)
+        highest_atoms(slot, wanted, fresh_count);
+      else
+        keep_largest(correlations(place), fresh_count, wanted);
     }
+    ++problem.iterations;
     slot.near_end = !many && fresh_count <= kNearTheEnd;
     slot.idle = fresh_count == 0 ? slot.idle + 1 : 0;
-    if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > most_atoms) return finish_in_double(slot);
+    if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > most_atoms) return finish_in_double(slot, slot.set);
     {
       const PhaseTimer timer(context, timed, "gram");
-      add_fresh<float>(slot, slot.set, parts.columns.matrix(), parts.gram.matrix(), fresh_count);
+      add_fresh(slot, slot.set, fresh_count);
     }
     ActiveSetOutcome outcome{};
     {
@@ -453,7 +510,7 @@ struct WorkingSetBatch::Worker {
       slot.set.settle();
       outcome = slot.set.solve(inner_tolerance(slot, 1e-6), slot.set.steps() + 100 + 20 * slot.set.size());
     }
-    if (outcome == ActiveSetOutcome::stuck) return finish_in_double(slot);
+    if (outcome == ActiveSetOutcome::stuck) return finish_in_double(slot, slot.set);
     {
       const PhaseTimer timer(context, timed, "residual");
       update_residual(slot, slot.set);
@@ -462,23 +519,54 @@ struct WorkingSetBatch::Worker {
     return false;
   }
 
+  // A problem with a small dictionary, from beginning to end: W is all atoms, and float64 looks at all of them.
+  void solve_on_all(Slot& slot, FunctionRef<double(std::int64_t, double)> lambda_of) {
+    const PhaseTimer timer(context, timed, "all atoms");
+    Problem& problem = slot.problem;
+    const auto largest = [this] {
+      double most = 0;
+      for (std::int64_t j = 0; j < m; ++j) most = std::max(most, std::fabs(all_correlations[index_of(j)]));
+      return most;
+    };
+    correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
+    double most = largest();
+    set_lambda(problem, most, lambda_of);
+    std::fill_n(thresholds.begin(), m, problem.lambda);
+    all_atoms.restart(all_correlations.data(), thresholds.data());
+    for (std::int64_t round = 0;; ++round) {
+      const Certificate found = certificate(slot, most);
+      if (found.gap <= gap * problem.energy || problem.iterations >= max_passes)
+        return finish(slot, all_atoms, found, false);
+      ++problem.iterations;
+      if (round > kIdleRounds) break;
+      if (round > 0) {  // from where float has come to, by what float64 sees there
+        for (std::int64_t j = 0; j < m; ++j) all_atoms.set_correlation(j, all_correlations[index_of(j)]);
+        all_atoms.settle();
+      }
+      if (all_atoms.solve(inner_tolerance(slot, 1e-6), all_atoms.steps() + 100 + 20 * m) == ActiveSetOutcome::stuck)
+        break;
+      update_residual(slot, all_atoms);
+      correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
+      most = largest();
+    }
+    finish_in_double(slot, all_atoms);
+  }
+
   // The same method in double, with exact passes, to the end.
-  bool finish_in_double(Slot& slot) {
+  bool finish_in_double(Slot& slot, const ActiveSet<float>& set) {
     const PhaseTimer timer(context, timed, "in double");
     Problem& problem = slot.problem;
     if (exact.capacity() == 0) exact = ActiveSet<double>(context, std::min(kCapacity, most_atoms));
     exact.clear(0, false);
-    // The working set and the code that float has come to.
-    const std::int64_t size = slot.set.size();
-    std::vector<double> start(index_of(size));
-    for (std::int64_t i = 0; i < size; ++i) {
-      fresh[index_of(i)] = slot.set.atom(i);
-      start[index_of(i)] = slot.set.code(i);
-    }
-    if (exact.capacity() < size) exact.reserve(context, size);
-    update_residual(slot, slot.set);
-    add_fresh<double>(slot, exact, exact_columns(), {}, size);
-    if (!exact.start(start.data())) update_residual(slot, exact);
+    // From the code that float has come to, if that is one.
+    update_residual(slot, set);
+    const std::int64_t support = better_than_nothing(slot) ? set.support() : 0;
+    if (support == 0) forget_code(slot);
+    const std::vector<double> start(values.begin(), values.begin() + support);
+    std::copy_n(list.begin(), support, fresh.begin());
+    std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
+    add_fresh(slot, exact, support);
+    if (!exact.start(start.data())) forget_code(slot);
 
     std::vector<std::int32_t> all(index_of(m));
     std::iota(all.begin(), all.end(), 0);
@@ -486,7 +574,7 @@ struct WorkingSetBatch::Worker {
     Certificate found;
     for (std::int64_t stalled = 0; stalled <= 3 * kIdleRounds;) {
       correlate_atoms(exact_columns(), all.data(), m, slot.r.data(), c.data());
-      double most = problem.lambda;
+      double most = 0;
       std::int64_t fresh_count = 0;
       for (std::int64_t j = 0; j < m; ++j) {
         const double value = std::fabs(c[index_of(j)]);
@@ -509,13 +597,14 @@ struct WorkingSetBatch::Worker {
       if (exact.size() + fresh_count > most_atoms) break;
       stalled = fresh_count == 0 ? stalled + 1 : 0;
       for (std::int64_t i = 0; i < exact.size(); ++i) exact.set_correlation(i, c[index_of(exact.atom(i))]);
-      add_fresh<double>(slot, exact, exact_columns(), {}, fresh_count);
+      add_fresh(slot, exact, fresh_count);
       exact.settle();
       if (exact.solve(inner_tolerance(slot, 1e-12), exact.steps() + 100 + 20 * exact.size()) == ActiveSetOutcome::stuck)
         ++stalled;
       update_residual(slot, exact);
       settle_exactly(slot, exact);
     }
+    if (!better_than_nothing(slot)) exact.clear(0, false);
     finish(slot, exact, found, true);
     return true;
   }
@@ -529,8 +618,7 @@ WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dicti
       options_(options),
       waiting_(Tensor<double>::zeros(context, dictionary.rows(), queue)),
       queue_(index_of(queue)) {
-  for (std::int64_t t = 0; t < workers; ++t)
-    workers_.push_back(std::make_unique<Worker>(*this, dictionary, options, places));
+  for (std::int64_t t = 0; t < workers; ++t) workers_.push_back(std::make_unique<Worker>(dictionary, options, places));
 }
 
 std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t workers, std::int64_t places,
@@ -538,8 +626,10 @@ std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::
   const std::int64_t n = padded_rows(rows);
   const std::int64_t capacity = largest_capacity(rows, atoms);
   const std::int64_t slot = ActiveSet<float>::bytes(capacity) + 16 * n + atoms / 8 + 512;
-  const std::int64_t pool = (places + kPlaceSlack + 8) * (2 * n + 5 * (atoms + 16) + 64);
-  const std::int64_t scratch = ActiveSet<double>::bytes(capacity) + 12 * capacity * capacity + 56 * (atoms + 1024);
+  const std::int64_t pool = (residual_places(rows, places) + 8) * (2 * n + 5 * (atoms + 16) + 64);
+  const std::int64_t scratch = ActiveSet<double>::bytes(capacity) +
+                               ActiveSet<float>::bytes(std::min<std::int64_t>(atoms, 1024)) + 12 * capacity * capacity +
+                               56 * (atoms + 1024);
   return workers * (places * slot + pool + scratch) + queue * (8 * rows + 128);
 }
 
@@ -580,7 +670,8 @@ void WorkingSetBatch::admit(MatrixView<const double> X, const std::vector<Proble
 bool WorkingSetBatch::take(Worker& worker, Slot& slot) {
   const std::int64_t next = next_.fetch_add(1);
   if (next >= queued_) return false;
-  return worker.fill(slot, waiting_.matrix().column(next), waiting_.rows(), queue_[index_of(next)]);
+  worker.fill(slot, waiting_.matrix().column(next), waiting_.rows(), queue_[index_of(next)]);
+  return true;
 }
 
 void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::int64_t, double)> lambda_of) {
@@ -589,6 +680,15 @@ void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::in
   const auto started = std::chrono::steady_clock::now();
   const auto& quantized = worker.parts.quantized;
   auto& running = worker.running;
+  const auto late = [started] {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
+    return elapsed.count() > kSeconds;
+  };
+  if (worker.small()) {
+    Slot& slot = *worker.idle.front();
+    while (!late() && take(worker, slot)) worker.solve_on_all(slot, lambda_of);
+    return;
+  }
   for (;;) {
     bool empty = false;
     while (!worker.idle.empty() && !empty) {
@@ -617,8 +717,7 @@ void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::in
         running[kept++] = slot;
     }
     running.resize(kept);
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
-    if (elapsed.count() > kSeconds) return;
+    if (late()) return;
   }
 }
 

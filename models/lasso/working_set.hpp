@@ -32,7 +32,7 @@ class WorkingSetBatch {
     double scale = 1;             ///< the observation's entries were divided by this
     double lambda = -1;           ///< negative until it is known
     double energy = 0;            ///< 1/2 ||x||^2
-    std::int64_t iterations = 0;  ///< passes over all atoms
+    std::int64_t iterations = 0;  ///< times that its working set was solved
     double primal = 0;
     double gap = 0;      ///< absolute, of the code in its last pass
     bool stuck = false;  ///< given up: another method has to go on

@@ -63,30 +63,32 @@ class Allocation : public testing::OnContext {};
 SHRINKWARP_ON_EVERY_CONTEXT(Allocation);
 
 TEST_P(Allocation, NoneAfterPreparation) {
-  constexpr std::int64_t kRows = 70, kAtoms = 300, kCount = 50;
+  // On the CPU large enough for tasks that threads share, and more than once: which thread takes which task changes.
+  const bool cuda = context().is_cuda();
+  const std::int64_t rows = cuda ? 20 : 70, atoms = cuda ? 70 : 300, problems = cuda ? 10 : 50;
+  const int rounds = cuda ? 1 : 4;
   const auto normal = [](std::int64_t count, std::uint64_t stream) {
     std::vector<double> values(static_cast<std::size_t>(count));
     fill_normal(Context::cpu(1), 3, stream, 0, VectorView<double>{values.data(), count, {}});
     return values;
   };
-  const std::vector<double> D = normal(kRows * kAtoms, 0);
-  const Dictionary dictionary(context(), MatrixView<const double>{D.data(), kRows, kAtoms, kRows, {}});
-  const Tensor<double> X = testing::to_device(context(), normal(kRows * kCount, 1), kRows, kCount);
-  const Tensor<double> Z(context(), kAtoms, kCount);
+  const std::vector<double> D = normal(rows * atoms, 0);
+  const Dictionary dictionary(context(), MatrixView<const double>{D.data(), rows, atoms, rows, {}});
+  const Tensor<double> X = testing::to_device(context(), normal(rows * problems, 1), rows, problems);
+  const Tensor<double> Z(context(), atoms, problems);
   const LambdaRule rule = LambdaRule::sample_fraction(0.2);
   LassoOptions options;
   options.gap = 1e-9;  // takes float and double
   const std::int64_t before_preparation = from_context;
-  PreparedLasso prepared(context(), dictionary, options, kCount);
+  PreparedLasso prepared(context(), dictionary, options, problems);
   EXPECT_GT(from_context, before_preparation);  // the counter counts
   const std::int64_t device_allocations = from_context;
   const std::int64_t host_allocations = from_new;
-  // More than once: which thread takes which task changes.
-  for (int round = 0; round < 4; ++round) prepared.solve(X.matrix(), rule, Z.matrix());
+  for (int round = 0; round < rounds; ++round) prepared.solve(X.matrix(), rule, Z.matrix());
   const PreparedResults& results = prepared.solve(X.matrix(), rule, Z.matrix());
   EXPECT_EQ(from_context, device_allocations);
   // On CUDA the runtime, here or its stand-in, allocates on the host as it likes.
-  if (!context().is_cuda()) {
+  if (!cuda) {
     EXPECT_EQ(from_new, host_allocations);
   }
   EXPECT_EQ(results.unconverged, 0);

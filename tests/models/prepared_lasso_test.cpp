@@ -34,6 +34,13 @@ std::vector<double> normal(std::int64_t count, std::uint64_t stream) {
   return values;
 }
 
+// What the prepared solver runs when it may choose; on the CPU solve_lasso chooses otherwise.
+LassoOptions fista() {
+  LassoOptions options;
+  options.solver = Solver::fista;
+  return options;
+}
+
 Dictionary dictionary(const Context& context) {
   const std::vector<double> D = normal(kRows * kAtoms, 0);
   return Dictionary(context, MatrixView<const double>{D.data(), kRows, kAtoms, kRows, {}});
@@ -79,7 +86,7 @@ TEST_P(Prepared, GivesTheBitsOfSolveLasso) {
   for (double& lambda : lambdas) lambda = 0.1 + std::fabs(lambda);
   for (const double gap : {1e-4, 1e-10}) {
     for (const Solver solver : {Solver::fista, Solver::ista}) {
-      LassoOptions options;
+      LassoOptions options = fista();
       options.gap = gap;
       options.solver = solver;
       options.max_iterations = 300;  // some end there
@@ -112,7 +119,7 @@ TEST_P(Prepared, TakesFloatsAndPaddedColumns) {
   const Tensor<double> Z = to_device(context(), mark, kAtoms + 2, kCount);
   PreparedLasso prepared(context(), D, {}, kCount);
   const LassoBatch wanted = solve_lasso(context(), D, MatrixView<const double>{X.data(), kRows, kCount, kRows, {}},
-                                        LambdaRule::sample_fraction(0.4), {});
+                                        LambdaRule::sample_fraction(0.4), fista());
   expect_same(prepared.solve(view, LambdaRule::sample_fraction(0.4),
                              MatrixView<double>{Z.data(), kAtoms, kCount, kAtoms + 2, context().device()}),
               wanted);
@@ -136,7 +143,7 @@ TEST_P(Prepared, WorksInTheCallersMemory) {
   PreparedLasso prepared(context(), D, {}, 10, memory.vector().slice(256, bytes));
   const LambdaRule rule = LambdaRule::sample_fraction(0.3);
   expect_same(prepared.solve(on_device.matrix(), rule, Z.matrix()),
-              solve_lasso(context(), D, MatrixView<const double>{X.data(), kRows, 10, kRows, {}}, rule, {}));
+              solve_lasso(context(), D, MatrixView<const double>{X.data(), kRows, 10, kRows, {}}, rule, fista()));
   EXPECT_THROW(PreparedLasso(context(), D, {}, 10, memory.vector().slice(0, bytes - 1)), ShapeError);
   EXPECT_THROW(PreparedLasso(context(), D, {}, 10, memory.vector().slice(8, bytes)), ValueError);
   VectorView<std::byte> elsewhere = memory.vector();
@@ -152,7 +159,7 @@ TEST_P(Prepared, CallsDoNotMeet) {
   const Tensor<double> Z(context(), kAtoms, 12);
   CancelToken cancel;
   std::int64_t reports = 0;
-  LassoOptions options;
+  LassoOptions options = fista();
   options.gap = 1e-9;
   options.max_iterations = 400;
   options.cancel = &cancel;
@@ -217,10 +224,13 @@ TEST_P(Prepared, NamesWhatItRefuses) {
   const LambdaRule rule = LambdaRule::value(1);
   EXPECT_THROW(PreparedLasso::workspace(c, D, 0), ValueError);
   EXPECT_THROW(PreparedLasso(c, D, {}, 0), ValueError);
-  LassoOptions options;
+  LassoOptions options = fista();
   options.gap = 0;
   EXPECT_THROW(PreparedLasso(c, D, options, 5), ValueError);
   SparseCodes initial;
+  options = {};
+  options.solver = Solver::working_set;
+  EXPECT_THROW(PreparedLasso(c, D, options, 5), ValueError);
   options = {};
   options.initial = &initial;
   EXPECT_THROW(PreparedLasso(c, D, options, 5), ValueError);
@@ -264,7 +274,7 @@ TEST_P(Prepared, ThreadsShareADictionary) {
   constexpr int kThreads = 3;
   const Dictionary D = dictionary(context());
   const std::vector<double> X = observations(kCount);
-  LassoOptions options;
+  LassoOptions options = fista();
   options.gap = 1e-9;
   options.max_iterations = 400;
   const LambdaRule rule = LambdaRule::sample_fraction(0.2);

@@ -76,7 +76,7 @@ def solve(files, folder, *options):
         (["--lambda", 1, "--gap", -1e-6], ["--gap", "-1e-06"]),
         (["--lambda", 1, "--gap", "nan"], ["gap", "nan"]),
         (["--lambda", 1, "--gap", "inf"], ["gap", "inf"]),
-        (["--lambda", 1, "--solver", "lars"], ["--solver", "lars", "fista", "ista"]),
+        (["--lambda", 1, "--solver", "lars"], ["--solver", "lars", "working-set", "fista", "ista"]),
         (["--lambda", 1, "--device", "tpu"], ["--device", "tpu", "auto", "cpu", "cuda"]),
         (["--lambda", 1, "--device", "cuda:"], ["--device", "cuda:"]),
         (["--lambda", 1, "--device", "cuda:-1"], ["--device", "cuda:-1"]),
@@ -477,7 +477,7 @@ def test_disk_full(folder):
         pytest.skip("no file system can be mounted here")
     try:
         files = large_result(folder)
-        solving = ["solve", *files, "--lambda", 0.01, "--output", disk / "Z.npz"]
+        solving = ["solve", *files, "--lambda", 0.01, "--solver", "fista", "--output", disk / "Z.npz"]
         refused(folder, solving, "Z.npz", "No space left", journal=disk / "Z.npz.journal")
         (disk / "Z.npz").write_text("old")
         refused(folder, solving, "Z.npz", "No space left", journal=disk / "Z.npz.journal")
@@ -514,7 +514,7 @@ def test_file_size_limit(folder):
     files = large_result(folder)
     refused(
         folder,
-        solve(files, folder, "--lambda", 0.01),
+        solve(files, folder, "--lambda", 0.01, "--solver", "fista"),
         "Z.npz",
         "File too large",
         journal=folder / "Z.npz.journal",

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from program import DONE, FAILED, USAGE, one_line, run, save
+from program import DONE, FAILED, USAGE, Codes, certificate, energy, lambda_max, one_line, rounding, run, save
 
 
 @pytest.fixture
@@ -33,6 +33,38 @@ def test_phantom_is_the_default(folder):
     done = run("bench", "fista", "--problems", 2, "--gap", 0.1, "--threads", 1, status=DONE, cwd=folder)
     assert "dictionary 306 x 6138, 2 problems" in done.stdout
     assert list(folder.iterdir()) == []
+
+
+def test_latency(folder):
+    random = np.random.default_rng(0)
+    D, X = random.standard_normal((8, 20)), random.standard_normal((7, 8))
+    lam = 0.4 * lambda_max(D, X)
+    np.save(folder / "L.npy", lam)
+    files = save(folder, D, X)
+    options = ["bench", "latency", *files, "--gap", 1e-8, "--json"]
+    said = json.loads(run(*options, "--lambda-file", folder / "L.npy", "--output", folder / "Z.npz", status=DONE).stdout)
+    assert said["benchmark"] == "latency" and said["calls"] == len(said["seconds"]) == 7 and said["unconverged"] == 0
+    assert 0 < min(said["seconds"]) <= said["median_seconds"] == sorted(said["seconds"])[3]
+    assert said["p99_seconds"] == max(said["seconds"])
+    codes = Codes(folder / "Z.npz")
+    assert np.array_equal(codes.lam, lam)
+    objective, gap = certificate(D, X, codes.Z, lam)
+    assert (np.abs(codes.objective - objective) <= rounding(D, X)).all()
+    assert (gap <= 1e-8 * energy(X) + rounding(D, X)).all()
+    said = json.loads(run(*options, "--calls", 3, "--lambda-fraction", 0.4, status=DONE).stdout)
+    assert said["calls"] == 3
+    done = run("bench", "latency", *files, "--calls", 2, status=DONE)
+    assert "dictionary 8 x 20" in done.stdout and "2 calls" in done.stdout
+
+
+def test_latency_refuses(folder, files):
+    np.save(folder / "L.npy", np.ones(6))
+    assert "found 6 values" in one_line(run("bench", "latency", *files, "--lambda-file", folder / "L.npy", status=FAILED))
+    np.save(folder / "X.npy", np.ones((5, 9)))
+    assert "length 9, wanted 8" in one_line(run("bench", "latency", *files, status=FAILED))
+    np.save(folder / "X.npy", np.ones((0, 8)))
+    assert "no rows" in one_line(run("bench", "latency", *files, status=FAILED))
+    one_line(run("bench", "latency", *files, "--solver", "lars", status=USAGE))
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_our_own_results(folder, options):
 
 def test_our_own_results_that_missed(folder):
     D, X, _ = problem()
-    codes = solve(folder, D, X, "--lambda-fraction", 0.1, "--max-iterations", 30, status=UNCONVERGED)
+    codes = solve(folder, D, X, "--lambda-fraction", 0.1, "--solver", "fista", "--max-iterations", 30, status=UNCONVERGED)
     files = ["--dictionary", folder / "D.npy", "--observations", folder / "X.npy"]
     found = Found(folder, folder / "Z.npz", files, status=UNCONVERGED)
     agree(found, D, X, codes.Z.toarray(), codes.lam)

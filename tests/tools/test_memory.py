@@ -56,10 +56,14 @@ def test_a_million_problems(folder):
 
 @pytest.mark.parametrize(
     "rows, options, status",
-    [(600, ["--lambda-fraction", 1e-3, "--max-iterations", 100], UNCONVERGED), (200, ["--lambda-fraction", 0.3], DONE)],
-    ids=["full codes", "double"],
+    [
+        (600, ["--lambda-fraction", 1e-3, "--max-iterations", 100, "--solver", "fista"], UNCONVERGED),
+        (200, ["--lambda-fraction", 0.3, "--solver", "fista"], DONE),
+        (600, ["--lambda-fraction", 1e-3, "--solver", "working-set", "--device", "cpu"], DONE),
+    ],
+    ids=["full codes", "double", "large working sets"],
 )
-@pytest.mark.parametrize("limit", [24, 96])
+@pytest.mark.parametrize("limit", [32, 96])
 def test_results_and_batches_at_their_largest(folder, limit, rows, options, status):
     """Codes without zeros; problems that all go on in double."""
     random = np.random.default_rng(0)

@@ -54,7 +54,8 @@ def processor_seconds(usage):
 class Work:
     """A solve in a folder of its own, its result when nothing disturbs it, and ways to disturb it."""
 
-    options = ["--lambda-fraction", 0.2, "--gap", 1e-8, "--threads", 2]
+    # A solver that finishes few problems at a time, so that there is a middle to be stopped in.
+    options = ["--lambda-fraction", 0.2, "--gap", 1e-8, "--threads", 2, "--solver", "fista"]
 
     def __init__(self, folder, rows=N, options=None):
         self.folder = folder
@@ -162,7 +163,7 @@ def resume_after(work, share):
 
 @pytest.mark.parametrize("gap, rows", [(1e-5, 4000), (1e-10, 8000)], ids=["float", "double"])
 def test_killed_at_any_moment(folder, gap, rows):
-    work = Work(folder, rows=rows, options=["--lambda-fraction", 0.1, "--gap", gap, "--threads", 2])
+    work = Work(folder, rows=rows, options=["--lambda-fraction", 0.1, "--gap", gap, "--threads", 2, "--solver", "fista"])
     dice = random.Random(gap)
     kills = 0
     for fraction in (dice.uniform(0.05, 0.95), 0.9):
@@ -175,7 +176,7 @@ def test_killed_at_any_moment(folder, gap, rows):
 
 def test_killed_again_and_again(folder):
     """Without an end of its own, each run goes on from where the last one was killed."""
-    work = Work(folder, rows=6000, options=["--lambda-fraction", 0.1, "--threads", 2])
+    work = Work(folder, rows=6000, options=["--lambda-fraction", 0.1, "--threads", 2, "--solver", "fista"])
     kept = set()
     for _ in range(30):
         process = work.start("--resume")
@@ -201,7 +202,7 @@ def test_fifty_kills(folder):
     D, X = np.load(folder / "D.npy"), np.load(folder / "X.npy")
 
     class Phantom(Work):
-        options = ["--lambda-fraction", 0.5, "--threads", 2]
+        options = ["--lambda-fraction", 0.5, "--threads", 2, "--solver", "fista"]
 
         def __init__(self):
             super().__init__(folder, rows=1)
@@ -237,7 +238,7 @@ def start_and_wait(work, **others):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 def test_interrupted(folder, number):
-    work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1])
+    work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1, "--solver", "fista"])
     process = start_and_wait(work)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -254,7 +255,7 @@ def test_interrupted(folder, number):
 
 def test_a_signal_that_is_ignored_stays_ignored(folder):
     """As under nohup, and for SIGINT in the background jobs of a shell."""
-    work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1])
+    work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1, "--solver", "fista"])
     for ignored, other in ((signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)):
         process = start_and_wait(work, preexec_fn=lambda: signal.signal(ignored, signal.SIG_IGN))
         process.send_signal(ignored)
@@ -441,7 +442,7 @@ def test_a_journal_in_use(work):
 
 
 def test_two_solves_of_one_output(folder):
-    work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1])
+    work = Work(folder, rows=8000, options=["--lambda-fraction", 0.05, "--gap", 1e-7, "--threads", 1, "--solver", "fista"])
     first = start_and_wait(work)
     assert "in use by another process" in one_line(work.solve("--resume", status=FAILED))
     assert first.wait(timeout=120) == DONE
@@ -572,7 +573,7 @@ def test_another_lambda_file_is_refused(work):
 
 def test_the_recording_s_lambda_must_be_the_same(folder):
     """A row that is not solved yet, and louder than all others, changes the lambda of those that are."""
-    work = Work(folder, options=["--lambda-fraction", 0.1, "--lambda-scope", "recording", "--threads", 1], rows=3000)
+    work = Work(folder, options=["--lambda-fraction", 0.1, "--lambda-scope", "recording", "--threads", 1, "--solver", "fista"], rows=3000)
     work.stop_at_size((folder / "A.npz").stat().st_size // 2)
     before = work.journal.read_bytes()
     solved = held(work.journal)
@@ -621,6 +622,14 @@ def test_another_build_is_refused(work):
     work.resume()
 
 
+def test_working_sets_go_on_where_they_were_stopped(folder):
+    work = Work(folder, options=["--lambda-fraction", 0.1, "--gap", 1e-8, "--solver", "working-set", "--device", "cpu"])
+    for row in (1, 100, N - 1):
+        work.stop_at(row)
+        work.resume()
+        work.again()
+
+
 def test_the_memory_limit_may_be_another(work):
     work.stop_at(100)
     work.resume("--memory-limit", "3MB")
@@ -629,9 +638,9 @@ def test_the_memory_limit_may_be_another(work):
 def test_the_number_of_threads_is_stored_as_it_came_out(work):
     """--threads 0 takes every processor: the same number, said, is the same."""
     processors = len(os.sched_getaffinity(0))
-    work.options = ["--lambda-fraction", 0.2, "--gap", 1e-8]
+    work.options = ["--lambda-fraction", 0.2, "--gap", 1e-8, "--solver", "fista"]
     work.stop_at(100)
-    work.options = ["--lambda-fraction", 0.2, "--gap", 1e-8, "--threads", processors, "--device", "auto"]
+    work.options += ["--threads", processors, "--device", "auto"]
     work.resume()
 
 
@@ -692,7 +701,7 @@ def test_the_summary_is_of_all_problems(work):
 
 
 def test_problems_that_missed_their_gap_are_counted_after_all(folder):
-    work = Work(folder, options=["--lambda-fraction", 0.05, "--max-iterations", 30, "--threads", 1])
+    work = Work(folder, options=["--lambda-fraction", 0.05, "--max-iterations", 30, "--threads", 1, "--solver", "fista"])
     missed = int((~work.wanted["converged"]).sum())
     assert 0 < missed
     work.stop_at(200)

@@ -6,13 +6,18 @@
 #include <cmath>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <map>
 
+#include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
+
+constexpr Solver kSolvers[] = {Solver::automatic, Solver::working_set, Solver::fista,
+                               Solver::ista};  // as messages list them
 
 /// 0 where the text is no positive size.
 std::int64_t bytes_in(const std::string& text) {
@@ -96,6 +101,17 @@ CLI::Validator one_of(const std::vector<std::string>& names) {
     for (std::size_t i = 1; i < names.size(); ++i) list += (i + 1 < names.size() ? ", " : " or ") + names[i];
     return list;
   });
+}
+
+CLI::Validator solver_name() {
+  std::vector<std::string> names;
+  for (const Solver solver : kSolvers) names.emplace_back(name_of(solver));
+  return one_of(names);
+}
+
+Solver solver_named(const std::string& name) {
+  return *std::find_if(std::begin(kSolvers), std::end(kSolvers),
+                       [&](Solver solver) { return name == name_of(solver); });
 }
 
 CLI::Validator device_name() {

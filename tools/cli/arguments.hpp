@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 
 namespace shrinkwarp::cli {
@@ -16,6 +17,10 @@ CLI::Validator whole_number(std::int64_t smallest, std::int64_t largest);
 CLI::Validator one_of(const std::vector<std::string>& names);
 CLI::Validator device_name();
 CLI::Validator byte_count();
+CLI::Validator solver_name();
+
+/// The solver of a name that solver_name() lets pass.
+Solver solver_named(const std::string& name);
 
 /// Bytes from "4GiB", "500MB", "1048576": decimal and binary prefixes, B optional, any case.
 /// @throws ValueError (naming the text)

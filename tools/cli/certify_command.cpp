@@ -21,7 +21,7 @@ using certify::ClaimCheck;
 using certify::LambdaChoice;
 using certify::Report;
 
-struct Arguments {
+struct CertifyArguments {
   certify::Request request;
   std::string lambda_file;
   std::optional<double> lambda, lambda_fraction;
@@ -31,7 +31,7 @@ struct Arguments {
   bool json = false;
 };
 
-LambdaChoice lambda_choice(const Arguments& arguments) {
+LambdaChoice lambda_choice(const CertifyArguments& arguments) {
   if (arguments.lambda) return {LambdaChoice::Kind::value, *arguments.lambda, {}};
   if (arguments.lambda_fraction) {
     return {arguments.lambda_scope == "recording" ? LambdaChoice::Kind::recording_fraction
@@ -58,7 +58,7 @@ void add_claim(const char* name, const ClaimCheck& check, const char* wrong, con
           ", by up to " + worst + unit;
 }
 
-void print_table(const Report& report, const Arguments& arguments, double seconds) {
+void print_table(const Report& report, const CertifyArguments& arguments, double seconds) {
   const auto integer = [](std::int64_t value) { return static_cast<long long>(value); };
   std::printf("problems     %s, dictionary %lld x %lld\n", with_commas(report.problems).c_str(), integer(report.rows),
               integer(report.atoms));
@@ -100,7 +100,7 @@ nlohmann::json as_json(const ClaimCheck& check) {
           {"worst", check.worst}};
 }
 
-nlohmann::json as_json(const Report& report, const Arguments& arguments, int threads, double seconds) {
+nlohmann::json as_json(const Report& report, const CertifyArguments& arguments, int threads, double seconds) {
   nlohmann::json worst = nlohmann::json::array();
   for (const certify::Row& row : report.worst) {
     worst.push_back({{"row", row.problem},
@@ -143,7 +143,7 @@ nlohmann::json as_json(const Report& report, const Arguments& arguments, int thr
           {"seconds", seconds}};
 }
 
-int run(const Arguments& arguments) {
+int run_certify(const CertifyArguments& arguments) {
   const auto started = std::chrono::steady_clock::now();
   certify::Request request = arguments.request;
   request.lambda = lambda_choice(arguments);
@@ -176,7 +176,7 @@ int run(const Arguments& arguments) {
 }  // namespace
 
 void add_certify(CLI::App& app, Action& action) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<CertifyArguments>();
   CLI::App* command = app.add_subcommand(
       "certify", "Recompute gaps, objectives and supports of anybody's codes, with a rounding bound");
   command
@@ -212,7 +212,7 @@ void add_certify(CLI::App& app, Action& action) {
   command->footer(
       "Exit status: 0 all certified, 3 some missed the gap, 2 usage, 1 other errors.\n"
       "Example:\n  shrinkwarp certify Z.npz --dictionary D.npy --observations X.npy");
-  command->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });
+  command->callback([arguments, &action] { action = [arguments] { return run_certify(*arguments); }; });
 }
 
 }  // namespace shrinkwarp::cli

@@ -14,7 +14,7 @@
 namespace shrinkwarp::cli {
 namespace {
 
-int run(bool json) {
+int run_info(bool json) {
   const Context cpu = Context::cpu();
   const int devices = cuda_device_count();
   if (json) {
@@ -47,7 +47,7 @@ void add_info(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("info", "Say what this build and this machine can do");
   command->add_flag("--json", *json, "as one JSON object");
   command->footer("Example:\n  shrinkwarp info");
-  command->callback([json, &action] { action = [json] { return run(*json); }; });
+  command->callback([json, &action] { action = [json] { return run_info(*json); }; });
 }
 
 }  // namespace shrinkwarp::cli

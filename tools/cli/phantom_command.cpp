@@ -15,7 +15,7 @@
 namespace shrinkwarp::cli {
 namespace {
 
-struct Arguments {
+struct PhantomArguments {
   phantom::MegPhantomOptions phantom;
   std::string dictionary, observations, truth;
   bool quiet = false;
@@ -23,7 +23,7 @@ struct Arguments {
 
 constexpr std::int64_t kBlock = 4096;  // rows made and written at a time
 
-int run(const Arguments& arguments) {
+int run_phantom(const PhantomArguments& arguments) {
   SHRINKWARP_REQUIRE(arguments.phantom.sensors % 3 == 0, UsageError, "--sensors: found ", arguments.phantom.sensors,
                      ", wanted a multiple of 3 from 3 to 306");
   require_different_files("--dictionary", arguments.dictionary, "--observations", arguments.observations);
@@ -62,7 +62,7 @@ int run(const Arguments& arguments) {
 }  // namespace
 
 void add_phantom(CLI::App& app, Action& action) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<PhantomArguments>();
   CLI::App* command = app.add_subcommand("phantom", "Make a physically right problem without any download");
   command->require_subcommand(1);
   command->footer("Example:\n  shrinkwarp phantom meg --samples 10000 --dictionary D.npy --observations X.npy");
@@ -89,7 +89,7 @@ void add_phantom(CLI::App& app, Action& action) {
       "and noise covariance beside");
   meg->add_flag("--quiet", arguments->quiet, "print nothing");
   meg->footer("Example:\n  shrinkwarp phantom meg --samples 10000 --dictionary D.npy --observations X.npy");
-  meg->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });
+  meg->callback([arguments, &action] { action = [arguments] { return run_phantom(*arguments); }; });
 }
 
 }  // namespace shrinkwarp::cli

@@ -52,7 +52,8 @@ std::int64_t solver_memory(const SolveOptions& options, const Context& context, 
   const std::int64_t limit = parse_bytes(options.memory_limit);
   const std::int64_t by_problem =
       SolveJournal::memory(problems) + static_cast<std::int64_t>(rule.values.size() * sizeof(double));
-  const std::int64_t least = by_problem + least_memory(context, dictionary.rows(), dictionary.cols(), options.lasso.solver);
+  const std::int64_t least =
+      by_problem + least_memory(context, dictionary.rows(), dictionary.cols(), options.lasso.solver);
   SHRINKWARP_REQUIRE(limit >= least, ValueError, "--memory-limit: found ", limit, " bytes, wanted at least ", least,
                      " for a dictionary of ", dictionary.rows(), " x ", dictionary.cols(), " and ", problems,
                      " problems");
@@ -102,7 +103,7 @@ std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options) {
   return journal;
 }
 
-int run(const SolveOptions& options) {
+int run_solve(const SolveOptions& options) {
   const auto started = std::chrono::steady_clock::now();
   check(options);
   const bool finished = options.resume && finished_before(options);
@@ -115,6 +116,8 @@ int run(const SolveOptions& options) {
   LassoOptions lasso = options.lasso;
   lasso.memory_limit = solver_memory(options, context, dictionary_file, observations.size(), rule);
 
+  lasso.solver = resolved(context, dictionary_file.rows(), dictionary_file.cols(), lasso);
+
   const std::unique_ptr<SolveJournal> opened = finished ? nullptr : open_journal(options);
   if (!finished) remove_leftovers(options.output);
 
@@ -123,6 +126,7 @@ int run(const SolveOptions& options) {
   const auto [dictionary, dictionary_hash] = LoadedDictionary::from_file(context, dictionary_file, options.dictionary);
 
   SolveOutcome outcome;
+  outcome.solver = lasso.solver;
   try {
     if (rule.kind == LambdaRule::Kind::recording_fraction)
       rule.lambda_max = recording_lambda_max(context, dictionary, observations, lasso);
@@ -175,7 +179,7 @@ void add_solve(CLI::App& app, Action& action) {
       "Exit status: 0 all converged, 3 written but some missed the gap, 2 usage, 1 other errors, 130 and 143 "
       "interrupted.\n"
       "Example:\n  shrinkwarp solve --dictionary D.npy --observations X.npy --lambda-fraction 0.5 --output Z.npz");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] { action = [options] { return run_solve(*options); }; });
 }
 
 }  // namespace shrinkwarp::cli

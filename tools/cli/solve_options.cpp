@@ -1,9 +1,5 @@
 #include <shrinkwarp/tools/cli/solve_options.hpp>
 
-#include <algorithm>
-#include <iterator>
-#include <vector>
-
 #include <CLI/CLI.hpp>
 
 #include <shrinkwarp/models/lasso/solver_name.hpp>
@@ -15,21 +11,6 @@
 
 namespace shrinkwarp::cli {
 namespace {
-
-constexpr Solver kSolvers[] = {Solver::automatic, Solver::working_set, Solver::fista,
-                               Solver::ista};  // as --help lists them
-
-std::vector<std::string> solver_names() {
-  std::vector<std::string> names;
-  for (const Solver solver : kSolvers) names.emplace_back(name_of(solver));
-  return names;
-}
-
-/// The name is one of solver_names().
-Solver solver_named(const std::string& name) {
-  return *std::find_if(std::begin(kSolvers), std::end(kSolvers),
-                       [&](Solver solver) { return name == name_of(solver); });
-}
 
 void add_files(CLI::App& command, SolveOptions& options) {
   command.add_option("--dictionary", options.dictionary, "D.npy (n, m), f4 or f8: a column an atom")->required();
@@ -58,8 +39,9 @@ void add_solver(CLI::App& command, LassoOptions& lasso) {
       ->capture_default_str();
   command
       .add_option_function<std::string>(
-          "--solver", [&lasso](const std::string& name) { lasso.solver = solver_named(name); }, "auto takes fista")
-      ->check(one_of(solver_names()))
+          "--solver", [&lasso](const std::string& name) { lasso.solver = solver_named(name); },
+          "auto takes working-set where it can, else fista")
+      ->check(solver_name())
       ->default_str(name_of(lasso.solver));
   command.add_flag_callback(
       "--no-restart", [&lasso] { lasso.restart = false; }, "fista without adaptive restarts");

@@ -17,7 +17,7 @@ void print_summary(const SolveOptions& options, const Context& context, const Di
   const LassoSummary& summary = outcome.summary;
   const double problems = static_cast<double>(std::max<std::int64_t>(summary.problems, 1));
   const double rate = static_cast<double>(summary.problems - outcome.resumed) / std::max(outcome.seconds, 1e-9);
-  const std::string solver = name_of(resolved(options.lasso.solver));
+  const std::string solver = name_of(outcome.solver);
   if (options.json) {
     const nlohmann::json out = {{"problems", summary.problems},
                                 {"converged", summary.problems - summary.unconverged},

@@ -10,9 +10,10 @@
 namespace shrinkwarp::cli {
 
 struct SolveOutcome {
-  LassoSummary summary;      ///< of all problems
-  std::int64_t resumed = 0;  ///< problems that an earlier run had solved
-  double seconds = 0;        ///< of this run
+  LassoSummary summary;               ///< of all problems
+  Solver solver = Solver::automatic;  ///< that ran
+  std::int64_t resumed = 0;           ///< problems that an earlier run had solved
+  double seconds = 0;                 ///< of this run
 };
 
 /// As --json and --quiet say: a table, one JSON object, or nothing.

@@ -46,7 +46,7 @@ Fingerprint fingerprint_of(const Context& context, const Dictionary& dictionary,
   add_lambda(rule, fingerprint);
   fingerprint.add("--gap", options.gap);
   fingerprint.add("--max-iterations", options.max_iterations);
-  fingerprint.add("--solver", std::string(name_of(resolved(options.solver))));
+  fingerprint.add("--solver", std::string(name_of(resolved(context, dictionary.rows(), dictionary.atoms(), options))));
   fingerprint.add("restarts", options.restart ? "yes" : "no");
   if (!context.is_cuda()) {
     fingerprint.add("--threads", std::int64_t{context.threads()});

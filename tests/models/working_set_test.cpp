@@ -1,0 +1,276 @@
+// The working-set solver where it is hard: dictionaries that are dependent, badly scaled or adversarial, and what must not
+// change its bits. That every claim of a result holds on ordinary problems is lasso_test.cpp's business, for all solvers.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <shrinkwarp/kernels/random/random.hpp>
+#include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+using Matrix = std::vector<double>;
+
+// Everything in long double, by plain loops: what the gap of a code truly is, relative to 1/2 ||x||^2.
+struct Truth {
+  double gap, objective, energy, lambda_max;
+};
+
+class WorkingSet : public testing::Test {
+ protected:
+  std::int64_t n = 0, m = 0, N = 0;
+  Matrix D, X;
+
+  void make(std::int64_t rows, std::int64_t atoms, std::int64_t problems, std::uint64_t seed = 1) {
+    n = rows;
+    m = atoms;
+    N = problems;
+    D.resize(static_cast<std::size_t>(n * m));
+    X.resize(static_cast<std::size_t>(n * N));
+    const Context host = Context::cpu(1);
+    fill_normal(host, seed, 0, 0, VectorView<double>{D.data(), n * m, {}});
+    fill_normal(host, seed, 1, 0, VectorView<double>{X.data(), n * N, {}});
+  }
+  double* atom(std::int64_t j) { return D.data() + j * n; }
+  void copy_atom(std::int64_t from, std::int64_t to, double factor) {
+    std::transform(atom(from), atom(from) + n, atom(to), [factor](double v) { return v * factor; });
+  }
+
+  LassoBatch solve(double fraction, double gap = 1e-6, int threads = 1, std::int64_t max_iterations = 1000) const {
+    return solve(LambdaRule::sample_fraction(fraction), gap, threads, max_iterations);
+  }
+  LassoBatch solve(const LambdaRule& rule, double gap, int threads, std::int64_t max_iterations) const {
+    const Context context = Context::cpu(threads);
+    const Dictionary dictionary(context, {D.data(), n, m, n, {}});
+    LassoOptions options;
+    options.solver = Solver::working_set;
+    options.gap = gap;
+    options.max_iterations = max_iterations;
+    return solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, rule, options);
+  }
+
+  Truth truth(const LassoBatch& batch, std::int64_t i) const {
+    const auto at = static_cast<std::size_t>(i);
+    const double* x = X.data() + i * n;
+    std::vector<long double> r(x, x + n);
+    long double magnitude = 0;
+    for (auto k = batch.codes.offsets[at]; k < batch.codes.offsets[at + 1]; ++k) {
+      const auto j = batch.codes.indices[static_cast<std::size_t>(k)];
+      const long double z = batch.codes.values[static_cast<std::size_t>(k)];
+      magnitude += std::fabs(z);
+      for (std::int64_t row = 0; row < n; ++row)
+        r[static_cast<std::size_t>(row)] -= z * D[static_cast<std::size_t>(row + j * n)];
+    }
+    long double most = 0, lambda_max = 0, rr = 0, xr = 0, xx = 0;
+    for (std::int64_t j = 0; j < m; ++j) {
+      long double dr = 0, dx = 0;
+      for (std::int64_t row = 0; row < n; ++row) {
+        dr += D[static_cast<std::size_t>(row + j * n)] * r[static_cast<std::size_t>(row)];
+        dx += static_cast<long double>(D[static_cast<std::size_t>(row + j * n)]) * x[row];
+      }
+      most = std::max(most, std::fabs(dr));
+      lambda_max = std::max(lambda_max, std::fabs(dx));
+    }
+    for (std::int64_t row = 0; row < n; ++row) {
+      rr += r[static_cast<std::size_t>(row)] * r[static_cast<std::size_t>(row)];
+      xr += r[static_cast<std::size_t>(row)] * x[row];
+      xx += static_cast<long double>(x[row]) * x[row];
+    }
+    const long double lambda = batch.lambda[at];
+    long double s = rr > 0 ? xr / rr : 0;
+    if (most > 0) s = std::clamp(s, -lambda / most, lambda / most);
+    const long double primal = rr / 2 + lambda * magnitude;
+    return {static_cast<double>(primal - (s * xr - s * s * rr / 2)), static_cast<double>(primal),
+            static_cast<double>(xx / 2), static_cast<double>(lambda_max)};
+  }
+
+  void expect_right(const LassoBatch& batch, double gap) const {
+    ASSERT_EQ(batch.size(), N);
+    for (std::int64_t i = 0; i < N; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const Truth true_one = truth(batch, i);
+      EXPECT_TRUE(batch.converged[at]) << i;
+      EXPECT_LE(true_one.gap, gap * true_one.energy * (1 + 1e-9) + 1e-13 * true_one.energy) << i;
+      EXPECT_GE(batch.dual_gap[at], true_one.gap - 1e-12 * true_one.energy) << i;
+      EXPECT_NEAR(batch.objective[at], true_one.objective, 1e-12 * true_one.energy) << i;
+    }
+  }
+};
+
+bool same_bits(const LassoBatch& a, const LassoBatch& b) {
+  return a.codes.offsets == b.codes.offsets && a.codes.indices == b.codes.indices && a.codes.values == b.codes.values &&
+         a.lambda == b.lambda && a.objective == b.objective && a.dual_gap == b.dual_gap &&
+         a.iterations == b.iterations && a.converged == b.converged;
+}
+
+TEST_F(WorkingSet, ShapesOfAllKinds) {
+  const std::int64_t shapes[][2] = {{1, 1}, {1, 50}, {40, 1}, {60, 20}, {63, 130}, {64, 128}, {65, 500}, {100, 1100}};
+  for (const auto& shape : shapes) {
+    make(shape[0], shape[1], 20);
+    for (const double fraction : {0.9, 0.5, 0.1, 0.01}) {
+      SCOPED_TRACE(testing::Message() << n << " x " << m << " at " << fraction);
+      expect_right(solve(fraction), 1e-6);
+    }
+    expect_right(solve(0.2, 1e-9), 1e-9);
+    expect_right(solve(0.2, 1e-12), 1e-12);
+  }
+}
+
+TEST_F(WorkingSet, CopiedAndNegatedAtoms) {
+  make(30, 400, 30);
+  for (std::int64_t j = 0; j < 150; ++j) {
+    copy_atom(j, 150 + j, 1);
+    if (j < 100) copy_atom(j, 300 + j, -1);
+  }
+  for (const double fraction : {0.5, 0.1, 0.02}) expect_right(solve(fraction, 1e-9), 1e-9);
+}
+
+TEST_F(WorkingSet, NearlyDependentAtoms) {
+  make(30, 400, 20);
+  const Matrix noise = D;
+  for (std::int64_t j = 200; j < 400; ++j)  // copies that differ in the sixth digit
+    for (std::int64_t i = 0; i < n; ++i)
+      atom(j)[i] = atom(j - 200)[i] + 1e-6 * noise[static_cast<std::size_t>(j * n + i)];
+  for (const double fraction : {0.5, 0.1, 0.02}) expect_right(solve(fraction, 1e-9), 1e-9);
+}
+
+TEST_F(WorkingSet, DependentDictionary) {
+  make(80, 300, 20);
+  for (std::int64_t j = 10; j < m; ++j) {  // rank 10
+    std::fill_n(atom(j), n, 0.0);
+    for (std::int64_t k = 0; k < 10; ++k)
+      for (std::int64_t i = 0; i < n; ++i) atom(j)[i] += std::sin(static_cast<double>(j * (k + 1))) * atom(k)[i];
+  }
+  for (const double fraction : {0.5, 0.1, 0.01}) expect_right(solve(fraction, 1e-9), 1e-9);
+}
+
+TEST_F(WorkingSet, AtomsOfAllSizes) {
+  make(40, 300, 20);
+  for (std::int64_t j = 0; j < m; ++j) copy_atom(j, j, std::pow(10.0, static_cast<double>(j % 13) - 6));
+  for (const double fraction : {0.5, 0.1, 1e-3}) expect_right(solve(fraction, 1e-9), 1e-9);
+}
+
+TEST_F(WorkingSet, UnitsOfAllSizes) {
+  make(40, 200, 8);
+  const LassoBatch plain = solve(0.2);
+  for (double& value : D) value *= std::exp2(-43);  // lead fields in tesla have norms of 1e-13
+  for (double& value : X) value *= std::exp2(-43);
+  const LassoBatch small = solve(0.2);
+  expect_right(small, 1e-6);
+  EXPECT_EQ(small.codes.indices, plain.codes.indices);
+  EXPECT_EQ(small.codes.values, plain.codes.values);
+}
+
+TEST_F(WorkingSet, LambdaAroundLambdaMax) {
+  make(50, 300, 10);
+  for (const double fraction : {1.5, 1.0, 1 - 1e-15, 1 - 1e-12, 1 - 1e-9, 1 - 1e-6, 0.999}) {
+    SCOPED_TRACE(fraction);
+    const LassoBatch batch = solve(fraction, 1e-9);
+    expect_right(batch, 1e-9);
+    for (std::int64_t i = 0; i < N; ++i)
+      EXPECT_NEAR(batch.lambda[static_cast<std::size_t>(i)], fraction * truth(batch, i).lambda_max,
+                  1e-13 * truth(batch, i).lambda_max);
+    if (fraction >= 1) {
+      EXPECT_EQ(batch.codes.indices.size(), 0U);
+    }
+  }
+}
+
+// The LARS path of this dictionary has many breakpoints: each atom has a small part of its own and a large common one.
+TEST_F(WorkingSet, AdversarialPath) {
+  make(100, 100, 1);
+  std::fill(D.begin(), D.end(), 0.0);
+  for (std::int64_t j = 0; j < m; ++j) {
+    for (std::int64_t i = 0; i <= j; ++i) atom(j)[i] = (i == j ? 1 : -0.9) * std::pow(0.7, static_cast<double>(j - i));
+  }
+  for (std::int64_t i = 0; i < n; ++i)
+    X[static_cast<std::size_t>(i)] = (i % 2 == 0 ? 1 : -1) * (1.0 + 0.01 * static_cast<double>(i));
+  for (const double fraction : {0.3, 0.05, 1e-3, 1e-5}) expect_right(solve(fraction, 1e-9), 1e-9);
+}
+
+// Far more atoms in use than the working sets have room for at first.
+TEST_F(WorkingSet, ManyAtomsInUse) {
+  make(400, 900, 3);
+  expect_right(solve(0.003, 1e-9), 1e-9);
+}
+
+TEST_F(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
+  make(100, 600, 40);
+  for (std::int64_t j = 0; j < m; ++j)  // smooth: the first few principal coordinates tell nearly all
+    for (std::int64_t i = 0; i < n; ++i)
+      atom(j)[i] = std::exp(-std::pow((i - j / 6.0) / 8.0, 2)) * (1 + 0.1 * std::cos(j));
+  for (const double fraction : {0.8, 0.3, 0.05}) expect_right(solve(fraction, 1e-9), 1e-9);
+}
+
+// Problems that want as many coordinates as there can be, side by side.
+TEST_F(WorkingSet, PoolsOfManyLevels) {
+  make(600, 1200, 90);
+  std::vector<double> lambdas(static_cast<std::size_t>(N));
+  for (std::int64_t j = 0; j < m; ++j)
+    for (std::int64_t i = 0; i < n; ++i) atom(j)[i] *= std::exp(-static_cast<double>(i) / 60);
+  const LassoBatch largest = solve(2.0, 1e-6);
+  for (std::size_t i = 0; i < lambdas.size(); ++i)
+    lambdas[i] = largest.lambda[i] * std::pow(10.0, -0.4 - 1.8 * static_cast<double>(i % 30) / 30);
+  expect_right(solve(LambdaRule::per_problem(lambdas), 1e-6, 2, 1000), 1e-6);
+}
+
+TEST_F(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
+  make(70, 500, 200);
+  for (std::int64_t j = 1; j < m; ++j)
+    for (std::int64_t i = 0; i < n; ++i) atom(j)[i] = 0.8 * atom(j - 1)[i] + 0.6 * atom(j)[i];
+  const LassoBatch all = solve(0.15);
+  EXPECT_TRUE(same_bits(all, solve(0.15)));
+  EXPECT_TRUE(same_bits(all, solve(0.15, 1e-6, 3)));
+  const Matrix observations = X;
+  for (const std::int64_t i : {std::int64_t{0}, std::int64_t{77}, std::int64_t{199}}) {
+    N = 1;
+    X.assign(observations.begin() + i * n, observations.begin() + (i + 1) * n);
+    const LassoBatch alone = solve(0.15);
+    const auto begin = all.codes.offsets[static_cast<std::size_t>(i)];
+    const auto end = all.codes.offsets[static_cast<std::size_t>(i) + 1];
+    EXPECT_EQ(alone.codes.values,
+              std::vector<double>(all.codes.values.begin() + begin, all.codes.values.begin() + end));
+    EXPECT_EQ(alone.dual_gap[0], all.dual_gap[static_cast<std::size_t>(i)]);
+    EXPECT_EQ(alone.iterations[0], all.iterations[static_cast<std::size_t>(i)]);
+  }
+}
+
+TEST_F(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
+  make(60, 400, 12);
+  for (const std::int64_t most : {0, 1, 2}) {
+    const LassoBatch batch = solve(0.05, 1e-10, 1, most);
+    for (std::int64_t i = 0; i < N; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const Truth true_one = truth(batch, i);
+      EXPECT_FALSE(batch.converged[at]);
+      EXPECT_EQ(batch.iterations[at], most);
+      EXPECT_NEAR(batch.dual_gap[at], true_one.gap, 1e-9 * true_one.energy);
+      EXPECT_GT(batch.dual_gap[at], 1e-10 * true_one.energy);
+    }
+  }
+}
+
+TEST_F(WorkingSet, RefusesWhatItDoesNotDo) {
+  make(4, 6, 1);
+  const Context context = Context::cpu(1);
+  const Dictionary dictionary(context, {D.data(), n, m, n, {}});
+  LassoOptions options;
+  options.solver = Solver::working_set;
+  SparseCodes initial;
+  initial.offsets = {0, 0};
+  options.initial = &initial;
+  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
+  options.initial = nullptr;
+  options.memory_limit = least_memory(context, n, m, Solver::working_set) - 1;
+  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
+  ++options.memory_limit;
+  EXPECT_EQ(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options).size(), 1);
+}
+
+}  // namespace
+}  // namespace shrinkwarp
