@@ -248,9 +248,11 @@ void ActiveSet<T>::leave(std::int64_t k) {
   T* const H = inverse_.data();
   const std::int32_t j = active_.data()[k];
   const T pivot = H[k * (ld_ + 1)];
+  const bool worn =
+      !(pivot > T(0)) || !std::isfinite(T(1) / pivot);  // no inverse of a positive definite matrix any more
   T* const column = right_.data();
   std::copy_n(H + k * ld_, padded(support_), column);
-  loops<T>().rank_one(H, ld_, column, T(-1) / pivot, support_);
+  if (!worn) loops<T>().rank_one(H, ld_, column, T(-1) / pivot, support_);
   if (k != last) {  // the last one takes its place
     for (std::int64_t i = 0; i < last; ++i) H[i + k * ld_] = H[i + last * ld_];
     H[k * (ld_ + 1)] = H[last * (ld_ + 1)];
@@ -262,6 +264,7 @@ void ActiveSet<T>::leave(std::int64_t k) {
   code_.data()[j] = 0;
   guard_.data()[j] = threshold_.data()[j] * guard_factor_;
   support_ = last;
+  if (worn) invert();
 }
 
 // z_i += change for position i of S; where a sign is at stake, not beyond 0. @return what it moved by
@@ -296,18 +299,27 @@ void ActiveSet<T>::settle() {
         right_.data()[k] = correlation_.data()[i] - (code_.data()[i] > 0 ? threshold : -threshold);
       }
     };
-    const auto along = [&] {  // that along the direction; 0 where it is rounding
+    const auto along = [&] {  // that along the direction: what the objective descends by, twice; 0 where it is rounding
       double sum = 0, magnitude = 0;
       for (std::int64_t k = 0; k < s; ++k) {
         const double change = static_cast<double>(direction_.data()[k]);
         sum += static_cast<double>(right_.data()[k]) * change;
         magnitude += static_cast<double>(std::fabs(correlation_.data()[active_.data()[k]])) * std::fabs(change);
       }
-      return std::fabs(sum) > Trust<T>::kDependent * magnitude ? sum : 0;
+      return std::fabs(sum) <= Trust<T>::kDependent * magnitude ? 0 : std::isfinite(sum) ? sum : kUnknown;
+    };
+    const auto renewed = [&] {  // the updates have worn the inverse out
+      const bool first = !fresh;
+      fresh = true;
+      return first && invert();
     };
     aside();
     loops<T>().multiply(inverse_.data(), ld_, right_.data(), s, direction_.data());
     const double before = along();
+    if (!(before >= 0)) {
+      if (renewed()) continue;
+      return;
+    }
     double step = 1;
     std::int64_t crossing = -1;
     for (std::int64_t k = 0; k < s; ++k) {
@@ -325,12 +337,11 @@ void ActiveSet<T>::settle() {
     for (std::int64_t k = 0; k < s; ++k) moved_.data()[k] = static_cast<T>(change(k));
     loops<T>().subtract_columns(gram_.data(), ld_, active_.data(), moved_.data(), s, size_, correlation_.data());
     aside();
-    if (!(before + along() >= 0)) {  // the objective would rise: the updates have worn the inverse out
+    if (!(before + along() >= 0)) {  // it would rise
       for (std::int64_t k = 0; k < s; ++k) moved_.data()[k] = -moved_.data()[k];
       loops<T>().subtract_columns(gram_.data(), ld_, active_.data(), moved_.data(), s, size_, correlation_.data());
-      if (fresh || !invert()) return;
-      fresh = true;
-      continue;
+      if (renewed()) continue;
+      return;
     }
     for (std::int64_t k = 0; k < s; ++k) move(active_.data()[k], change(k));
     if (crossing < 0) return;

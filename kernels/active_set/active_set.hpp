@@ -21,8 +21,8 @@ namespace shrinkwarp {
 
 /// How ActiveSet::solve ended.
 enum class ActiveSetOutcome {
-  solved,  ///< no atom of W is over its threshold by more than the tolerance
-  stuck,   ///< rounding in T stands in the way, or the steps are used up: the code is valid, but not optimal
+  solved,  ///< no atom outside S is over its threshold by more than the tolerance, or by more than rounding where S spans it
+  stuck,  ///< rounding in T stands in the way, or the steps are used up: the code is valid, but not optimal
 };
 
 /// One Lasso on a working set in T, on the CPU. Memory is made once for the largest size and used for one problem after
@@ -71,14 +71,18 @@ class ActiveSet {
   /// Replaces the correlation of a position by a better one: one computed from the residual, say.
   void set_correlation(std::int64_t i, double correlation) { correlation_.data()[i] = static_cast<T>(correlation); }
 
-  /// Starts S at given codes, before the first solve: atoms at the positions with a nonzero value.
+  /// Starts S at given codes, before the first solve: atoms at the positions with a nonzero value. Correlations are the
+  /// caller's, those of these codes: set_correlation(), then settle().
   /// @return false where these atoms are dependent, and all codes are 0
   bool start(const double* codes);
 
   /// Brings S to corr_S = threshold_S sign(z_S) from correlations that were set, once. An atom that comes to zero leaves.
+  /// The objective does not rise: where the inverse is too worn for that, S stays where it is.
   void settle();
 
-  /// Solves on W. @param tolerance  relative: |corr_j| may pass its threshold by so much @param max_steps  linear solves
+  /// Solves on W. S is stationary but for 2e-5 (float) or 1e-11 (double) of ||d_j|| ||x|| at the end, mostly for rounding.
+  /// @param tolerance  relative: |corr_j| may pass its threshold by so much
+  /// @param max_steps  no atom begins to join after so many steps(); another call goes on from there, with the same bits
   ActiveSetOutcome solve(double tolerance, std::int64_t max_steps);
 
  private:

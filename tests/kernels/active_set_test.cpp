@@ -612,6 +612,23 @@ TYPED_TEST(ActiveSets, SameBitsAgainAndAfterAnotherProblem) {
   EXPECT_EQ(state_of(first.set), state_of(again.set));
 }
 
+TYPED_TEST(ActiveSets, RestartKeepsTheGramMatrix) {
+  using T = TypeParam;
+  Problem problem = problem_of<T>(normal_atoms(50, 90, 1), normal_vector(50, 2), 2);
+  Solver<T> fresh(problem), used(problem);
+  used.add_all();
+  used.set.solve(this->kTolerance, kManySteps);
+  problem.x = normal_vector(50, 9);  // another vector, other thresholds
+  for (std::size_t j = 0; j < 90; ++j) problem.thresholds[j] = 3 + static_cast<double>(j % 3);
+  fresh.add_all();
+  used.set.restart(correlations_of(problem, std::vector<double>(90, 0.0)).data(), problem.thresholds.data());
+  EXPECT_EQ(state_of(used.set), state_of(fresh.set));
+  for (Solver<T>* solver : {&fresh, &used})
+    EXPECT_EQ(solver->set.solve(this->kTolerance, kManySteps), ActiveSetOutcome::solved);
+  EXPECT_GT(fresh.set.support(), 5);
+  EXPECT_EQ(state_of(used.set), state_of(fresh.set));
+}
+
 TYPED_TEST(ActiveSets, ReserveKeepsTheBits) {
   using T = TypeParam;
   const Problem problem = problem_of<T>(normal_atoms(50, 90, 1), normal_vector(50, 2), 2);

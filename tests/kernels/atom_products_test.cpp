@@ -122,6 +122,32 @@ TEST(CorrelateAtoms, IsWhatLongDoubleGives) {
   }
 }
 
+TEST(CorrelateAll, IsWhatLongDoubleGives) {
+  for (const std::int64_t n : {1, 2, 15, 33, 302}) {
+    for (const std::int64_t m : {1, 15, 16, 17, 63, 64, 65, 130}) {
+      SCOPED_TRACE(::testing::Message() << n << " rows, " << m << " atoms");
+      const auto D = normal_atoms(n, m, 1), R = normal_atoms(n, 1, 2);
+      const auto transposed =
+          padded<double>(GuardedHost<double>::make(m, n, [&](std::int64_t j, std::int64_t i) { return D(i, j); }));
+      const auto r = banded(R, 0);
+      AlignedBand<double> result(padded_rows(m));
+      correlate_all(transposed.matrix(), r.data(), result.data());
+      for (std::int64_t j = 0; j < m; ++j) {
+        long double wanted = 0, magnitude = 0;
+        for (std::int64_t i = 0; i < n; ++i) {
+          wanted += static_cast<long double>(D(i, j)) * R(i);
+          magnitude += std::fabs(static_cast<long double>(D(i, j)) * R(i));
+        }
+        // A chain of n, each product rounded too where nothing is fused.
+        ASSERT_NEAR(result[j], static_cast<double>(wanted),
+                    static_cast<double>(n + 1) * kUnit * static_cast<double>(magnitude));
+      }
+      for (std::int64_t j = m; j < result.size(); ++j) ASSERT_EQ(result[j], 0) << "padding " << j;
+      EXPECT_TRUE(result.guards_intact());
+    }
+  }
+}
+
 /// The largest |result - d'r| / (float_error ||d|| ||r||) of atoms and a vector that are rounded to float first.
 double float_looseness(const GuardedHost<double>& host, const GuardedHost<double>& R, std::int64_t count) {
   const auto D = padded<float>(host);
