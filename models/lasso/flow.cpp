@@ -84,6 +84,10 @@ double Flow::lambda_of(std::int64_t index, double lambda_max) const {
   return rule_.number;
 }
 
+double Flow::known_lambda(std::int64_t index) const {
+  return rule_.kind == LambdaRule::Kind::sample_fraction ? -1 : lambda_of(index, 0);
+}
+
 void Flow::deliver(const std::vector<Retired>& problems, const SparseCodes& codes) {
   std::vector<std::size_t> order(problems.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -56,6 +56,10 @@ class Flow {
   /// lambda of a problem, from its lambda_max; both in the user's units. From any thread.
   double lambda_of(std::int64_t index, double lambda_max) const;
 
+  /// lambda of a problem where its lambda_max does not matter, else negative: it is fraction() of that.
+  double known_lambda(std::int64_t index) const;
+  double fraction() const { return rule_.kind == LambdaRule::Kind::sample_fraction ? rule_.number : -1; }
+
   /// Problems that are finished, with codes in the user's units.
   void deliver(const std::vector<Retired>& problems, const SparseCodes& codes);
 

@@ -21,8 +21,6 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
                      dictionary.rows(), " rows");
   if (options.initial) check_initial(*options.initial, source.size(), dictionary.atoms());
   if (resolved(context, dictionary.rows(), dictionary.atoms(), options) == Solver::working_set) {
-    SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "lasso: the working-set solver runs on the cpu, found ",
-                       context.device());
     SHRINKWARP_REQUIRE(!options.initial, ValueError,
                        "lasso: the working-set solver starts at 0, found initial codes, wanted ista or fista for them");
     return stream_working_set(context, dictionary, source, rule, options, sink);

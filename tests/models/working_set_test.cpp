@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -10,6 +11,7 @@
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include "tests/support/contexts.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -21,7 +23,7 @@ struct Truth {
   double gap, objective, energy, lambda_max;
 };
 
-class WorkingSet : public testing::Test {
+class WorkingSet : public testing::OnContext {
  protected:
   std::int64_t n = 0, m = 0, N = 0;
   Matrix D, X;
@@ -41,11 +43,13 @@ class WorkingSet : public testing::Test {
     std::transform(atom(from), atom(from) + n, atom(to), [factor](double v) { return v * factor; });
   }
 
+  Context make_context(int threads) const { return context().is_cuda() ? Context::cuda() : Context::cpu(threads); }
+
   LassoBatch solve(double fraction, double gap = 1e-6, int threads = 1, std::int64_t max_iterations = 1000) const {
     return solve(LambdaRule::sample_fraction(fraction), gap, threads, max_iterations);
   }
   LassoBatch solve(const LambdaRule& rule, double gap, int threads, std::int64_t max_iterations) const {
-    const Context context = Context::cpu(threads);
+    const Context context = make_context(threads);
     const Dictionary dictionary(context, {D.data(), n, m, n, {}});
     LassoOptions options;
     options.solver = Solver::working_set;
@@ -102,18 +106,21 @@ class WorkingSet : public testing::Test {
   }
 };
 
+INSTANTIATE_TEST_SUITE_P(, WorkingSet, ::testing::Values("cpu1", "cuda"),
+                         [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); });
+
 bool same_bits(const LassoBatch& a, const LassoBatch& b) {
   return a.codes.offsets == b.codes.offsets && a.codes.indices == b.codes.indices && a.codes.values == b.codes.values &&
          a.lambda == b.lambda && a.objective == b.objective && a.dual_gap == b.dual_gap &&
          a.iterations == b.iterations && a.converged == b.converged;
 }
 
-TEST_F(WorkingSet, ShapesOfAllKinds) {
+TEST_P(WorkingSet, ShapesOfAllKinds) {
   const std::int64_t shapes[][2] = {{1, 1}, {1, 50}, {40, 1}, {60, 20}, {63, 130}, {64, 128}, {65, 500}, {100, 1100}};
   for (const auto& shape : shapes) {
     make(shape[0], shape[1], 20);
     for (const double fraction : {0.9, 0.5, 0.1, 0.01}) {
-      SCOPED_TRACE(testing::Message() << n << " x " << m << " at " << fraction);
+      SCOPED_TRACE(::testing::Message() << n << " x " << m << " at " << fraction);
       expect_right(solve(fraction), 1e-6);
     }
     expect_right(solve(0.2, 1e-9), 1e-9);
@@ -121,7 +128,7 @@ TEST_F(WorkingSet, ShapesOfAllKinds) {
   }
 }
 
-TEST_F(WorkingSet, CopiedAndNegatedAtoms) {
+TEST_P(WorkingSet, CopiedAndNegatedAtoms) {
   make(30, 400, 30);
   for (std::int64_t j = 0; j < 150; ++j) {
     copy_atom(j, 150 + j, 1);
@@ -130,7 +137,7 @@ TEST_F(WorkingSet, CopiedAndNegatedAtoms) {
   for (const double fraction : {0.5, 0.1, 0.02}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, NearlyDependentAtoms) {
+TEST_P(WorkingSet, NearlyDependentAtoms) {
   make(30, 400, 20);
   const Matrix noise = D;
   for (std::int64_t j = 200; j < 400; ++j)  // copies that differ in the sixth digit
@@ -139,7 +146,7 @@ TEST_F(WorkingSet, NearlyDependentAtoms) {
   for (const double fraction : {0.5, 0.1, 0.02}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, DependentDictionary) {
+TEST_P(WorkingSet, DependentDictionary) {
   make(80, 300, 20);
   for (std::int64_t j = 10; j < m; ++j) {  // rank 10
     std::fill_n(atom(j), n, 0.0);
@@ -149,13 +156,13 @@ TEST_F(WorkingSet, DependentDictionary) {
   for (const double fraction : {0.5, 0.1, 0.01}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, AtomsOfAllSizes) {
+TEST_P(WorkingSet, AtomsOfAllSizes) {
   make(40, 300, 20);
   for (std::int64_t j = 0; j < m; ++j) copy_atom(j, j, std::pow(10.0, static_cast<double>(j % 13) - 6));
   for (const double fraction : {0.5, 0.1, 1e-3}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, UnitsOfAllSizes) {
+TEST_P(WorkingSet, UnitsOfAllSizes) {
   make(40, 200, 8);
   const LassoBatch plain = solve(0.2);
   for (double& value : D) value *= std::exp2(-43);  // lead fields in tesla have norms of 1e-13
@@ -166,7 +173,7 @@ TEST_F(WorkingSet, UnitsOfAllSizes) {
   EXPECT_EQ(small.codes.values, plain.codes.values);
 }
 
-TEST_F(WorkingSet, LambdaAroundLambdaMax) {
+TEST_P(WorkingSet, LambdaAroundLambdaMax) {
   make(50, 300, 10);
   for (const double fraction : {1.5, 1.0, 1 - 1e-15, 1 - 1e-12, 1 - 1e-9, 1 - 1e-6, 0.999}) {
     SCOPED_TRACE(fraction);
@@ -182,7 +189,7 @@ TEST_F(WorkingSet, LambdaAroundLambdaMax) {
 }
 
 // The LARS path of this dictionary has many breakpoints: each atom has a small part of its own and a large common one.
-TEST_F(WorkingSet, AdversarialPath) {
+TEST_P(WorkingSet, AdversarialPath) {
   make(100, 100, 1);
   std::fill(D.begin(), D.end(), 0.0);
   for (std::int64_t j = 0; j < m; ++j) {
@@ -194,12 +201,12 @@ TEST_F(WorkingSet, AdversarialPath) {
 }
 
 // Far more atoms in use than the working sets have room for at first.
-TEST_F(WorkingSet, ManyAtomsInUse) {
+TEST_P(WorkingSet, ManyAtomsInUse) {
   make(400, 900, 3);
   expect_right(solve(0.003, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
+TEST_P(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
   make(100, 600, 40);
   for (std::int64_t j = 0; j < m; ++j)  // smooth: the first few principal coordinates tell nearly all
     for (std::int64_t i = 0; i < n; ++i)
@@ -208,7 +215,7 @@ TEST_F(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
 }
 
 // Problems that want as many coordinates as there can be, side by side.
-TEST_F(WorkingSet, PoolsOfManyLevels) {
+TEST_P(WorkingSet, PoolsOfManyLevels) {
   make(600, 1200, 90);
   std::vector<double> lambdas(static_cast<std::size_t>(N));
   for (std::int64_t j = 0; j < m; ++j)
@@ -219,7 +226,7 @@ TEST_F(WorkingSet, PoolsOfManyLevels) {
   expect_right(solve(LambdaRule::per_problem(lambdas), 1e-6, 2, 1000), 1e-6);
 }
 
-TEST_F(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
+TEST_P(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
   make(70, 500, 200);
   for (std::int64_t j = 1; j < m; ++j)
     for (std::int64_t i = 0; i < n; ++i) atom(j)[i] = 0.8 * atom(j - 1)[i] + 0.6 * atom(j)[i];
@@ -240,7 +247,7 @@ TEST_F(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
   }
 }
 
-TEST_F(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
+TEST_P(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
   make(60, 400, 12);
   for (const std::int64_t most : {0, 1, 2}) {
     const LassoBatch batch = solve(0.05, 1e-10, 1, most);
@@ -255,9 +262,9 @@ TEST_F(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
   }
 }
 
-TEST_F(WorkingSet, RefusesWhatItDoesNotDo) {
+TEST_P(WorkingSet, RefusesWhatItDoesNotDo) {
   make(4, 6, 1);
-  const Context context = Context::cpu(1);
+  const Context context = make_context(1);
   const Dictionary dictionary(context, {D.data(), n, m, n, {}});
   LassoOptions options;
   options.solver = Solver::working_set;
