@@ -17,8 +17,7 @@ class Stream {
  public:
   Stream(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Flow& flow,
          const WorkingSetPlan& plan)
-      : options_(options),
-        flow_(flow),
+      : flow_(flow),
         staging_(Context::cpu(1), dictionary.rows(), std::max(plan.queue, plan.double_places)),
         batch_(context, dictionary, options, plan.workers, plan.places, plan.queue),
         double_(context, dictionary, options, flow, staging_.matrix().columns(0, plan.double_places)) {
@@ -67,7 +66,6 @@ class Stream {
     flow_.deliver(results, done);
   }
 
-  const LassoOptions& options_;
   Flow& flow_;
   Tensor<double> staging_;  // [n, queue], observations on their way in
   WorkingSetBatch batch_;

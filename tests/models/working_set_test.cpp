@@ -1,8 +1,10 @@
 // The working-set solver where it is hard: dictionaries that are dependent, badly scaled or adversarial, and what must not
 // change its bits. That every claim of a result holds on ordinary problems is lasso_test.cpp's business, for all solvers.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -253,6 +255,26 @@ TEST_F(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
       EXPECT_GT(batch.dual_gap[at], 1e-10 * true_one.energy);
     }
   }
+}
+
+// A problem that takes a second or more, most of it in double; one that was not left would be delivered.
+TEST_F(WorkingSet, HearsACancelInTheMiddleOfAProblem) {
+  make(200, 466, 1);
+  for (double& value : D) value = value > 0.43 ? 1 : value < -0.43 ? -1 : 0;
+  const Context context = Context::cpu(1);
+  const Dictionary dictionary(context, {D.data(), n, m, n, {}});
+  CancelToken token;
+  LassoOptions options;
+  options.solver = Solver::working_set;
+  options.gap = 1e-13;
+  options.cancel = &token;
+  std::thread other([&token] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    token.cancel();
+  });
+  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::sample_fraction(1e-6), options),
+               Cancelled);
+  other.join();
 }
 
 TEST_F(WorkingSet, RefusesWhatItDoesNotDo) {
