@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include <shrinkwarp/models/lasso/observations.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
 
 namespace shrinkwarp {
 
@@ -99,12 +100,10 @@ void Flow::deliver(const std::vector<Retired>& problems, const SparseCodes& code
 
 // Adds the problem with code i of `codes`, in the user's units.
 void Flow::append_result(const Retired& problem, const SparseCodes& codes, std::int64_t i, LassoBatch& finished) {
-  const double squared = problem.scale * problem.scale;
-  const double objective = problem.primal * squared;
-  const double gap = problem.gap * squared;
+  const InUserUnits result = in_user_units(problem, dictionary_.scale());
   const auto code = codes.values.begin() + codes.offsets[static_cast<std::size_t>(i)];
   const auto end = codes.values.begin() + codes.offsets[static_cast<std::size_t>(i) + 1];
-  if (!std::isfinite(objective) || !std::isfinite(gap) ||
+  if (!result.numbers_fit || (code != end && !result.codes_fit) ||
       !std::all_of(code, end, [](double value) { return std::isfinite(value); })) {
     try {
       SHRINKWARP_THROW(ValueError, source_.name(), ": the result of row ", problem.index,
@@ -116,9 +115,9 @@ void Flow::append_result(const Retired& problem, const SparseCodes& codes, std::
   }
   finished.index.push_back(problem.index);
   append_code(codes, i, finished.codes);
-  finished.lambda.push_back(problem.lambda * problem.scale * dictionary_.scale());
-  finished.objective.push_back(objective);
-  finished.dual_gap.push_back(gap);
+  finished.lambda.push_back(problem.asked_lambda);
+  finished.objective.push_back(result.objective);
+  finished.dual_gap.push_back(result.dual_gap);
   finished.iterations.push_back(problem.iterations);
   finished.converged.push_back(problem.gap <= options_.gap * problem.energy ? 1 : 0);
   worst_gap_ = std::max(worst_gap_, problem.energy > 0 ? problem.gap / problem.energy : problem.gap);

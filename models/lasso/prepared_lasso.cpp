@@ -15,6 +15,7 @@
 #include <shrinkwarp/models/lasso/memory_plan.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
 #include <shrinkwarp/models/lasso/stopping.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
@@ -116,14 +117,15 @@ struct PreparedLasso::Impl {
   template <class P>
   void keep(const P& problem) {
     const auto i = static_cast<std::size_t>(problem.index);
-    const double squared = problem.scale * problem.scale;
-    lambda[i] = problem.lambda * problem.scale * dictionary.scale();
-    objective[i] = problem.primal * squared;
-    dual_gap[i] = problem.gap * squared;
-    // No value of a code is larger than objective / lambda.
-    const bool codes_finite = lambda[i] > 0 ? std::isfinite(objective[i] / lambda[i]) : problem.lambda == 0;
-    SHRINKWARP_REQUIRE(std::isfinite(objective[i]) && std::isfinite(dual_gap[i]) && codes_finite, ValueError,
-                       "PreparedLasso::solve: the result of observation ", problem.index,
+    const InUserUnits result = in_user_units(problem, dictionary.scale());
+    lambda[i] = problem.asked_lambda;
+    objective[i] = result.objective;
+    dual_gap[i] = result.dual_gap;
+    // The codes are on the device: no value of one is larger than objective / lambda, and those of x = 0 are 0.
+    const double largest_code = problem.lambda > 0 ? problem.primal / problem.lambda * result.code_unit : 0;
+    const bool codes_fit = problem.energy == 0 || (result.codes_fit && std::isfinite(largest_code));
+    SHRINKWARP_REQUIRE(result.numbers_fit && codes_fit, ValueError, "PreparedLasso::solve: the result of observation ",
+                       problem.index,
                        " leaves the range of float64, wanted a dictionary and observations in closer units");
     kept[i] = 1;
     iterations[i] = problem.iterations;
@@ -191,6 +193,7 @@ struct PreparedLasso::Impl {
         DoubleBatch::Problem problem;
         problem.index = from.index;
         problem.lambda = from.lambda;
+        problem.asked_lambda = from.asked_lambda;
         problem.iterations = from.iterations;
         std::copy_n(observations.matrix().column(from.index), dictionary.rows(),
                     staging.matrix().column(static_cast<std::int64_t>(double_problems.size())));

@@ -148,7 +148,8 @@ void ProximalGradientBatch<T>::admit(MatrixView<double> X, const std::vector<Pro
       // Two powers of two, one after the other: their product may leave the range where the numbers do not.
       const double d = dictionary_.scale();
       const double x = added[b].scale;
-      added[b].lambda = lambda_of(added[b].index, host_.lambda_max[index_of(b)] * x * d) / x / d;
+      added[b].asked_lambda = lambda_of(added[b].index, host_.lambda_max[index_of(b)] * x * d);
+      added[b].lambda = added[b].asked_lambda / x / d;
       // A lambda beyond float's range is far beyond lambda_max, and its code 0 all the same.
       added[b].lambda = std::min(added[b].lambda, kLargestLambda);
     }

@@ -199,8 +199,8 @@ struct WorkingSetBatch::Worker {
     if (problem.lambda >= 0) return;
     // Two powers of two, one after the other: their product may leave the range where the numbers do not.
     const double x = problem.scale;
-    problem.lambda =
-        std::min(lambda_of(problem.index, lambda_max * x * dictionary_scale) / x / dictionary_scale, kLargestLambda);
+    problem.asked_lambda = lambda_of(problem.index, lambda_max * x * dictionary_scale);
+    problem.lambda = std::min(problem.asked_lambda / x / dictionary_scale, kLargestLambda);
   }
 
   // The code of a working set, in no order: to list and values. @return the number of nonzeros

@@ -31,6 +31,7 @@ class WorkingSetBatch {
     std::int64_t index = 0;       ///< of the observation
     double scale = 1;             ///< the observation's entries were divided by this
     double lambda = -1;           ///< negative until it is known
+    double asked_lambda = 0;      ///< in the user's units, as in ProximalGradientBatch::Problem
     double energy = 0;            ///< 1/2 ||x||^2
     std::int64_t iterations = 0;  ///< times that its working set was solved
     double primal = 0;

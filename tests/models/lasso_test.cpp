@@ -310,6 +310,45 @@ TEST_P(Lasso, UnitsDoNotMatter) {
   }
 }
 
+// In a batch's own units a lambda has a largest value, and digits to lose; the one that is delivered is the one asked for.
+TEST_P(Lasso, LambdaIsDeliveredAsItWasAsked) {
+  Problems problems = random_problems(9, 25, 4);
+  for (double& value : problems.D) value *= std::exp2(-60);
+  for (double& value : problems.X) value *= std::exp2(-300);
+  EXPECT_EQ(solve(problems, LambdaRule::value(1e300)).lambda, std::vector<double>(4, 1e300));
+  const std::vector<double> plain = solve(problems, LambdaRule::sample_fraction(1)).lambda;
+  const LassoBatch large = solve(problems, LambdaRule::sample_fraction(std::exp2(200)));
+  for (std::size_t i = 0; i < plain.size(); ++i) EXPECT_EQ(large.lambda[i], plain[i] * std::exp2(200));
+  EXPECT_TRUE(large.codes.values.empty());
+
+  for (double& value : problems.D) value *= std::exp2(160);
+  for (double& value : problems.X) value *= std::exp2(400);
+  LassoOptions options;
+  options.max_iterations = 25;
+  EXPECT_EQ(solve(problems, LambdaRule::value(3e-290), options).lambda, std::vector<double>(4, 3e-290));
+}
+
+// A code that the subnormal range rounds is not the one that was certified.
+TEST_P(Lasso, RefusesCodesUnderTheRangeOfFloat64) {
+  Problems problems = random_problems(9, 25, 4);
+  for (double& value : problems.D) value *= std::exp2(600);
+  for (double& value : problems.X) value *= std::exp2(-460);
+  try {
+    solve(problems, LambdaRule::sample_fraction(0.3));
+    FAIL() << "codes of 2^-1060";
+  } catch (const ValueError& error) {
+    EXPECT_NE(std::string(error.what()).find("row 0 leaves the range of float64"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(solve(problems, LambdaRule::sample_fraction(1.5)).size(), 4);  // their codes are 0
+}
+
+// An objective that is 0 only because float64 has no smaller number would bound nothing.
+TEST_P(Lasso, RefusesObjectivesUnderTheRangeOfFloat64) {
+  Problems problems = random_problems(9, 25, 4);
+  for (double& value : problems.X) value *= std::exp2(-540);
+  EXPECT_THROW(solve(problems, LambdaRule::sample_fraction(0.3)), ValueError);
+}
+
 TEST_P(Lasso, WarmStartFromTheSolutionNeedsNoIteration) {
   const Problems problems = random_problems(9, 25, 6);
   LassoOptions options;
