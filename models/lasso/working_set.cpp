@@ -40,6 +40,9 @@ constexpr std::int64_t kCapacity = 128;          // atoms that a pool's working 
 constexpr std::int64_t kLargestCapacity = 2048;  // and at most; fewer where there are few rows or atoms
 // In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
 constexpr double kLargestLambda = 1e30;
+// Passes bound correlations in float, whose absolute rounding is far under this; what is over a smaller lambda they might
+// take for nothing.
+constexpr double kSmallestLambda = 1e-30;
 
 std::size_t index_of(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -475,6 +478,7 @@ struct WorkingSetBatch::Worker {
       const PhaseTimer timer(context, timed, "lambda_max");
       set_lambda(problem, largest_correlation(place, slot.r.data()), lambda_of);
     }
+    if (problem.lambda < kSmallestLambda && problem.energy > 0) return finish_in_double(slot, slot.set);
     const bool last = problem.iterations >= max_passes;
     std::int64_t fresh_count = 0;
     // Where many panels are far over the threshold, the furthest atoms are all that is wanted.

@@ -337,7 +337,7 @@ TEST_P(Lasso, RefusesCodesUnderTheRangeOfFloat64) {
     solve(problems, LambdaRule::sample_fraction(0.3));
     FAIL() << "codes of 2^-1060";
   } catch (const ValueError& error) {
-    EXPECT_NE(std::string(error.what()).find("row 0 leaves the range of float64"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("leaves the range of float64"), std::string::npos) << error.what();
   }
   EXPECT_EQ(solve(problems, LambdaRule::sample_fraction(1.5)).size(), 4);  // their codes are 0
 }

@@ -157,6 +157,19 @@ TEST_F(WorkingSet, AtomsOfAllSizes) {
   for (const double fraction : {0.5, 0.1, 1e-3}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
+// Atoms that are nothing in float, and a lambda that makes them matter.
+TEST_F(WorkingSet, AtomsAndLambdaUnderTheRangeOfFloat) {
+  make(70, 1000, 3);
+  for (std::int64_t j = 1; j < m; ++j) copy_atom(j, j, 1e-46);
+  for (std::int64_t i = 0; i < n; ++i) atom(0)[i] = i == 0 ? 0 : 1;  // tells nothing of the observations
+  for (std::int64_t i = 0; i < n * N; ++i) X[static_cast<std::size_t>(i)] = i % n == 0 ? 1 : 0;
+  const LassoBatch batch = solve(LambdaRule::value(1e-48), 1e-3, 1, 30);
+  for (std::int64_t i = 0; i < N; ++i) {
+    const Truth true_one = truth(batch, i);
+    EXPECT_GE(batch.dual_gap[static_cast<std::size_t>(i)], true_one.gap - 1e-12 * true_one.energy) << i;
+  }
+}
+
 TEST_F(WorkingSet, UnitsOfAllSizes) {
   make(40, 200, 8);
   const LassoBatch plain = solve(0.2);
