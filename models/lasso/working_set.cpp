@@ -638,7 +638,7 @@ std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::
   const std::int64_t slot = ActiveSet<float>::bytes(capacity) + 16 * n + atoms / 8 + 512;
   const std::int64_t pool = (residual_places(rows, places) + 8) * (2 * n + 5 * (atoms + 16) + 64);
   const std::int64_t scratch = ActiveSet<double>::bytes(capacity) +
-                               ActiveSet<float>::bytes(std::min<std::int64_t>(atoms, 1024)) + 12 * capacity * capacity +
+                               ActiveSet<float>::bytes(std::min<std::int64_t>(atoms, 1024)) + 16 * capacity * capacity +
                                56 * (atoms + 1024);
   return workers * (places * slot + pool + scratch) + queue * (8 * rows + 128);
 }

@@ -11,6 +11,8 @@
 
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/models/lasso/memory_plan.hpp>
+#include <shrinkwarp/models/lasso/working_set.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
@@ -271,6 +273,23 @@ TEST_F(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
 }
 
 // A problem that takes a second or more, most of it in double; one that was not left would be delivered.
+// What a killed process loses at most, with however many threads.
+TEST_F(WorkingSet, NoMoreThanAThousandProblemsAreUnderWay) {
+  make(70, 1000, 1);
+  for (const int threads : {1, 2, 11, 12, 64, 300, 1000}) {
+    const Context context = Context::cpu(threads);
+    const Dictionary dictionary(Context::cpu(1), {D.data(), n, m, n, {}});
+    const WorkingSetPlan plan = plan_working_set(context, dictionary, 1000000, std::int64_t{1} << 40);
+    EXPECT_LE(plan.workers * plan.places + plan.queue + plan.double_places, 1000) << threads;
+    EXPECT_EQ(plan.workers, std::min(threads, 702)) << threads;
+    EXPECT_GE(plan.places, 1) << threads;
+    EXPECT_GE(plan.queue, 234) << threads;
+    if (threads <= 2) {
+      EXPECT_EQ(plan.places, WorkingSetBatch::kPlaces);
+    }
+  }
+}
+
 TEST_F(WorkingSet, HearsACancelInTheMiddleOfAProblem) {
   make(200, 466, 1);
   for (double& value : D) value = value > 0.43 ? 1 : value < -0.43 ? -1 : 0;
