@@ -33,9 +33,9 @@ Flow::Flow(const Context& context, const Dictionary& dictionary, ObservationSour
 
 void Flow::begin() {
   if (rule_.kind == LambdaRule::Kind::recording_fraction)
-    fixed_lambda_ =
-        rule_.number *
-        (rule_.lambda_max >= 0 ? rule_.lambda_max : recording_lambda_max(context_, dictionary_, source_, options_));
+    fixed_lambda_ = fraction_of(rule_.number, rule_.lambda_max >= 0
+                                                  ? rule_.lambda_max
+                                                  : recording_lambda_max(context_, dictionary_, source_, options_));
 }
 
 std::vector<std::int64_t> Flow::take(std::int64_t count) {
@@ -78,7 +78,7 @@ double Flow::lambda_of(std::int64_t index, double lambda_max) const {
     case LambdaRule::Kind::per_problem:
       return rule_.values[static_cast<std::size_t>(index)];
     case LambdaRule::Kind::sample_fraction:
-      return rule_.number * lambda_max;
+      return fraction_of(rule_.number, lambda_max);
     case LambdaRule::Kind::recording_fraction:
       return fixed_lambda_;
   }

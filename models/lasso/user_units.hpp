@@ -17,13 +17,34 @@ struct InUserUnits {
   bool codes_fit = false;
 };
 
+/// A fraction of lambda_max, both in the user's units: NaN where it is under the normal range and lambda_max is not 0, for
+/// it would not be the lambda that was asked for. Results with it are refused.
+inline double fraction_of(double fraction, double lambda_max) {
+  const double lambda = fraction * lambda_max;
+  const bool lost = lambda < std::numeric_limits<double>::min() && lambda_max != 0;
+  return lost ? std::numeric_limits<double>::quiet_NaN() : lambda;
+}
+
+/// lambda_max from a batch's units, for fraction_of: one that leaves the normal range is NaN there.
+inline double lambda_max_of(double lambda_max, double scale, double dictionary_scale) {
+  // One power of two after the other: their product may leave the range where the numbers do not.
+  const double result = lambda_max * scale * dictionary_scale;
+  const bool lost = result < std::numeric_limits<double>::min() && lambda_max != 0;
+  return lost ? std::numeric_limits<double>::quiet_NaN() : result;
+}
+
+/// lambda in a batch's units, no more than `largest`; that where it is NaN, so that the batch is soon done with it.
+inline double batch_lambda(double asked, double scale, double dictionary_scale, double largest) {
+  const double lambda = asked / scale / dictionary_scale;
+  return lambda < largest ? lambda : largest;
+}
+
 /// @param problem  of a batch, with its certificate
 /// @param scale    of the dictionary, a power of two as the problem's own is: nothing is rounded but what leaves the range
 template <class Problem>
 InUserUnits in_user_units(const Problem& problem, double scale) {
   constexpr double kNormal = std::numeric_limits<double>::min();
   InUserUnits result;
-  // One power of two after the other: their product may leave the range where the numbers do not.
   result.objective = problem.primal * problem.scale * problem.scale;
   result.dual_gap = problem.gap * problem.scale * problem.scale;
   if (problem.gap > 0 && result.dual_gap < kNormal)

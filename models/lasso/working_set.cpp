@@ -9,6 +9,7 @@
 #include <shrinkwarp/kernels/active_set/active_set.hpp>
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
@@ -200,10 +201,8 @@ struct WorkingSetBatch::Worker {
 
   void set_lambda(Problem& problem, double lambda_max, FunctionRef<double(std::int64_t, double)> lambda_of) const {
     if (problem.lambda >= 0) return;
-    // Two powers of two, one after the other: their product may leave the range where the numbers do not.
-    const double x = problem.scale;
-    problem.asked_lambda = lambda_of(problem.index, lambda_max * x * dictionary_scale);
-    problem.lambda = std::min(problem.asked_lambda / x / dictionary_scale, kLargestLambda);
+    problem.asked_lambda = lambda_of(problem.index, lambda_max_of(lambda_max, problem.scale, dictionary_scale));
+    problem.lambda = batch_lambda(problem.asked_lambda, problem.scale, dictionary_scale, kLargestLambda);
   }
 
   // The code of a working set, in no order: to list and values. @return the number of nonzeros
