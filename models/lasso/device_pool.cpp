@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include <shrinkwarp/models/lasso/user_units.hpp>
+
 namespace shrinkwarp {
 namespace {
 
@@ -69,7 +71,9 @@ void DevicePool::admit(MatrixView<const double> X, const std::vector<Problem>& p
   for (std::size_t b = 0; b < places.size(); ++b) {
     places[b] = free_.back();
     free_.pop_back();
-    known_[static_cast<std::size_t>(places[b])] = problems[b];
+    Problem& known = known_[static_cast<std::size_t>(places[b])];
+    known = problems[b];
+    known.asked_lambda = lambda[b];
   }
   const VectorView<std::int32_t> list = list_.slice(0, X.cols);
   const VectorView<double> given = given_.slice(0, X.cols);
@@ -150,6 +154,8 @@ void DevicePool::round(std::vector<Problem>& retired, SparseCodes& codes, std::v
     Problem problem = known_[static_cast<std::size_t>(place)];
     problem.scale = number(problems_.scale, place);
     problem.lambda = number(problems_.lambda, place);
+    if (problem.asked_lambda < 0)
+      problem.asked_lambda = lambda_max_of(problem.lambda, problem.scale, dictionary_.scale());
     problem.energy = number(problems_.energy, place);
     problem.primal = number(problems_.primal, place);
     problem.gap = number(problems_.gap, place);

@@ -23,6 +23,7 @@ struct Retired {
   std::int64_t index = 0;
   double scale = 1;
   double lambda = 0;
+  double asked_lambda = 0;  // in the user's
   double energy = 0;
   std::int64_t iterations = 0;
   double primal = 0;
@@ -32,8 +33,8 @@ struct Retired {
 /// From a batch's own record.
 template <class Problem>
 Retired retired(const Problem& problem) {
-  return {problem.index,      problem.scale,  problem.lambda, problem.energy,
-          problem.iterations, problem.primal, problem.gap};
+  return {problem.index,  problem.scale,      problem.lambda, problem.asked_lambda,
+          problem.energy, problem.iterations, problem.primal, problem.gap};
 }
 
 /// Between a source and a sink.

@@ -135,17 +135,20 @@ MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std
 
 WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
                                 std::int64_t memory_limit) {
-  // In all no more than 1000 problems are under way, as Pace has it; a pool's places and the queue make that up.
-  constexpr std::int64_t kInFlight = 992;
+  // In all no more than 1000 problems are under way, as Pace has it: in the pools' places, in the queue, which keeps a
+  // quarter so that no pool waits for the next round, and on their way through double.
   constexpr std::int64_t kDoublePlaces = 64;
+  constexpr std::int64_t kInFlight = 1000 - kDoublePlaces;
+  constexpr std::int64_t kRunning = kInFlight / 4 * 3;
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
   const std::int64_t least = least_memory(context, n, m, Solver::working_set);
   SHRINKWARP_REQUIRE(memory_limit >= least, ValueError, "lasso: memory_limit is ", memory_limit,
                      " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
   WorkingSetPlan plan;
-  plan.workers = std::min<std::int64_t>(context.threads(), problems);
-  plan.places = std::min(WorkingSetBatch::kPlaces, (problems + plan.workers - 1) / plan.workers);
+  plan.workers = std::min({static_cast<std::int64_t>(context.threads()), problems, kRunning});
+  plan.places =
+      std::min({WorkingSetBatch::kPlaces, (problems + plan.workers - 1) / plan.workers, kRunning / plan.workers});
   const auto needed = [&] {
     plan.queue = std::clamp<std::int64_t>(kInFlight - plan.workers * plan.places, 1, problems);
     plan.double_places = std::min(kDoublePlaces, plan.queue);

@@ -31,7 +31,7 @@ struct WorkingSetPlan {
   std::int64_t double_places = 1;  ///< of the batch for those that the method gives up
 };
 
-/// The same for the working-set solver.
+/// The same for the working-set solver: no more than 1000 problems in its pools, its queue and its batch in double.
 WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
                                 std::int64_t memory_limit);
 

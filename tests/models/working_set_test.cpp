@@ -1,15 +1,19 @@
 // The working-set solver where it is hard: dictionaries that are dependent, badly scaled or adversarial, and what must not
 // change its bits. That every claim of a result holds on ordinary problems is lasso_test.cpp's business, for all solvers.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/models/lasso/memory_plan.hpp>
+#include <shrinkwarp/models/lasso/working_set.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include "tests/support/contexts.hpp"
 
@@ -106,8 +110,13 @@ class WorkingSet : public testing::OnContext {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(, WorkingSet, ::testing::Values("cpu1", "cuda"),
-                         [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); });
+class WorkingSetOnCpu : public WorkingSet {};
+
+std::string name_of_context(const ::testing::TestParamInfo<const char*>& info) {
+  return info.param;
+}
+INSTANTIATE_TEST_SUITE_P(, WorkingSet, ::testing::Values("cpu1", "cuda"), name_of_context);
+INSTANTIATE_TEST_SUITE_P(, WorkingSetOnCpu, ::testing::Values("cpu1"), name_of_context);
 
 bool same_bits(const LassoBatch& a, const LassoBatch& b) {
   return a.codes.offsets == b.codes.offsets && a.codes.indices == b.codes.indices && a.codes.values == b.codes.values &&
@@ -160,6 +169,19 @@ TEST_P(WorkingSet, AtomsOfAllSizes) {
   make(40, 300, 20);
   for (std::int64_t j = 0; j < m; ++j) copy_atom(j, j, std::pow(10.0, static_cast<double>(j % 13) - 6));
   for (const double fraction : {0.5, 0.1, 1e-3}) expect_right(solve(fraction, 1e-9), 1e-9);
+}
+
+// Atoms that are nothing in float, and a lambda that makes them matter.
+TEST_P(WorkingSet, AtomsAndLambdaUnderTheRangeOfFloat) {
+  make(70, 1000, 3);
+  for (std::int64_t j = 1; j < m; ++j) copy_atom(j, j, 1e-46);
+  for (std::int64_t i = 0; i < n; ++i) atom(0)[i] = i == 0 ? 0 : 1;  // tells nothing of the observations
+  for (std::int64_t i = 0; i < n * N; ++i) X[static_cast<std::size_t>(i)] = i % n == 0 ? 1 : 0;
+  const LassoBatch batch = solve(LambdaRule::value(1e-48), 1e-3, 1, 30);
+  for (std::int64_t i = 0; i < N; ++i) {
+    const Truth true_one = truth(batch, i);
+    EXPECT_GE(batch.dual_gap[static_cast<std::size_t>(i)], true_one.gap - 1e-12 * true_one.energy) << i;
+  }
 }
 
 TEST_P(WorkingSet, UnitsOfAllSizes) {
@@ -215,7 +237,7 @@ TEST_P(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
 }
 
 // Problems that want as many coordinates as there can be, side by side.
-TEST_P(WorkingSet, PoolsOfManyLevels) {
+TEST_P(WorkingSetOnCpu, PoolsOfManyLevels) {
   make(600, 1200, 90);
   std::vector<double> lambdas(static_cast<std::size_t>(N));
   for (std::int64_t j = 0; j < m; ++j)
@@ -260,6 +282,43 @@ TEST_P(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
       EXPECT_GT(batch.dual_gap[at], 1e-10 * true_one.energy);
     }
   }
+}
+
+// What a killed process loses at most, with however many threads.
+TEST_P(WorkingSetOnCpu, NoMoreThanAThousandProblemsAreUnderWay) {
+  make(70, 1000, 1);
+  for (const int threads : {1, 2, 11, 12, 64, 300, 1000}) {
+    const Context context = Context::cpu(threads);
+    const Dictionary dictionary(Context::cpu(1), {D.data(), n, m, n, {}});
+    const WorkingSetPlan plan = plan_working_set(context, dictionary, 1000000, std::int64_t{1} << 40);
+    EXPECT_LE(plan.workers * plan.places + plan.queue + plan.double_places, 1000) << threads;
+    EXPECT_EQ(plan.workers, std::min(threads, 702)) << threads;
+    EXPECT_GE(plan.places, 1) << threads;
+    EXPECT_GE(plan.queue, 234) << threads;
+    if (threads <= 2) {
+      EXPECT_EQ(plan.places, WorkingSetBatch::kPlaces);
+    }
+  }
+}
+
+// A problem that takes a second or more, most of it in double; one that was not left would be delivered.
+TEST_P(WorkingSetOnCpu, HearsACancelInTheMiddleOfAProblem) {
+  make(200, 466, 1);
+  for (double& value : D) value = value > 0.43 ? 1 : value < -0.43 ? -1 : 0;
+  const Context context = Context::cpu(1);
+  const Dictionary dictionary(context, {D.data(), n, m, n, {}});
+  CancelToken token;
+  LassoOptions options;
+  options.solver = Solver::working_set;
+  options.gap = 1e-13;
+  options.cancel = &token;
+  std::thread other([&token] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    token.cancel();
+  });
+  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::sample_fraction(1e-6), options),
+               Cancelled);
+  other.join();
 }
 
 TEST_P(WorkingSet, RefusesWhatItDoesNotDo) {

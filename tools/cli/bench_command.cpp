@@ -16,6 +16,7 @@
 #include <shrinkwarp/tools/bench/solve_bench.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/json_line.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/sparse_codes_file.hpp>
 
@@ -127,7 +128,7 @@ int run_fista(const FistaArguments& arguments) {
     const Context context = make_context(arguments.fista.device, threads);
     const bench::FistaBenchResult result = bench::run_fista_bench(context, arguments.fista);
     if (arguments.json) {
-      std::cout << as_json(result, arguments, threads).dump() << std::endl;
+      std::cout << json_line(as_json(result, arguments, threads)) << std::endl;
     } else {
       print_table(result);
       std::fflush(stdout);
@@ -162,7 +163,7 @@ int run_iteration(const IterationArguments& arguments) {
                   {"momentum_seconds", result.momentum_seconds},
                   {"certificate_seconds", result.certificate_seconds},
                   {"sgemm_seconds", result.product_seconds}});
-      std::cout << out.dump() << std::endl;
+      std::cout << json_line(out) << std::endl;
       continue;
     }
     const double microsecond = 1e6 / static_cast<double>(problems);
@@ -205,7 +206,7 @@ int run_latency(LatencyArguments arguments) {
                 {"median_seconds", result.quantile(0.5)},
                 {"p99_seconds", result.quantile(0.99)},
                 {"seconds", result.seconds}});
-    std::cout << out.dump() << std::endl;
+    std::cout << json_line(out) << std::endl;
     return kDone;
   }
   std::printf("%s; dictionary %lld x %lld, prepared in %s\n", context.description().c_str(),
