@@ -70,11 +70,13 @@ struct PreparedLasso::Impl {
                        ", wanted ", context.device());
     SHRINKWARP_REQUIRE(memory.size >= needed, ShapeError, "PreparedLasso: memory has ", memory.size,
                        " bytes, wanted at least ", needed);
-    float_batch.emplace(context, dictionary, momentum_of(options), problems, options.profile,
+    float_batch.emplace(context, dictionary, momentum_of(options), options.penalty, problems, options.profile,
                         memory.slice(0, float_bytes));
-    double_batch.emplace(context, dictionary, momentum_of(options), double_places(problems), options.profile,
-                         memory.slice(float_bytes, needed - float_bytes));
+    double_batch.emplace(context, dictionary, momentum_of(options), options.penalty, double_places(problems),
+                         options.profile, memory.slice(float_bytes, needed - float_bytes));
     prepare_threads(context, dictionary.rows(), problems);
+    if (!options.penalty.weights.empty())
+      least_weight = *std::min_element(options.penalty.weights.begin(), options.penalty.weights.end());
     const Context host = Context::cpu(1);
     observations = Tensor<double>(host, dictionary.rows(), problems);
     arriving = Tensor<float>(host, dictionary.rows(), problems);
@@ -120,8 +122,8 @@ struct PreparedLasso::Impl {
     lambda[i] = problem.lambda * problem.scale * dictionary.scale();
     objective[i] = problem.primal * squared;
     dual_gap[i] = problem.gap * squared;
-    // No value of a code is larger than objective / lambda.
-    const bool codes_finite = lambda[i] > 0 ? std::isfinite(objective[i] / lambda[i]) : problem.lambda == 0;
+    // No value of a code is larger than objective / (lambda least weight).
+    const bool codes_finite = lambda[i] > 0 ? std::isfinite(objective[i] / lambda[i] / least_weight) : problem.lambda == 0;
     SHRINKWARP_REQUIRE(std::isfinite(objective[i]) && std::isfinite(dual_gap[i]) && codes_finite, ValueError,
                        "PreparedLasso::solve: the result of observation ", problem.index,
                        " leaves the range of float64, wanted a dictionary and observations in closer units");
@@ -231,6 +233,7 @@ struct PreparedLasso::Impl {
   const Dictionary& dictionary;
   LassoOptions options;
   std::int64_t problems;
+  double least_weight = 1;
   Tensor<std::byte> owned;
   std::optional<FloatBatch> float_batch;
   std::optional<DoubleBatch> double_batch;
@@ -261,6 +264,11 @@ PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionar
                      "PreparedLasso: found initial codes or problems to skip, wanted neither");
   SHRINKWARP_REQUIRE(options.solver != Solver::working_set, ValueError,
                      "PreparedLasso: found the solver working-set, wanted fista, ista or auto");
+  check_penalty(options.penalty, dictionary.atoms());
+  for (std::size_t j = 0; j < options.penalty.weights.size(); ++j)
+    SHRINKWARP_REQUIRE(options.penalty.weights[j] > 0, ValueError, "PreparedLasso: the weight of atom ", j,
+                       " is 0, wanted > 0; solve_lasso takes unpenalised atoms");
+  check_ridge(options.penalty, dictionary);
   impl_ = std::make_unique<Impl>(context, dictionary, options, problems, memory);
 }
 

@@ -28,7 +28,7 @@ class Stream {
         plan_(plan),
         seconds_(seconds),
         staging_(Context::cpu(1), dictionary.rows(), plan.places),
-        batch_(context, dictionary, momentum_of(options), plan.places, options.profile),
+        batch_(context, dictionary, momentum_of(options), options.penalty, plan.places, options.profile),
         double_(context, dictionary, options, flow, staging_.matrix().columns(0, plan.double_places)) {}
 
   void run() {

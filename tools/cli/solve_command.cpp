@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <shrinkwarp/models/lasso/checks.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
@@ -48,12 +49,12 @@ void check_sizes(const SolveOptions& options, const NpyFile& dictionary, const N
 
 /// What --memory-limit leaves for the solver beside the arrays that have an element a problem.
 std::int64_t solver_memory(const SolveOptions& options, const Context& context, const NpyFile& dictionary,
-                           std::int64_t problems, const LambdaRule& rule) {
+                           std::int64_t problems, const LambdaRule& rule, const Penalty& penalty) {
   const std::int64_t limit = parse_bytes(options.memory_limit);
   const std::int64_t by_problem =
       SolveJournal::memory(problems) + static_cast<std::int64_t>(rule.values.size() * sizeof(double));
   const std::int64_t least =
-      by_problem + least_memory(context, dictionary.rows(), dictionary.cols(), options.lasso.solver);
+      by_problem + least_memory(context, dictionary.rows(), dictionary.cols(), options.lasso.solver, penalty);
   SHRINKWARP_REQUIRE(limit >= least, ValueError, "--memory-limit: found ", limit, " bytes, wanted at least ", least,
                      " for a dictionary of ", dictionary.rows(), " x ", dictionary.cols(), " and ", problems,
                      " problems");
@@ -114,7 +115,9 @@ int run_solve(const SolveOptions& options) {
   LambdaRule rule = lambda_rule(options);
   const Context context = make_context(options.device, options.threads);
   LassoOptions lasso = options.lasso;
-  lasso.memory_limit = solver_memory(options, context, dictionary_file, observations.size(), rule);
+  lasso.penalty = penalty(options);
+  check_penalty(lasso.penalty, dictionary_file.cols());
+  lasso.memory_limit = solver_memory(options, context, dictionary_file, observations.size(), rule, lasso.penalty);
 
   lasso.solver = resolved(context, dictionary_file.rows(), dictionary_file.cols(), lasso);
 

@@ -47,6 +47,17 @@ void add_solver(CLI::App& command, LassoOptions& lasso) {
       "--no-restart", [&lasso] { lasso.restart = false; }, "fista without adaptive restarts");
 }
 
+void add_penalty(CLI::App& command, SolveOptions& options) {
+  command.add_option("--weights", options.weights,
+                     "W.npy (m,): lambda times w_j for atom j; 0 leaves an atom unpenalised, infinity leaves it out");
+  command.add_flag("--nonnegative", options.lasso.penalty.nonnegative, "codes >= 0");
+  command
+      .add_option("--elastic-net", options.lasso.penalty.ridge,
+                  "MU: adds MU/2 ||z||^2 to the objective")
+      ->check(CLI::Range(0.0, 1e300))
+      ->capture_default_str();
+}
+
 void add_resources(CLI::App& command, SolveOptions& options) {
   command.add_option("--device", options.device, "auto, cpu, cuda or cuda:NUMBER; auto takes cuda where it is")
       ->check(device_name())
@@ -78,6 +89,7 @@ void add_output(CLI::App& command, SolveOptions& options) {
 void add_solve_options(CLI::App& command, SolveOptions& options) {
   add_files(command, options);
   add_lambda(command, options);
+  add_penalty(command, options);
   add_solver(command, options.lasso);
   add_resources(command, options);
   add_output(command, options);
@@ -95,6 +107,18 @@ void check(const SolveOptions& options) {
   check_input("--dictionary", options.dictionary);
   check_input("--observations", options.observations);
   check_input("--lambda-file", options.lambda_file);
+  check_input("--weights", options.weights);
+}
+
+Penalty penalty(const SolveOptions& options) {
+  Penalty penalty = options.lasso.penalty;
+  if (options.weights.empty()) return penalty;
+  penalty.weights = NpyFile::open(options.weights).read_vector();
+  penalty.weights_name = options.weights;
+  // No weights at all are not the same as a file of none.
+  SHRINKWARP_REQUIRE(!penalty.weights.empty(), ShapeError, options.weights,
+                     ": found no weights, wanted one for each atom");
+  return penalty;
 }
 
 LambdaRule lambda_rule(const SolveOptions& options) {

@@ -20,6 +20,8 @@ struct SolveOptions {
   std::string lambda_file;
   std::string lambda_scope = "sample";  ///< or "recording": whose lambda_max the fraction is of
 
+  std::string weights;  ///< a file, or empty
+
   LassoOptions lasso;  ///< what the library is told; its memory limit, callbacks and token are the command's to set
 
   std::string device = "auto";
@@ -37,6 +39,9 @@ void add_solve_options(CLI::App& command, SolveOptions& options);
 
 /// Refuses values that are wrong together, or that only the solve knows to be wrong. Opens no file. @throws UsageError
 void check(const SolveOptions& options);
+
+/// The penalty that the options say; reads --weights. @throws IoError, ShapeError
+Penalty penalty(const SolveOptions& options);
 
 /// The rule that the lambda options say; reads --lambda-file. @throws IoError, ShapeError
 LambdaRule lambda_rule(const SolveOptions& options);

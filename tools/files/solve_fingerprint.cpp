@@ -35,6 +35,15 @@ void add_lambda(const LambdaRule& rule, Fingerprint& fingerprint) {
   }
 }
 
+void add_penalty(const Penalty& penalty, Fingerprint& fingerprint) {
+  if (!penalty.weights.empty())
+    fingerprint.add_hash(
+        "values of --weights",
+        hash_bytes(penalty.weights.data(), static_cast<std::int64_t>(penalty.weights.size() * sizeof(double))));
+  if (penalty.nonnegative) fingerprint.add("--nonnegative", "yes");
+  if (penalty.ridge > 0) fingerprint.add("--elastic-net", penalty.ridge);
+}
+
 }  // namespace
 
 Fingerprint fingerprint_of(const Context& context, const Dictionary& dictionary, std::uint64_t dictionary_hash,
@@ -44,6 +53,7 @@ Fingerprint fingerprint_of(const Context& context, const Dictionary& dictionary,
   fingerprint.add_hash("values of --dictionary", dictionary_hash);
   fingerprint.add("--observations", concat(observations.size(), " x ", observations.dimension()));
   add_lambda(rule, fingerprint);
+  add_penalty(options.penalty, fingerprint);
   fingerprint.add("--gap", options.gap);
   fingerprint.add("--max-iterations", options.max_iterations);
   fingerprint.add("--solver", std::string(name_of(resolved(context, dictionary.rows(), dictionary.atoms(), options))));
