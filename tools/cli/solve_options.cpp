@@ -51,11 +51,8 @@ void add_penalty(CLI::App& command, SolveOptions& options) {
   command.add_option("--weights", options.weights,
                      "W.npy (m,): lambda times w_j for atom j; 0 leaves an atom unpenalised, infinity leaves it out");
   command.add_flag("--nonnegative", options.lasso.penalty.nonnegative, "codes >= 0");
-  command
-      .add_option("--elastic-net", options.lasso.penalty.ridge,
-                  "MU: adds MU/2 ||z||^2 to the objective")
-      ->check(CLI::Range(0.0, 1e300))
-      ->capture_default_str();
+  command.add_option("--elastic-net", options.lasso.penalty.ridge, "MU: adds MU/2 ||z||^2 to the objective")
+      ->check(number_from_0());
 }
 
 void add_resources(CLI::App& command, SolveOptions& options) {
