@@ -112,8 +112,7 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
   if (penalty.plain()) return correlation_max(context, D, R, result, scratch);
   check_correlation(context, D, R, result, scratch);
   if (!codes.empty()) check_matrix(context, "correlation_max", "codes", codes, D.cols(), R.cols);
-  if (!penalty.weights.empty())
-    check_vector(context, "correlation_max", "penalty.weights", penalty.weights, D.cols());
+  if (!penalty.weights.empty()) check_vector(context, "correlation_max", "penalty.weights", penalty.weights, D.cols());
   if (result.empty()) return;
   if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::correlation_max<T>(context, D, R, codes, penalty, result, scratch);
@@ -143,15 +142,14 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
   cpu::dual_gap<T>(context, X, R, correlation, codes, atom_norm, lambda, primal, gap, penalty);
 }
 
-#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                                \
-  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);              \
-  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,          \
-                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);               \
-  template void correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,   \
-                                   MatrixView<const T>, PenaltyView<double>, VectorView<double>,             \
-                                   VectorView<double>);                                                      \
-  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,              \
-                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>, \
+#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                                         \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);                       \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,                   \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);                        \
+  template void correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,            \
+                                   MatrixView<const T>, PenaltyView<double>, VectorView<double>, VectorView<double>); \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,                       \
+                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>,          \
                             VectorView<double>, VectorView<double>, PenaltyView<double>);
 SHRINKWARP_INSTANTIATE_CERTIFICATE(float)
 SHRINKWARP_INSTANTIATE_CERTIFICATE(double)

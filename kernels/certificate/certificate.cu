@@ -306,20 +306,19 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
               VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap,
               PenaltyView<double> penalty) {
   if (gap.empty()) return;
-  launch(penalty.plain() ? dual_gap_kernel<false, T> : dual_gap_kernel<true, T>,
-         dim3(grid_size(gap.size, "dual_gap")), dim3(kGapThreads), 0, context.stream(), X, R, correlation.data, codes,
-         atom_norm, lambda.data, primal.data, gap.data, penalty);
+  launch(penalty.plain() ? dual_gap_kernel<false, T> : dual_gap_kernel<true, T>, dim3(grid_size(gap.size, "dual_gap")),
+         dim3(kGapThreads), 0, context.stream(), X, R, correlation.data, codes, atom_norm, lambda.data, primal.data,
+         gap.data, penalty);
 }
 
-#define SHRINKWARP_INSTANTIATE(T)                                                                            \
-  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);              \
-  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,          \
-                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);               \
-  template void correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,   \
-                                   MatrixView<const T>, PenaltyView<double>, VectorView<double>,             \
-                                   VectorView<double>);                                                      \
-  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,              \
-                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>, \
+#define SHRINKWARP_INSTANTIATE(T)                                                                                     \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);                       \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,                   \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);                        \
+  template void correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,            \
+                                   MatrixView<const T>, PenaltyView<double>, VectorView<double>, VectorView<double>); \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,                       \
+                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>,          \
                             VectorView<double>, VectorView<double>, PenaltyView<double>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)

@@ -73,8 +73,8 @@ SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double res
 SHRINKWARP_HOST_DEVICE inline double gap_under_penalty(double primal, double residual_energy, double alignment,
                                                        double correlation, double lambda, double reach,
                                                        bool nonnegative) {
-  return gap_at_best_scale(primal, residual_energy, nonnegative && alignment < 0.0 ? 0.0 : alignment, correlation, lambda,
-                           reach);
+  return gap_at_best_scale(primal, residual_energy, nonnegative && alignment < 0.0 ? 0.0 : alignment, correlation,
+                           lambda, reach);
 }
 
 }  // namespace shrinkwarp

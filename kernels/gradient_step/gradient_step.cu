@@ -370,8 +370,9 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixVie
                                    static_cast<T>(1 / (1 + pull)),
                                    static_cast<T>(pull / (1 + pull)),
                                    penalty.nonnegative};
-  launch(penalty.plain() ? step_kernel<Tile, false> : step_kernel<Tile, true>, dim3(tile_grid<Tile>(previous.rows, previous.cols, "gradient_step")), dim3(Tile::kThreads),
-         0, context.stream(), arguments);
+  launch(penalty.plain() ? step_kernel<Tile, false> : step_kernel<Tile, true>,
+         dim3(tile_grid<Tile>(previous.rows, previous.cols, "gradient_step")), dim3(Tile::kThreads), 0,
+         context.stream(), arguments);
 }
 
 template <class T>

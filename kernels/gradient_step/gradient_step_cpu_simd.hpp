@@ -429,18 +429,18 @@ void RunStep(const StepTask<T>& task) {
           const T threshold = task.step * task.lambda[b];
           T* const sums = restart + (c + g) * lanes;
           if (penalised) {
-            const auto run = anchored
-                                 ? (beta != T(0) ? StepColumn<true, true, true, T> : StepColumn<true, false, true, T>)
-                                 : (beta != T(0) ? StepColumn<false, true, true, T> : StepColumn<false, false, true, T>);
+            const auto run =
+                anchored ? (beta != T(0) ? StepColumn<true, true, true, T> : StepColumn<true, false, true, T>)
+                         : (beta != T(0) ? StepColumn<false, true, true, T> : StepColumn<false, false, true, T>);
             const T* weights = task.penalty.weights.empty() ? nullptr : task.penalty.weights.data + first;
             // Not 0, so that an infinite weight leaves its atom out where lambda is 0.
             support[c + g] += run(products, current, anchor, previous, count, beta, task.step,
                                   std::max(threshold, std::numeric_limits<T>::min()), sums, weights, shrinkage);
             continue;
           }
-          const auto run = anchored
-                               ? (beta != T(0) ? StepColumn<true, true, false, T> : StepColumn<true, false, false, T>)
-                               : (beta != T(0) ? StepColumn<false, true, false, T> : StepColumn<false, false, false, T>);
+          const auto run =
+              anchored ? (beta != T(0) ? StepColumn<true, true, false, T> : StepColumn<true, false, false, T>)
+                       : (beta != T(0) ? StepColumn<false, true, false, T> : StepColumn<false, false, false, T>);
           support[c + g] +=
               run(products, current, anchor, previous, count, beta, task.step, threshold, sums, nullptr, shrinkage);
         }

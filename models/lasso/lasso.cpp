@@ -45,7 +45,7 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
 
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options) {
   if (options.solver != Solver::automatic) return options.solver;
-  if (context.is_cuda() || options.initial || !options.restart) return Solver::fista;
+  if (context.is_cuda() || options.initial || !options.restart || options.penalty.ridge > 0) return Solver::fista;
   const std::int64_t least = least_memory(context, rows, atoms, Solver::working_set, options.penalty);
   return options.memory_limit >= least ? Solver::working_set : Solver::fista;
 }

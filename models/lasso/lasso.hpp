@@ -43,8 +43,8 @@ struct Penalty {
   /// Of dependent unpenalised atoms the code of least norm is taken. lambda_max is the smallest lambda for which no
   /// penalised atom is in use: max_j |d_j'x| / w_j, where the fit of x by the unpenalised ones is taken from x first.
   std::vector<double> weights;
-  bool nonnegative = false;             ///< lambda_max is then max(0, max_j d_j'x / w_j)
-  double ridge = 0;                     ///< mu of an elastic net, 0 to 1e30 ||D||^2
+  bool nonnegative = false;              ///< lambda_max is then max(0, max_j d_j'x / w_j)
+  double ridge = 0;                      ///< mu of an elastic net, 0 to 1e30 ||D||^2
   std::string weights_name = "weights";  ///< begins the message of an error: a file, say
 
   bool plain() const { return weights.empty() && !nonnegative && ridge == 0; }
@@ -162,7 +162,8 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
 
 /// The solver that runs: options.solver, and where that is automatic, working_set on the CPU, which on every dictionary and
 /// lambda that was measured is faster than fista (docs/benchmarks), but fista where codes to start from are given, where
-/// restart is off, and where memory_limit is too small for working sets.
+/// restart is off, where memory_limit is too small for working sets, and for elastic nets: a ridge makes codes full, which
+/// costs working sets much, and gives fista its pace.
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options);
 
 /// The smallest memory_limit for a dictionary [n, m] and a solver: what making it takes, or what it takes with one problem running

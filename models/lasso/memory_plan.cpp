@@ -91,8 +91,7 @@ std::int64_t unpenalised_bytes(std::int64_t rows, std::int64_t atoms, const Pena
 std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms, Solver solver,
                           const Penalty& penalty) {
   const std::int64_t least = dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +
-                             held_bytes(context, rows, atoms, with_places(1)) +
-                             unpenalised_bytes(rows, atoms, penalty);
+                             held_bytes(context, rows, atoms, with_places(1)) + unpenalised_bytes(rows, atoms, penalty);
   if (solver != Solver::working_set) return least;
   return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, 1, 1, 1);
 }

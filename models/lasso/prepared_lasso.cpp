@@ -123,7 +123,8 @@ struct PreparedLasso::Impl {
     objective[i] = problem.primal * squared;
     dual_gap[i] = problem.gap * squared;
     // No value of a code is larger than objective / (lambda least weight).
-    const bool codes_finite = lambda[i] > 0 ? std::isfinite(objective[i] / lambda[i] / least_weight) : problem.lambda == 0;
+    const bool codes_finite =
+        lambda[i] > 0 ? std::isfinite(objective[i] / lambda[i] / least_weight) : problem.lambda == 0;
     SHRINKWARP_REQUIRE(std::isfinite(objective[i]) && std::isfinite(dual_gap[i]) && codes_finite, ValueError,
                        "PreparedLasso::solve: the result of observation ", problem.index,
                        " leaves the range of float64, wanted a dictionary and observations in closer units");

@@ -227,8 +227,7 @@ struct WorkingSetBatch::Worker {
     largest = std::max(over(best, largest), 0.0);
     const std::int64_t count = open_at(place, largest);
     correlate_atoms(exact_columns(), open.data(), count, r, values.data());
-    for (std::int64_t k = 0; k < count; ++k)
-      largest = std::max(largest, over(open[index_of(k)], values[index_of(k)]));
+    for (std::int64_t k = 0; k < count; ++k) largest = std::max(largest, over(open[index_of(k)], values[index_of(k)]));
     return largest;
   }
 
@@ -506,7 +505,8 @@ struct WorkingSetBatch::Worker {
   std::int64_t level_of(const Slot& slot) const {
     const QuantizedDictionary& D = parts.quantized;
     const double norm = std::sqrt(dot(slot.r.data(), slot.r.data(), slot.r.size()));
-    const double lambda = slot.problem.lambda >= 0 ? slot.problem.lambda * typical_weight : kLikelyLambda * norm * D.typical_norm();
+    const double lambda =
+        slot.problem.lambda >= 0 ? slot.problem.lambda * typical_weight : kLikelyLambda * norm * D.typical_norm();
     std::int64_t level = 0;
     while (level + 1 < D.levels() && D.typical_tail(level) * norm > kBlur * lambda) ++level;
     return level;
@@ -660,8 +660,9 @@ struct WorkingSetBatch::Worker {
       }
       ++problem.iterations;
       if (fresh_count > 4 * kMostNewAtoms) {
-        std::nth_element(fresh.begin(), fresh.begin() + kMostNewAtoms, fresh.begin() + fresh_count,
-                         [&](std::int32_t a, std::int32_t b) { return over(a, c[index_of(a)]) > over(b, c[index_of(b)]); });
+        std::nth_element(
+            fresh.begin(), fresh.begin() + kMostNewAtoms, fresh.begin() + fresh_count,
+            [&](std::int32_t a, std::int32_t b) { return over(a, c[index_of(a)]) > over(b, c[index_of(b)]); });
         fresh_count = kMostNewAtoms;
       }
       if (exact.size() + fresh_count > most_atoms) break;

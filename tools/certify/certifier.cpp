@@ -135,8 +135,9 @@ struct Certifier::Panel {
     std::size_t ridge_seen = 0;
     Extended ridge_value(std::int64_t atom) const {
       const auto at = std::lower_bound(ridge_indices.begin(), ridge_indices.end(), atom);
-      return at != ridge_indices.end() && *at == atom ? ridge_values[static_cast<std::size_t>(at - ridge_indices.begin())]
-                                                      : 0.0;
+      return at != ridge_indices.end() && *at == atom
+                 ? ridge_values[static_cast<std::size_t>(at - ridge_indices.begin())]
+                 : 0.0;
     }
   };
 
@@ -173,16 +174,17 @@ Certifier::Certifier(const Context& context, MatrixView<const double> D, Penalty
   });
   SHRINKWARP_REQUIRE(penalty_.ridge >= 0 && std::isfinite(penalty_.ridge), ValueError, "the ridge is ", penalty_.ridge,
                      ", wanted a finite number >= 0");
-  SHRINKWARP_REQUIRE(penalty_.weights.empty() || static_cast<std::int64_t>(penalty_.weights.size()) == D.cols, ShapeError,
-                     penalty_.name, ": found ", penalty_.weights.size(), " weights, wanted one for each of ", D.cols,
-                     " atoms");
+  SHRINKWARP_REQUIRE(penalty_.weights.empty() || static_cast<std::int64_t>(penalty_.weights.size()) == D.cols,
+                     ShapeError, penalty_.name, ": found ", penalty_.weights.size(),
+                     " weights, wanted one for each of ", D.cols, " atoms");
   for (std::int64_t j = 0; j < D.cols; ++j) {
     SHRINKWARP_REQUIRE(weight(j) >= 0, ValueError, penalty_.name, ": the weight of atom ", j, " is ", weight(j),
                        ", wanted a number >= 0 or infinity");
     SHRINKWARP_REQUIRE(weight(j) > 0 || !penalty_.nonnegative, ValueError, penalty_.name, ": the weight of atom ", j,
                        " is 0, wanted > 0 where codes are to be nonnegative");
     if (weight(j) > 0)
-      largest_norm_ = std::max(largest_norm_, above(static_cast<Extended>(norms_[static_cast<std::size_t>(j)]) / weight(j)));
+      largest_norm_ =
+          std::max(largest_norm_, above(static_cast<Extended>(norms_[static_cast<std::size_t>(j)]) / weight(j)));
   }
   prepare_free();
 }
@@ -196,12 +198,13 @@ void Certifier::prepare_free() {
     if (weight(j) > 0) continue;
     const double* const d = D_.column(j);
     const bool copied = penalty_.ridge == 0 && std::any_of(free_.begin(), free_.end(), [&](std::int64_t i) {
-      return std::equal(d, d + n, D_.column(i));
-    });
+                          return std::equal(d, d + n, D_.column(i));
+                        });
     const bool empty = norms_[static_cast<std::size_t>(j)] == 0 && penalty_.ridge == 0;
     if (copied || empty) continue;  // nothing correlates with it that does not with the other
     free_.push_back(j);
-    whole += static_cast<Extended>(norms_[static_cast<std::size_t>(j)]) * norms_[static_cast<std::size_t>(j)] + penalty_.ridge;
+    whole += static_cast<Extended>(norms_[static_cast<std::size_t>(j)]) * norms_[static_cast<std::size_t>(j)] +
+             penalty_.ridge;
   }
   const auto k = static_cast<std::int64_t>(free_.size());
   if (k == 0) return;
@@ -215,9 +218,9 @@ void Certifier::prepare_free() {
   inverse_.assign(static_cast<std::size_t>(k * k), 0);
   for (std::int64_t j = 0; j < k; ++j)
     for (std::int64_t i = j; i < k; ++i)
-      G[at(i, j)] = G[at(j, i)] = product(D_.column(free_[static_cast<std::size_t>(i)]),
-                                          D_.column(free_[static_cast<std::size_t>(j)]), n).sum +
-                                  (i == j ? static_cast<Extended>(penalty_.ridge) : 0);
+      G[at(i, j)] = G[at(j, i)] =
+          product(D_.column(free_[static_cast<std::size_t>(i)]), D_.column(free_[static_cast<std::size_t>(j)]), n).sum +
+          (i == j ? static_cast<Extended>(penalty_.ridge) : 0);
   for (std::int64_t j = 0; j < k; ++j) {  // Cholesky
     Extended pivot = G[at(j, j)];
     for (std::int64_t l = 0; l < j; ++l) pivot -= L[at(j, l)] * L[at(j, l)];
@@ -253,7 +256,8 @@ void Certifier::prepare_free() {
   }
   // Its own rounding, and that of G: ||  |D_0|'|D_0| ||_F <= ||D_0||_F^2, and ||G||_F likewise.
   const Extended norm = std::sqrt(size) * (1 + gamma(k * k + 2));
-  const Extended distance = std::sqrt(off) * (1 + gamma(k * k + 2)) + norm * whole * (gamma(k + 2) + gamma(n + 2)) * kMargin;
+  const Extended distance =
+      std::sqrt(off) * (1 + gamma(k * k + 2)) + norm * whole * (gamma(k + 2) + gamma(n + 2)) * kMargin;
   if (!(distance < 0.5L)) refuse(k - 1);
   inverse_norm_ = norm / (1 - distance) * kMargin;
 }
@@ -300,14 +304,16 @@ void Certifier::free_residual(std::vector<Extended>& r, std::vector<double>& fre
 
 void Certifier::correlations(Panel& panel) const {
   const std::int64_t n = rows(), m = atoms();
-  const auto relative = static_cast<double>(gamma(n + 8, kUnit64) * kMargin);  // 8: penalty and comparisons round as well
+  const auto relative =
+      static_cast<double>(gamma(n + 8, kUnit64) * kMargin);  // 8: penalty and comparisons round as well
   const double underflow = static_cast<double>(n + 8) * std::numeric_limits<double>::denorm_min();
   for (std::int64_t tile = 0; tile < m; tile += kTile) {
     const std::int64_t count = std::min(kTile, m - tile);
     correlate(D_.column(tile), D_.ld, n, count, panel.R.data(), panel.C.data());
     for (std::int64_t b = 0; b < panel.count && penalty_.ridge > 0; ++b) {
       Panel::Row& row = panel.rows[b];
-      for (; row.ridge_seen < row.ridge_indices.size() && row.ridge_indices[row.ridge_seen] < tile + count; ++row.ridge_seen)
+      for (; row.ridge_seen < row.ridge_indices.size() && row.ridge_indices[row.ridge_seen] < tile + count;
+           ++row.ridge_seen)
         panel.C[static_cast<std::size_t>((row.ridge_indices[row.ridge_seen] - tile) * kRows + b)] -=
             penalty_.ridge * row.ridge_values[row.ridge_seen];
     }
@@ -334,7 +340,8 @@ void Certifier::correlations(Panel& panel) const {
         const double along = std::copysign(1.0, row.values[row.seen]) *
                              panel.C[static_cast<std::size_t>((j - tile) * kRows + b)] / weight(j);
         const double error =
-            (relative * (norms_[static_cast<std::size_t>(j)] * row.norm_bound + row.ridge_bound) + underflow) / weight(j);
+            (relative * (norms_[static_cast<std::size_t>(j)] * row.norm_bound + row.ridge_bound) + underflow) /
+            weight(j);
         row.support_violation = std::max(row.support_violation, std::fabs(along - row.lambda));
         if (along < -error) ++row.sign_errors;
       }
@@ -541,8 +548,8 @@ Measures::Values Measures::values(double lambda) const {
   v.objective = residual_ / 2 + penalty + ridge_;
   v.objective_error =
       kMargin * (gamma(n_ + 1) * residual_ / 2 + gamma(nonzeros + 2) * penalty + gamma(nonzeros + 3) * ridge_ +
-                 2 * kUnit * v.objective +
-                 std::sqrt(residual_ * (1 + gamma(n_ + 1))) * residual_error_ + residual_error_ * residual_error_ / 2);
+                 2 * kUnit * v.objective + std::sqrt(residual_ * (1 + gamma(n_ + 1))) * residual_error_ +
+                 residual_error_ * residual_error_ / 2);
   if (dual_square_ > 0) {
     Extended top = dual_product_ / dual_square_;
     if (nonnegative_) top = std::max<Extended>(top, 0);

@@ -37,9 +37,9 @@ struct CodeRows {
 
 /// What is added to 1/2 ||x - D z||^2: lambda sum_j w_j |z_j| + ridge / 2 ||z||^2, with z >= 0 where `nonnegative`.
 struct Penalty {
-  std::vector<double> weights;  ///< [m], >= 0, infinity where z_j = 0 is demanded; empty for 1
-  bool nonnegative = false;     ///< not together with weights of 0
-  double ridge = 0;             ///< finite, >= 0
+  std::vector<double> weights;   ///< [m], >= 0, infinity where z_j = 0 is demanded; empty for 1
+  bool nonnegative = false;      ///< not together with weights of 0
+  double ridge = 0;              ///< finite, >= 0
   std::string name = "weights";  ///< begins the message of an error about the weights
 };
 
@@ -82,7 +82,7 @@ class Measures {
   Values values(double lambda) const;
 
   std::int64_t n_ = 0;
-  std::int64_t dual_terms_ = 0;       // that ||r||^2 and <x, r> have
+  std::int64_t dual_terms_ = 0;  // that ||r||^2 and <x, r> have
   bool nonnegative_ = false;
   long double energy_ = 0;            // ||x||^2
   long double residual_ = 0;          // ||r||^2, r in extended precision
