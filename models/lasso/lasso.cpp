@@ -34,8 +34,6 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
   if (resolved(context, dictionary.rows(), dictionary.atoms(), options) == Solver::working_set) {
     SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "lasso: the working-set solver runs on the cpu, found ",
                        context.device());
-    SHRINKWARP_REQUIRE(!options.initial, ValueError,
-                       "lasso: the working-set solver starts at 0, found initial codes, wanted ista or fista for them");
     return stream_working_set(context, dictionary, source, rule, options, sink);
   }
   return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {
@@ -45,7 +43,7 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
 
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options) {
   if (options.solver != Solver::automatic) return options.solver;
-  if (context.is_cuda() || options.initial || !options.restart || options.penalty.ridge > 0) return Solver::fista;
+  if (context.is_cuda() || !options.restart || options.penalty.ridge > 0) return Solver::fista;
   const std::int64_t least = least_memory(context, rows, atoms, Solver::working_set, options.penalty);
   return options.memory_limit >= least ? Solver::working_set : Solver::fista;
 }

@@ -57,8 +57,10 @@ struct LassoOptions {
   double gap = 1e-6;                     ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
   std::int64_t max_iterations = 100000;  ///< per problem; of working_set: times that a set of atoms is solved
   std::int64_t memory_limit = std::int64_t{4}
-                              << 30;       ///< bytes of all that a solve holds, on each side; see least_memory
-  const SparseCodes* initial = nullptr;    ///< warm start: valid codes of all N problems; nullptr starts at 0
+                              << 30;  ///< bytes of all that a solve holds, on each side; see least_memory
+  /// Warm start: valid codes of all N problems; nullptr starts at 0. Entries that the penalty does not allow count as 0. The
+  /// working-set solver starts with their atoms as its set.
+  const SparseCodes* initial = nullptr;
   std::function<bool(std::int64_t)> skip;  ///< problems that are left out, solved before perhaps; empty for none
   ProgressCallback progress;               ///< may be empty
   LogCallback log;                         ///< what the solve decides, line by line; may be empty
@@ -161,8 +163,7 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
                             const LassoOptions& options);
 
 /// The solver that runs: options.solver, and where that is automatic, working_set on the CPU, which on every dictionary and
-/// lambda that was measured is faster than fista (docs/benchmarks), but fista where codes to start from are given, where
-/// restart is off, where memory_limit is too small for working sets, and for elastic nets: a ridge makes codes full, which
+/// lambda that was measured is faster than fista (docs/benchmarks), but fista where restart is off, where memory_limit is too small for working sets, and for elastic nets: a ridge makes codes full, which
 /// costs working sets much, and gives fista its pace.
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options);
 

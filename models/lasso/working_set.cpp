@@ -10,6 +10,7 @@
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/models/lasso/batch_penalty.hpp>
+#include <shrinkwarp/models/lasso/flow.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
@@ -80,6 +81,7 @@ struct WorkingSetBatch::Slot {
   Tensor<double> x, r;                // [n padded]
   std::vector<std::uint64_t> in_set;  // a bit an atom
   std::int64_t idle = 0;              // rounds without a new atom
+  bool waits_for_start = false;       // lambda has to be known before it starts at its initial code
   bool near_end = false;              // so few violators are left that this may be the last round
   std::int64_t level = 0, place = 0;  // of the residual in the pass
   double magnitude = 0;               // ||z||_1
@@ -96,6 +98,7 @@ struct WorkingSetBatch::Worker {
   const AtomBounds bounds;  // divided by the weights
   const Penalty& penalty;   // in the batch's units, no weight is 0
   const bool plain;
+  const SparseCodes* const initial;  // of all problems, or nullptr
   const double typical_weight;
   const std::int64_t m;
   const std::int64_t most_atoms;  // of a working set
@@ -119,6 +122,7 @@ struct WorkingSetBatch::Worker {
   Tensor<float> float_residual;                 // [n padded]
   std::vector<float> float_values;              // [m]
   std::vector<std::int64_t> stamps;             // [m], by cluster: the last choice that took one of it
+  std::vector<std::int64_t> atom_stamps;        // [m], where there are initial codes: the last that had the atom
   std::int64_t stamp = 0;
   ActiveSet<double> exact;
 
@@ -136,6 +140,7 @@ struct WorkingSetBatch::Worker {
         bounds(bounds),
         penalty(penalty),
         plain(penalty.plain()),
+        initial(options.initial),
         typical_weight(typical(penalty.weights)),
         m(dictionary.atoms()),
         most_atoms(largest_capacity(dictionary.rows(), m)),
@@ -159,6 +164,7 @@ struct WorkingSetBatch::Worker {
     for (auto* atoms : {&open, &list, &fresh, &positions}) atoms->resize(index_of(parts.quantized.padded_atoms()));
     for (auto* numbers : {&values, &thresholds}) numbers->resize(index_of(m + kMostNewAtoms));
     stamps.assign(index_of(m), 0);
+    if (initial) atom_stamps.assign(index_of(m), 0);
     heights.resize(index_of(parts.quantized.panels()));
     float_residual = Tensor<float>::zeros(context, rows);
     float_values.resize(index_of(m));
@@ -349,7 +355,40 @@ struct WorkingSetBatch::Worker {
     clear(slot.set);
     std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
     slot.idle = 0;
+    slot.waits_for_start = initial != nullptr;
     slot.magnitude = slot.weighted = slot.squares = 0;
+  }
+
+  // The initial code of a problem, in the batch's units: its atoms to fresh, distinct, and their values to `values`.
+  // @return their number; 0 where a set cannot have so many
+  std::int64_t initial_code(const Slot& slot) {
+    SparseCodes code;
+    append_start(*initial, slot.problem.index, penalty, code);
+    const double unit = dictionary_scale / slot.problem.scale;
+    ++stamp;
+    std::int64_t count = 0;
+    for (std::size_t k = 0; k < code.indices.size(); ++k) {
+      std::int64_t& seen = atom_stamps[index_of(code.indices[k])];
+      if (seen == stamp) continue;
+      seen = stamp;
+      if (count == most_atoms) return 0;
+      fresh[index_of(count)] = code.indices[k];
+      values[index_of(count++)] = code.values[k] * unit;
+    }
+    return count;
+  }
+
+  // Makes the initial code the code, and its atoms the set. Where rounding lets no set have them all in use, they are in it
+  // with the code 0.
+  void start(Slot& slot) {
+    slot.waits_for_start = false;
+    const std::int64_t count = initial_code(slot);
+    if (count == 0) return;
+    const std::vector<double> code(values.begin(), values.begin() + count);
+    add_fresh(slot, slot.set, count);
+    if (!slot.set.start(code.data())) return;
+    update_residual(slot, slot.set);
+    settle_exactly(slot, slot.set);
   }
 
   // Takes a problem out: its code to `codes` in the user's units.
@@ -535,6 +574,10 @@ struct WorkingSetBatch::Worker {
       const PhaseTimer timer(context, timed, "lambda_max");
       set_lambda(problem, largest_correlation(place, slot.r.data()), lambda_of);
     }
+    if (slot.waits_for_start) {
+      start(slot);
+      if (slot.set.size() > 0) return false;  // and is looked at in its next pass
+    }
     const bool last = problem.iterations >= max_passes;
     std::int64_t fresh_count = 0;
     // Where many panels are far over the threshold, the furthest atoms are all that is wanted.
@@ -600,6 +643,25 @@ struct WorkingSetBatch::Worker {
     for (std::int64_t j = 0; j < m; ++j)
       thresholds[index_of(j)] = threshold(problem.lambda, static_cast<std::int32_t>(j));
     all_atoms.restart(all_correlations.data(), thresholds.data());
+    const auto look = [&] {
+      correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
+      for (std::int64_t k = 0; k < all_atoms.support(); ++k)  // position j of W is atom j
+        all_correlations[index_of(all_atoms.active(k))] -= penalty.ridge * all_atoms.code(all_atoms.active(k));
+      most = largest();
+    };
+    const std::int64_t count = slot.waits_for_start ? initial_code(slot) : 0;
+    if (count > 0) {
+      std::vector<double> code(index_of(m));
+      for (std::int64_t k = 0; k < count; ++k) code[index_of(fresh[index_of(k)])] = values[index_of(k)];
+      if (all_atoms.start(code.data())) {
+        update_residual(slot, all_atoms);
+        look();
+        for (std::int64_t j = 0; j < m; ++j) all_atoms.set_correlation(j, all_correlations[index_of(j)]);
+        all_atoms.settle();
+        update_residual(slot, all_atoms);
+        look();
+      }
+    }
     for (std::int64_t round = 0;; ++round) {
       const Certificate found = certificate(slot, most);
       if (found.gap <= gap * problem.energy || problem.iterations >= max_passes)
@@ -613,10 +675,7 @@ struct WorkingSetBatch::Worker {
       if (all_atoms.solve(inner_tolerance(slot, 1e-6), all_atoms.steps() + 100 + 20 * m) == ActiveSetOutcome::stuck)
         break;
       update_residual(slot, all_atoms);
-      correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
-      for (std::int64_t k = 0; k < all_atoms.support(); ++k)  // position j of W is atom j
-        all_correlations[index_of(all_atoms.active(k))] -= penalty.ridge * all_atoms.code(all_atoms.active(k));
-      most = largest();
+      look();
     }
     finish_in_double(slot, all_atoms);
   }
@@ -731,7 +790,7 @@ std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::
   const std::int64_t pool = (residual_places(rows, places) + 8) * (2 * n + 5 * (atoms + 16) + 64);
   const std::int64_t scratch = ActiveSet<double>::bytes(capacity) +
                                ActiveSet<float>::bytes(std::min<std::int64_t>(atoms, 1024)) + 12 * capacity * capacity +
-                               56 * (atoms + 1024);
+                               64 * (atoms + 1024);
   const std::int64_t levels = (rows + QuantizedDictionary::kLevelRows - 1) / QuantizedDictionary::kLevelRows;
   const std::int64_t weights = (4 * (3 + levels) + 8) * (atoms + 16);
   return workers * (places * slot + pool + scratch) + queue * (8 * rows + 128) + weights;
