@@ -15,9 +15,14 @@ namespace shrinkwarp {
   void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,          \
                        VectorView<double> result, VectorView<double> scratch);                                      \
   template <class T>                                                                                                \
+  void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,          \
+                       MatrixView<const T> codes, PenaltyView<double> penalty, VectorView<double> result,           \
+                       VectorView<double> scratch);                                                                 \
+  template <class T>                                                                                                \
   void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,                     \
                 VectorView<const double> correlation, MatrixView<const T> codes, double atom_norm,                  \
-                VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap);
+                VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap,                 \
+                PenaltyView<double> penalty);
 namespace cpu {
 SHRINKWARP_DECLARE_CERTIFICATE
 }
@@ -75,8 +80,10 @@ std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std
   return cpu::correlation_scratch(context, atoms, problems);
 }
 
-void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
-                     VectorView<double> result, VectorView<double> scratch) {
+namespace {
+
+void check_correlation(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                       VectorView<double> result, VectorView<double> scratch) {
   check_matrix(context, "correlation_max", "D", D.matrix(), D.rows(), D.cols());
   check_matrix(context, "correlation_max", "R", R, D.rows(), R.cols);
   check_vector(context, "correlation_max", "result", result, R.cols);
@@ -84,6 +91,13 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
   SHRINKWARP_REQUIRE(scratch.size >= needed, ShapeError, "correlation_max: scratch has ", scratch.size,
                      " elements, wanted at least ", needed);
   check_vector(context, "correlation_max", "scratch", scratch, scratch.size);
+}
+
+}  // namespace
+
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                     VectorView<double> result, VectorView<double> scratch) {
+  check_correlation(context, D, R, result, scratch);
   if (result.empty()) return;
   if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::correlation_max(context, D, R, result, scratch);
@@ -92,9 +106,25 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 }
 
 template <class T>
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                     identity_t<MatrixView<const T>> codes, PenaltyView<double> penalty, VectorView<double> result,
+                     VectorView<double> scratch) {
+  if (penalty.plain()) return correlation_max(context, D, R, result, scratch);
+  check_correlation(context, D, R, result, scratch);
+  if (!codes.empty()) check_matrix(context, "correlation_max", "codes", codes, D.cols(), R.cols);
+  if (!penalty.weights.empty()) check_vector(context, "correlation_max", "penalty.weights", penalty.weights, D.cols());
+  if (result.empty()) return;
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) return cuda::correlation_max<T>(context, D, R, codes, penalty, result, scratch);
+  }
+  cpu::correlation_max<T>(context, D, R, codes, penalty, result, scratch);
+}
+
+template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
               VectorView<const double> correlation, identity_t<MatrixView<const T>> codes, double atom_norm,
-              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap) {
+              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap,
+              PenaltyView<double> penalty) {
   const std::int64_t problems = gap.size;
   check_matrix(context, "dual_gap", "R", R, R.rows, problems);
   check_matrix(context, "dual_gap", "X", X, R.rows, problems);
@@ -103,20 +133,24 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
   check_vector(context, "dual_gap", "lambda", lambda, problems);
   check_vector(context, "dual_gap", "primal", primal, problems);
   check_vector(context, "dual_gap", "gap", gap, problems);
+  if (!penalty.weights.empty()) check_vector(context, "dual_gap", "penalty.weights", penalty.weights, codes.rows);
   if (problems == 0) return;
   if (context.select_cuda()) {
-    if constexpr (kHasCuda) return cuda::dual_gap<T>(context, X, R, correlation, codes, atom_norm, lambda, primal, gap);
+    if constexpr (kHasCuda)
+      return cuda::dual_gap<T>(context, X, R, correlation, codes, atom_norm, lambda, primal, gap, penalty);
   }
-  cpu::dual_gap<T>(context, X, R, correlation, codes, atom_norm, lambda, primal, gap);
+  cpu::dual_gap<T>(context, X, R, correlation, codes, atom_norm, lambda, primal, gap, penalty);
 }
 
-#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                                \
-  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);              \
-  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,          \
-                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);               \
-  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,              \
-                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>, \
-                            VectorView<double>, VectorView<double>);
+#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                                         \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);                       \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,                   \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);                        \
+  template void correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,            \
+                                   MatrixView<const T>, PenaltyView<double>, VectorView<double>, VectorView<double>); \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,                       \
+                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>,          \
+                            VectorView<double>, VectorView<double>, PenaltyView<double>);
 SHRINKWARP_INSTANTIATE_CERTIFICATE(float)
 SHRINKWARP_INSTANTIATE_CERTIFICATE(double)
 

@@ -118,8 +118,11 @@ using CorrelationTile = ProductTile<double, 64, 64, 8, 8, 4, 3, Contiguous::dept
 
 /// One tile of D'R, of which only the largest magnitude of each column leaves: partials[tile][col]. A step of 8 sensors
 /// is 256 multiply-adds a thread on half-rate units; 16 KB of shared memory, three blocks a multiprocessor.
+/// kPenalised: of what the penalty makes of D'R - ridge Z, Z = `codes` where there are any; a division an element more.
+template <bool kPenalised, class T>
 __global__ void __launch_bounds__(CorrelationTile::kThreads, CorrelationTile::kResident)
-    correlation_kernel(MatrixView<const double> D, MatrixView<const double> R, double* partials) {
+    correlation_kernel(MatrixView<const double> D, MatrixView<const double> R, double* partials,
+                       MatrixView<const T> codes, PenaltyView<double> penalty) {
   using Tile = CorrelationTile;
   SHRINKWARP_SHARED_ARRAY(double, shared, Tile::kRing);
   static_assert(Tile::kThreadsDown * Tile::kCols <= Tile::kRing);
@@ -137,7 +140,20 @@ __global__ void __launch_bounds__(CorrelationTile::kThreads, CorrelationTile::kR
   for (int j = 0; j < Tile::kThreadCols; ++j) {
     double largest = 0;
 #pragma unroll
-    for (int i = 0; i < Tile::kThreadRows; ++i) largest = max_or_nan(largest, std::fabs(acc[i][j]));
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      double value = acc[i][j];
+      if constexpr (kPenalised) {
+        const int row = place.row(i);
+        if (row >= spot.rows || place.col(j) >= spot.cols) continue;
+        const std::int64_t atom = spot.row0 + row;
+        if (codes.data != nullptr)
+          value = std::fma(-penalty.ridge,
+                           static_cast<double>(codes.data[atom + (spot.col0 + place.col(j)) * codes.ld]), value);
+        if (penalty.weights.data != nullptr) value /= penalty.weights.data[atom];
+        if (penalty.nonnegative && value < 0) value = 0;
+      }
+      largest = max_or_nan(largest, std::fabs(value));
+    }
     shared[place.down * Tile::kCols + place.col(j)] = largest;
   }
   __syncthreads();
@@ -179,10 +195,11 @@ constexpr int kGapThreads = 256;
 
 /// A block a problem: ||r||^2, <x, r> and ||z||_1 in one pass over 2 n doubles and m codes, memory bound. The threads'
 /// shares and the order in which they are summed depend on n and m alone.
-template <class T>
+template <bool kPenalised, class T>
 __global__ void __launch_bounds__(kGapThreads)
     dual_gap_kernel(MatrixView<const double> X, MatrixView<const double> R, const double* correlation,
-                    MatrixView<const T> codes, double atom_norm, const double* lambda, double* primal, double* gap) {
+                    MatrixView<const T> codes, double atom_norm, const double* lambda, double* primal, double* gap,
+                    PenaltyView<double> penalty) {
   const std::int64_t col = blockIdx.x;
   const double* const x = X.data + col * X.ld;
   const double* const r = R.data + col * R.ld;
@@ -190,17 +207,37 @@ __global__ void __launch_bounds__(kGapThreads)
   double energy = 0;
   double alignment = 0;
   double magnitude = 0;
+  double weighted = 0, squares = 0;  // of a penalty that is not plain
   for (std::int64_t i = threadIdx.x; i < R.rows; i += kGapThreads) {
     energy = std::fma(r[i], r[i], energy);
     alignment = std::fma(x[i], r[i], alignment);
   }
 #pragma unroll 8
-  for (std::int64_t j = threadIdx.x; j < codes.rows; j += kGapThreads)
-    magnitude += std::fabs(static_cast<double>(z[j]));
+  for (std::int64_t j = threadIdx.x; j < codes.rows; j += kGapThreads) {
+    const double value = std::fabs(static_cast<double>(z[j]));
+    magnitude += value;
+    if constexpr (kPenalised) {
+      squares = std::fma(value, value, squares);
+      const double weight = penalty.weights.data != nullptr ? penalty.weights.data[j] : 1.0;
+      if (value != 0) weighted = std::fma(weight, value, weighted);  // infinite weights have no z
+    }
+  }
   energy = block_sum<kGapThreads>(energy);
   alignment = block_sum<kGapThreads>(alignment);
   magnitude = block_sum<kGapThreads>(magnitude);
+  if constexpr (kPenalised) {
+    squares = block_sum<kGapThreads>(squares);
+    weighted = block_sum<kGapThreads>(weighted);
+  }
   if (threadIdx.x != 0) return;
+  if constexpr (kPenalised) {
+    energy = std::fma(penalty.ridge, squares, energy);
+    const double value = std::fma(lambda[col], weighted, 0.5 * energy);
+    primal[col] = value;
+    gap[col] = gap_under_penalty(value, energy, alignment, correlation[col], lambda[col], atom_norm * magnitude,
+                                 penalty.nonnegative);
+    return;
+  }
   const double value = std::fma(lambda[col], magnitude, 0.5 * energy);
   primal[col] = value;
   gap[col] = gap_at_best_scale(value, energy, alignment, correlation[col], lambda[col], atom_norm * magnitude);
@@ -233,34 +270,56 @@ std::int64_t correlation_scratch(const Context&, std::int64_t atoms, std::int64_
   return ceil_div(atoms, CorrelationTile::kRows) * problems;
 }
 
-void correlation_max(const Context& context, const CertificateDictionary& dictionary, MatrixView<const double> R,
-                     VectorView<double> result, VectorView<double> scratch) {
+namespace {
+
+template <bool kPenalised, class T>
+void launch_correlation(const Context& context, const CertificateDictionary& dictionary, MatrixView<const double> R,
+                        MatrixView<const T> codes, PenaltyView<double> penalty, VectorView<double> result,
+                        VectorView<double> scratch) {
   const MatrixView<const double> D = dictionary.matrix();
   if (result.empty()) return;
   const std::int64_t tiles = ceil_div(D.cols, CorrelationTile::kRows);
-  launch(correlation_kernel, dim3(tile_grid<CorrelationTile>(D.cols, R.cols, "correlation_max")),
-         dim3(CorrelationTile::kThreads), 0, context.stream(), D, R, scratch.data);
+  launch(correlation_kernel<kPenalised, T>, dim3(tile_grid<CorrelationTile>(D.cols, R.cols, "correlation_max")),
+         dim3(CorrelationTile::kThreads), 0, context.stream(), D, R, scratch.data, codes, penalty);
   launch(partial_max_kernel, dim3(grid_size(ceil_div(R.cols, kMaxCols), "correlation_max")),
          dim3(kMaxCols * kMaxSlices), 0, context.stream(), static_cast<const double*>(scratch.data), tiles, R.cols,
          result.data);
 }
 
+}  // namespace
+
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                     VectorView<double> result, VectorView<double> scratch) {
+  launch_correlation<false>(context, D, R, MatrixView<const double>{}, {}, result, scratch);
+}
+
+template <class T>
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                     MatrixView<const T> codes, PenaltyView<double> penalty, VectorView<double> result,
+                     VectorView<double> scratch) {
+  launch_correlation<true>(context, D, R, codes.empty() ? MatrixView<const T>{} : codes, penalty, result, scratch);
+}
+
 template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
               VectorView<const double> correlation, MatrixView<const T> codes, double atom_norm,
-              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap) {
+              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap,
+              PenaltyView<double> penalty) {
   if (gap.empty()) return;
-  launch(dual_gap_kernel<T>, dim3(grid_size(gap.size, "dual_gap")), dim3(kGapThreads), 0, context.stream(), X, R,
-         correlation.data, codes, atom_norm, lambda.data, primal.data, gap.data);
+  launch(penalty.plain() ? dual_gap_kernel<false, T> : dual_gap_kernel<true, T>, dim3(grid_size(gap.size, "dual_gap")),
+         dim3(kGapThreads), 0, context.stream(), X, R, correlation.data, codes, atom_norm, lambda.data, primal.data,
+         gap.data, penalty);
 }
 
-#define SHRINKWARP_INSTANTIATE(T)                                                                            \
-  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);              \
-  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,          \
-                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);               \
-  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,              \
-                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>, \
-                            VectorView<double>, VectorView<double>);
+#define SHRINKWARP_INSTANTIATE(T)                                                                                     \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);                       \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,                   \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);                        \
+  template void correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,            \
+                                   MatrixView<const T>, PenaltyView<double>, VectorView<double>, VectorView<double>); \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,                       \
+                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>,          \
+                            VectorView<double>, VectorView<double>, PenaltyView<double>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

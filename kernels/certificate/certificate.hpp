@@ -2,10 +2,15 @@
 //
 // With r = x - D z and s = clip(<x, r> / ||r||^2, +-lambda / ||D'r||_inf), theta = s r is dual feasible and
 //   primal = 1/2 ||r||^2 + lambda ||z||_1,   dual = 1/2 ||x||^2 - 1/2 ||x - theta||^2,   gap = primal - dual >= 0.
+//
+// Under a penalty lambda sum w_j |z_j| + ridge/2 ||z||^2, z >= 0 (PenaltyView) r is the longer [r; -sqrt(ridge) z], the
+// residual of an elastic net written as a Lasso: D'r becomes D'r - ridge z, ||r||^2 becomes ||r||^2 + ridge ||z||^2, <x, r>
+// stays. Correlations are divided by w_j, and where z >= 0 only those over 0 count, and s >= 0.
 #pragma once
 
 #include <cstdint>
 
+#include <shrinkwarp/kernels/common/penalty.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/runtime/view.hpp>
@@ -82,6 +87,18 @@ std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std
 void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
                      VectorView<double> result, VectorView<double> scratch);
 
+/// The same under a penalty:
+///
+///   result[b] = max_j |c_j| / w_j, or max(0, max_j c_j / w_j) for z >= 0,   c = D'r_b - ridge z_b
+///
+/// @param codes    [m, N], z; empty for 0
+/// @param penalty  a plain one is the function above
+/// The rest as above; a division an entry more.
+template <class T>
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                     identity_t<MatrixView<const T>> codes, PenaltyView<double> penalty, VectorView<double> result,
+                     VectorView<double> scratch);
+
 /// Primal value and duality gap of each problem.
 ///
 /// @param X            [n, N], observations
@@ -92,6 +109,7 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 /// @param lambda       [N], >= 0
 /// @param primal, gap  [N], written; gap is absolute, not under 0, and holds an estimate of what rounding may hide in it
 ///                     (scalar.hpp, gap_at_best_scale)
+/// @param penalty      codes must respect it: 0 where a weight is infinite, no sign that is not allowed
 ///
 /// Numerics     double sums in a fixed order; NaN gives NaN. What is added for rounding is some 2e-14 of 1/2 ||x||^2
 ///              unless max ||d_j|| ||z||_1 is far over ||x||: smaller gaps are not claimed.
@@ -102,6 +120,7 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
               VectorView<const double> correlation, identity_t<MatrixView<const T>> codes, double atom_norm,
-              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap);
+              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap,
+              PenaltyView<double> penalty = {});
 
 }  // namespace shrinkwarp

@@ -107,8 +107,12 @@ std::int64_t correlation_scratch(const Context& context, std::int64_t, std::int6
   return kTasksPerThread * context.threads() * problems;
 }
 
-void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
-                     VectorView<double> result, VectorView<double> scratch) {
+namespace {
+
+// Shares the product out: run(task), which leaves the maxima of some atoms and columns.
+template <class Task, class Run>
+void share_correlation(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                       VectorView<double> result, VectorView<double> scratch, const Task& whole, Run run) {
   const CorrelationKernels& loops = kernels();
   const std::int64_t height = loops.shape.lanes * loops.shape.vectors;
   const std::int64_t panels = divide_up(D.cols(), height);
@@ -122,7 +126,9 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
   split_rows(cut, panels, std::max<std::int64_t>(1, wanted / cut.blocks));
   context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
     const std::int64_t range = i % cut.ranges;
-    CorrelationTask task{D.panels(), R, nullptr};
+    Task task = whole;
+    task.panels = D.panels();
+    task.R = R;
     task.padded_atoms = round_up(D.cols(), loops.shape.lanes);
     task.first_atom = range * cut.range_units * height;
     task.last_atom = std::min(D.cols(), task.first_atom + cut.range_units * height);
@@ -130,7 +136,7 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
     task.last_column = std::min(R.cols, task.first_column + cut.block_columns);
     task.maxima = scratch.data + range * R.cols + task.first_column;
     task.scratch = thread_scratch<double>(loops.scratch(D.rows(), task.last_column - task.first_column));
-    loops.run(task);
+    run(task);
   });
   for (std::int64_t range = 0; range < cut.ranges; ++range) {
     for (std::int64_t b = 0; b < R.cols; ++b) {
@@ -141,25 +147,72 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 }
 
 template <class T>
+double absolute_sum(const T* z, const double* weights, std::int64_t size) {
+  double sum = 0;
+  for (std::int64_t j = 0; j < size; ++j)
+    if (z[j] != T(0)) sum += std::fabs(static_cast<double>(z[j])) * weights[j];  // infinite weights have no z
+  return sum;
+}
+
+template <class T>
+double square_sum(const T* z, std::int64_t size) {
+  double sum = 0;
+  for (std::int64_t j = 0; j < size; ++j) sum += static_cast<double>(z[j]) * static_cast<double>(z[j]);
+  return sum;
+}
+
+}  // namespace
+
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                     VectorView<double> result, VectorView<double> scratch) {
+  share_correlation(context, D, R, result, scratch, CorrelationTask{}, kernels().run);
+}
+
+template <class T>
+void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                     MatrixView<const T> codes, PenaltyView<double> penalty, VectorView<double> result,
+                     VectorView<double> scratch) {
+  PenalisedCorrelationTask<T> task;
+  task.codes = codes;
+  task.penalty = penalty;
+  if constexpr (sizeof(T) == 4)
+    share_correlation(context, D, R, result, scratch, task, kernels().run_float_codes);
+  else
+    share_correlation(context, D, R, result, scratch, task, kernels().run_double_codes);
+}
+
+template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
               VectorView<const double> correlation, MatrixView<const T> codes, double atom_norm,
-              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap) {
+              VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap,
+              PenaltyView<double> penalty) {
   context.parallel_for(gap.size, [&](std::int64_t b, int) {
     const double residual_energy = dot(R.column(b), R.column(b), R.rows);
     const double alignment = dot(X.column(b), R.column(b), R.rows);
     const double magnitude = absolute_sum(codes.column(b), codes.rows);
+    if (!penalty.plain()) {
+      const double energy = residual_energy + penalty.ridge * square_sum(codes.column(b), codes.rows);
+      const double weighted =
+          penalty.weights.empty() ? magnitude : absolute_sum(codes.column(b), penalty.weights.data, codes.rows);
+      primal[b] = 0.5 * energy + lambda[b] * weighted;
+      gap[b] = gap_under_penalty(primal[b], energy, alignment, correlation[b], lambda[b], atom_norm * magnitude,
+                                 penalty.nonnegative);
+      return;
+    }
     primal[b] = 0.5 * residual_energy + lambda[b] * magnitude;
     gap[b] = gap_at_best_scale(primal[b], residual_energy, alignment, correlation[b], lambda[b], atom_norm * magnitude);
   });
 }
 
-#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                                \
-  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);              \
-  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,          \
-                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);               \
-  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,              \
-                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>, \
-                            VectorView<double>, VectorView<double>);
+#define SHRINKWARP_INSTANTIATE_CERTIFICATE(T)                                                                         \
+  template void refresh_anchor<T>(const Context&, MatrixView<T>, MatrixView<T>, MatrixView<T>);                       \
+  template void code_residual<T>(const Context&, const CertificateDictionary&, MatrixView<const T>,                   \
+                                 MatrixView<const double>, MatrixView<double>, MatrixView<T>);                        \
+  template void correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,            \
+                                   MatrixView<const T>, PenaltyView<double>, VectorView<double>, VectorView<double>); \
+  template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,                       \
+                            VectorView<const double>, MatrixView<const T>, double, VectorView<const double>,          \
+                            VectorView<double>, VectorView<double>, PenaltyView<double>);
 SHRINKWARP_INSTANTIATE_CERTIFICATE(float)
 SHRINKWARP_INSTANTIATE_CERTIFICATE(double)
 

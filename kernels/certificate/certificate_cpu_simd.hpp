@@ -9,18 +9,26 @@
 #include <cstdint>
 
 #include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
+#include <shrinkwarp/kernels/common/penalty.hpp>
 
 namespace shrinkwarp::cpu {
 
 /// maxima[column] = max over some atoms of |d' r|.
 struct CorrelationTask {
-  const double* panels;  // D' [m, n] in panels of m
+  const double* panels = nullptr;  // D' [m, n] in panels of m
   MatrixView<const double> R;
-  double* maxima;                              // [columns of the task]
+  double* maxima = nullptr;                    // [columns of the task]
   std::int64_t first_atom = 0, last_atom = 0;  // whole panels
   std::int64_t padded_atoms = 0;               // of the whole operand
   std::int64_t first_column = 0, last_column = 0;
   double* scratch = nullptr;  // CorrelationKernels::scratch elements
+};
+
+/// maxima[column] = max over some atoms of what the penalty makes of d' r - ridge z.
+template <class T>
+struct PenalisedCorrelationTask : CorrelationTask {
+  MatrixView<const T> codes;  // [m, N] z, or empty for 0
+  PenaltyView<double> penalty;
 };
 
 /// What one instruction set offers.
@@ -28,6 +36,8 @@ struct CorrelationKernels {
   PanelShape shape;
   std::int64_t (*scratch)(std::int64_t rows, std::int64_t columns);
   void (*run)(const CorrelationTask& task);
+  void (*run_float_codes)(const PenalisedCorrelationTask<float>& task);
+  void (*run_double_codes)(const PenalisedCorrelationTask<double>& task);
 };
 
 }  // namespace shrinkwarp::cpu
@@ -52,20 +62,15 @@ std::int64_t CorrelationScratch(std::int64_t rows, std::int64_t columns) {
   return PackedColumns(rows, columns) + 2 * PadColumns(columns) * lanes + kPanelVectors * lanes * kPanelColumns;
 }
 
-/// For each panel of D', which stays in the first-level cache, the product for all columns of the block.
-void RunCorrelation(const CorrelationTask& task) {
-  const Tag<double> d;
+/// For each panel of D', which stays in the first-level cache, the product for all columns of the block:
+/// look(atom, vectors, column of the task, its products in the panel).
+template <class Look>
+HWY_INLINE void ForEachPanel(const CorrelationTask& task, double* packed, double* tile, Look look) {
   const std::int64_t lanes = Lanes<double>();
   const std::int64_t rows = task.R.rows;
   const std::int64_t columns = task.last_column - task.first_column;
   const std::int64_t chunks = (rows + kChunk - 1) / kChunk;
-  double* const packed = task.scratch;
-  double* const largest = packed + PackedColumns(rows, columns);
-  double* const guard = largest + PadColumns(columns) * lanes;
-  double* const tile = guard + PadColumns(columns) * lanes;
   PackColumns(task.R.columns(task.first_column, columns), packed);
-  std::fill_n(largest, 2 * PadColumns(columns) * lanes, 0.0);
-
   const std::int64_t height = kPanelVectors * lanes;
   for (std::int64_t first = task.first_atom; first < task.last_atom; first += height) {
     const std::int64_t vectors = std::min<std::int64_t>(kPanelVectors, (task.padded_atoms - first) / lanes);
@@ -73,21 +78,33 @@ void RunCorrelation(const CorrelationTask& task) {
       const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
       MultiplyFor<double>(vectors, PaddedColumns(group))(task.panels + first * rows, vectors * lanes,
                                                          packed + c * chunks * kChunkStride, rows, tile, {});
-      for (std::int64_t g = 0; g < group; ++g) {
-        double* const column_largest = largest + (c + g) * lanes;
-        double* const column_guard = guard + (c + g) * lanes;
-        auto most = hn::Load(d, column_largest);
-        auto seen = hn::Load(d, column_guard);
-        for (std::int64_t w = 0; w < vectors; ++w) {
-          const auto product = hn::Load(d, tile + (g * vectors + w) * lanes);
-          most = hn::Max(most, hn::Abs(product));
-          seen = hn::MulAdd(product, hn::Zero(d), seen);  // 0, or NaN once a product was NaN, which Max may drop
-        }
-        hn::Store(most, d, column_largest);
-        hn::Store(seen, d, column_guard);
-      }
+      for (std::int64_t g = 0; g < group; ++g) look(first, vectors, c + g, tile + g * vectors * lanes);
     }
   }
+}
+
+void RunCorrelation(const CorrelationTask& task) {
+  const Tag<double> d;
+  const std::int64_t lanes = Lanes<double>();
+  const std::int64_t columns = task.last_column - task.first_column;
+  double* const packed = task.scratch;
+  double* const largest = packed + PackedColumns(task.R.rows, columns);
+  double* const guard = largest + PadColumns(columns) * lanes;
+  double* const tile = guard + PadColumns(columns) * lanes;
+  std::fill_n(largest, 2 * PadColumns(columns) * lanes, 0.0);
+  ForEachPanel(task, packed, tile, [&](std::int64_t, std::int64_t vectors, std::int64_t c, const double* products) {
+    double* const column_largest = largest + c * lanes;
+    double* const column_guard = guard + c * lanes;
+    auto most = hn::Load(d, column_largest);
+    auto seen = hn::Load(d, column_guard);
+    for (std::int64_t w = 0; w < vectors; ++w) {
+      const auto product = hn::Load(d, products + w * lanes);
+      most = hn::Max(most, hn::Abs(product));
+      seen = hn::MulAdd(product, hn::Zero(d), seen);  // 0, or NaN once a product was NaN, which Max may drop
+    }
+    hn::Store(most, d, column_largest);
+    hn::Store(seen, d, column_guard);
+  });
   for (std::int64_t c = 0; c < columns; ++c) {
     const auto most = hn::MaxOfLanes(d, hn::Load(d, largest + c * lanes));
     const auto seen = hn::SumOfLanes(d, hn::Load(d, guard + c * lanes));
@@ -95,10 +112,36 @@ void RunCorrelation(const CorrelationTask& task) {
   }
 }
 
+/// The same with the penalty's epilogue, element by element: a few operations beside the n of a product.
+template <class T>
+void RunPenalisedCorrelation(const PenalisedCorrelationTask<T>& task) {
+  const std::int64_t lanes = Lanes<double>();
+  const std::int64_t columns = task.last_column - task.first_column;
+  double* const packed = task.scratch;
+  double* const tile = packed + PackedColumns(task.R.rows, columns) + 2 * PadColumns(columns) * lanes;
+  const PenaltyView<double>& penalty = task.penalty;
+  std::fill_n(task.maxima, columns, 0.0);
+  ForEachPanel(task, packed, tile,
+               [&](std::int64_t first, std::int64_t vectors, std::int64_t c, const double* products) {
+                 const T* const z = task.codes.empty() ? nullptr : task.codes.column(task.first_column + c) + first;
+                 const std::int64_t count = std::min(vectors * lanes, task.last_atom - first);
+                 double most = task.maxima[c];
+                 for (std::int64_t j = 0; j < count; ++j) {
+                   double value = products[j];
+                   if (z) value -= penalty.ridge * static_cast<double>(z[j]);
+                   if (!penalty.weights.empty()) value /= penalty.weights[first + j];
+                   if (!penalty.nonnegative) value = value < 0 ? -value : value;
+                   if (!(value <= most)) most = most == most ? value : most;  // NaN stays
+                 }
+                 task.maxima[c] = most;
+               });
+}
+
 }  // namespace
 
 CorrelationKernels CorrelationKernelsF64() {
-  return {ShapeOfPanels<double>(), CorrelationScratch, RunCorrelation};
+  return {ShapeOfPanels<double>(), CorrelationScratch, RunCorrelation, RunPenalisedCorrelation<float>,
+          RunPenalisedCorrelation<double>};
 }
 
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE

@@ -25,6 +25,16 @@ SHRINKWARP_HOST_DEVICE inline T anchored_soft_threshold(T a, T w, T t) {
   return u > T(0) ? w - t : w + t;
 }
 
+/// The same under more of a penalty: max(st(a + w, t), 0 where `nonnegative`) / (1 + c) - a, the proximal step of
+/// t |z| + c/2 z^2, again without rounding a + w. keep = 1 / (1 + c), pull = c / (1 + c). t may be infinite.
+template <class T>
+SHRINKWARP_HOST_DEVICE inline T anchored_shrinkage(T a, T w, T t, T keep, T pull, bool nonnegative) {
+  const T u = a + w;
+  const T magnitude = u < T(0) ? -u : u;
+  if (magnitude <= t || (nonnegative && u < T(0))) return -a;
+  return keep * (u > T(0) ? w - t : w + t) - pull * a;
+}
+
 /// Duality gap of a code whose residual is r, at the best dual-feasible multiple of r; see certificate.hpp.
 ///
 ///   s = clip(<x,r> / ||r||^2, +-lambda / ||D'r||_inf),   gap = primal - s <x,r> + 1/2 s^2 ||r||^2, not under 0
@@ -52,6 +62,15 @@ SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double res
   const double delta = 4 * kUnit * (norm + 2 * reach);
   const double hidden = 16 * kUnit * (primal + (along < 0.0 ? -along : along)) + norm * delta + 0.5 * delta * delta;
   return (gap < 0.0 ? 0.0 : gap) + hidden;
+}
+
+/// The same under more of a penalty; see certificate.hpp. An elastic net is a Lasso whose residual is longer, so energy
+/// and alignment are those of the longer one; a nonnegative code has no multiples of r under 0 among its dual points.
+SHRINKWARP_HOST_DEVICE inline double gap_under_penalty(double primal, double residual_energy, double alignment,
+                                                       double correlation, double lambda, double reach,
+                                                       bool nonnegative) {
+  return gap_at_best_scale(primal, residual_energy, nonnegative && alignment < 0.0 ? 0.0 : alignment, correlation,
+                           lambda, reach);
 }
 
 }  // namespace shrinkwarp

@@ -15,7 +15,7 @@ namespace shrinkwarp {
   void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixView<const T> R,                     \
                      MatrixView<const T> anchor, MatrixView<const T> current, MatrixView<T> previous,               \
                      VectorView<const T> beta, T step, VectorView<const T> lambda,                                  \
-                     VectorView<const std::uint8_t> active, StepPartials<T> partials);                              \
+                     VectorView<const std::uint8_t> active, StepPartials<T> partials, PenaltyView<T> penalty);      \
   template <class T>                                                                                                \
   void update_momentum(const Context& context, Momentum rule, StepPartials<const T> partials, VectorView<double> t, \
                        VectorView<T> beta, VectorView<std::int32_t> support);
@@ -110,7 +110,7 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, identity_
                    identity_t<MatrixView<const T>> anchor, identity_t<MatrixView<const T>> current,
                    MatrixView<T> previous, identity_t<VectorView<const T>> beta, T step,
                    identity_t<VectorView<const T>> lambda, VectorView<const std::uint8_t> active,
-                   StepPartials<T> partials) {
+                   StepPartials<T> partials, PenaltyView<T> penalty) {
   constexpr const char* kFunction = "gradient_step";
   SHRINKWARP_REQUIRE(step > T(0), ValueError, kFunction, ": step is ", step, ", wanted > 0");
   check_dictionary(context, kFunction, D);
@@ -125,12 +125,14 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, identity_
   if (!active.empty()) check_vector(context, kFunction, "active", active, problems);
   check_matrix(context, kFunction, "partials.restart", partials.restart, tiles, problems);
   check_matrix(context, kFunction, "partials.support", partials.support, tiles, problems);
+  if (!penalty.weights.empty()) check_vector(context, kFunction, "penalty.weights", penalty.weights, D.cols());
   if (previous.empty()) return;
   if (context.select_cuda()) {
     if constexpr (kHasCuda)
-      return cuda::gradient_step<T>(context, D, R, anchor, current, previous, beta, step, lambda, active, partials);
+      return cuda::gradient_step<T>(context, D, R, anchor, current, previous, beta, step, lambda, active, partials,
+                                    penalty);
   }
-  cpu::gradient_step<T>(context, D, R, anchor, current, previous, beta, step, lambda, active, partials);
+  cpu::gradient_step<T>(context, D, R, anchor, current, previous, beta, step, lambda, active, partials, penalty);
 }
 
 template <class T>
@@ -158,7 +160,7 @@ void update_momentum(const Context& context, Momentum rule, StepPartials<const T
                                          VectorView<T>);                                                               \
   template void gradient_step<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>, MatrixView<const T>,   \
                                  MatrixView<const T>, MatrixView<T>, VectorView<const T>, T, VectorView<const T>,      \
-                                 VectorView<const std::uint8_t>, StepPartials<T>);                                     \
+                                 VectorView<const std::uint8_t>, StepPartials<T>, PenaltyView<T>);                     \
   template void update_momentum<T>(const Context&, Momentum, StepPartials<const T>, VectorView<double>, VectorView<T>, \
                                    VectorView<std::int32_t>);
 SHRINKWARP_INSTANTIATE(float)

@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include <shrinkwarp/kernels/common/device.cuh>
 #include <shrinkwarp/kernels/common/scalar.hpp>
@@ -146,6 +147,10 @@ __global__ void __launch_bounds__(kSumThreads)
 
 // ---- gradient step -----------------------------------------------------------------------------------------------
 
+/// The smallest normal number.
+template <class T>
+constexpr T kSmallest = std::numeric_limits<T>::min();
+
 template <class T>
 struct StepArguments {
   MatrixView<const T> operand;  // D' [m, n] with its padding
@@ -159,11 +164,15 @@ struct StepArguments {
   T step;
   bool anchored;
   StepPartials<T> partials;  // [tiles, N]
+  // Of a penalty that is not plain; see anchored_shrinkage.
+  const T* weights;  // [m] or null
+  T keep, pull;
+  bool nonnegative;
 };
 
 /// The epilogue for one column of a tile, by a warp with its lanes along the atoms, whatever the leading dimensions.
-/// kWhole: all rows exist. `gradient` holds the tile's D'R.
-template <class Tile, bool kWhole, class T = typename Tile::Element>
+/// kWhole: all rows exist. kPenalised: the penalty is not plain. `gradient` holds the tile's D'R.
+template <class Tile, bool kWhole, bool kPenalised, class T = typename Tile::Element>
 __device__ __forceinline__ void step_column(const StepArguments<T>& args, const TileSpot<Tile>& spot, int c,
                                             const T* gradient) {
   constexpr int kEach = Tile::kRows / 32;
@@ -191,8 +200,17 @@ __device__ __forceinline__ void step_column(const StepArguments<T>& args, const 
   for (int e = 0; e < kEach; ++e) {
     const T y = extrapolate(z[e], before[e], beta);
     const T w = std::fma(args.step, gradient[lane + 32 * e], y);
-    // Never -0, so that this is the plain soft-threshold where the anchor is 0.
-    const T moved = anchored_soft_threshold(origin[e], w, threshold) + T(0);
+    T moved;
+    if constexpr (kPenalised) {
+      const bool exists = kWhole || lane + 32 * e < spot.rows;
+      // Not 0, so that an infinite weight leaves its atom out where lambda is 0.
+      const T least = threshold > kSmallest<T> ? threshold : kSmallest<T>;
+      const T weight = args.weights != nullptr && exists ? args.weights[spot.row0 + lane + 32 * e] : T(1);
+      moved = anchored_shrinkage(origin[e], w, least * weight, args.keep, args.pull, args.nonnegative) + T(0);
+    } else {
+      // Never -0, so that this is the plain soft-threshold where the anchor is 0.
+      moved = anchored_soft_threshold(origin[e], w, threshold) + T(0);
+    }
     const T next = moves ? moved : z[e];
     if (!kWhole && lane + 32 * e >= spot.rows) continue;
     if (moves) restart = std::fma(y - next, next - z[e], restart);
@@ -209,7 +227,7 @@ __device__ __forceinline__ void step_column(const StepArguments<T>& args, const 
 
 /// One tile of 128 atoms by 64 problems (32 in double): D'R, then the epilogue, a warp a column. 25 KB of shared memory,
 /// three blocks a multiprocessor. A step of 16 sensors is 1024 multiply-adds a thread in about 1240 instructions.
-template <class Tile, class T = typename Tile::Element>
+template <class Tile, bool kPenalised, class T = typename Tile::Element>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident) step_kernel(StepArguments<T> args) {
   SHRINKWARP_SHARED_ARRAY(T, shared, Tile::kShared);
 
@@ -223,9 +241,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident) step_kernel(S
   for_each_column<Tile>(shared, acc, [&](int c, const T* gradient) {
     if (c >= spot.cols) return;
     if (spot.rows == Tile::kRows)
-      step_column<Tile, true>(args, spot, c, gradient);
+      step_column<Tile, true, kPenalised>(args, spot, c, gradient);
     else
-      step_column<Tile, false>(args, spot, c, gradient);
+      step_column<Tile, false, kPenalised>(args, spot, c, gradient);
   });
 }
 
@@ -333,9 +351,10 @@ template <class T>
 void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixView<const T> R,
                    MatrixView<const T> anchor, MatrixView<const T> current, MatrixView<T> previous,
                    VectorView<const T> beta, T step, VectorView<const T> lambda, VectorView<const std::uint8_t> active,
-                   StepPartials<T> partials) {
+                   StepPartials<T> partials, PenaltyView<T> penalty) {
   using Tile = typename Shapes<T>::Step;
   if (previous.empty()) return;
+  const double pull = static_cast<double>(step) * penalty.ridge;
   const StepArguments<T> arguments{{D.correlation_operand(), D.cols(), D.rows(), D.correlation_ld(), D.device()},
                                    R,
                                    anchor.empty() ? current : anchor,
@@ -346,9 +365,14 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixVie
                                    active.empty() ? nullptr : active.data,
                                    step,
                                    !anchor.empty(),
-                                   partials};
-  launch(step_kernel<Tile>, dim3(tile_grid<Tile>(previous.rows, previous.cols, "gradient_step")), dim3(Tile::kThreads),
-         0, context.stream(), arguments);
+                                   partials,
+                                   penalty.weights.empty() ? nullptr : penalty.weights.data,
+                                   static_cast<T>(1 / (1 + pull)),
+                                   static_cast<T>(pull / (1 + pull)),
+                                   penalty.nonnegative};
+  launch(penalty.plain() ? step_kernel<Tile, false> : step_kernel<Tile, true>,
+         dim3(tile_grid<Tile>(previous.rows, previous.cols, "gradient_step")), dim3(Tile::kThreads), 0,
+         context.stream(), arguments);
 }
 
 template <class T>
@@ -370,7 +394,7 @@ void update_momentum(const Context& context, Momentum rule, StepPartials<const T
                                          VectorView<T>);                                                               \
   template void gradient_step<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>, MatrixView<const T>,   \
                                  MatrixView<const T>, MatrixView<T>, VectorView<const T>, T, VectorView<const T>,      \
-                                 VectorView<const std::uint8_t>, StepPartials<T>);                                     \
+                                 VectorView<const std::uint8_t>, StepPartials<T>, PenaltyView<T>);                     \
   template void update_momentum<T>(const Context&, Momentum, StepPartials<const T>, VectorView<double>, VectorView<T>, \
                                    VectorView<std::int32_t>);
 SHRINKWARP_INSTANTIATE(float)

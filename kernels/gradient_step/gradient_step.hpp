@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include <shrinkwarp/kernels/common/penalty.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/runtime/view.hpp>
@@ -99,6 +100,8 @@ void extrapolated_residual(const Context& context, const StepDictionary<T>& D, i
 /// @param lambda    [N], >= 0, in the units of the objective
 /// @param active    [N] of {0, 1}, or empty for all; where 0, previous <- current (the code keeps its bits)
 /// @param partials  written: partial sums of the restart test and of the support's size
+/// @param penalty   where it is not plain, st(u, step lambda) becomes max(st(u, step lambda w), 0 where nonnegative) /
+///                  (1 + step ridge), the proximal step of the penalty; an atom of infinite weight has z = 0
 ///
 /// Numerics     T throughout; z = 0 exactly where previous = -anchor; NaN gives NaN
 /// Determinism  as extrapolated_residual; no atomics
@@ -110,7 +113,7 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, identity_
                    identity_t<MatrixView<const T>> anchor, identity_t<MatrixView<const T>> current,
                    MatrixView<T> previous, identity_t<VectorView<const T>> beta, T step,
                    identity_t<VectorView<const T>> lambda, VectorView<const std::uint8_t> active,
-                   StepPartials<T> partials);
+                   StepPartials<T> partials, PenaltyView<T> penalty = {});
 
 /// How beta follows from step to step.
 enum class Momentum {

@@ -84,7 +84,7 @@ template <class T>
 void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixView<const T> R,
                    MatrixView<const T> anchor, MatrixView<const T> current, MatrixView<T> previous,
                    VectorView<const T> beta, T step, VectorView<const T> lambda, VectorView<const std::uint8_t> active,
-                   StepPartials<T> partials) {
+                   StepPartials<T> partials, PenaltyView<T> penalty) {
   const Kernels<T>& loops = kernels<T>();
   const std::int64_t tiles = cpu::step_tiles(context, D.cols());
   // Atoms first: a task then finds its part of D' in its own cache. More tasks than threads even the load out.
@@ -101,6 +101,7 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixVie
     task.last_column = std::min(R.cols, task.first_column + cut.block_columns);
     task.first_tile = i % cut.ranges * cut.range_units;
     task.last_tile = std::min(tiles, task.first_tile + cut.range_units);
+    task.penalty = penalty;
     task.scratch = thread_scratch<T>(loops.step_scratch(D.rows(), task.last_column - task.first_column));
     loops.step(task);
   });
@@ -143,7 +144,7 @@ void update_momentum(const Context& context, Momentum rule, StepPartials<const T
                                          VectorView<T>);                                                               \
   template void gradient_step<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>, MatrixView<const T>,   \
                                  MatrixView<const T>, MatrixView<T>, VectorView<const T>, T, VectorView<const T>,      \
-                                 VectorView<const std::uint8_t>, StepPartials<T>);                                     \
+                                 VectorView<const std::uint8_t>, StepPartials<T>, PenaltyView<T>);                     \
   template void update_momentum<T>(const Context&, Momentum, StepPartials<const T>, VectorView<double>, VectorView<T>, \
                                    VectorView<std::int32_t>);
 SHRINKWARP_INSTANTIATE(float)

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
@@ -42,9 +43,17 @@ struct StepTask {
   T step;
   VectorView<const std::uint8_t> active;
   StepPartials<T> partials;
+  PenaltyView<T> penalty = {};
   std::int64_t first_tile = 0, last_tile = 0;
   std::int64_t first_column = 0, last_column = 0;
   T* scratch = nullptr;  // Kernels::step_scratch elements
+};
+
+/// What a penalty that is not plain does to the soft-threshold: see anchored_shrinkage.
+template <class T>
+struct Shrinkage {
+  T keep = 1, pull = 0;
+  bool nonnegative = false;
 };
 
 /// What one instruction set offers.
@@ -303,15 +312,16 @@ std::int64_t StepTaskScratch(std::int64_t rows, std::int64_t columns) {
 }
 
 /// The epilogue for one column of a tile of the product that moves: extrapolation, soft-threshold, restart test,
-/// support.
-template <bool kAnchored, bool kExtrapolated, class T>
+/// support. With kPenalised as the penalty says; `weights` may be nullptr.
+template <bool kAnchored, bool kExtrapolated, bool kPenalised, class T>
 HWY_NOINLINE std::size_t StepColumn(const T* HWY_RESTRICT tile, const T* HWY_RESTRICT current,
                                     const T* HWY_RESTRICT anchors, T* HWY_RESTRICT previous, std::int64_t count, T beta,
-                                    T step, T threshold, T* HWY_RESTRICT restart) {
+                                    T step, T threshold, T* HWY_RESTRICT restart, const T* HWY_RESTRICT weights,
+                                    const Shrinkage<T>& shrinkage) {
   const Tag<T> d;
   const std::int64_t lanes = Lanes<T>();
   const auto steps = hn::Set(d, step);
-  const auto thresholds = hn::Set(d, threshold);
+  auto thresholds = hn::Set(d, threshold);
   const auto momentum = hn::Set(d, beta);
   std::size_t support = 0;
   auto sum = hn::Load(d, restart);
@@ -327,8 +337,18 @@ HWY_NOINLINE std::size_t StepColumn(const T* HWY_RESTRICT tile, const T* HWY_RES
       u = hn::Add(anchor, w);
       zero = hn::Neg(anchor);
     }
-    const auto shrunk = hn::Sub(w, hn::CopySignToAbs(thresholds, u));
-    const auto next = hn::IfThenElse(hn::Le(hn::Abs(u), thresholds), zero, shrunk);
+    if constexpr (kPenalised) {
+      if (weights) thresholds = hn::Mul(hn::Set(d, threshold), LoadSome(weights + j, count - j));
+    }
+    auto shrunk = hn::Sub(w, hn::CopySignToAbs(thresholds, u));
+    if constexpr (kPenalised) {
+      shrunk = hn::Mul(hn::Set(d, shrinkage.keep), shrunk);
+      if constexpr (kAnchored) shrunk = hn::MulAdd(hn::Set(d, shrinkage.pull), zero, shrunk);
+    }
+    auto next = hn::IfThenElse(hn::Le(hn::Abs(u), thresholds), zero, shrunk);
+    if constexpr (kPenalised) {
+      if (shrinkage.nonnegative) next = hn::IfThenElse(hn::Lt(u, hn::Zero(d)), zero, next);
+    }
     sum = hn::MulAdd(hn::Sub(y, next), hn::Sub(next, now), sum);
     support += hn::CountTrue(d, hn::Not(hn::Eq(next, zero)));  // NaN too
     StoreSome(next, count - j, previous + j);
@@ -351,6 +371,12 @@ void RunStep(const StepTask<T>& task) {
   const std::int64_t columns = task.last_column - task.first_column;
   const std::int64_t chunks = (rows + kChunk - 1) / kChunk;
   const bool anchored = !task.anchor.empty();
+  const bool penalised = !task.penalty.plain();
+  Shrinkage<T> shrinkage;
+  if (penalised) {
+    const double pull = static_cast<double>(task.step) * task.penalty.ridge;
+    shrinkage = {static_cast<T>(1 / (1 + pull)), static_cast<T>(pull / (1 + pull)), task.penalty.nonnegative};
+  }
 
   T* const packed = task.scratch;
   T* const restart = packed + PackedColumns(rows, columns);
@@ -400,10 +426,23 @@ void RunStep(const StepTask<T>& task) {
             continue;
           }
           const T beta = task.beta[b];
-          const auto run = anchored ? (beta != T(0) ? StepColumn<true, true, T> : StepColumn<true, false, T>)
-                                    : (beta != T(0) ? StepColumn<false, true, T> : StepColumn<false, false, T>);
-          support[c + g] += run(products, current, anchor, previous, count, beta, task.step, task.step * task.lambda[b],
-                                restart + (c + g) * lanes);
+          const T threshold = task.step * task.lambda[b];
+          T* const sums = restart + (c + g) * lanes;
+          if (penalised) {
+            const auto run =
+                anchored ? (beta != T(0) ? StepColumn<true, true, true, T> : StepColumn<true, false, true, T>)
+                         : (beta != T(0) ? StepColumn<false, true, true, T> : StepColumn<false, false, true, T>);
+            const T* weights = task.penalty.weights.empty() ? nullptr : task.penalty.weights.data + first;
+            // Not 0, so that an infinite weight leaves its atom out where lambda is 0.
+            support[c + g] += run(products, current, anchor, previous, count, beta, task.step,
+                                  std::max(threshold, std::numeric_limits<T>::min()), sums, weights, shrinkage);
+            continue;
+          }
+          const auto run =
+              anchored ? (beta != T(0) ? StepColumn<true, true, false, T> : StepColumn<true, false, false, T>)
+                       : (beta != T(0) ? StepColumn<false, true, false, T> : StepColumn<false, false, false, T>);
+          support[c + g] +=
+              run(products, current, anchor, previous, count, beta, task.step, threshold, sums, nullptr, shrinkage);
         }
       }
     }

@@ -14,6 +14,30 @@ void check_options(const LassoOptions& options) {
                      ", wanted >= 0");
 }
 
+void check_penalty(const Penalty& penalty, std::int64_t atoms) {
+  constexpr double kSmallest = 1e-18, kLargest = 1e18;
+  SHRINKWARP_REQUIRE(penalty.ridge >= 0 && std::isfinite(penalty.ridge), ValueError, "lasso: the ridge is ",
+                     penalty.ridge, ", wanted a finite number >= 0");
+  if (penalty.weights.empty()) return;
+  SHRINKWARP_REQUIRE(static_cast<std::int64_t>(penalty.weights.size()) == atoms, ShapeError, penalty.weights_name,
+                     ": found ", penalty.weights.size(), " weights, wanted one for each of ", atoms, " atoms");
+  for (std::size_t j = 0; j < penalty.weights.size(); ++j) {
+    const double weight = penalty.weights[j];
+    SHRINKWARP_REQUIRE(weight == 0 || std::isinf(weight) ? weight >= 0 : weight >= kSmallest && weight <= kLargest,
+                       ValueError, penalty.weights_name, ": the weight of atom ", j, " is ", weight,
+                       ", wanted 0, infinity or a number from ", kSmallest, " to ", kLargest);
+    SHRINKWARP_REQUIRE(weight > 0 || !penalty.nonnegative, ValueError, penalty.weights_name, ": the weight of atom ", j,
+                       " is 0, wanted > 0 where codes are to be nonnegative");
+  }
+}
+
+void check_ridge(const Penalty& penalty, const Dictionary& dictionary) {
+  constexpr double kLargest = 1e30;
+  SHRINKWARP_REQUIRE(penalty.ridge / dictionary.scale() / dictionary.scale() <= kLargest, ValueError,
+                     "lasso: the ridge is ", penalty.ridge, ", wanted at most ", kLargest,
+                     " times the square of the dictionary's norm, about ", dictionary.scale());
+}
+
 void check_rule(const LambdaRule& rule, std::int64_t problems) {
   if (rule.kind == LambdaRule::Kind::per_problem) {
     SHRINKWARP_REQUIRE(static_cast<std::int64_t>(rule.values.size()) == problems, ShapeError, rule.name, ": found ",

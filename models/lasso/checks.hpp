@@ -8,6 +8,10 @@
 namespace shrinkwarp {
 
 void check_options(const LassoOptions& options);
+/// Weights, one for each of `atoms` and legal; a finite ridge >= 0.
+void check_penalty(const Penalty& penalty, std::int64_t atoms);
+/// A ridge that the batches' units can hold: at most 1e30 times the square of the dictionary's scale.
+void check_ridge(const Penalty& penalty, const Dictionary& dictionary);
 void check_rule(const LambdaRule& rule, std::int64_t problems);
 /// Offsets that ascend from 0 to the number of entries, finite values at atoms that there are.
 void check_initial(const SparseCodes& initial, std::int64_t problems, std::int64_t atoms);

@@ -22,7 +22,8 @@ void DoubleStage::finish() {
   if (waiting() == 0) return;
   flow_.log(LogLevel::info, waiting(), " problems go on in double");
   if (!batch_)
-    batch_ = std::make_unique<Batch>(context_, dictionary_, momentum_of(options_), places(), options_.profile);
+    batch_ = std::make_unique<Batch>(context_, dictionary_, momentum_of(options_), options_.penalty, places(),
+                                     options_.profile);
   while (waiting() > 0 || batch_->running() > 0) {
     flow_.check_cancel();
     admit();

@@ -17,6 +17,19 @@ void append_code(const SparseCodes& from, std::int64_t i, SparseCodes& to) {
   to.offsets.push_back(static_cast<std::int64_t>(to.values.size()));
 }
 
+void append_start(const SparseCodes& initial, std::int64_t i, const Penalty& penalty, SparseCodes& to) {
+  for (auto k = initial.offsets[static_cast<std::size_t>(i)]; k < initial.offsets[static_cast<std::size_t>(i) + 1];
+       ++k) {
+    const std::int32_t atom = initial.indices[static_cast<std::size_t>(k)];
+    const double value = initial.values[static_cast<std::size_t>(k)];
+    const double weight = penalty.weights.empty() ? 1 : penalty.weights[static_cast<std::size_t>(atom)];
+    if (value == 0 || std::isinf(weight) || (penalty.nonnegative && value < 0)) continue;
+    to.indices.push_back(atom);
+    to.values.push_back(value);
+  }
+  to.offsets.push_back(static_cast<std::int64_t>(to.values.size()));
+}
+
 Flow::Flow(const Context& context, const Dictionary& dictionary, ObservationSource& source, const LambdaRule& rule,
            const LassoOptions& options, CodeSink& sink)
     : context_(context),

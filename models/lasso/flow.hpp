@@ -18,6 +18,9 @@ namespace shrinkwarp {
 /// Adds code i of `from` to `to`.
 void append_code(const SparseCodes& from, std::int64_t i, SparseCodes& to);
 
+/// Adds what problem i starts from: initial code i, without entries that the penalty does not allow.
+void append_start(const SparseCodes& initial, std::int64_t i, const Penalty& penalty, SparseCodes& to);
+
 /// A problem that a batch has taken out, in the batch's units.
 struct Retired {
   std::int64_t index = 0;

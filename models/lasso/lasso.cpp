@@ -6,6 +6,7 @@
 #include <shrinkwarp/models/lasso/checks.hpp>
 #include <shrinkwarp/models/lasso/in_memory.hpp>
 #include <shrinkwarp/models/lasso/stream.hpp>
+#include <shrinkwarp/models/lasso/unpenalised.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
@@ -20,9 +21,21 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
                      "lasso: observations have length ", source.dimension(), ", wanted the dictionary's ",
                      dictionary.rows(), " rows");
   if (options.initial) check_initial(*options.initial, source.size(), dictionary.atoms());
+  check_penalty(options.penalty, dictionary.atoms());
+  check_ridge(options.penalty, dictionary);
+  if (has_unpenalised(options.penalty)) {
+    const std::int64_t least =
+        least_memory(context, dictionary.rows(), dictionary.atoms(), options.solver, options.penalty);
+    SHRINKWARP_REQUIRE(options.memory_limit >= least, ValueError, "lasso: memory_limit is ", options.memory_limit,
+                       " bytes, wanted at least ", least, " for a dictionary of ", dictionary.rows(), " x ",
+                       dictionary.atoms(), " with unpenalised atoms");
+    return solve_with_unpenalised(context, dictionary, source, rule, options, sink);
+  }
   if (resolved(context, dictionary.rows(), dictionary.atoms(), options) == Solver::working_set) {
-    SHRINKWARP_REQUIRE(!options.initial, ValueError,
-                       "lasso: the working-set solver starts at 0, found initial codes, wanted ista or fista for them");
+    SHRINKWARP_REQUIRE(
+        !context.is_cuda() || (!options.initial && options.penalty.plain()), ValueError,
+        "lasso: the working-set solver on cuda takes no initial codes, weights, ridge or sign, wanted ista "
+        "or fista for them");
     return stream_working_set(context, dictionary, source, rule, options, sink);
   }
   return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {
@@ -32,9 +45,9 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
 
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options) {
   if (options.solver != Solver::automatic) return options.solver;
-  if (context.is_cuda() || options.initial || !options.restart) return Solver::fista;
-  return options.memory_limit >= least_memory(context, rows, atoms, Solver::working_set) ? Solver::working_set
-                                                                                         : Solver::fista;
+  if (context.is_cuda() || !options.restart || options.penalty.ridge > 0) return Solver::fista;
+  const std::int64_t least = least_memory(context, rows, atoms, Solver::working_set, options.penalty);
+  return options.memory_limit >= least ? Solver::working_set : Solver::fista;
 }
 
 LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,

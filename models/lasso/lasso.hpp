@@ -1,5 +1,5 @@
 // Very many Lasso problems with one dictionary: z_i = argmin 1/2 ||x_i - D z||^2 + lambda_i ||z||_1, each with a
-// certificate. This is the interface; how the iterations run is in proximal_gradient.hpp.
+// certificate; with weights, as elastic nets or for nonnegative codes where options.penalty says so. This is the interface; how the iterations run is in proximal_gradient.hpp.
 #pragma once
 
 #include <cstdint>
@@ -36,14 +36,31 @@ struct SparseCodes {
   std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
 };
 
+/// What is added to 1/2 ||x - D z||^2: lambda sum_j w_j |z_j| + ridge / 2 ||z||^2, and z >= 0 where `nonnegative`. The default
+/// is the Lasso, lambda ||z||_1. All of it goes together, but for weights of 0 with z >= 0.
+struct Penalty {
+  /// [m] w, or empty for 1. 0 leaves an atom unpenalised, infinity leaves it out: z_j = 0. Others from 1e-18 to 1e18.
+  /// Of dependent unpenalised atoms the code of least norm is taken. lambda_max is the smallest lambda for which no
+  /// penalised atom is in use: max_j |d_j'x| / w_j, where the fit of x by the unpenalised ones is taken from x first.
+  std::vector<double> weights;
+  bool nonnegative = false;              ///< lambda_max is then max(0, max_j d_j'x / w_j)
+  double ridge = 0;                      ///< mu of an elastic net, 0 to 1e30 ||D||^2
+  std::string weights_name = "weights";  ///< begins the message of an error: a file, say
+
+  bool plain() const { return weights.empty() && !nonnegative && ridge == 0; }
+};
+
 struct LassoOptions {
+  Penalty penalty;
   Solver solver = Solver::automatic;
   bool restart = true;                   ///< adaptive restart of fista, per problem
   double gap = 1e-6;                     ///< relative: a problem is done when its gap <= gap * 1/2 ||x||^2
   std::int64_t max_iterations = 100000;  ///< per problem; of working_set: times that a set of atoms is solved
   std::int64_t memory_limit = std::int64_t{4}
-                              << 30;       ///< bytes of all that a solve holds, on each side; see least_memory
-  const SparseCodes* initial = nullptr;    ///< warm start: valid codes of all N problems; nullptr starts at 0
+                              << 30;  ///< bytes of all that a solve holds, on each side; see least_memory
+  /// Warm start: valid codes of all N problems; nullptr starts at 0. Entries that the penalty does not allow count as 0. The
+  /// working-set solver starts with their atoms as its set.
+  const SparseCodes* initial = nullptr;
   std::function<bool(std::int64_t)> skip;  ///< problems that are left out, solved before perhaps; empty for none
   ProgressCallback progress;               ///< may be empty
   LogCallback log;                         ///< what the solve decides, line by line; may be empty
@@ -92,7 +109,7 @@ struct LassoBatch {
   std::vector<std::int64_t> index;  ///< which observations they are of, ascending
   SparseCodes codes;
   std::vector<double> lambda;
-  std::vector<double> objective;         ///< 1/2 ||x - D z||^2 + lambda ||z||_1
+  std::vector<double> objective;         ///< 1/2 ||x - D z||^2 + the penalty
   std::vector<double> dual_gap;          ///< absolute
   std::vector<std::int64_t> iterations;  ///< that it took, counted as max_iterations
   std::vector<std::uint8_t> converged;   ///< dual_gap <= gap * 1/2 ||x||^2
@@ -146,14 +163,15 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
                             const LassoOptions& options);
 
 /// The solver that runs: options.solver, and where that is automatic, working_set on the CPU, which on every dictionary and
-/// lambda that was measured is faster than fista (docs/benchmarks), but fista where codes to start from are given, where
-/// restart is off, and where memory_limit is too small for working sets.
+/// lambda that was measured is faster than fista (docs/benchmarks), but fista where restart is off, where memory_limit is too small for working sets, and for elastic nets: a ridge makes codes full, which
+/// costs working sets much, and gives fista its pace.
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options);
 
 /// The smallest memory_limit for a dictionary [n, m] and a solver: what making it takes, or what it takes with one problem running
 /// where that is more. Asked before the dictionary is made, which is large. Not counted are the caller's own arrays (but
 /// for the D that a dictionary is made from, where it is float64), the program itself and its libraries.
+/// With unpenalised atoms among `penalty` a second dictionary is made for the solve.
 std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms,
-                          Solver solver = Solver::automatic);
+                          Solver solver = Solver::automatic, const Penalty& penalty = {});
 
 }  // namespace shrinkwarp

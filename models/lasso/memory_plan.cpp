@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <shrinkwarp/models/lasso/device_pool.hpp>
+#include <shrinkwarp/kernels/singular_values/singular_values.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/models/lasso/pace.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
@@ -89,7 +90,7 @@ std::int64_t held_bytes(const Context& context, std::int64_t n, std::int64_t m, 
 // the residual as well.
 std::int64_t smallest_batches(const Context& context, std::int64_t n, std::int64_t m) {
   const std::int64_t pieces = context.is_cuda() ? 12 * n * (m / 512 + 1) : 0;
-  return 192 * (n + m) + pieces + (std::int64_t{64} << 10);
+  return 208 * (n + m) + pieces + (std::int64_t{64} << 10);
 }
 
 }  // namespace
@@ -99,9 +100,16 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t places) {
   return columns * (272 * ((rows + 255) / 256) + 64);
 }
 
-std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms, Solver solver) {
+std::int64_t unpenalised_bytes(std::int64_t rows, std::int64_t atoms, const Penalty& penalty) {
+  const std::int64_t count = std::count(penalty.weights.begin(), penalty.weights.end(), 0.0);
+  if (count == 0) return 0;
+  return dictionary_bytes(rows, atoms) + 8 * rows * (atoms + count) + SingularValues::most_bytes(rows, count);
+}
+
+std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_t atoms, Solver solver,
+                          const Penalty& penalty) {
   const std::int64_t least = dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +
-                             held_bytes(context, rows, atoms, with_places(1));
+                             held_bytes(context, rows, atoms, with_places(1)) + unpenalised_bytes(rows, atoms, penalty);
   if (solver != Solver::working_set) return least;
   if (context.is_cuda()) {
     std::int64_t pools = device_working_set_parts(rows, atoms);

@@ -5,9 +5,14 @@
 #include <vector>
 
 #include <shrinkwarp/models/lasso/dictionary.hpp>
+#include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 
 namespace shrinkwarp {
+
+/// What solving with unpenalised atoms takes beside the solve: another dictionary, D once more in float64, and what the
+/// atoms are decomposed with. 0 where there are none.
+std::int64_t unpenalised_bytes(std::int64_t rows, std::int64_t atoms, const Penalty& penalty);
 
 struct MemoryPlan {
   std::int64_t places = 1;         ///< of the float batch

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
+#include <shrinkwarp/models/lasso/checks.hpp>
+#include <shrinkwarp/models/lasso/unpenalised.hpp>
 #include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
@@ -19,6 +21,8 @@ void require_finite(const ObservationSource& source, std::int64_t row, VectorVie
 
 double recording_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                             const LassoOptions& options) {
+  check_penalty(options.penalty, dictionary.atoms());
+  if (has_unpenalised(options.penalty)) return lambda_max_with_unpenalised(context, dictionary, source, options);
   // Blocks of 8 MiB at most, and small beside the limit.
   const std::int64_t bytes = std::min(std::int64_t{8} << 20, options.memory_limit / 8);
   const std::int64_t block = std::clamp<std::int64_t>(bytes / (dictionary.rows() * 8), 1, 4096);
@@ -27,6 +31,13 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
   const Tensor<double> X(context, dictionary.rows(), block);
   const Tensor<double> correlation(context, block);
   const Tensor<double> scratch(context, correlation_scratch(context, dictionary.atoms(), block));
+  PenaltyView<double> penalty{{}, 0, options.penalty.nonnegative};
+  Tensor<double> weights;
+  if (!options.penalty.weights.empty()) {
+    weights = Tensor<double>(context, dictionary.atoms());
+    copy(context, VectorView<const double>{options.penalty.weights.data(), dictionary.atoms(), {}}, weights.vector());
+    penalty.weights = weights.vector();
+  }
   std::vector<double> found(static_cast<std::size_t>(block));
   double largest = 0;
   for (std::int64_t first = 0; first < source.size(); first += block) {
@@ -37,8 +48,8 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
     for (std::int64_t b = 0; b < count; ++b)
       require_finite(source, first + b, {read.matrix().column(b), dictionary.rows(), {}});
     copy(context, read.matrix().columns(0, count), X.matrix().columns(0, count));
-    correlation_max(context, dictionary.exact(), X.matrix().columns(0, count), correlation.vector().slice(0, count),
-                    scratch.vector());
+    correlation_max<double>(context, dictionary.exact(), X.matrix().columns(0, count), {}, penalty,
+                            correlation.vector().slice(0, count), scratch.vector());
     copy(context, correlation.vector().slice(0, count), VectorView<double>{found.data(), count, {}});
     context.synchronize();
     largest = std::max(largest, *std::max_element(found.begin(), found.begin() + count));

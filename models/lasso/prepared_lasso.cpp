@@ -71,11 +71,13 @@ struct PreparedLasso::Impl {
                        ", wanted ", context.device());
     SHRINKWARP_REQUIRE(memory.size >= needed, ShapeError, "PreparedLasso: memory has ", memory.size,
                        " bytes, wanted at least ", needed);
-    float_batch.emplace(context, dictionary, momentum_of(options), problems, options.profile,
+    float_batch.emplace(context, dictionary, momentum_of(options), options.penalty, problems, options.profile,
                         memory.slice(0, float_bytes));
-    double_batch.emplace(context, dictionary, momentum_of(options), double_places(problems), options.profile,
-                         memory.slice(float_bytes, needed - float_bytes));
+    double_batch.emplace(context, dictionary, momentum_of(options), options.penalty, double_places(problems),
+                         options.profile, memory.slice(float_bytes, needed - float_bytes));
     prepare_threads(context, dictionary.rows(), problems);
+    if (!options.penalty.weights.empty())
+      least_weight = *std::min_element(options.penalty.weights.begin(), options.penalty.weights.end());
     const Context host = Context::cpu(1);
     observations = Tensor<double>(host, dictionary.rows(), problems);
     arriving = Tensor<float>(host, dictionary.rows(), problems);
@@ -134,8 +136,9 @@ struct PreparedLasso::Impl {
   template <class P>
   InUserUnits fitting(const P& problem) const {
     const InUserUnits result = in_user_units(problem, dictionary.scale());
-    // The codes are on the device: no value of one is larger than objective / lambda, and those of x = 0 are 0.
-    const double largest_code = problem.lambda > 0 ? problem.primal / problem.lambda * result.code_unit : 0;
+    // The codes are on the device: no value of one is larger than objective / (lambda least weight), and those of x = 0 are 0.
+    const double largest_code =
+        problem.lambda > 0 ? problem.primal / problem.lambda / least_weight * result.code_unit : 0;
     const bool codes_fit = problem.energy == 0 || (result.codes_fit && std::isfinite(largest_code));
     SHRINKWARP_REQUIRE(result.numbers_fit && codes_fit, ValueError, "PreparedLasso::solve: the result of observation ",
                        problem.index,
@@ -243,6 +246,7 @@ struct PreparedLasso::Impl {
   const Dictionary& dictionary;
   LassoOptions options;
   std::int64_t problems;
+  double least_weight = 1;
   Tensor<std::byte> owned;
   std::optional<FloatBatch> float_batch;
   std::optional<DoubleBatch> double_batch;
@@ -273,6 +277,11 @@ PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionar
                      "PreparedLasso: found initial codes or problems to skip, wanted neither");
   SHRINKWARP_REQUIRE(options.solver != Solver::working_set, ValueError,
                      "PreparedLasso: found the solver working-set, wanted fista, ista or auto");
+  check_penalty(options.penalty, dictionary.atoms());
+  for (std::size_t j = 0; j < options.penalty.weights.size(); ++j)
+    SHRINKWARP_REQUIRE(options.penalty.weights[j] > 0, ValueError, "PreparedLasso: the weight of atom ", j,
+                       " is 0, wanted > 0; solve_lasso takes unpenalised atoms");
+  check_ridge(options.penalty, dictionary);
   impl_ = std::make_unique<Impl>(context, dictionary, options, problems, memory);
 }
 

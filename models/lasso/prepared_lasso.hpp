@@ -16,7 +16,7 @@ namespace shrinkwarp {
 /// Per-problem results on the host, as in LassoBatch; they belong to the solver and last until its next call.
 struct PreparedResults {
   VectorView<const double> lambda;
-  VectorView<const double> objective;  ///< 1/2 ||x - D z||^2 + lambda ||z||_1
+  VectorView<const double> objective;  ///< 1/2 ||x - D z||^2 + the penalty
   VectorView<const double> dual_gap;   ///< absolute
   VectorView<const std::int64_t> iterations;
   VectorView<const std::uint8_t> converged;  ///< dual_gap <= gap * 1/2 ||x||^2
@@ -40,8 +40,9 @@ class PreparedLasso {
   /// @throws ValueError (problems < 1 or more than 2^31 - 1), DeviceError, OutOfMemory, CudaError
   static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems);
 
-  /// @param options   solver ista, or fista, which automatic stands for; initial must be nullptr and skip empty; memory_limit is not looked at. The progress callback
-  ///                  and the cancel token are asked between blocks of iterations
+  /// @param options   solver ista, or fista, which automatic stands for; initial must be nullptr and skip empty; no weight
+  ///                  of the penalty may be 0; memory_limit is not looked at. The progress callback and the cancel token
+  ///                  are asked between blocks of iterations
   /// @param memory    workspace() bytes on the context's device, aligned to 256 bytes, that outlive the solver; empty
   ///                  has it allocate them
   /// @throws ValueError, ShapeError (too little memory), DeviceError (the dictionary or the memory lies elsewhere),

@@ -7,6 +7,7 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/compaction/compaction.hpp>
+#include <shrinkwarp/models/lasso/batch_penalty.hpp>
 #include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -69,6 +70,8 @@ typename ProximalGradientBatch<T>::State ProximalGradientBatch<T>::lay_out(Arena
   const std::int64_t sparse = std::max(m, kSparsePerPlace * places);
   state.sparse_indices = arena.vector<std::int32_t>(sparse);
   state.sparse_values = arena.vector<double>(sparse);
+  state.weights = arena.vector<double>(m);
+  state.step_weights = arena.vector<T>(m);
   return state;
 }
 
@@ -94,7 +97,8 @@ ProximalGradientBatch<T>::Host::Host(std::int64_t places) {
 
 template <class T>
 ProximalGradientBatch<T>::ProximalGradientBatch(const Context& context, const Dictionary& dictionary, Momentum momentum,
-                                                std::int64_t places, Profile* profile, VectorView<std::byte> memory)
+                                                const Penalty& penalty, std::int64_t places, Profile* profile,
+                                                VectorView<std::byte> memory)
     : context_(context),
       dictionary_(dictionary),
       packed_(dictionary.packed<T>(context)),
@@ -106,6 +110,17 @@ ProximalGradientBatch<T>::ProximalGradientBatch(const Context& context, const Di
       state_(lay_out(arena_, context, dictionary, places)),
       host_(places) {
   problems_.reserve(static_cast<std::size_t>(places));
+  const Penalty scaled = in_batch_units(penalty, dictionary);
+  penalty_ = {{}, scaled.ridge, scaled.nonnegative};
+  step_penalty_ = {{}, scaled.ridge, scaled.nonnegative};
+  if (scaled.weights.empty()) return;
+  std::vector<T> rounded;
+  for (const double weight : scaled.weights) rounded.push_back(static_cast<T>(weight));
+  copy(context, VectorView<const double>{scaled.weights.data(), dictionary.atoms(), {}}, state_.weights);
+  copy(context, host_view(rounded), state_.step_weights);
+  context.synchronize();  // what is copied ends here
+  penalty_.weights = state_.weights;
+  step_penalty_.weights = state_.step_weights;
 }
 
 template <class T>
@@ -139,8 +154,8 @@ void ProximalGradientBatch<T>::admit(MatrixView<double> X, const std::vector<Pro
     code_residual<T>(context_, dictionary_.exact(), state_.anchor.columns(first, count),
                      state_.observations.columns(first, count), state_.residual.columns(first, count),
                      state_.offset.columns(first, count));
-    correlation_max(context_, dictionary_.exact(), state_.residual.columns(first, count),
-                    state_.correlation.slice(first, count), state_.correlation_scratch);
+    correlation_max<T>(context_, dictionary_.exact(), state_.residual.columns(first, count), {}, penalty_,
+                       state_.correlation.slice(first, count), state_.correlation_scratch);
     host_.lambda_max.resize(index_of(count));
     copy(context_, state_.correlation.slice(first, count), host_view(host_.lambda_max));
     context_.synchronize();
@@ -244,7 +259,8 @@ void ProximalGradientBatch<T>::iterate(std::int64_t steps, bool use_active) {
       const PhaseTimer timer(context_, profile_, "gradient step", product_flops(count),
                              dictionary_bytes + 4 * codes_bytes + residual_bytes);
       gradient_step<T>(context_, packed_, first(state_.step_residual), first(state_.anchor), first(state_.current),
-                       first(state_.previous), beta, step_, state_.lambda_t.slice(0, count), active, partials);
+                       first(state_.previous), beta, step_, state_.lambda_t.slice(0, count), active, partials,
+                       step_penalty_);
     }
     std::swap(state_.current, state_.previous);
     const PhaseTimer timer(context_, profile_, "momentum");
@@ -290,11 +306,13 @@ void ProximalGradientBatch<T>::certify(std::int64_t first, std::int64_t count) {
   {
     const PhaseTimer timer(context_, profile_, "certificate: correlation", product_flops(count),
                            8.0 * static_cast<double>(dictionary_.rows() * (dictionary_.atoms() + count)));
-    correlation_max(context_, dictionary_.exact(), residual, correlation, state_.correlation_scratch);
+    correlation_max<T>(context_, dictionary_.exact(), residual, anchor, penalty_, correlation,
+                       state_.correlation_scratch);
   }
   const PhaseTimer timer(context_, profile_, "certificate: gap", 0, state_bytes(dictionary_.atoms(), count));
   dual_gap<T>(context_, observations, residual, correlation, anchor, std::sqrt(dictionary_.lipschitz()),
-              state_.lambda.slice(first, count), state_.primal.slice(first, count), state_.gap.slice(first, count));
+              state_.lambda.slice(first, count), state_.primal.slice(first, count), state_.gap.slice(first, count),
+              penalty_);
   host_.primal.resize(index_of(count));
   host_.gap.resize(index_of(count));
   copy(context_, state_.primal.slice(first, count), host_view(host_.primal));

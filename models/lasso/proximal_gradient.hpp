@@ -54,10 +54,11 @@ class ProximalGradientBatch {
 
   /// Bytes on the device for `places` problems.
   static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t places);
-  /// @param memory  workspace() bytes on the device, aligned to 256, that outlive the batch; empty has it allocate them
+  /// @param penalty  in the user's units, without weights of 0
+  /// @param memory   workspace() bytes on the device, aligned to 256, that outlive the batch; empty has it allocate them
   /// @throws OutOfMemory
-  ProximalGradientBatch(const Context& context, const Dictionary& dictionary, Momentum momentum, std::int64_t places,
-                        Profile* profile = nullptr, VectorView<std::byte> memory = {});
+  ProximalGradientBatch(const Context& context, const Dictionary& dictionary, Momentum momentum, const Penalty& penalty,
+                        std::int64_t places, Profile* profile = nullptr, VectorView<std::byte> memory = {});
 
   std::int64_t places() const { return places_; }
   std::int64_t running() const { return static_cast<std::int64_t>(problems_.size()); }
@@ -107,6 +108,8 @@ class ProximalGradientBatch {
     VectorView<std::uint8_t> compaction_scratch;
     VectorView<std::int32_t> sparse_indices;  // [max(m, kSparsePerPlace places)]
     VectorView<double> sparse_values;         // the same
+    VectorView<double> weights;               // [m], where there are any
+    VectorView<T> step_weights;               // [m], likewise
   };
   static State lay_out(Arena& arena, const Context& context, const Dictionary& dictionary, std::int64_t places);
 
@@ -142,6 +145,8 @@ class ProximalGradientBatch {
   const Dictionary& dictionary_;
   const StepDictionary<T>& packed_;
   Momentum momentum_;
+  PenaltyView<double> penalty_;  // in the batch's units
+  PenaltyView<T> step_penalty_;  // likewise
   Profile* profile_;
   T step_;
   std::int64_t places_;

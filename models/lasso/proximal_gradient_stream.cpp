@@ -28,7 +28,7 @@ class Stream {
         plan_(plan),
         seconds_(seconds),
         staging_(Context::cpu(1), dictionary.rows(), plan.places),
-        batch_(context, dictionary, momentum_of(options), plan.places, options.profile),
+        batch_(context, dictionary, momentum_of(options), options.penalty, plan.places, options.profile),
         double_(context, dictionary, options, flow, staging_.matrix().columns(0, plan.double_places)) {}
 
   void run() {
@@ -68,7 +68,7 @@ class Stream {
       for (std::size_t b = 0; b < rows.size(); ++b) {
         problems[b].index = rows[b];
         problems[b].lambda = -1;
-        if (initial) append_code(*options_.initial, rows[b], *initial);
+        if (initial) append_start(*options_.initial, rows[b], options_.penalty, *initial);
       }
       batch_.admit(staging_.matrix().columns(0, static_cast<std::int64_t>(problems.size())), problems,
                    {initial ? &*initial : nullptr, {}},

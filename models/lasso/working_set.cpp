@@ -9,6 +9,8 @@
 #include <shrinkwarp/kernels/active_set/active_set.hpp>
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
+#include <shrinkwarp/models/lasso/batch_penalty.hpp>
+#include <shrinkwarp/models/lasso/flow.hpp>
 #include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -83,9 +85,12 @@ struct WorkingSetBatch::Slot {
   Tensor<double> x, r;                // [n padded]
   std::vector<std::uint64_t> in_set;  // a bit an atom
   std::int64_t idle = 0;              // rounds without a new atom
+  bool waits_for_start = false;       // lambda has to be known before it starts at its initial code
   bool near_end = false;              // so few violators are left that this may be the last round
   std::int64_t level = 0, place = 0;  // of the residual in the pass
   double magnitude = 0;               // ||z||_1
+  double weighted = 0;                // sum of w_j |z_j|
+  double squares = 0;                 // ||z||^2, where there is a ridge
 
   bool holds(std::int32_t atom) const { return (in_set[index_of(atom / 64)] >> (atom % 64) & 1U) != 0; }
   void mark(std::int32_t atom) { in_set[index_of(atom / 64)] |= std::uint64_t{1} << (atom % 64); }
@@ -94,7 +99,11 @@ struct WorkingSetBatch::Slot {
 struct WorkingSetBatch::Worker {
   Context context = Context::cpu(1);
   const WorkingSetDictionary& parts;
-  const AtomBounds bounds;
+  const AtomBounds bounds;  // divided by the weights
+  const Penalty& penalty;   // in the batch's units, no weight is 0
+  const bool plain;
+  const SparseCodes* const initial;  // of all problems, or nullptr
+  const double typical_weight;
   const std::int64_t m;
   const std::int64_t most_atoms;  // of a working set
   const double gap;               // relative, that is wanted
@@ -119,6 +128,7 @@ struct WorkingSetBatch::Worker {
   Tensor<float> float_residual;                 // [n padded]
   std::vector<float> float_values;              // [m]
   std::vector<std::int64_t> stamps;             // [m], by cluster: the last choice that took one of it
+  std::vector<std::int64_t> atom_stamps;        // [m], where there are initial codes: the last that had the atom
   std::int64_t stamp = 0;
   ActiveSet<double> exact;
 
@@ -130,9 +140,14 @@ struct WorkingSetBatch::Worker {
   std::vector<Problem> done;
   SparseCodes codes;
 
-  Worker(const Dictionary& dictionary, const LassoOptions& options, std::int64_t places)
+  Worker(const Dictionary& dictionary, const LassoOptions& options, const Penalty& penalty, const AtomBounds& bounds,
+         std::int64_t places)
       : parts(dictionary.working_set(context)),
-        bounds(parts.quantized.bounds()),
+        bounds(bounds),
+        penalty(penalty),
+        plain(penalty.plain()),
+        initial(options.initial),
+        typical_weight(typical(penalty.weights)),
         m(dictionary.atoms()),
         most_atoms(largest_capacity(dictionary.rows(), m)),
         gap(options.gap),
@@ -156,12 +171,14 @@ struct WorkingSetBatch::Worker {
     for (auto* atoms : {&open, &list, &fresh, &positions}) atoms->resize(index_of(parts.quantized.padded_atoms()));
     for (auto* numbers : {&values, &thresholds}) numbers->resize(index_of(m + kMostNewAtoms));
     stamps.assign(index_of(m), 0);
+    if (initial) atom_stamps.assign(index_of(m), 0);
     heights.resize(index_of(parts.quantized.panels()));
     float_residual = Tensor<float>::zeros(context, rows);
     float_values.resize(index_of(m));
     if (!small()) return;
     all_correlations.resize(index_of(parts.transposed.rows()));
     all_atoms = ActiveSet<float>(context, m);
+    clear(all_atoms);
     std::iota(fresh.begin(), fresh.begin() + m, 0);
     all_atoms.add(parts.columns.matrix(), parts.gram.matrix(), fresh.data(), values.data(), thresholds.data(), m);
   }
@@ -172,6 +189,36 @@ struct WorkingSetBatch::Worker {
   bool small() const { return parts.transposed.size() > 0; }
 
   MatrixView<const double> exact_columns() const { return parts.exact_columns.matrix(); }
+
+  // The median of the finite weights: only for how many coordinates a pass multiplies.
+  static double typical(const std::vector<double>& weights) {
+    std::vector<double> finite;
+    std::copy_if(weights.begin(), weights.end(), std::back_inserter(finite), [](double w) { return std::isfinite(w); });
+    if (finite.empty()) return 1;
+    const auto middle = finite.begin() + static_cast<std::ptrdiff_t>(finite.size() / 2);
+    std::nth_element(finite.begin(), middle, finite.end());
+    return *middle;
+  }
+
+  template <class T>
+  void clear(ActiveSet<T>& set) const {
+    set.clear(static_cast<T>(penalty.ridge), penalty.nonnegative);
+  }
+
+  // What is compared with lambda: of a correlation divided by its atom's weight, and of one that is not.
+  template <class T>
+  T side(T divided) const {
+    return penalty.nonnegative ? divided : std::fabs(divided);
+  }
+  double over(std::int32_t j, double correlation) const {
+    return side(penalty.weights.empty() ? correlation : correlation / penalty.weights[index_of(j)]);
+  }
+  // What the active set compares the correlation itself with.
+  double threshold(double lambda, std::int32_t j) const {
+    if (penalty.weights.empty()) return lambda;
+    // Not 0, so that an infinite weight leaves its atom out where lambda is 0.
+    return std::max(lambda, std::numeric_limits<double>::min()) * penalty.weights[index_of(j)];
+  }
 
   const float* correlations(std::int64_t place) const { return C.matrix().column(place); }
 
@@ -189,13 +236,13 @@ struct WorkingSetBatch::Worker {
     const std::int64_t last = std::min(first + parts.quantized.panel_atoms(), m);
     std::int32_t best = static_cast<std::int32_t>(first);
     for (std::int64_t j = first; j < last; ++j)
-      if (std::fabs(c[j]) > std::fabs(c[best])) best = static_cast<std::int32_t>(j);
+      if (side(c[j]) > side(c[best])) best = static_cast<std::int32_t>(j);
     double largest = 0;
     correlate_atoms(exact_columns(), &best, 1, r, &largest);
-    largest = std::fabs(largest);
+    largest = std::max(over(best, largest), 0.0);
     const std::int64_t count = open_at(place, largest);
     correlate_atoms(exact_columns(), open.data(), count, r, values.data());
-    for (std::int64_t k = 0; k < count; ++k) largest = std::max(largest, std::fabs(values[index_of(k)]));
+    for (std::int64_t k = 0; k < count; ++k) largest = std::max(largest, over(open[index_of(k)], values[index_of(k)]));
     return largest;
   }
 
@@ -221,6 +268,20 @@ struct WorkingSetBatch::Worker {
     subtract_atoms(exact_columns(), list.data(), values.data(), count, slot.x.data(), slot.r.data());
     slot.magnitude = 0;
     for (std::int64_t k = 0; k < count; ++k) slot.magnitude += std::fabs(values[index_of(k)]);
+    slot.weighted = slot.magnitude;
+    if (plain) return;
+    slot.weighted = slot.squares = 0;
+    for (std::int64_t k = 0; k < count; ++k) {
+      const double weight = penalty.weights.empty() ? 1 : penalty.weights[index_of(list[index_of(k)])];
+      slot.weighted += weight * std::fabs(values[index_of(k)]);
+      slot.squares += values[index_of(k)] * values[index_of(k)];
+    }
+  }
+
+  // The code of a position is told its correlation from d'r, of which a ridge takes its share.
+  template <class T>
+  void tell(ActiveSet<T>& set, std::int64_t position, double correlation) const {
+    set.set_correlation(position, correlation - penalty.ridge * set.code(position));
   }
 
   // One more step to stationarity on S, from correlations in float64.
@@ -229,42 +290,44 @@ struct WorkingSetBatch::Worker {
     const std::int64_t count = set.support();
     for (std::int64_t k = 0; k < count; ++k) list[index_of(k)] = set.atom(set.active(k));
     correlate_atoms(exact_columns(), list.data(), count, slot.r.data(), values.data());
-    for (std::int64_t k = 0; k < count; ++k) set.set_correlation(set.active(k), values[index_of(k)]);
+    for (std::int64_t k = 0; k < count; ++k) tell(set, set.active(k), values[index_of(k)]);
     set.settle();
     update_residual(slot, set);
   }
 
   Certificate certificate(const Slot& slot, double correlation) const {
     const double* const r = slot.r.data();
-    const double energy = dot(r, r, slot.r.size());
+    const double energy = dot(r, r, slot.r.size()) + penalty.ridge * slot.squares;
     const double alignment = dot(slot.x.data(), r, slot.r.size());
     Certificate result;
-    result.primal = energy / 2 + slot.problem.lambda * slot.magnitude;
-    result.gap = gap_at_best_scale(result.primal, energy, alignment, correlation, slot.problem.lambda,
-                                   atom_norm * slot.magnitude);
+    result.primal = energy / 2 + slot.problem.lambda * slot.weighted;
+    result.gap = gap_under_penalty(result.primal, energy, alignment, correlation, slot.problem.lambda,
+                                   atom_norm * slot.magnitude, penalty.nonnegative);
     return result;
   }
 
   bool better_than_nothing(const Slot& slot) const {
     const double* const r = slot.r.data();
-    return dot(r, r, slot.r.size()) / 2 + slot.problem.lambda * slot.magnitude <= slot.problem.energy;
+    return (dot(r, r, slot.r.size()) + penalty.ridge * slot.squares) / 2 + slot.problem.lambda * slot.weighted <=
+           slot.problem.energy;
   }
 
   void forget_code(Slot& slot) {
     std::copy_n(slot.x.data(), slot.x.size(), slot.r.data());
-    slot.magnitude = 0;
+    slot.magnitude = slot.weighted = slot.squares = 0;
   }
 
   // How far a correlation may pass its threshold for a fifth of the gap that is wanted.
   double inner_tolerance(const Slot& slot, double least) const {
-    const double room = slot.problem.lambda * slot.magnitude;
+    const double room = slot.problem.lambda * slot.weighted;
     return std::clamp(0.2 * gap * slot.problem.energy / std::max(room, 1e-300), least, 1e-3);
   }
 
-  // Of the `count` atoms of `fresh` keeps those with the largest |c|, one of each cluster, `most` of them.
+  // Of the `count` atoms of `fresh` keeps those that are furthest over, one of each cluster, `most` of them.
+  // @param c  divided by the weights
   void keep_largest(const float* c, std::int64_t& count, std::int64_t most) {
-    const auto before = [c](std::int32_t a, std::int32_t b) {
-      const float x = std::fabs(c[a]), y = std::fabs(c[b]);
+    const auto before = [this, c](std::int32_t a, std::int32_t b) {
+      const float x = side(c[a]), y = side(c[b]);
       return x > y || (x == y && a < b);
     };
     // Enough that one of each cluster is likely to be among them.
@@ -296,10 +359,43 @@ struct WorkingSetBatch::Worker {
       energy += value * value;
     }
     slot.problem.energy = energy / 2;
-    slot.set.clear(0, false);
+    clear(slot.set);
     std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
     slot.idle = 0;
-    slot.magnitude = 0;
+    slot.waits_for_start = initial != nullptr;
+    slot.magnitude = slot.weighted = slot.squares = 0;
+  }
+
+  // The initial code of a problem, in the batch's units: its atoms to fresh, distinct, and their values to `values`.
+  // @return their number; 0 where a set cannot have so many
+  std::int64_t initial_code(const Slot& slot) {
+    SparseCodes code;
+    append_start(*initial, slot.problem.index, penalty, code);
+    const double unit = dictionary_scale / slot.problem.scale;
+    ++stamp;
+    std::int64_t count = 0;
+    for (std::size_t k = 0; k < code.indices.size(); ++k) {
+      std::int64_t& seen = atom_stamps[index_of(code.indices[k])];
+      if (seen == stamp) continue;
+      seen = stamp;
+      if (count == most_atoms) return 0;
+      fresh[index_of(count)] = code.indices[k];
+      values[index_of(count++)] = code.values[k] * unit;
+    }
+    return count;
+  }
+
+  // Makes the initial code the code, and its atoms the set. Where rounding lets no set have them all in use, they are in it
+  // with the code 0.
+  void start(Slot& slot) {
+    slot.waits_for_start = false;
+    const std::int64_t count = initial_code(slot);
+    if (count == 0) return;
+    const std::vector<double> code(values.begin(), values.begin() + count);
+    add_fresh(slot, slot.set, count);
+    if (!slot.set.start(code.data())) return;
+    update_residual(slot, slot.set);
+    settle_exactly(slot, slot.set);
   }
 
   // Takes a problem out: its code to `codes` in the user's units.
@@ -336,8 +432,10 @@ struct WorkingSetBatch::Worker {
   template <class T>
   void add_with_values(Slot& slot, ActiveSet<T>& set, identity_t<MatrixView<const T>> columns,
                        identity_t<MatrixView<const T>> gram, std::int64_t count) {
-    std::fill_n(thresholds.begin(), count, slot.problem.lambda);
-    for (std::int64_t k = 0; k < count; ++k) slot.mark(fresh[index_of(k)]);
+    for (std::int64_t k = 0; k < count; ++k) {
+      thresholds[index_of(k)] = threshold(slot.problem.lambda, fresh[index_of(k)]);
+      slot.mark(fresh[index_of(k)]);
+    }
     if (set.size() + count > set.capacity())
       set.reserve(context, std::max(std::min(most_atoms, 2 * set.capacity()), set.size() + count));
     set.add(columns, gram, fresh.data(), values.data(), thresholds.data(), count);
@@ -375,9 +473,10 @@ struct WorkingSetBatch::Worker {
   }
 
   // Whether so many panels hold an atom far over the threshold that the furthest are all that is wanted: to `fresh` then.
+  // Panels do not tell the signs apart.
   bool many_violators(const Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
     const PhaseTimer timer(context, timed, "choose");
-    return highest_atoms(slot, wanted, fresh_count) > kFarOver * slot.problem.lambda &&
+    return !penalty.nonnegative && highest_atoms(slot, wanted, fresh_count) > kFarOver * slot.problem.lambda &&
            (slot.set.size() == 0 || fresh_count >= wanted / 2);
   }
 
@@ -392,9 +491,11 @@ struct WorkingSetBatch::Worker {
     for (std::int64_t k = 0; k < count; ++k) {
       const std::int32_t j = open[index_of(k)];
       if (slot.holds(j)) continue;
-      const double value = std::fabs(static_cast<double>(c[j]));
+      const double value = side(static_cast<double>(c[j]));
+      const double bound = error_bound(bounds, residuals, slot.place, j);
       if (value > lambda) fresh[index_of(fresh_count++)] = j;
-      if (value - error_bound(bounds, residuals, slot.place, j) > lambda) ++clear;
+      if (value - bound > lambda) ++clear;
+      if (penalty.nonnegative && value + bound <= kLookFrom * lambda) continue;
       list[index_of(unsure++)] = j;
     }
     if (clear > kFewViolators && !certificate_due) return -1;
@@ -406,7 +507,7 @@ struct WorkingSetBatch::Worker {
       const std::int32_t j = list[index_of(k)];
       // ||d|| is no more than the quantised atom's norm and what was rounded away.
       const double norm = static_cast<double>(bounds.norm[j]) + static_cast<double>(bounds.rounding[j]);
-      if (std::fabs(static_cast<double>(float_values[index_of(k)])) + error * norm > kLookFrom * lambda) {
+      if (over(j, static_cast<double>(float_values[index_of(k)])) + error * norm > kLookFrom * lambda) {
         positions[index_of(kept)] = -1;
         list[index_of(kept++)] = j;
       }
@@ -428,18 +529,20 @@ struct WorkingSetBatch::Worker {
   }
 
   // Float64 for the `count` atoms of `list`: those of W are told, the others may be violators and then go to `fresh`.
-  // @return a bound of ||D'r||_inf: attained, or kLookFrom lambda
+  // @return a bound of the largest correlation, as it is compared with lambda: attained, or kLookFrom lambda
   double look_exactly(Slot& slot, std::int64_t count, std::int64_t& fresh_count) {
     correlate_atoms(exact_columns(), list.data(), count, slot.r.data(), values.data());
     double most = kLookFrom * slot.problem.lambda;
     fresh_count = 0;
     for (std::int64_t k = 0; k < count; ++k) {
-      const double value = values[index_of(k)];
-      most = std::max(most, std::fabs(value));
-      if (positions[index_of(k)] >= 0)
-        slot.set.set_correlation(positions[index_of(k)], value);
-      else if (std::fabs(value) > slot.problem.lambda)
-        fresh[index_of(fresh_count++)] = list[index_of(k)];
+      const std::int32_t position = positions[index_of(k)];
+      if (position >= 0) {
+        tell(slot.set, position, values[index_of(k)]);
+        values[index_of(k)] -= penalty.ridge * slot.set.code(position);
+      }
+      const double value = over(list[index_of(k)], values[index_of(k)]);
+      most = std::max(most, value);
+      if (position < 0 && value > slot.problem.lambda) fresh[index_of(fresh_count++)] = list[index_of(k)];
     }
     return most;
   }
@@ -448,7 +551,8 @@ struct WorkingSetBatch::Worker {
   std::int64_t level_of(const Slot& slot) const {
     const QuantizedDictionary& D = parts.quantized;
     const double norm = std::sqrt(dot(slot.r.data(), slot.r.data(), slot.r.size()));
-    const double lambda = slot.problem.lambda >= 0 ? slot.problem.lambda : kLikelyLambda * norm * D.typical_norm();
+    const double lambda =
+        slot.problem.lambda >= 0 ? slot.problem.lambda * typical_weight : kLikelyLambda * norm * D.typical_norm();
     std::int64_t level = 0;
     while (level + 1 < D.levels() && D.typical_tail(level) * norm > kBlur * lambda) ++level;
     return level;
@@ -478,6 +582,10 @@ struct WorkingSetBatch::Worker {
       set_lambda(problem, largest_correlation(place, slot.r.data()), lambda_of);
     }
     if (problem.lambda < kSmallestLambda && problem.energy > 0) return finish_in_double(slot, slot.set);
+    if (slot.waits_for_start) {
+      start(slot);
+      if (slot.set.size() > 0) return false;  // and is looked at in its next pass
+    }
     const bool last = problem.iterations >= max_passes;
     std::int64_t fresh_count = 0;
     // Where many panels are far over the threshold, the furthest atoms are all that is wanted.
@@ -499,7 +607,7 @@ struct WorkingSetBatch::Worker {
         }
       }
       const PhaseTimer timer(context, timed, "choose");
-      if (slot.set.size() == 0)
+      if (slot.set.size() == 0 && !penalty.nonnegative)
         highest_atoms(slot, wanted, fresh_count);
       else
         keep_largest(correlations(place), fresh_count, wanted);
@@ -533,14 +641,35 @@ struct WorkingSetBatch::Worker {
     Problem& problem = slot.problem;
     const auto largest = [this] {
       double most = 0;
-      for (std::int64_t j = 0; j < m; ++j) most = std::max(most, std::fabs(all_correlations[index_of(j)]));
+      for (std::int64_t j = 0; j < m; ++j)
+        most = std::max(most, over(static_cast<std::int32_t>(j), all_correlations[index_of(j)]));
       return most;
     };
     correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
     double most = largest();
     set_lambda(problem, most, lambda_of);
-    std::fill_n(thresholds.begin(), m, problem.lambda);
+    for (std::int64_t j = 0; j < m; ++j)
+      thresholds[index_of(j)] = threshold(problem.lambda, static_cast<std::int32_t>(j));
     all_atoms.restart(all_correlations.data(), thresholds.data());
+    const auto look = [&] {
+      correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
+      for (std::int64_t k = 0; k < all_atoms.support(); ++k)  // position j of W is atom j
+        all_correlations[index_of(all_atoms.active(k))] -= penalty.ridge * all_atoms.code(all_atoms.active(k));
+      most = largest();
+    };
+    const std::int64_t count = slot.waits_for_start ? initial_code(slot) : 0;
+    if (count > 0) {
+      std::vector<double> code(index_of(m));
+      for (std::int64_t k = 0; k < count; ++k) code[index_of(fresh[index_of(k)])] = values[index_of(k)];
+      if (all_atoms.start(code.data())) {
+        update_residual(slot, all_atoms);
+        look();
+        for (std::int64_t j = 0; j < m; ++j) all_atoms.set_correlation(j, all_correlations[index_of(j)]);
+        all_atoms.settle();
+        update_residual(slot, all_atoms);
+        look();
+      }
+    }
     for (std::int64_t round = 0;; ++round) {
       const Certificate found = certificate(slot, most);
       if (found.gap <= gap * problem.energy || problem.iterations >= max_passes)
@@ -554,8 +683,7 @@ struct WorkingSetBatch::Worker {
       if (all_atoms.solve(inner_tolerance(slot, 1e-6), all_atoms.steps() + 100 + 20 * m) == ActiveSetOutcome::stuck)
         break;
       update_residual(slot, all_atoms);
-      correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
-      most = largest();
+      look();
     }
     finish_in_double(slot, all_atoms);
   }
@@ -566,7 +694,7 @@ struct WorkingSetBatch::Worker {
     const PhaseTimer timer(context, timed, "in double");
     Problem& problem = slot.problem;
     if (exact.capacity() == 0) exact = ActiveSet<double>(context, std::min(kCapacity, most_atoms));
-    exact.clear(0, false);
+    clear(exact);
     // From the code that float has come to, if that is one.
     update_residual(slot, set);
     const std::int64_t support = better_than_nothing(slot) ? set.support() : 0;
@@ -583,10 +711,12 @@ struct WorkingSetBatch::Worker {
     Certificate found;
     for (std::int64_t stalled = 0; stalled <= 3 * kIdleRounds && !cancelled();) {
       correlate_atoms(exact_columns(), all.data(), m, slot.r.data(), c.data());
+      for (std::int64_t k = 0; k < exact.support(); ++k)
+        c[index_of(exact.atom(exact.active(k)))] -= penalty.ridge * exact.code(exact.active(k));
       double most = 0;
       std::int64_t fresh_count = 0;
       for (std::int64_t j = 0; j < m; ++j) {
-        const double value = std::fabs(c[index_of(j)]);
+        const double value = over(static_cast<std::int32_t>(j), c[index_of(j)]);
         most = std::max(most, value);
         if (value > problem.lambda && !slot.holds(static_cast<std::int32_t>(j)))
           fresh[index_of(fresh_count++)] = static_cast<std::int32_t>(j);
@@ -600,7 +730,7 @@ struct WorkingSetBatch::Worker {
       if (fresh_count > 4 * kMostNewAtoms) {
         std::nth_element(
             fresh.begin(), fresh.begin() + kMostNewAtoms, fresh.begin() + fresh_count,
-            [&c](std::int32_t a, std::int32_t b) { return std::fabs(c[index_of(a)]) > std::fabs(c[index_of(b)]); });
+            [&](std::int32_t a, std::int32_t b) { return over(a, c[index_of(a)]) > over(b, c[index_of(b)]); });
         fresh_count = kMostNewAtoms;
       }
       if (exact.size() + fresh_count > most_atoms) break;
@@ -613,7 +743,7 @@ struct WorkingSetBatch::Worker {
       update_residual(slot, exact);
       settle_exactly(slot, exact);
     }
-    if (!better_than_nothing(slot)) exact.clear(0, false);
+    if (!better_than_nothing(slot)) clear(exact);
     finish(slot, exact, found, true);
     return true;
   }
@@ -625,9 +755,40 @@ WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dicti
       dictionary_(dictionary),
       parts_(dictionary.working_set(context)),
       options_(options),
+      penalty_(in_batch_units(options.penalty, dictionary)),
       waiting_(Tensor<double>::zeros(context, dictionary.rows(), queue)),
       queue_(index_of(queue)) {
-  for (std::int64_t t = 0; t < workers; ++t) workers_.push_back(std::make_unique<Worker>(dictionary, options, places));
+  const AtomBounds bounds = divided_bounds();
+  for (std::int64_t t = 0; t < workers; ++t)
+    workers_.push_back(std::make_unique<Worker>(dictionary, options, penalty_, bounds, places));
+}
+
+// The atoms' bounds divided by their weights: those of C and of the errors, each rounded up once more.
+AtomBounds WorkingSetBatch::divided_bounds() {
+  const AtomBounds whole = parts_.quantized.bounds();
+  if (penalty_.weights.empty()) return whole;
+  const std::int64_t padded = parts_.quantized.padded_atoms();
+  divided_ = Tensor<float>::zeros(context_, padded, 3 + parts_.quantized.levels());
+  const MatrixView<float> divided = divided_.matrix();
+  for (std::int64_t j = 0; j < dictionary_.atoms(); ++j) {
+    const double weight = penalty_.weights[index_of(j)];
+    const auto up = [weight](double bound) {
+      const double quotient = bound / weight;
+      const auto rounded = static_cast<float>(quotient);
+      return static_cast<double>(rounded) < quotient ? std::nextafterf(rounded, std::numeric_limits<float>::max())
+                                                     : rounded;
+    };
+    constexpr double kUnit = 6e-8;
+    divided(j, 0) = static_cast<float>(static_cast<double>(whole.factor[j]) / weight);
+    divided(j, 1) = up(static_cast<double>(whole.rounding[j]) + kUnit * static_cast<double>(whole.norm[j]));
+    divided(j, 2) = up(static_cast<double>(whole.norm[j]));
+    for (std::int64_t level = 0; level < whole.tail.cols; ++level)
+      divided(j, 3 + level) = up(static_cast<double>(whole.tail(j, level)));
+  }
+  return {{divided.column(0), padded, {}},
+          {divided.column(1), padded, {}},
+          {divided.column(2), padded, {}},
+          divided.columns(3, whole.tail.cols)};
 }
 
 std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t workers, std::int64_t places,
@@ -638,8 +799,10 @@ std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::
   const std::int64_t pool = (residual_places(rows, places) + 8) * (2 * n + 5 * (atoms + 16) + 64);
   const std::int64_t scratch = ActiveSet<double>::bytes(capacity) +
                                ActiveSet<float>::bytes(std::min<std::int64_t>(atoms, 1024)) + 16 * capacity * capacity +
-                               56 * (atoms + 1024);
-  return workers * (places * slot + pool + scratch) + queue * (8 * rows + 128);
+                               64 * (atoms + 1024);
+  const std::int64_t levels = (rows + QuantizedDictionary::kLevelRows - 1) / QuantizedDictionary::kLevelRows;
+  const std::int64_t weights = (4 * (3 + levels) + 8) * (atoms + 16);
+  return workers * (places * slot + pool + scratch) + queue * (8 * rows + 128) + weights;
 }
 
 WorkingSetBatch::~WorkingSetBatch() {

@@ -71,12 +71,15 @@ class WorkingSetBatch {
   struct Slot;
   struct Worker;
   bool take(Worker& worker, Slot& slot);
+  AtomBounds divided_bounds();
   void work(Worker& worker, bool more, FunctionRef<double(std::int64_t, double)> lambda_of);
 
   const Context& context_;
   const Dictionary& dictionary_;
   const WorkingSetDictionary& parts_;
   const LassoOptions& options_;
+  const Penalty penalty_;  // in the batch's units
+  Tensor<float> divided_;  // [padded m, 3 + levels], bounds divided by the weights, where there are any
   std::vector<std::unique_ptr<Worker>> workers_;
   Tensor<double> waiting_;             // [n, queue]
   std::vector<Problem> queue_;         // [queue]

@@ -419,6 +419,123 @@ TEST_P(Certificate, TheSolutionUnderTheIdentityHasNoGap) {
   }
 }
 
+// ---- penalties ----
+
+struct Penalised {
+  bool weighted, nonnegative;
+  double ridge;
+};
+constexpr Penalised kPenalties[] = {{true, false, 0}, {false, true, 0}, {false, false, 0.7}, {true, true, 3}};
+
+/// The largest correlation and the gap under each penalty against the formulas in long double.
+template <class T>
+void check_penalties(const Context& context) {
+  constexpr double kWeights[] = {1, 0.25, 3, std::numeric_limits<double>::infinity(), 0.75};
+  for (const Size& size : {Size{43, 597, 7}, {302, 211, 33}, {1, 1, 1}, {5, 1, 130}, {17, 1300, 3}, {7, 3, 0}}) {
+    const auto D = normal_matrix<double>(size.n, size.m, 1, 5), X = normal_matrix<double>(size.n, size.N, 2, 1);
+    for (const Penalised& kind : kPenalties) {
+      SCOPED_TRACE(::testing::Message() << size.n << " x " << size.m << ", " << size.N << " problems, ridge "
+                                        << kind.ridge);
+      auto Z = codes_matrix<T>(size.m, size.N, 3);
+      const auto weight = [&](std::int64_t j) { return kind.weighted ? kWeights[j % 5] : 1.0; };
+      for (std::int64_t b = 0; b < size.N; ++b)
+        for (std::int64_t j = 0; j < size.m; ++j)
+          if (std::isinf(weight(j)) || (kind.nonnegative && Z(j, b) < T(0))) Z(j, b) = T(0);
+      const auto placed_D = to_device(context, D), placed_X = to_device(context, X);
+      const auto placed_Z = to_device(context, Z);
+      const auto weights = to_device(
+          context, GuardedHost<double>::make(size.m, 1, [&](std::int64_t j, std::int64_t) { return weight(j); }));
+      const auto lambda = to_device(
+          context, GuardedHost<double>::make(size.N, 1, [](std::int64_t b, std::int64_t) { return 0.5 * (b + 1.0); }));
+      const GuardedHost<double> none(size.N, 1);
+      const auto R = to_device(context, GuardedHost<double>(size.n, size.N, 4));
+      const auto largest = to_device(context, none), first = to_device(context, none);
+      const auto primal = to_device(context, none), gap = to_device(context, none);
+      const CertificateDictionary dictionary(context, placed_D.matrix());
+      const Tensor<double> scratch(context, correlation_scratch(context, size.m, size.N));
+      PenaltyView<double> penalty{{}, kind.ridge, kind.nonnegative};
+      if (kind.weighted) penalty.weights = weights.vector();
+      code_residual<T>(context, dictionary, placed_Z.matrix(), placed_X.matrix(), R.matrix(), {});
+      correlation_max<T>(context, dictionary, R.matrix(), placed_Z.matrix(), penalty, largest.vector(),
+                         scratch.vector());
+      correlation_max<T>(context, dictionary, placed_X.matrix(), {}, penalty, first.vector(), scratch.vector());
+      dual_gap<T>(context, placed_X.matrix(), R.matrix(), largest.vector(), placed_Z.matrix(), 1.0, lambda.vector(),
+                  primal.vector(), gap.vector(), penalty);
+      const auto found_R = to_host(context, R), found = to_host(context, largest), at_zero = to_host(context, first);
+      const auto found_primal = to_host(context, primal), found_gap = to_host(context, gap);
+      EXPECT_TRUE(guards_intact(none, found));
+      EXPECT_TRUE(guards_intact(none, found_gap));
+      for (std::int64_t b = 0; b < size.N; ++b) {
+        long double most = 0, most_at_zero = 0, bound = 0, rr = 0, xr = 0, magnitude = 0;
+        double reach = 0;
+        for (std::int64_t i = 0; i < size.n; ++i) {
+          rr += static_cast<long double>(found_R(i, b)) * found_R(i, b);
+          xr += static_cast<long double>(found_R(i, b)) * X(i, b);
+        }
+        const long double terms = rr;
+        for (std::int64_t j = 0; j < size.m; ++j) {
+          const long double z = Z(j, b);
+          long double c = -kind.ridge * z, cx = 0, of = std::fabs(c);
+          for (std::int64_t i = 0; i < size.n; ++i) {
+            c += static_cast<long double>(D(i, j)) * found_R(i, b);
+            cx += static_cast<long double>(D(i, j)) * X(i, b);
+            of += std::fabs(static_cast<long double>(D(i, j)) * (std::fabs(found_R(i, b)) + std::fabs(X(i, b))));
+          }
+          most = std::max(most, (kind.nonnegative ? c : std::fabs(c)) / weight(j));
+          most_at_zero = std::max(most_at_zero, (kind.nonnegative ? cx : std::fabs(cx)) / weight(j));
+          bound = std::max(bound, of / weight(j));
+          rr += kind.ridge * z * z;
+          if (z != 0) magnitude += weight(j) * std::fabs(z);
+          reach += static_cast<double>(std::fabs(z));
+        }
+        const double correlation_bound = static_cast<double>((size.n + 6) * kEps * bound);
+        ASSERT_NEAR(found(b), static_cast<double>(most), correlation_bound) << b;
+        ASSERT_NEAR(at_zero(b), static_cast<double>(most_at_zero), correlation_bound) << b;
+        const double l = 0.5 * (b + 1.0);
+        const long double objective = rr / 2 + l * magnitude;
+        const double relative = static_cast<double>(size.n + size.m + 8) * kEps;
+        ASSERT_NEAR(found_primal(b), static_cast<double>(objective), relative * static_cast<double>(objective)) << b;
+        if (rr == 0) continue;
+        const long double limit = found(b) > 0 ? l / static_cast<long double>(found(b)) : 1e300L;
+        const long double s = std::min(std::max(xr / rr, kind.nonnegative ? 0 : -limit), limit);
+        const long double wanted = objective - s * xr + s * s * rr / 2;
+        // Sums of magnitudes at most ||x||^2 + ||r||^2, squared scales, and what the gap itself adds for rounding.
+        long double xx = 0;
+        for (std::int64_t i = 0; i < size.n; ++i) xx += static_cast<long double>(X(i, b)) * X(i, b);
+        const long double size_of = objective + std::fabs(s) * (xx + terms) + s * s * rr;
+        const double delta = 4 * kEps * (std::sqrt(static_cast<double>(rr)) + 2 * reach);
+        const double added = static_cast<double>(16 * kEps * (objective + std::fabs(s * xr))) +
+                             std::sqrt(static_cast<double>(rr)) * delta + delta * delta;
+        ASSERT_GE(found_gap(b), 0) << b;
+        ASSERT_NEAR(found_gap(b), static_cast<double>(wanted), 4 * relative * static_cast<double>(size_of) + added)
+            << b;
+      }
+    }
+  }
+}
+
+TEST_P(Certificate, FindsGapsUnderPenaltiesOfFloatCodes) {
+  check_penalties<float>(context());
+}
+TEST_P(Certificate, FindsGapsUnderPenaltiesOfDoubleCodes) {
+  check_penalties<double>(context());
+}
+
+TEST_P(Certificate, NaNStaysNaNUnderAPenalty) {
+  const auto D = normal_matrix<double>(5, 700, 1);
+  auto X = normal_matrix<double>(5, 3, 2);
+  X(2, 1) = kNaN;
+  const auto placed_D = to_device(context(), D), placed_X = to_device(context(), X);
+  const CertificateDictionary dictionary(context(), placed_D.matrix());
+  const Tensor<double> scratch(context(), correlation_scratch(context(), 700, 3)), result(context(), 3);
+  correlation_max<double>(context(), dictionary, placed_X.matrix(), {}, {{}, 1, true}, result.vector(),
+                          scratch.vector());
+  const std::vector<double> found = testing::to_host(context(), result);
+  EXPECT_TRUE(found[0] > 0 && std::isnan(found[1]) && found[2] > 0);
+}
+
+// ---- a column's bits, and NaN ----
+
 TEST_P(Certificate, GivesAGapTheSameBitsInAnyBatch) {
   const std::int64_t n = 43, m = 597, N = 40;
   const GapInputs in = gap_inputs(n, N);

@@ -121,7 +121,17 @@ struct Outputs {
 struct Options {
   bool anchored = true;
   bool all_active = false;
+  bool weighted = false;
+  bool nonnegative = false;
+  double ridge = 0;
+  bool plain() const { return !weighted && !nonnegative && ridge == 0; }
 };
+
+/// Weights of atoms, one in five infinite.
+double weight_of(std::int64_t j, const Options& options) {
+  constexpr double kWeights[] = {1, 0.25, 3, std::numeric_limits<double>::infinity(), 0.75};
+  return options.weighted ? kWeights[j % 5] : 1;
+}
 
 /// extrapolated_residual, then gradient_step on its result. Inputs and everything outside the outputs must come back
 /// as they were.
@@ -144,6 +154,11 @@ Outputs<T> iterate(const Context& context, const Inputs<T>& in, Options options 
   const auto restart = to_device(context, no_restart);
   const auto support = to_device(context, no_support);
   const Tensor<T> scratch(context, residual_scratch(context, dictionary, in.N));
+  const auto host_weights =
+      GuardedHost<T>::make(in.m, 1, [&](std::int64_t j, std::int64_t) { return weight_of(j, options); });
+  const auto weights = to_device(context, host_weights);
+  PenaltyView<T> penalty{{}, options.ridge, options.nonnegative};
+  if (options.weighted) penalty.weights = weights.vector();
 
   extrapolated_residual(context, dictionary, current.matrix(), previous.matrix(), beta.vector(), X.matrix(), R.matrix(),
                         scratch.vector());
@@ -151,7 +166,7 @@ Outputs<T> iterate(const Context& context, const Inputs<T>& in, Options options 
   gradient_step(context, dictionary, R.matrix(), options.anchored ? anchor.matrix() : MatrixView<T>{}, current.matrix(),
                 previous.matrix(), beta.vector(), in.step, lambda.vector(),
                 options.all_active ? VectorView<const std::uint8_t>{} : active.vector(),
-                StepPartials<T>{restart.matrix(), support.matrix()});
+                StepPartials<T>{restart.matrix(), support.matrix()}, penalty);
 
   Outputs<T> out{to_host(context, R), to_host(context, previous), to_host(context, restart), to_host(context, support)};
   EXPECT_TRUE(same_elements(in.D, to_host(context, D)));
@@ -237,9 +252,15 @@ void check_against_reference(const Inputs<T>& in, const Outputs<T>& out, Options
         g_size += std::fabs(product);
       }
       const double step = in.step, anchor = a;
-      const double wanted = soft(anchor + y(j) + step * g, t) - anchor;
+      const double weight = weight_of(j, options);
+      const double threshold = std::isinf(weight) ? weight : t * weight;
+      double code = std::isinf(weight) ? 0 : soft(anchor + y(j) + step * g, threshold) / (1 + step * options.ridge);
+      if (options.nonnegative) code = std::max(code, 0.0);
+      const double wanted = code - anchor;
       // The soft-threshold and the step to the anchored form both pass an error of their argument on at most as it is.
-      const double bound = eps * ((n + 4) * step * g_size + 4 * y_size(j) + 4 * std::fabs(anchor) + 4 * t) + tiny;
+      const double bound = eps * ((n + 4) * step * g_size + 4 * y_size(j) + 4 * std::fabs(anchor) +
+                                  4 * (std::isinf(weight) ? 0 : threshold)) +
+                           tiny;
       ASSERT_NEAR(next, wanted, bound) << "next(" << j << ", " << b << ")";
       const double now = in.current(j, b), z = next;
       restart += (y(j) - z) * (z - now);
@@ -279,6 +300,44 @@ TEST_P(GradientStep, AgreesWithDoubleInFloat) {
 
 TEST_P(GradientStep, AgreesWithDoubleInDouble) {
   check_sizes<double>(context());
+}
+
+template <class T>
+void check_penalties(const Context& context) {
+  const std::pair<std::int64_t, std::int64_t> shapes[] = {{1, 1}, {3, 5}, {43, 597}, {64, 128}};
+  for (const auto& [n, m] : shapes) {
+    for (const std::int64_t N : {0, 1, 7, 33}) {
+      const auto in = make_inputs<T>(n, m, N);
+      for (const bool anchored : {false, true}) {
+        for (const Options& options : {Options{anchored, N % 2 == 1, true, false, 0},
+                                       {anchored, false, false, true, 0},
+                                       {anchored, false, false, false, 0.3 * static_cast<double>(n + m)},
+                                       {anchored, true, true, true, 1e-3},
+                                       {anchored, true, true, false, 1e12}}) {
+          SCOPED_TRACE(::testing::Message()
+                       << n << " x " << m << ", " << N << " problems, anchored " << anchored << ", weighted "
+                       << options.weighted << ", nonnegative " << options.nonnegative << ", ridge " << options.ridge);
+          check_against_reference(in, iterate(context, in, options), options);
+          if (::testing::Test::HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(GradientStep, TakesTheStepOfAPenaltyInFloat) {
+  check_penalties<float>(context());
+}
+
+TEST_P(GradientStep, TakesTheStepOfAPenaltyInDouble) {
+  check_penalties<double>(context());
+}
+
+// Weights of 1 and a ridge of 1e-300 are no penalty to speak of, and go through the other epilogue.
+TEST_P(GradientStep, GivesTheSameCodesThroughBothEpilogues) {
+  auto in = make_inputs<float>(43, 597, 7);
+  for (std::int64_t b = 0; b < 7; ++b) in.lambda(b) += 1;  // not 0, which the other takes for the smallest number
+  EXPECT_TRUE(same_outputs(iterate(context(), in), iterate(context(), in, {true, false, false, false, 1e-300})));
 }
 
 // More rows than one chunk of a CPU panel, and an odd number of them; more columns than one block.
@@ -598,6 +657,22 @@ TEST_P(GradientStep, MovesTheMomentumOn) {
     check_momentum<float>(context(), tiles, N);
     check_momentum<double>(context(), tiles, N);
   }
+}
+
+TEST_P(GradientStep, RefusesWeightsThatDoNotFit) {
+  const auto in = make_inputs<float>(3, 5, 2);
+  const auto D = to_device(context(), in.D);
+  const StepDictionary<float> dictionary(context(), D.matrix());
+  const std::int64_t tiles = step_tiles(context(), 5);
+  const auto R = to_device(context(), in.X), current = to_device(context(), in.current);
+  const auto previous = to_device(context(), in.previous), beta = to_device(context(), in.beta);
+  const auto weights = to_device(context(), GuardedHost<float>::make(4, 1, [](auto, auto) { return 1; }));
+  const Tensor<float> restart(context(), tiles, 2);
+  const Tensor<std::int32_t> support(context(), tiles, 2);
+  EXPECT_THROW(
+      gradient_step<float>(context(), dictionary, R.matrix(), {}, current.matrix(), previous.matrix(), beta.vector(),
+                           0.1F, beta.vector(), {}, {restart.matrix(), support.matrix()}, {weights.vector(), 0, false}),
+      ShapeError);
 }
 
 TEST_P(GradientStep, RefusesWhatDoesNotFit) {

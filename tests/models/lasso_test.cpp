@@ -383,12 +383,18 @@ TEST_P(Lasso, RefusesObjectivesUnderTheRangeOfFloat64) {
 
 TEST_P(Lasso, WarmStartFromTheSolutionNeedsNoIteration) {
   const Problems problems = random_problems(9, 25, 6);
+  std::vector<Solver> solvers{Solver::ista, Solver::fista};
+  if (!context().is_cuda()) solvers.push_back(Solver::working_set);
   LassoOptions options;
-  const LassoBatch cold = solve(problems, LambdaRule::sample_fraction(0.3), options);
-  options.initial = &cold.codes;
-  const LassoBatch warm = solve(problems, LambdaRule::sample_fraction(0.3), options);
-  EXPECT_EQ(warm.iterations, std::vector<std::int64_t>(6, 0));
-  check_claims(problems, warm, options.gap);
+  for (const Solver solver : solvers) {
+    options.solver = solver;
+    options.initial = nullptr;
+    const LassoBatch cold = solve(problems, LambdaRule::sample_fraction(0.3), options);
+    options.initial = &cold.codes;
+    const LassoBatch warm = solve(problems, LambdaRule::sample_fraction(0.3), options);
+    EXPECT_EQ(warm.iterations, std::vector<std::int64_t>(6, 0));
+    check_claims(problems, warm, options.gap);
+  }
   const SparseCodes too_few;
   options.initial = &too_few;
   EXPECT_THROW(solve(problems, LambdaRule::sample_fraction(0.3), options), ShapeError);

@@ -284,6 +284,68 @@ TEST_P(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
   }
 }
 
+// Starts of every kind, on dictionaries that are read whole and that are looked at in integers: the solution, its own
+// neighbour's, one for another lambda, codes far from all, with every atom, with dependent atoms, and none.
+TEST_P(WorkingSetOnCpu, StartsFromAnyCode) {
+  for (const auto& [rows, atoms] : {std::pair{12, 60}, {40, 3000}}) {
+    make(rows, atoms, 6);
+    copy_atom(0, 1, 1);
+    const LassoBatch cold = solve(0.2, 1e-9);
+    const LassoBatch other = solve(0.4, 1e-9);
+    SparseCodes neighbours, far, full, dependent, empty;
+    for (std::int64_t i = 0; i < N; ++i) {
+      const auto next = static_cast<std::size_t>((i + 1) % N);
+      for (auto k = cold.codes.offsets[next]; k < cold.codes.offsets[next + 1]; ++k) {
+        neighbours.indices.push_back(cold.codes.indices[static_cast<std::size_t>(k)]);
+        neighbours.values.push_back(cold.codes.values[static_cast<std::size_t>(k)]);
+      }
+      for (std::int32_t j = 0; j < 5; ++j) {
+        far.indices.push_back(7 * j);
+        far.values.push_back(1e6 * (j - 2.5));
+      }
+      for (std::int32_t j = 0; j < m; ++j) {
+        full.indices.push_back(j);
+        full.values.push_back(0.01);
+      }
+      dependent.indices.insert(dependent.indices.end(), {0, 1, 2});
+      dependent.values.insert(dependent.values.end(), {1, -2, 3});
+      for (SparseCodes* codes : {&neighbours, &far, &full, &dependent, &empty})
+        codes->offsets.push_back(static_cast<std::int64_t>(codes->values.size()));
+    }
+    std::int64_t cold_rounds = 0, warm_rounds = 0;
+    const std::vector<const SparseCodes*> starts{&cold.codes, &other.codes, &neighbours, &far,
+                                                 &full,       &dependent,   &empty};
+    for (const SparseCodes* start : starts) {
+      const Context context = Context::cpu(2);
+      const Dictionary dictionary(context, {D.data(), n, m, n, {}});
+      LassoOptions options;
+      options.solver = Solver::working_set;
+      options.gap = 1e-9;
+      options.initial = start;
+      const LassoBatch warm =
+          solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::sample_fraction(0.2), options);
+      for (std::int64_t i = 0; i < N; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        EXPECT_TRUE(warm.converged[at]);
+        const Truth found = truth(warm, i);
+        EXPECT_LE(found.gap, 1.001e-9 * found.energy);
+        EXPECT_EQ(warm.lambda[at], cold.lambda[at]);
+        if (start == &cold.codes) {
+          EXPECT_EQ(warm.iterations[at], 0);
+        }
+        if (start == &empty) {
+          EXPECT_EQ(warm.objective[at], cold.objective[at]);
+        }
+        if (start == &other.codes) {
+          cold_rounds += cold.iterations[at];
+          warm_rounds += warm.iterations[at];
+        }
+      }
+    }
+    EXPECT_LE(warm_rounds, cold_rounds);
+  }
+}
+
 // What a killed process loses at most, with however many threads.
 TEST_P(WorkingSetOnCpu, NoMoreThanAThousandProblemsAreUnderWay) {
   make(70, 1000, 1);
@@ -327,11 +389,6 @@ TEST_P(WorkingSet, RefusesWhatItDoesNotDo) {
   const Dictionary dictionary(context, {D.data(), n, m, n, {}});
   LassoOptions options;
   options.solver = Solver::working_set;
-  SparseCodes initial;
-  initial.offsets = {0, 0};
-  options.initial = &initial;
-  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
-  options.initial = nullptr;
   options.memory_limit = least_memory(context, n, m, Solver::working_set) - 1;
   EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
   ++options.memory_limit;

@@ -34,7 +34,11 @@ struct Problem {
   std::vector<double> x;  // [n]
   std::vector<double> z;  // [m], dense
   double lambda = 1;
+  Penalty penalty = {};
 
+  double weight(std::int64_t j) const {
+    return penalty.weights.empty() ? 1.0 : penalty.weights[static_cast<std::size_t>(j)];
+  }
   double d(std::int64_t i, std::int64_t j) const { return D[static_cast<std::size_t>(j * n + i)]; }
   std::int64_t nonzeros() const { return m - std::count(z.begin(), z.end(), 0.0); }
 };
@@ -54,7 +58,7 @@ CodeRows rows_of(const std::vector<std::vector<double>>& codes) {
 
 Measures measured(const Problem& problem) {
   const Context context = Context::cpu(1);
-  const Certifier certifier(context, {problem.D.data(), problem.n, problem.m, problem.n, Device{}});
+  const Certifier certifier(context, {problem.D.data(), problem.n, problem.m, problem.n, Device{}}, problem.penalty);
   Measures measures;
   certifier.measure(context, {problem.x.data(), problem.n, 1, problem.n, Device{}}, rows_of({problem.z}),
                     {&problem.lambda, 1, Device{}}, 0, &measures);
@@ -111,9 +115,23 @@ Exact exact(const Problem& problem) {
   return result;
 }
 
-/// Coordinate descent in quadruple precision: a point whose objective is min F to some 1e-25 of F.
-Quad least_objective(const Problem& problem) {
-  std::vector<Quad> z(problem.z.begin(), problem.z.end()), r(problem.x.begin(), problem.x.end());
+/// F of any code, in quadruple precision.
+Quad objective_of(const Problem& problem, const std::vector<Quad>& z) {
+  std::vector<Quad> r(problem.x.begin(), problem.x.end());
+  Quad objective = 0;
+  for (std::int64_t j = 0; j < problem.m; ++j) {
+    const Quad value = z[static_cast<std::size_t>(j)];
+    if (value == 0) continue;
+    for (std::int64_t i = 0; i < problem.n; ++i) r[static_cast<std::size_t>(i)] -= value * problem.d(i, j);
+    objective += magnitude(value) * problem.lambda * problem.weight(j) + value * value * problem.penalty.ridge / 2;
+  }
+  for (const Quad value : r) objective += value * value / 2;
+  return objective;
+}
+
+/// Coordinate descent in quadruple precision, from z and to it: a point whose objective is min F to some 1e-25 of F.
+Quad descend(const Problem& problem, std::vector<Quad>& z) {
+  std::vector<Quad> r(problem.x.begin(), problem.x.end());
   const auto at = [&](std::int64_t i, std::int64_t j) { return static_cast<Quad>(problem.d(i, j)); };
   for (std::int64_t j = 0; j < problem.m; ++j) {
     for (std::int64_t i = 0; i < problem.n; ++i)
@@ -129,9 +147,10 @@ Quad least_objective(const Problem& problem) {
       }
       if (square == 0) continue;
       Quad& old = z[static_cast<std::size_t>(j)];
-      u = old + u / square;
-      const Quad size = magnitude(u) - problem.lambda / square;
-      const Quad next = size <= 0 ? 0 : u < 0 ? -size : size;
+      if (problem.weight(j) == kInfinity) continue;
+      u += old * square;
+      const Quad size = (magnitude(u) - Quad(problem.lambda) * problem.weight(j)) / (square + problem.penalty.ridge);
+      const Quad next = size <= 0 || (u < 0 && problem.penalty.nonnegative) ? 0 : u < 0 ? -size : size;
       const Quad change = next - old;
       for (std::int64_t i = 0; i < problem.n; ++i) r[static_cast<std::size_t>(i)] -= change * at(i, j);
       moved += change * change * square;
@@ -141,10 +160,11 @@ Quad least_objective(const Problem& problem) {
     for (const Quad value : r) now += value * value;
     if (moved <= now * Quad(1e-60)) break;
   }
-  Quad objective = 0;
-  for (const Quad value : r) objective += value * value / 2;
-  for (const Quad value : z) objective += magnitude(value) * problem.lambda;
-  return objective;
+  return objective_of(problem, z);
+}
+Quad least_objective(const Problem& problem) {
+  std::vector<Quad> z(problem.z.begin(), problem.z.end());
+  return descend(problem, z);
 }
 
 /// Random atoms and observation, and a code of `nonzeros` entries that fits a part of the observation.
@@ -406,6 +426,88 @@ void solve(Problem& problem) {
       z = next;
     }
   }
+}
+
+/// Random problems under each penalty: with weights, some infinite; z >= 0; a ridge; all of these; unpenalised atoms; and
+/// those with a ridge.
+std::vector<Problem> penalised_problems(std::int64_t n, std::int64_t m, std::mt19937_64& random) {
+  std::vector<Problem> problems;
+  for (int kind = 0; kind < 6; ++kind) {
+    Problem problem = random_problem(n, m, 3, random);
+    Penalty& penalty = problem.penalty;
+    if (kind != 1 && kind != 2)
+      for (std::int64_t j = 0; j < m; ++j)
+        penalty.weights.push_back(j % 5 == 4               ? kInfinity
+                                  : j % 4 == 1 && kind > 3 ? 0
+                                                           : std::exp(std::normal_distribution<double>()(random)));
+    penalty.nonnegative = kind == 1 || kind == 3;
+    if (kind == 2 || kind == 3 || kind == 5) penalty.ridge = std::exp(std::normal_distribution<double>()(random));
+    for (std::int64_t j = 0; j < m; ++j) {
+      double& value = problem.z[static_cast<std::size_t>(j)];
+      if (problem.weight(j) == kInfinity) value = 0;
+      if (penalty.nonnegative) value = std::fabs(value);
+    }
+    problem.lambda = 0.05 * std::exp(std::normal_distribution<double>()(random));
+    problems.push_back(problem);
+  }
+  return problems;
+}
+
+TEST(Certifier, BoundsHoldUnderPenalties) {
+  std::mt19937_64 random(11);
+  for (const auto& [n, m] : {std::pair{1, 1}, {3, 2}, {12, 9}, {12, 16}}) {
+    for (int round = 0; round < 4; ++round) {
+      for (Problem& problem : penalised_problems(n, m, random)) {
+        SCOPED_TRACE(::testing::Message()
+                     << n << " x " << m << ", ridge " << problem.penalty.ridge << ", nonnegative "
+                     << problem.penalty.nonnegative << ", weights " << problem.penalty.weights.size());
+        const Certificate rough = certificate_of(problem);
+        std::vector<Quad> z(problem.z.begin(), problem.z.end());
+        EXPECT_LE(magnitude(objective_of(problem, z) - Quad(rough.objective)), Quad(rough.objective_rounding));
+        const Quad least = descend(problem, z);
+        EXPECT_LE(objective_of(problem, {problem.z.begin(), problem.z.end()}) - Quad(rough.dual_gap),
+                  least * (1 + Quad(1e-20)));
+        // The solution rounded to float64 has a gap of its rounding: some of its units of ||d|| |z| ||r||, and no more.
+        std::transform(z.begin(), z.end(), problem.z.begin(), [](Quad value) { return static_cast<double>(value); });
+        const Certificate fine = certificate_of(problem);
+        const Quad objective = objective_of(problem, {problem.z.begin(), problem.z.end()});
+        EXPECT_LE(objective - Quad(fine.dual_gap), least * (1 + Quad(1e-20)));
+        const Exact sizes = exact(problem);
+        EXPECT_LE(fine.dual_gap, 64 * 0x1p-53 * sizes.terms_norm * sizes.terms_norm);
+      }
+    }
+  }
+}
+
+TEST(Certifier, RefusesPenaltiesThatAreNone) {
+  const auto refused = [](Problem problem) {
+    try {
+      measured(problem);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  Problem problem = identity(2, -1);
+  problem.penalty.nonnegative = true;
+  EXPECT_NE(refused(problem).find("code 0 has -1 at atom 1, wanted numbers >= 0"), std::string::npos);
+  problem.penalty = {{1, kInfinity}};
+  EXPECT_NE(refused(problem).find("code 0 has -1 at atom 1, wanted 0 where the weight is infinite"), std::string::npos);
+  problem.penalty = {{1, -1}};
+  EXPECT_NE(refused(problem).find("weights: the weight of atom 1 is -1"), std::string::npos);
+  problem.penalty = {{1, 1, 1}};
+  EXPECT_NE(refused(problem).find("found 3 weights, wanted one for each of 2 atoms"), std::string::npos);
+  problem.penalty = {{1, 0}, true};
+  EXPECT_NE(refused(problem).find("is 0, wanted > 0"), std::string::npos);
+  problem.penalty = {{}, false, -1};
+  EXPECT_NE(refused(problem).find("the ridge is -1"), std::string::npos);
+  // Atoms that float64 cannot tell from dependent, but extended precision can.
+  problem = {2, 2, {1, 0, 1, 0x1p-20}, {3, 1}, {0, 0}, 1, {{0, 0}}};
+  EXPECT_EQ(refused(problem), "");
+  problem.D = {1, 0, 2, 0};
+  EXPECT_NE(refused(problem).find("atom 1 depends on the other atoms of weight 0"), std::string::npos);
+  problem.D = {1, 0, 1, 0};  // a copy
+  EXPECT_EQ(refused(problem), "");
 }
 
 TEST(Certifier, NothingIsUnderItsLowerBound) {

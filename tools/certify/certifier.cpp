@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -117,6 +118,11 @@ struct Certifier::Panel {
     const double* values = nullptr;
     std::int64_t nonzeros = 0;
     double lambda = 0;
+    // What the ridge takes from correlations: z, of unpenalised atoms another.
+    std::vector<std::int64_t> ridge_indices;
+    std::vector<double> ridge_values;
+    double ridge_bound = 0;  // >= ridge |z_j|
+    Extended repair = 0;
     // Results.
     Extended largest = 0;        // ||D'r||_inf
     Extended low = 0, high = 0;  // it is between them
@@ -126,6 +132,13 @@ struct Certifier::Panel {
     double least = 0;  // some correlation is at least so large
     std::vector<Candidate> candidates;
     std::int64_t seen = 0;  // nonzeros of the tiles so far
+    std::size_t ridge_seen = 0;
+    Extended ridge_value(std::int64_t atom) const {
+      const auto at = std::lower_bound(ridge_indices.begin(), ridge_indices.end(), atom);
+      return at != ridge_indices.end() && *at == atom
+                 ? ridge_values[static_cast<std::size_t>(at - ridge_indices.begin())]
+                 : 0.0;
+    }
   };
 
   explicit Panel(std::int64_t n)
@@ -149,8 +162,8 @@ struct Certifier::Panel {
   Row rows[kRows];
 };
 
-Certifier::Certifier(const Context& context, MatrixView<const double> D)
-    : D_(D), norms_(static_cast<std::size_t>(std::max<std::int64_t>(D.cols, 0))) {
+Certifier::Certifier(const Context& context, MatrixView<const double> D, Penalty penalty)
+    : D_(D), penalty_(std::move(penalty)), norms_(static_cast<std::size_t>(std::max<std::int64_t>(D.cols, 0))) {
   SHRINKWARP_REQUIRE(!context.is_cuda() && D.device == context.device(), DeviceError, "Certifier: the context is on ",
                      context.device(), " and D on ", D.device, ", wanted the CPU");
   SHRINKWARP_REQUIRE(D.rows >= 1 && D.cols >= 1 && D.ld >= D.rows, ShapeError, "Certifier: D is ", D.rows, " x ",
@@ -159,22 +172,160 @@ Certifier::Certifier(const Context& context, MatrixView<const double> D)
   context.parallel_for(D.cols, [&](std::int64_t j, int) {
     norms_[static_cast<std::size_t>(j)] = above(std::sqrt(product(D.column(j), D.column(j), D.rows).sum * growth));
   });
-  largest_norm_ = *std::max_element(norms_.begin(), norms_.end());
+  SHRINKWARP_REQUIRE(penalty_.ridge >= 0 && std::isfinite(penalty_.ridge), ValueError, "the ridge is ", penalty_.ridge,
+                     ", wanted a finite number >= 0");
+  SHRINKWARP_REQUIRE(penalty_.weights.empty() || static_cast<std::int64_t>(penalty_.weights.size()) == D.cols,
+                     ShapeError, penalty_.name, ": found ", penalty_.weights.size(),
+                     " weights, wanted one for each of ", D.cols, " atoms");
+  for (std::int64_t j = 0; j < D.cols; ++j) {
+    SHRINKWARP_REQUIRE(weight(j) >= 0, ValueError, penalty_.name, ": the weight of atom ", j, " is ", weight(j),
+                       ", wanted a number >= 0 or infinity");
+    SHRINKWARP_REQUIRE(weight(j) > 0 || !penalty_.nonnegative, ValueError, penalty_.name, ": the weight of atom ", j,
+                       " is 0, wanted > 0 where codes are to be nonnegative");
+    if (weight(j) > 0)
+      largest_norm_ =
+          std::max(largest_norm_, above(static_cast<Extended>(norms_[static_cast<std::size_t>(j)]) / weight(j)));
+  }
+  prepare_free();
+}
+
+/// Chooses the atoms of free_, and bounds ||G^-1|| without trusting how it was computed: with R near G^-1,
+/// ||G^-1|| <= ||R|| / (1 - ||I - R G||).
+void Certifier::prepare_free() {
+  const std::int64_t n = rows();
+  Extended whole = 0;  // >= ||D_0||_F^2 + k ridge
+  for (std::int64_t j = 0; j < atoms(); ++j) {
+    if (weight(j) > 0) continue;
+    const double* const d = D_.column(j);
+    const bool copied = penalty_.ridge == 0 && std::any_of(free_.begin(), free_.end(), [&](std::int64_t i) {
+                          return std::equal(d, d + n, D_.column(i));
+                        });
+    const bool empty = norms_[static_cast<std::size_t>(j)] == 0 && penalty_.ridge == 0;
+    if (copied || empty) continue;  // nothing correlates with it that does not with the other
+    free_.push_back(j);
+    whole += static_cast<Extended>(norms_[static_cast<std::size_t>(j)]) * norms_[static_cast<std::size_t>(j)] +
+             penalty_.ridge;
+  }
+  const auto k = static_cast<std::int64_t>(free_.size());
+  if (k == 0) return;
+  const auto at = [k](std::int64_t i, std::int64_t j) { return static_cast<std::size_t>(i + j * k); };
+  const auto refuse = [&](std::int64_t i) {
+    SHRINKWARP_THROW(ValueError, penalty_.name, ": atom ", free_[static_cast<std::size_t>(i)],
+                     " depends on the other atoms of weight 0, wanted atoms of which extended precision can tell that "
+                     "they are independent, or exact copies");
+  };
+  std::vector<Extended> G(static_cast<std::size_t>(k * k)), L(static_cast<std::size_t>(k * k));
+  inverse_.assign(static_cast<std::size_t>(k * k), 0);
+  for (std::int64_t j = 0; j < k; ++j)
+    for (std::int64_t i = j; i < k; ++i)
+      G[at(i, j)] = G[at(j, i)] =
+          product(D_.column(free_[static_cast<std::size_t>(i)]), D_.column(free_[static_cast<std::size_t>(j)]), n).sum +
+          (i == j ? static_cast<Extended>(penalty_.ridge) : 0);
+  for (std::int64_t j = 0; j < k; ++j) {  // Cholesky
+    Extended pivot = G[at(j, j)];
+    for (std::int64_t l = 0; l < j; ++l) pivot -= L[at(j, l)] * L[at(j, l)];
+    if (!(pivot > 0)) refuse(j);
+    L[at(j, j)] = std::sqrt(pivot);
+    for (std::int64_t i = j + 1; i < k; ++i) {
+      Extended sum = G[at(i, j)];
+      for (std::int64_t l = 0; l < j; ++l) sum -= L[at(i, l)] * L[at(j, l)];
+      L[at(i, j)] = sum / L[at(j, j)];
+    }
+  }
+  for (std::int64_t c = 0; c < k; ++c) {  // columns of the inverse
+    Extended* const column = inverse_.data() + c * k;
+    for (std::int64_t i = c; i < k; ++i) {
+      Extended sum = i == c ? 1 : 0;
+      for (std::int64_t l = c; l < i; ++l) sum -= L[at(i, l)] * column[l];
+      column[i] = sum / L[at(i, i)];
+    }
+    for (std::int64_t i = k - 1; i >= 0; --i) {
+      Extended sum = column[i];
+      for (std::int64_t l = i + 1; l < k; ++l) sum -= L[at(l, i)] * column[l];
+      column[i] = sum / L[at(i, i)];
+    }
+  }
+  Extended off = 0, size = 0;  // ||I - R G||_F^2 as computed, ||R||_F^2
+  for (std::int64_t i = 0; i < k; ++i) {
+    for (std::int64_t j = 0; j < k; ++j) {
+      Extended sum = i == j ? 1 : 0;
+      for (std::int64_t l = 0; l < k; ++l) sum -= inverse_[at(i, l)] * G[at(l, j)];
+      off += sum * sum;
+      size += inverse_[at(i, j)] * inverse_[at(i, j)];
+    }
+  }
+  // Its own rounding, and that of G: ||  |D_0|'|D_0| ||_F <= ||D_0||_F^2, and ||G||_F likewise.
+  const Extended norm = std::sqrt(size) * (1 + gamma(k * k + 2));
+  const Extended distance =
+      std::sqrt(off) * (1 + gamma(k * k + 2)) + norm * whole * (gamma(k + 2) + gamma(n + 2)) * kMargin;
+  if (!(distance < 0.5L)) refuse(k - 1);
+  inverse_norm_ = norm / (1 - distance) * kMargin;
+}
+
+/// Takes from [r; -sqrt(ridge) v] what unpenalised atoms explain: r changes, and free_code, v at free_. `before` is the
+/// largest correlation of these atoms; `repair` bounds how far the result, rounded to float64, is from vectors that they do
+/// not correlate with.
+void Certifier::free_residual(std::vector<Extended>& r, std::vector<double>& free_code, Extended& before,
+                              Extended& repair) const {
+  const auto k = static_cast<std::int64_t>(free_.size());
+  const std::int64_t n = rows();
+  std::vector<double> rounded(static_cast<std::size_t>(n));
+  std::vector<Extended> correlation(static_cast<std::size_t>(k));
+  const Extended ridge = penalty_.ridge;
+  for (int time = 0;; ++time) {  // twice, for what rounding leaves; then only what is left is looked at
+    for (std::size_t i = 0; i < rounded.size(); ++i) {
+      rounded[i] = static_cast<double>(r[i]);
+      r[i] = rounded[i];
+    }
+    Extended square = 0;  // >= the square of the correlations' norm
+    for (std::int64_t a = 0; a < k; ++a) {
+      const auto at = static_cast<std::size_t>(a);
+      const Product found = product(D_.column(free_[at]), rounded.data(), n);
+      const Extended shrunk = ridge * free_code[at];
+      correlation[at] = found.sum - shrunk;
+      const Extended error = gamma(n) * found.magnitude + 4 * kUnit * (std::fabs(found.sum) + std::fabs(shrunk));
+      const Extended most = std::fabs(correlation[at]) + error;
+      square += most * most;
+      if (time == 0) before = std::max(before, std::fabs(correlation[at]));
+    }
+    repair = std::sqrt(square * inverse_norm_) * (1 + gamma(k + 4)) * kMargin;
+    if (time == 2) return;
+    for (std::int64_t a = 0; a < k; ++a) {
+      Extended step = 0;
+      for (std::int64_t b = 0; b < k; ++b)
+        step += inverse_[static_cast<std::size_t>(a + b * k)] * correlation[static_cast<std::size_t>(b)];
+      const auto at = static_cast<std::size_t>(a);
+      free_code[at] = static_cast<double>(free_code[at] + step);
+      const double* const d = D_.column(free_[at]);
+      for (std::int64_t i = 0; i < n; ++i) r[static_cast<std::size_t>(i)] -= step * d[i];
+    }
+  }
 }
 
 void Certifier::correlations(Panel& panel) const {
   const std::int64_t n = rows(), m = atoms();
-  const auto relative = static_cast<double>(gamma(n + 4, kUnit64) * kMargin);  // 4: the comparisons round as well
+  const auto relative =
+      static_cast<double>(gamma(n + 8, kUnit64) * kMargin);  // 8: penalty and comparisons round as well
   const double underflow = static_cast<double>(n + 8) * std::numeric_limits<double>::denorm_min();
   for (std::int64_t tile = 0; tile < m; tile += kTile) {
     const std::int64_t count = std::min(kTile, m - tile);
     correlate(D_.column(tile), D_.ld, n, count, panel.R.data(), panel.C.data());
+    for (std::int64_t b = 0; b < panel.count && penalty_.ridge > 0; ++b) {
+      Panel::Row& row = panel.rows[b];
+      for (; row.ridge_seen < row.ridge_indices.size() && row.ridge_indices[row.ridge_seen] < tile + count;
+           ++row.ridge_seen)
+        panel.C[static_cast<std::size_t>((row.ridge_indices[row.ridge_seen] - tile) * kRows + b)] -=
+            penalty_.ridge * row.ridge_values[row.ridge_seen];
+    }
     for (std::int64_t t = 0; t < count; ++t) {
       const double norm = norms_[static_cast<std::size_t>(tile + t)];
+      const double w = weight(tile + t);
+      if (!(w > 0 && w < kInfinity)) continue;  // unpenalised, or left out
       for (std::int64_t b = 0; b < panel.count; ++b) {
         Panel::Row& row = panel.rows[b];
-        const double size = std::fabs(panel.C[static_cast<std::size_t>(t * kRows + b)]);
-        const double error = relative * norm * row.norm_bound + underflow;
+        const double value = panel.C[static_cast<std::size_t>(t * kRows + b)] / w;
+        const double size = penalty_.nonnegative ? value : std::fabs(value);
+        const double error = (relative * (norm * row.norm_bound + row.ridge_bound) + underflow) / w;
         // What overflowed tells nothing: it stays a candidate and excludes no other.
         if (size + error < row.least) continue;
         row.candidates.push_back({tile + t, size + error});
@@ -185,9 +336,12 @@ void Certifier::correlations(Panel& panel) const {
       Panel::Row& row = panel.rows[b];
       for (; row.seen < row.nonzeros && row.indices[row.seen] < tile + count; ++row.seen) {
         const std::int64_t j = row.indices[row.seen];
-        const double along =
-            std::copysign(1.0, row.values[row.seen]) * panel.C[static_cast<std::size_t>((j - tile) * kRows + b)];
-        const double error = relative * norms_[static_cast<std::size_t>(j)] * row.norm_bound + underflow;
+        if (weight(j) == 0) continue;
+        const double along = std::copysign(1.0, row.values[row.seen]) *
+                             panel.C[static_cast<std::size_t>((j - tile) * kRows + b)] / weight(j);
+        const double error =
+            (relative * (norms_[static_cast<std::size_t>(j)] * row.norm_bound + row.ridge_bound) + underflow) /
+            weight(j);
         row.support_violation = std::max(row.support_violation, std::fabs(along - row.lambda));
         if (along < -error) ++row.sign_errors;
       }
@@ -200,10 +354,16 @@ void Certifier::correlations(Panel& panel) const {
     for (const Panel::Candidate& candidate : row.candidates) {
       if (candidate.bound < row.least) continue;
       const Product exact = product(D_.column(candidate.atom), panel.r.data(), n);
-      row.largest = std::max(row.largest, std::fabs(exact.sum));
-      const Extended error = gamma(n) * exact.magnitude;
-      row.low = std::max(row.low, (std::fabs(exact.sum) - error) * (1 - 4 * kUnit));
-      row.high = std::max(row.high, (std::fabs(exact.sum) + error) * (1 + 4 * kUnit));
+      const Extended w = weight(candidate.atom), norm = norms_[static_cast<std::size_t>(candidate.atom)];
+      const Extended shrunk = static_cast<Extended>(penalty_.ridge) * row.ridge_value(candidate.atom);
+      const Extended value = shrunk == 0 ? exact.sum : exact.sum - shrunk;
+      const Extended size = penalty_.nonnegative ? value : std::fabs(value);
+      Extended error = gamma(n) * exact.magnitude;
+      if (shrunk != 0) error += 4 * kUnit * (std::fabs(exact.sum) + std::fabs(shrunk));
+      if (row.repair > 0) error += std::sqrt(norm * norm + penalty_.ridge) * row.repair * kMargin;
+      row.largest = std::max(row.largest, size / w);
+      row.low = std::max(row.low, (size - error) / w * (1 - 4 * kUnit));
+      row.high = std::max(row.high, (size + error) / w * (1 + 4 * kUnit));
     }
   }
 }
@@ -216,7 +376,23 @@ void Certifier::lambda_max(const Context& context, MatrixView<const double> X, V
     Panel& panel = panels[static_cast<std::size_t>(worker)];
     const std::int64_t begin = block * kRows;
     panel.count = std::min(kRows, X.cols - begin);
-    for (std::int64_t b = 0; b < panel.count; ++b) panel.set(b, X.column(begin + b), rows());
+    for (std::int64_t b = 0; b < panel.count; ++b) {
+      const double* const x = X.column(begin + b);
+      panel.set(b, x, rows());
+      if (free_.empty()) continue;
+      std::vector<Extended> r(x, x + rows());
+      std::vector<double> free_code(free_.size());
+      Extended before = 0, repair = 0;
+      free_residual(r, free_code, before, repair);
+      const std::vector<double> rounded(r.begin(), r.end());
+      const Extended left = product(rounded.data(), rounded.data(), rows()).sum, all = product(x, x, rows()).sum;
+      panel.set(b, rounded.data(), rows());
+      // Where all is explained, what is left is rounding.
+      if (std::sqrt(left) <= 64 * kUnit64 * std::sqrt(all)) {
+        const std::vector<double> nothing(rounded.size());
+        panel.set(b, nothing.data(), rows());
+      }
+    }
     correlations(panel);
     for (std::int64_t b = 0; b < panel.count; ++b) out[begin + b] = static_cast<double>(panel.rows[b].largest);
   });
@@ -269,7 +445,8 @@ void Certifier::measure(const Context& context, MatrixView<const double> X, cons
 
       Measures& measures = out[problem] = Measures{};
       measures.nonzeros = nonzeros;
-      measures.n_ = n;
+      measures.n_ = measures.dual_terms_ = n;
+      measures.nonnegative_ = penalty_.nonnegative;
       measures.largest_column_ = largest_norm_;
       for (std::int64_t i = 0; i < n; ++i) {
         measures.residual_ += r[static_cast<std::size_t>(i)] * r[static_cast<std::size_t>(i)];
@@ -280,11 +457,28 @@ void Certifier::measure(const Context& context, MatrixView<const double> X, cons
       }
       for (std::int64_t k = 0; k < nonzeros; ++k) {
         const Extended size = std::fabs(static_cast<Extended>(values[k]));
-        measures.l1_ += size;
+        SHRINKWARP_REQUIRE(weight(indices[k]) < kInfinity, ValueError, "code ", first + problem, " has ", values[k],
+                           " at atom ", indices[k], ", wanted 0 where the weight is infinite");
+        SHRINKWARP_REQUIRE(values[k] > 0 || !penalty_.nonnegative, ValueError, "code ", first + problem, " has ",
+                           values[k], " at atom ", indices[k], ", wanted numbers >= 0");
+        measures.l1_ += penalty_.weights.empty() ? size : size * weight(indices[k]);
+        if (penalty_.ridge > 0) measures.ridge_ += size * size;
         measures.column_sum_ += size * norms_[static_cast<std::size_t>(indices[k])];
       }
       measures.column_sum_ *= (1 + gamma(nonzeros + 1)) * kMargin;
+      measures.ridge_ *= static_cast<Extended>(penalty_.ridge) / 2;
       measures.energy_ = product(x, x, n).sum;
+      std::vector<double> free_code(free_.size(), 0.0);
+      Extended free_correlation = 0;
+      if (!free_.empty()) {
+        for (std::size_t a = 0; a < free_.size(); ++a) {
+          const auto* const found = std::lower_bound(indices, indices + nonzeros, free_[a]);
+          if (found != indices + nonzeros && *found == free_[a]) free_code[a] = values[found - indices];
+        }
+        free_residual(r, free_code, free_correlation, measures.repair_);
+        std::transform(r.begin(), r.end(), panel.r.begin(), [](Extended value) { return static_cast<double>(value); });
+        measures.slack_factor_ = 16;  // a projection in float64, and z_0 from another
+      }
       measures.dual_square_ = product(panel.r.data(), panel.r.data(), n).sum;
       measures.dual_product_ = product(x, panel.r.data(), n).sum;
       if (nonzeros > 0) {
@@ -298,6 +492,27 @@ void Certifier::measure(const Context& context, MatrixView<const double> X, cons
       row.values = values;
       row.nonzeros = nonzeros;
       row.lambda = lambda[problem];
+      row.repair = measures.repair_;
+      row.support_violation = static_cast<double>(free_correlation);
+      if (penalty_.ridge > 0) {
+        // z at penalised atoms, and at the others what took its place.
+        std::vector<std::pair<std::int64_t, double>> shrunk;
+        for (std::int64_t k = 0; k < nonzeros; ++k)
+          if (weight(indices[k]) > 0) shrunk.emplace_back(indices[k], values[k]);
+        for (std::size_t a = 0; a < free_.size(); ++a) shrunk.emplace_back(free_[a], free_code[a]);
+        std::sort(shrunk.begin(), shrunk.end());
+        Extended square = 0;
+        for (const auto& [atom, value] : shrunk) {
+          row.ridge_indices.push_back(atom);
+          row.ridge_values.push_back(value);
+          row.ridge_bound = std::max(row.ridge_bound, above(static_cast<Extended>(penalty_.ridge) * std::fabs(value)));
+          square += static_cast<Extended>(value) * value;
+        }
+        measures.dual_square_ += static_cast<Extended>(penalty_.ridge) * square;
+        measures.dual_terms_ += static_cast<std::int64_t>(shrunk.size()) + 2;
+        // No atom correlates with 0 but by the ridge.
+        if (row.norm_bound == 0) row.least = 0;
+      }
     }
     correlations(panel);
     for (std::int64_t b = 0; b < panel.count; ++b) {
@@ -330,12 +545,14 @@ Measures::Values Measures::values(double lambda) const {
   Values v{};
   const Extended weight = lambda;
   const Extended penalty = weight * l1_;
-  v.objective = residual_ / 2 + penalty;
+  v.objective = residual_ / 2 + penalty + ridge_;
   v.objective_error =
-      kMargin * (gamma(n_ + 1) * residual_ / 2 + gamma(nonzeros + 1) * penalty + kUnit * v.objective +
-                 std::sqrt(residual_ * (1 + gamma(n_ + 1))) * residual_error_ + residual_error_ * residual_error_ / 2);
+      kMargin * (gamma(n_ + 1) * residual_ / 2 + gamma(nonzeros + 2) * penalty + gamma(nonzeros + 3) * ridge_ +
+                 2 * kUnit * v.objective + std::sqrt(residual_ * (1 + gamma(n_ + 1))) * residual_error_ +
+                 residual_error_ * residual_error_ / 2);
   if (dual_square_ > 0) {
-    const Extended top = dual_product_ / dual_square_;
+    Extended top = dual_product_ / dual_square_;
+    if (nonnegative_) top = std::max<Extended>(top, 0);
     // Division and multiplication round: four units keep |s| ||D'r||_inf <= lambda.
     const Extended limit =
         correlation_high_ > 0 ? weight / correlation_high_ * (1 - 4 * kUnit) : static_cast<Extended>(kInfinity);
@@ -346,7 +563,10 @@ Measures::Values Measures::values(double lambda) const {
   v.dual = linear - square / 2;
   // |<x, r>| is at most ||x|| ||r||, and so are the magnitudes that its sum is made of.
   v.dual_error = kMargin * (gamma(n_) * std::fabs(v.scale) * std::sqrt(energy_ * dual_square_) +
-                            gamma(n_) * square / 2 + 4 * kUnit * (std::fabs(linear) + square));
+                            gamma(dual_terms_) * square / 2 + 4 * kUnit * (std::fabs(linear) + square));
+  // The feasible point is not s r but one so near to it, and Dual no steeper between them.
+  const Extended repair = std::fabs(v.scale) * repair_;
+  v.dual_error += kMargin * repair * (std::sqrt(energy_) + std::fabs(v.scale) * std::sqrt(dual_square_) + repair);
   if (v.clipped) {
     // Dual is concave along the line: from s on it rises no faster than at s, and not past its top.
     const Extended size = std::fabs(v.scale), top = std::fabs(dual_product_) / dual_square_;
@@ -379,7 +599,7 @@ Float64Slack Measures::float64_slack(double lambda) const {
   const Values v = values(lambda);
   const auto lost = [](std::int64_t roundings) { return gamma(roundings, kUnit64); };
   const Extended x = std::sqrt(energy_), r = std::sqrt(residual_), size = std::fabs(v.scale);
-  const Extended penalty = static_cast<Extended>(lambda) * l1_;
+  const Extended penalty = static_cast<Extended>(lambda) * l1_ + ridge_;
   // Of the residual, of the objective, of ||D'r||_inf, of the scale and of the dual value, in this order.
   const Extended of_r = lost(nonzeros + 1) * (x + column_sum_) + lost(1) * r;
   const Extended of_objective =
@@ -391,7 +611,7 @@ Float64Slack Measures::float64_slack(double lambda) const {
   const Extended slope = std::fabs(dual_product_ - v.scale * dual_square_);
   const Extended of_dual = size * (lost(n_ + 3) * x * r + x * of_r) + size * size * (lost(n_ + 4) * r * r + r * of_r) +
                            slope * of_scale + r * r * of_scale * of_scale;
-  return {above(of_objective * kMargin), above((of_objective + of_dual) * kMargin)};
+  return {above(slack_factor_ * of_objective * kMargin), above(slack_factor_ * (of_objective + of_dual) * kMargin)};
 }
 
 }  // namespace shrinkwarp::certify

@@ -10,9 +10,14 @@
 // 2^-64 on x86-64), and the sum of the a-priori bounds of what that may lose (docs/math.md) is added to the gap. The m
 // correlations are first made in float64; those whose own bound lets them be the largest are made again in extended
 // precision.
+//
+// Under a penalty lambda sum_j w_j |z_j| + ridge/2 ||z||^2, z >= 0, the same with r the longer [r; -sqrt(ridge) z]; correlations
+// divided by w_j, and for z >= 0 only those over 0, with s >= 0. Atoms of weight 0 must not correlate with r at all: what
+// of r does is taken away, and the rest by which rounding leaves them correlated is bounded by the smallest singular value.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <shrinkwarp/runtime/context.hpp>
@@ -28,6 +33,14 @@ struct CodeRows {
 
   std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
   void clear();
+};
+
+/// What is added to 1/2 ||x - D z||^2: lambda sum_j w_j |z_j| + ridge / 2 ||z||^2, with z >= 0 where `nonnegative`.
+struct Penalty {
+  std::vector<double> weights;   ///< [m], >= 0, infinity where z_j = 0 is demanded; empty for 1
+  bool nonnegative = false;      ///< not together with weights of 0
+  double ridge = 0;              ///< finite, >= 0
+  std::string name = "weights";  ///< begins the message of an error about the weights
 };
 
 /// The certificate of a code at one lambda. Bounds hold in exact arithmetic for the numbers given; they are infinite where
@@ -69,6 +82,8 @@ class Measures {
   Values values(double lambda) const;
 
   std::int64_t n_ = 0;
+  std::int64_t dual_terms_ = 0;  // that ||r||^2 and <x, r> have
+  bool nonnegative_ = false;
   long double energy_ = 0;            // ||x||^2
   long double residual_ = 0;          // ||r||^2, r in extended precision
   long double residual_error_ = 0;    // >= ||that r - (x - D z)||
@@ -76,9 +91,12 @@ class Measures {
   long double dual_product_ = 0;      // <x, r>
   long double correlation_low_ = 0;   // <= ||D'r||_inf
   long double correlation_high_ = 0;  // >= ||D'r||_inf
-  long double l1_ = 0;                // ||z||_1
+  long double l1_ = 0;                // sum of w_j |z_j|
+  long double ridge_ = 0;             // ridge / 2 ||z||^2
+  long double repair_ = 0;            // >= the distance of r to vectors that no unpenalised atom correlates with
   long double column_sum_ = 0;        // >= sum_j ||d_j|| |z_j|
-  long double largest_column_ = 0;    // >= max_j ||d_j||
+  long double largest_column_ = 0;    // >= max_j ||d_j|| / w_j
+  long double slack_factor_ = 1;      // for float64_slack
 };
 
 /// Certifies codes of one dictionary. Borrows D; immutable, so contexts of several threads may use it at once.
@@ -87,14 +105,16 @@ class Certifier {
   /// @param context  of the CPU
   /// @param D        [n, m], n, m >= 1, finite, on the CPU, unchanged while this object lives
   ///
-  /// Cost  n m extended products; 16 m bytes
-  /// @throws ShapeError, DeviceError
-  Certifier(const Context& context, MatrixView<const double> D);
+  /// Cost  n m extended products; 16 m bytes; with k atoms of weight 0 n k^2 and 2 k^3 more, 32 k^2 bytes
+  /// @throws ShapeError, DeviceError, ValueError (what Penalty does not allow; atoms of weight 0 that depend on one another
+  ///         so closely that extended precision cannot tell: but for exact copies, of which one is enough without a ridge)
+  Certifier(const Context& context, MatrixView<const double> D, Penalty penalty = {});
 
   std::int64_t rows() const { return D_.rows; }
   std::int64_t atoms() const { return D_.cols; }
 
-  /// out[b] = ||D'x_b||_inf, rounded to nearest from extended precision.
+  /// out[b] = ||D'x_b||_inf, rounded to nearest from extended precision; max_j |d_j'x_b| / w_j and so on under a penalty,
+  /// where with atoms of weight 0 x is first rounded to float64 without what they explain.
   /// @param X    [n, N], finite
   /// @param out  [N]
   void lambda_max(const Context& context, MatrixView<const double> X, VectorView<double> out) const;
@@ -111,19 +131,30 @@ class Certifier {
   ///              multiply-adds) may change it within its bounds
   /// Cost         2 n m flops a problem in float64; n k extended products for k nonzeros, and n for each correlation
   ///              that may be the largest. Allocates some 300 (n + 512) bytes a thread
-  /// @throws ShapeError, ValueError (a residual beyond float64, naming its problem)
+  /// @throws ShapeError, ValueError (a residual beyond float64, a code that the penalty does not allow, naming its problem)
   void measure(const Context& context, MatrixView<const double> X, const CodeRows& Z, VectorView<const double> lambda,
                std::int64_t first, Measures* out) const;
 
  private:
   struct Panel;
+  void prepare_free();
+  void free_residual(std::vector<long double>& r, std::vector<double>& free_code, long double& before,
+                     long double& repair) const;
   void correlations(Panel& panel) const;
+  double weight(std::int64_t atom) const {
+    return penalty_.weights.empty() ? 1.0 : penalty_.weights[static_cast<std::size_t>(atom)];
+  }
   void residual(const double* x, const std::int64_t* indices, const double* values, std::int64_t nonzeros,
                 long double* r) const;
 
   MatrixView<const double> D_;
+  Penalty penalty_;
   std::vector<double> norms_;  // [m], >= ||d_j||
-  double largest_norm_ = 0;
+  double largest_norm_ = 0;    // over weights, of penalised atoms
+  // Atoms of weight 0, but for copies; with G = D_0'D_0 + ridge I.
+  std::vector<std::int64_t> free_;
+  std::vector<long double> inverse_;  // [free, free], about G^-1
+  long double inverse_norm_ = 0;      // >= ||G^-1||
 };
 
 }  // namespace shrinkwarp::certify

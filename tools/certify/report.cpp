@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <utility>
 
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
@@ -195,7 +196,13 @@ Report certify_codes(const Context& context, const Request& request) {
   if (!request.output.empty()) output = std::make_unique<RowsFile>(request.output);
 
   const std::vector<double> D = read_dictionary(dictionary_file);
-  const Certifier certifier(context, {D.data(), report.rows, report.atoms, report.rows, Device{}});
+  Penalty penalty{{}, request.nonnegative, request.ridge, request.weights};
+  if (!request.weights.empty()) {
+    penalty.weights = NpyFile::open(request.weights).read_vector();
+    SHRINKWARP_REQUIRE(!penalty.weights.empty(), ShapeError, request.weights,
+                       ": found no weights, wanted one for each atom");
+  }
+  const Certifier certifier(context, {D.data(), report.rows, report.atoms, report.rows, Device{}}, std::move(penalty));
   const std::int64_t chunk = std::min<std::int64_t>(report.problems, 4 * kBlock * context.threads());
   std::vector<double> lambda(static_cast<std::size_t>(chunk), request.lambda.number);
   if (request.lambda.kind == LambdaChoice::Kind::recording_fraction) {

@@ -30,6 +30,9 @@ struct Request {
   std::string dictionary;    ///< D.npy (n, m), f4 or f8
   std::string observations;  ///< X.npy (N, n), f4 or f8
   LambdaChoice lambda;
+  std::string weights;        ///< W.npy (m,), or empty for 1
+  bool nonnegative = false;   ///< codes are to be >= 0
+  double ridge = 0;           ///< mu of an elastic net
   double gap = 1e-6;          ///< relative
   std::string output;         ///< an .npz with the numbers of each problem; empty: none
   ProgressCallback progress;  ///< after each chunk of rows; may be empty

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <iterator>
+#include <limits>
 #include <map>
 
 #include <shrinkwarp/models/lasso/solver_name.hpp>
@@ -70,19 +71,26 @@ CLI::Validator checked(std::function<std::string(const std::string&)> wanted) {
       "");
 }
 
+/// NaN for what is no finite number.
+double finite_number(const std::string& text) {
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  try {
+    std::size_t digits = 0;
+    const double number = std::stod(text, &digits);
+    return digits == text.size() && std::isfinite(number) ? number : kNone;
+  } catch (const std::exception&) {
+    return kNone;
+  }
+}
+
 }  // namespace
 
 CLI::Validator positive_number() {
-  return checked([](const std::string& text) -> std::string {
-    std::size_t digits = 0;
-    double number = 0;
-    try {
-      number = std::stod(text, &digits);
-    } catch (const std::exception&) {
-      digits = std::string::npos;
-    }
-    return digits == text.size() && number > 0 && std::isfinite(number) ? "" : "a finite number > 0";
-  });
+  return checked([](const std::string& text) { return finite_number(text) > 0 ? "" : "a finite number > 0"; });
+}
+
+CLI::Validator number_from_0() {
+  return checked([](const std::string& text) { return finite_number(text) >= 0 ? "" : "a finite number >= 0"; });
 }
 
 CLI::Validator whole_number(std::int64_t smallest, std::int64_t largest) {

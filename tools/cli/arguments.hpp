@@ -13,6 +13,7 @@ namespace shrinkwarp::cli {
 
 /// Checks of option values whose messages say what was found and what was wanted.
 CLI::Validator positive_number();
+CLI::Validator number_from_0();
 CLI::Validator whole_number(std::int64_t smallest, std::int64_t largest);
 CLI::Validator one_of(const std::vector<std::string>& names);
 CLI::Validator device_name();

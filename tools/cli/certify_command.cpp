@@ -152,6 +152,7 @@ int run_certify(const CertifyArguments& arguments) {
     require_different_files("--output", request.output, "the codes", request.codes);
     require_different_files("--output", request.output, "--dictionary", request.dictionary);
     require_different_files("--output", request.output, "--observations", request.observations);
+    if (!request.weights.empty()) require_different_files("--output", request.output, "--weights", request.weights);
     if (!arguments.lambda_file.empty())
       require_different_files("--output", request.output, "--lambda-file", arguments.lambda_file);
   }
@@ -201,6 +202,11 @@ void add_certify(CLI::App& app, Action& action) {
       ->check(one_of({"sample", "recording"}))
       ->needs("--lambda-fraction")
       ->capture_default_str();
+  command->add_option("--weights", arguments->request.weights,
+                      "W.npy (m,): lambda times w_j for atom j; 0 is unpenalised, infinity demands z_j = 0");
+  command->add_flag("--nonnegative", arguments->request.nonnegative, "codes are to be >= 0");
+  command->add_option("--elastic-net", arguments->request.ridge, "MU: MU/2 ||z||^2 is part of the objective")
+      ->check(number_from_0());
   command->add_option("--gap", arguments->request.gap, "relative duality gap to certify: gap <= G * 1/2 ||x||^2")
       ->check(positive_number())
       ->capture_default_str();

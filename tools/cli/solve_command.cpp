@@ -5,10 +5,12 @@
 #include <iostream>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
+#include <shrinkwarp/models/lasso/checks.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
@@ -19,6 +21,7 @@
 #include <shrinkwarp/tools/cli/solve_options.hpp>
 #include <shrinkwarp/tools/cli/solve_summary.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
+#include <shrinkwarp/tools/cli/warm_start.hpp>
 #include <shrinkwarp/tools/files/finished_output.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 #include <shrinkwarp/tools/files/npy_observations.hpp>
@@ -48,12 +51,13 @@ void check_sizes(const SolveOptions& options, const NpyFile& dictionary, const N
 
 /// What --memory-limit leaves for the solver beside the arrays that have an element a problem.
 std::int64_t solver_memory(const SolveOptions& options, const Context& context, const NpyFile& dictionary,
-                           std::int64_t problems, const LambdaRule& rule) {
+                           std::int64_t problems, const LambdaRule& rule, const LassoOptions& lasso) {
   const std::int64_t limit = parse_bytes(options.memory_limit);
-  const std::int64_t by_problem =
-      SolveJournal::memory(problems) + static_cast<std::int64_t>(rule.values.size() * sizeof(double));
+  const std::int64_t by_problem = SolveJournal::memory(problems) +
+                                  static_cast<std::int64_t>(rule.values.size() * sizeof(double)) +
+                                  (lasso.initial ? bytes_of(*lasso.initial) : 0);
   const std::int64_t least =
-      by_problem + least_memory(context, dictionary.rows(), dictionary.cols(), options.lasso.solver);
+      by_problem + least_memory(context, dictionary.rows(), dictionary.cols(), options.lasso.solver, lasso.penalty);
   SHRINKWARP_REQUIRE(limit >= least, ValueError, "--memory-limit: found ", limit, " bytes, wanted at least ", least,
                      " for a dictionary of ", dictionary.rows(), " x ", dictionary.cols(), " and ", problems,
                      " problems");
@@ -103,18 +107,32 @@ std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options) {
   return journal;
 }
 
-int run_solve(const SolveOptions& options) {
-  const auto started = std::chrono::steady_clock::now();
-  check(options);
-  const bool finished = options.resume && finished_before(options);
+/// What all solves of a command share.
+struct Inputs {
+  NpyFile dictionary_file;
+  NpyObservations observations;
+  Context context;
+  Penalty penalty;
+  std::optional<LoadedDictionary> dictionary;  // loaded once it is needed: what is wrong elsewhere is said before
+  double lambda_max = -1;                      // of the recording, once it is needed
+};
 
-  const NpyFile dictionary_file = NpyFile::open(options.dictionary);
-  NpyObservations observations(options.observations);
-  check_sizes(options, dictionary_file, observations);
+/// One solve, to its output.
+int run_one(const SolveOptions& options, Inputs& inputs) {
+  const auto started = std::chrono::steady_clock::now();
+  const bool finished = options.resume && finished_before(options);
+  const NpyFile& dictionary_file = inputs.dictionary_file;
+  NpyObservations& observations = inputs.observations;
+  const Context& context = inputs.context;
   LambdaRule rule = lambda_rule(options);
-  const Context context = make_context(options.device, options.threads);
   LassoOptions lasso = options.lasso;
-  lasso.memory_limit = solver_memory(options, context, dictionary_file, observations.size(), rule);
+  lasso.penalty = inputs.penalty;
+  SparseCodes initial;
+  if (!options.warm_start.empty()) {
+    initial = read_warm_start(options.warm_start, observations.size(), dictionary_file.cols());
+    lasso.initial = &initial;
+  }
+  lasso.memory_limit = solver_memory(options, context, dictionary_file, observations.size(), rule, lasso);
 
   lasso.solver = resolved(context, dictionary_file.rows(), dictionary_file.cols(), lasso);
 
@@ -123,13 +141,16 @@ int run_solve(const SolveOptions& options) {
 
   const InterruptScope interrupts;
   lasso.cancel = interrupts.token();
-  const auto [dictionary, dictionary_hash] = LoadedDictionary::from_file(context, dictionary_file, options.dictionary);
+  if (!inputs.dictionary) inputs.dictionary = LoadedDictionary::from_file(context, dictionary_file, options.dictionary);
+  const auto& [dictionary, dictionary_hash] = *inputs.dictionary;
 
   SolveOutcome outcome;
   outcome.solver = lasso.solver;
   try {
-    if (rule.kind == LambdaRule::Kind::recording_fraction)
-      rule.lambda_max = recording_lambda_max(context, dictionary, observations, lasso);
+    if (rule.kind == LambdaRule::Kind::recording_fraction) {
+      if (inputs.lambda_max < 0) inputs.lambda_max = recording_lambda_max(context, dictionary, observations, lasso);
+      rule.lambda_max = inputs.lambda_max;
+    }
     const Fingerprint fingerprint = fingerprint_of(context, dictionary, dictionary_hash, observations, rule, lasso);
     if (finished) {
       require_same_output(options, fingerprint, observations, lasso.cancel);
@@ -166,6 +187,25 @@ int run_solve(const SolveOptions& options) {
             << " problems missed the gap of " << lasso.gap << " within " << with_commas(lasso.max_iterations)
             << " iterations; " << options.output << " is written and says which\n";
   return kUnconverged;
+}
+
+int run_solve(const SolveOptions& options) {
+  check(options);
+  Inputs inputs{NpyFile::open(options.dictionary),
+                NpyObservations(options.observations),
+                make_context(options.device, options.threads),
+                {},
+                {}};
+  check_sizes(options, inputs.dictionary_file, inputs.observations);
+  inputs.penalty = penalty(options);
+  check_penalty(inputs.penalty, inputs.dictionary_file.cols());
+  int worst = kDone;
+  for (const SolveOptions& solve : solves_of(options)) {
+    const int status = run_one(solve, inputs);
+    if (status != kDone && status != kUnconverged) return status;
+    worst = std::max(worst, status);
+  }
+  return worst;
 }
 
 }  // namespace

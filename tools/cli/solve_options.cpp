@@ -1,5 +1,8 @@
 #include <shrinkwarp/tools/cli/solve_options.hpp>
 
+#include <filesystem>
+#include <set>
+
 #include <CLI/CLI.hpp>
 
 #include <shrinkwarp/models/lasso/solver_name.hpp>
@@ -24,12 +27,20 @@ void add_lambda(CLI::App& command, SolveOptions& options) {
   lambda->add_option("--lambda-fraction", options.lambda_fraction, "a fraction of lambda_max = ||D'x||_inf")
       ->check(positive_number());
   lambda->add_option("--lambda-file", options.lambda_file, "L.npy (N,): a value a problem");
+  lambda
+      ->add_option("--lambda-fractions", options.lambda_fractions,
+                   "several, with commas: one solve after the other, each from the codes of the one before, to "
+                   "Z-0.5.npz and so on "
+                   "beside Z.npz")
+      ->delimiter(',')
+      ->check(positive_number());
   lambda->require_option(1);
   command
       .add_option("--lambda-scope", options.lambda_scope,
                   "whose lambda_max the fraction is of: each sample's own, or the largest of the recording")
       ->check(one_of({"sample", "recording"}))
-      ->needs("--lambda-fraction")
+      ->excludes("--lambda")
+      ->excludes("--lambda-file")
       ->capture_default_str();
 }
 
@@ -45,6 +56,19 @@ void add_solver(CLI::App& command, LassoOptions& lasso) {
       ->default_str(name_of(lasso.solver));
   command.add_flag_callback(
       "--no-restart", [&lasso] { lasso.restart = false; }, "fista without adaptive restarts");
+}
+
+void add_penalty(CLI::App& command, SolveOptions& options) {
+  command.add_option("--weights", options.weights,
+                     "W.npy (m,): lambda times w_j for atom j; 0 leaves an atom unpenalised, infinity leaves it out");
+  command.add_flag("--nonnegative", options.lasso.penalty.nonnegative, "codes >= 0");
+  command.add_option("--elastic-net", options.lasso.penalty.ridge, "MU: adds MU/2 ||z||^2 to the objective")
+      ->check(number_from_0());
+}
+
+void add_start(CLI::App& command, SolveOptions& options) {
+  command.add_option("--warm-start", options.warm_start,
+                     "Z0.npz or Z0.npy (N, m): codes to start from, as a solve of another lambda writes them");
 }
 
 void add_resources(CLI::App& command, SolveOptions& options) {
@@ -73,19 +97,8 @@ void add_output(CLI::App& command, SolveOptions& options) {
       ->required();
 }
 
-}  // namespace
-
-void add_solve_options(CLI::App& command, SolveOptions& options) {
-  add_files(command, options);
-  add_lambda(command, options);
-  add_solver(command, options.lasso);
-  add_resources(command, options);
-  add_output(command, options);
-}
-
-void check(const SolveOptions& options) {
-  SHRINKWARP_REQUIRE(options.lasso.gap >= kSmallestGap, UsageError, "--gap: found ", options.lasso.gap,
-                     ", wanted at least ", kSmallestGap, ", what float64 can certify");
+/// The output and its journal are none of the inputs.
+void check_files(const SolveOptions& options) {
   const std::string journal = SolveJournal::path_of(options.output);
   const auto check_input = [&](const char* option, const std::string& path) {
     if (path.empty()) return;
@@ -95,6 +108,57 @@ void check(const SolveOptions& options) {
   check_input("--dictionary", options.dictionary);
   check_input("--observations", options.observations);
   check_input("--lambda-file", options.lambda_file);
+  check_input("--weights", options.weights);
+  check_input("--warm-start", options.warm_start);
+}
+
+}  // namespace
+
+void add_solve_options(CLI::App& command, SolveOptions& options) {
+  add_files(command, options);
+  add_lambda(command, options);
+  add_penalty(command, options);
+  add_start(command, options);
+  add_solver(command, options.lasso);
+  add_resources(command, options);
+  add_output(command, options);
+}
+
+void check(const SolveOptions& options) {
+  SHRINKWARP_REQUIRE(options.lasso.gap >= kSmallestGap, UsageError, "--gap: found ", options.lasso.gap,
+                     ", wanted at least ", kSmallestGap, ", what float64 can certify");
+  std::set<std::string> outputs;
+  for (const SolveOptions& solve : solves_of(options)) {
+    check_files(solve);
+    SHRINKWARP_REQUIRE(outputs.insert(solve.output).second, UsageError,
+                       "--lambda-fractions: found one fraction twice, for ", solve.output, ", wanted different ones");
+  }
+}
+
+std::vector<SolveOptions> solves_of(const SolveOptions& options) {
+  if (options.lambda_fractions.empty()) return {options};
+  std::vector<SolveOptions> solves;
+  for (const std::string& fraction : options.lambda_fractions) {
+    SolveOptions solve = options;
+    solve.lambda_fractions.clear();
+    solve.lambda_fraction = std::stod(fraction);
+    const std::filesystem::path output = options.output;
+    solve.output = (output.parent_path() / output.stem()).string() + "-" + fraction + output.extension().string();
+    if (!solves.empty()) solve.warm_start = solves.back().output;
+    solves.push_back(solve);
+  }
+  return solves;
+}
+
+Penalty penalty(const SolveOptions& options) {
+  Penalty penalty = options.lasso.penalty;
+  if (options.weights.empty()) return penalty;
+  penalty.weights = NpyFile::open(options.weights).read_vector();
+  penalty.weights_name = options.weights;
+  // No weights at all are not the same as a file of none.
+  SHRINKWARP_REQUIRE(!penalty.weights.empty(), ShapeError, options.weights,
+                     ": found no weights, wanted one for each atom");
+  return penalty;
 }
 
 LambdaRule lambda_rule(const SolveOptions& options) {

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <shrinkwarp/models/lasso/lasso.hpp>
 
@@ -15,10 +16,14 @@ namespace shrinkwarp::cli {
 struct SolveOptions {
   std::string dictionary, observations, output;
 
-  // Of these three exactly one is given.
+  // Of these four exactly one is given.
   std::optional<double> lambda, lambda_fraction;
   std::string lambda_file;
-  std::string lambda_scope = "sample";  ///< or "recording": whose lambda_max the fraction is of
+  std::vector<std::string> lambda_fractions;  ///< as they were written, for the names of the outputs
+  std::string lambda_scope = "sample";        ///< or "recording": whose lambda_max the fraction is of
+
+  std::string weights;     ///< a file, or empty
+  std::string warm_start;  ///< a file, or empty
 
   LassoOptions lasso;  ///< what the library is told; its memory limit, callbacks and token are the command's to set
 
@@ -37,6 +42,13 @@ void add_solve_options(CLI::App& command, SolveOptions& options);
 
 /// Refuses values that are wrong together, or that only the solve knows to be wrong. Opens no file. @throws UsageError
 void check(const SolveOptions& options);
+
+/// The solves that are asked for, one after the other: the options themselves, or with --lambda-fractions a copy for each
+/// fraction with its own output, Z-0.5.npz beside Z.npz, each but the first starting from the output before it.
+std::vector<SolveOptions> solves_of(const SolveOptions& options);
+
+/// The penalty that the options say; reads --weights. @throws IoError, ShapeError
+Penalty penalty(const SolveOptions& options);
 
 /// The rule that the lambda options say; reads --lambda-file. @throws IoError, ShapeError
 LambdaRule lambda_rule(const SolveOptions& options);

@@ -35,6 +35,26 @@ void add_lambda(const LambdaRule& rule, Fingerprint& fingerprint) {
   }
 }
 
+std::uint64_t hash_of(const SparseCodes& codes) {
+  Hash hash;
+  const auto add = [&hash](const auto& values) {
+    if (!values.empty()) hash.add(values.data(), static_cast<std::int64_t>(values.size() * sizeof(values[0])));
+  };
+  add(codes.offsets);
+  add(codes.indices);
+  add(codes.values);
+  return hash.value();
+}
+
+void add_penalty(const Penalty& penalty, Fingerprint& fingerprint) {
+  if (!penalty.weights.empty())
+    fingerprint.add_hash(
+        "values of --weights",
+        hash_bytes(penalty.weights.data(), static_cast<std::int64_t>(penalty.weights.size() * sizeof(double))));
+  if (penalty.nonnegative) fingerprint.add("--nonnegative", "yes");
+  if (penalty.ridge > 0) fingerprint.add("--elastic-net", penalty.ridge);
+}
+
 }  // namespace
 
 Fingerprint fingerprint_of(const Context& context, const Dictionary& dictionary, std::uint64_t dictionary_hash,
@@ -44,6 +64,8 @@ Fingerprint fingerprint_of(const Context& context, const Dictionary& dictionary,
   fingerprint.add_hash("values of --dictionary", dictionary_hash);
   fingerprint.add("--observations", concat(observations.size(), " x ", observations.dimension()));
   add_lambda(rule, fingerprint);
+  add_penalty(options.penalty, fingerprint);
+  if (options.initial) fingerprint.add_hash("values of --warm-start", hash_of(*options.initial));
   fingerprint.add("--gap", options.gap);
   fingerprint.add("--max-iterations", options.max_iterations);
   fingerprint.add("--solver", std::string(name_of(resolved(context, dictionary.rows(), dictionary.atoms(), options))));
