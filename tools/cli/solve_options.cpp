@@ -51,7 +51,7 @@ void add_solver(CLI::App& command, LassoOptions& lasso) {
   command
       .add_option_function<std::string>(
           "--solver", [&lasso](const std::string& name) { lasso.solver = solver_named(name); },
-          "auto takes working-set where it can, else fista")
+          "auto takes working-set where it can (plain-working-set for few problems), else fista")
       ->check(solver_name())
       ->default_str(name_of(lasso.solver));
   command.add_flag_callback(
