@@ -24,7 +24,7 @@ using CublasHandle = cublasContext*;
 class Context {
  public:
   /// The CPU with `threads` threads; 0 means every processor this process may run on.
-  /// @throws ValueError (threads < 0)
+  /// @throws ValueError (threads < 0), Error (the system gives no more threads)
   static Context cpu(int threads = 0);
   /// CUDA device `index` with a stream of its own.
   /// @throws BackendUnavailable (no CUDA in this build, no driver, no such device), CudaError

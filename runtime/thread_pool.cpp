@@ -1,6 +1,9 @@
 #include <shrinkwarp/runtime/thread_pool.hpp>
 
+#include <system_error>
 #include <utility>
+
+#include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -19,10 +22,20 @@ inline void pause_briefly() {
 
 ThreadPool::ThreadPool(int threads) {
   workers_.reserve(static_cast<std::size_t>(threads - 1));
-  for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { work(worker); });
+  try {
+    for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { work(worker); });
+  } catch (const std::system_error& error) {  // those that there are must end, or their std::thread ends the process
+    const std::size_t made = workers_.size() + 1;
+    end_workers();
+    SHRINKWARP_THROW(Error, "ThreadPool: found room for ", made, " of ", threads, " threads: ", error.code().message());
+  }
 }
 
 ThreadPool::~ThreadPool() {
+  end_workers();
+}
+
+void ThreadPool::end_workers() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;

@@ -16,6 +16,7 @@ namespace shrinkwarp {
 /// Runs loops on `threads` threads, the calling one among them. One loop at a time, from one thread.
 class ThreadPool {
  public:
+  /// @throws Error (the system gives no more threads)
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -26,6 +27,7 @@ class ThreadPool {
   void run(std::int64_t count, FunctionRef<void(std::int64_t, int)> body);
 
  private:
+  void end_workers();
   void work(int worker);
   void take_iterations(int worker);
 

@@ -6,6 +6,8 @@
 #include <ostream>
 #include <type_traits>
 
+#include <shrinkwarp/runtime/host_device.hpp>
+
 namespace shrinkwarp {
 
 enum class DeviceType { cpu, cuda };
@@ -30,7 +32,7 @@ struct VectorView {
   Device device;
 
   bool empty() const { return size == 0; }
-  T& operator[](std::int64_t i) const { return data[i]; }
+  SHRINKWARP_HOST_DEVICE T& operator[](std::int64_t i) const { return data[i]; }
   /// Elements [first, first + count).
   VectorView slice(std::int64_t first, std::int64_t count) const { return {data + first, count, device}; }
   /// To the read-only form; a template, so that the read-only form itself has none.
@@ -50,8 +52,8 @@ struct MatrixView {
   Device device;
 
   bool empty() const { return rows == 0 || cols == 0; }
-  T& operator()(std::int64_t i, std::int64_t j) const { return data[i + j * ld]; }
-  T* column(std::int64_t j) const { return data + j * ld; }
+  SHRINKWARP_HOST_DEVICE T& operator()(std::int64_t i, std::int64_t j) const { return data[i + j * ld]; }
+  SHRINKWARP_HOST_DEVICE T* column(std::int64_t j) const { return data + j * ld; }
   /// Columns [first, first + count).
   MatrixView columns(std::int64_t first, std::int64_t count) const {
     return {data + first * ld, rows, count, ld, device};

@@ -6,6 +6,8 @@
 // but the N youngest groups of the calling thread have arrived. Other threads see the bytes after a barrier as well.
 // The twin fills the target with NaN when the copy is queued and writes it at the wait, so that a missing commit, wait
 // or barrier shows.
+//
+// Half precision (IEEE binary16) is kept as its bits, and multiplied by tensor cores: mma_f16.
 #pragma once
 
 #include <shrinkwarp/kernels/common/device.cuh>
@@ -122,6 +124,85 @@ __device__ __forceinline__ void cp_async_wait() {
   }
 #else
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+#endif
+}
+
+// ---- half precision ----
+
+/// The half nearest to a float, ties to even; infinity from 65520 on.
+__device__ __forceinline__ unsigned short half_from_float(float value) {
+#ifdef SHRINKWARP_SIMT
+  return simt::bit_cast<unsigned short>(static_cast<_Float16>(value));
+#else
+  unsigned short bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+#endif
+}
+
+/// The float that a half is.
+__device__ __forceinline__ float float_from_half(unsigned short bits) {
+#ifdef SHRINKWARP_SIMT
+  return static_cast<float>(simt::bit_cast<_Float16>(bits));
+#else
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+#endif
+}
+
+#ifdef SHRINKWARP_SIMT
+namespace simt {
+
+struct FragmentsIn {
+  float c[4];
+  unsigned a[4], b[2];
+};
+struct FragmentsOut {
+  float c[4];
+};
+
+inline void do_mma_f16(const void* const* in, void* const* out, unsigned) {
+  const auto lane = [in](int i) { return static_cast<const FragmentsIn*>(in[i]); };
+  const auto half = [](unsigned word, int k) {
+    return static_cast<double>(float_from_half(static_cast<unsigned short>(word >> 16 * (k % 2))));
+  };
+  for (int row = 0; row < 16; ++row) {
+    for (int col = 0; col < 8; ++col) {
+      const int i = row / 8 * 2 + col % 2;
+      const int owner = row % 8 * 4 + col / 2;
+      double sum = static_cast<double>(lane(owner)->c[i]);
+      for (int k = 0; k < 16; ++k)
+        sum += half(lane(row % 8 * 4 + k % 8 / 2)->a[row / 8 + k / 8 * 2], k) *
+               half(lane(col * 4 + k % 8 / 2)->b[k / 8], k);
+      static_cast<FragmentsOut*>(out[owner])->c[i] = static_cast<float>(sum);
+    }
+  }
+}
+
+}  // namespace simt
+#endif
+
+/// C += A B by a whole warp on tensor cores (sm_80): A is 16 x 16 and B 16 x 8 in half precision, C 16 x 8 in float. Lane
+/// l holds, with g = l / 4 and t = l % 4, two halves a word, the lower one first:
+///
+///   a[0] = A(g, 2t..2t+1), a[1] = A(g + 8, 2t..), a[2] = A(g, 2t + 8..), a[3] = A(g + 8, 2t + 8..)
+///   b[0] = B(2t..2t+1, g), b[1] = B(2t + 8.., g);   c = C(g, 2t), C(g, 2t + 1), C(g + 8, 2t), C(g + 8, 2t + 1)
+///
+/// Products are exact. The order in which they are added and what is cut off on the way are the hardware's: at most a unit
+/// of float, 2^-23, of the largest term or partial sum for each of the 17 terms. The twin adds in double.
+__device__ __forceinline__ void mma_f16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#ifdef SHRINKWARP_SIMT
+  const simt::FragmentsIn in = {{c[0], c[1], c[2], c[3]}, {a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  simt::FragmentsOut out;
+  simt::warp_collective(0xffffffffu, &in, &out, &simt::do_mma_f16, {__FILE__, __LINE__});
+  for (int i = 0; i < 4; ++i) c[i] = out.c[i];
+#else
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif
 }
 

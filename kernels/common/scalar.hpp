@@ -3,11 +3,7 @@
 
 #include <cmath>
 
-#ifdef __CUDACC__
-#define SHRINKWARP_HOST_DEVICE __host__ __device__
-#else
-#define SHRINKWARP_HOST_DEVICE
-#endif
+#include <shrinkwarp/runtime/host_device.hpp>
 
 namespace shrinkwarp {
 

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
+#include <shrinkwarp/kernels/active_set/active_sets.hpp>
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
@@ -130,6 +132,27 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context) cons
   }
   working_set_ = std::move(made);
   return *working_set_;
+}
+
+const DeviceWorkingSetDictionary& Dictionary::device_working_set(const Context& context) const {
+  const std::lock_guard lock(*packing_);
+  if (device_working_set_) return *device_working_set_;
+  auto made = std::make_unique<DeviceWorkingSetDictionary>();
+  const MatrixView<const double> D = exact_.matrix();
+  std::vector<std::int32_t> all(static_cast<std::size_t>(D.cols));
+  std::iota(all.begin(), all.end(), 0);
+  const VectorView<const std::int32_t> host{all.data(), D.cols, {}};
+  Tensor<std::int32_t> columns(context, D.cols);
+  copy(context, host, columns.vector());
+  made->half = HalfColumns(context, D.rows, D.cols);
+  made->half.set(context, D, columns.vector());
+  if (D.cols <= DeviceWorkingSetDictionary::kMostGramAtoms) {
+    made->gram = Tensor<double>(context, D.cols, D.cols);
+    gram_matrix(context, D, made->gram.matrix());
+  }
+  context.synchronize();  // another thread may use it on another stream
+  device_working_set_ = std::move(made);
+  return *device_working_set_;
 }
 
 }  // namespace shrinkwarp

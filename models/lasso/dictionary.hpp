@@ -10,6 +10,7 @@
 #include <shrinkwarp/kernels/bounded_correlation/bounded_correlation.hpp>
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
+#include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/runtime/view.hpp>
@@ -24,6 +25,14 @@ struct WorkingSetDictionary {
   std::vector<std::int32_t> cluster;  ///< [m], see similar_atoms
   Tensor<double> transposed;          ///< [m padded, n] D' in double where the dictionary is small, else empty
   Tensor<float> gram;                 ///< [m, m] D'D of `columns` where that is small, else empty
+};
+
+/// What the working-set solver reads on CUDA, beside the exact dictionary.
+struct DeviceWorkingSetDictionary {
+  static constexpr std::int64_t kMostGramAtoms = 8192;
+
+  HalfColumns half;     ///< D / scale
+  Tensor<double> gram;  ///< [m, m] D'D of the exact dictionary while m <= kMostGramAtoms, else empty
 };
 
 /// D [n, m] in float64 for certificates and packed for the iterations, with the Lipschitz bound of the gradient. What
@@ -50,6 +59,8 @@ class Dictionary {
   const StepDictionary<T>& packed(const Context& context) const;
   /// What the working-set solver reads; made at its first use. On the CPU.
   const WorkingSetDictionary& working_set(const Context& context) const;
+  /// The same on CUDA.
+  const DeviceWorkingSetDictionary& device_working_set(const Context& context) const;
   Device device() const { return exact_.device(); }
 
  private:
@@ -57,6 +68,7 @@ class Dictionary {
   StepDictionary<float> packed_float_;
   mutable StepDictionary<double> packed_double_;  // guarded by its lock until it is made, read only from then on
   mutable std::unique_ptr<const WorkingSetDictionary> working_set_;  // likewise
+  mutable std::unique_ptr<const DeviceWorkingSetDictionary> device_working_set_;
   std::unique_ptr<std::mutex> packing_ = std::make_unique<std::mutex>();
   double scale_ = 1;
   double lipschitz_ = 0;

@@ -13,7 +13,7 @@ DoubleStage::DoubleStage(const Context& context, const Dictionary& dictionary, c
 void DoubleStage::add(const Retired& problem, const SparseCodes& codes, std::int64_t i) {
   const auto begin = codes.offsets[static_cast<std::size_t>(i)];
   const auto end = codes.offsets[static_cast<std::size_t>(i) + 1];
-  waiting_.push_back({problem.index, problem.lambda, problem.iterations,
+  waiting_.push_back({problem.index, problem.lambda, problem.asked_lambda, problem.iterations,
                       std::vector<std::int32_t>(codes.indices.begin() + begin, codes.indices.begin() + end),
                       std::vector<double>(codes.values.begin() + begin, codes.values.begin() + end)});
 }
@@ -47,6 +47,7 @@ void DoubleStage::admit() {
     Batch::Problem problem;
     problem.index = from.index;
     problem.lambda = from.lambda;
+    problem.asked_lambda = from.asked_lambda;
     problem.iterations = from.iterations;
     problems.push_back(problem);
     initial.indices.insert(initial.indices.end(), from.indices.begin(), from.indices.end());

@@ -29,7 +29,7 @@ class DoubleStage {
   using Batch = ProximalGradientBatch<double>;
   struct Waiting {
     std::int64_t index;
-    double lambda;  // in the batch's units
+    double lambda, asked_lambda;  // in the batch's units, and in the user's
     std::int64_t iterations;
     std::vector<std::int32_t> indices;
     std::vector<double> values;

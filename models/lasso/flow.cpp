@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include <shrinkwarp/models/lasso/observations.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
 
 namespace shrinkwarp {
 
@@ -45,9 +46,9 @@ Flow::Flow(const Context& context, const Dictionary& dictionary, ObservationSour
 
 void Flow::begin() {
   if (rule_.kind == LambdaRule::Kind::recording_fraction)
-    fixed_lambda_ =
-        rule_.number *
-        (rule_.lambda_max >= 0 ? rule_.lambda_max : recording_lambda_max(context_, dictionary_, source_, options_));
+    fixed_lambda_ = fraction_of(rule_.number, rule_.lambda_max >= 0
+                                                  ? rule_.lambda_max
+                                                  : recording_lambda_max(context_, dictionary_, source_, options_));
 }
 
 std::vector<std::int64_t> Flow::take(std::int64_t count) {
@@ -90,11 +91,15 @@ double Flow::lambda_of(std::int64_t index, double lambda_max) const {
     case LambdaRule::Kind::per_problem:
       return rule_.values[static_cast<std::size_t>(index)];
     case LambdaRule::Kind::sample_fraction:
-      return rule_.number * lambda_max;
+      return fraction_of(rule_.number, lambda_max);
     case LambdaRule::Kind::recording_fraction:
       return fixed_lambda_;
   }
   return rule_.number;
+}
+
+double Flow::known_lambda(std::int64_t index) const {
+  return rule_.kind == LambdaRule::Kind::sample_fraction ? -1 : lambda_of(index, 0);
 }
 
 void Flow::deliver(const std::vector<Retired>& problems, const SparseCodes& codes) {
@@ -112,12 +117,10 @@ void Flow::deliver(const std::vector<Retired>& problems, const SparseCodes& code
 
 // Adds the problem with code i of `codes`, in the user's units.
 void Flow::append_result(const Retired& problem, const SparseCodes& codes, std::int64_t i, LassoBatch& finished) {
-  const double squared = problem.scale * problem.scale;
-  const double objective = problem.primal * squared;
-  const double gap = problem.gap * squared;
+  const InUserUnits result = in_user_units(problem, dictionary_.scale());
   const auto code = codes.values.begin() + codes.offsets[static_cast<std::size_t>(i)];
   const auto end = codes.values.begin() + codes.offsets[static_cast<std::size_t>(i) + 1];
-  if (!std::isfinite(objective) || !std::isfinite(gap) ||
+  if (!result.numbers_fit || (code != end && !result.codes_fit) ||
       !std::all_of(code, end, [](double value) { return std::isfinite(value); })) {
     try {
       SHRINKWARP_THROW(ValueError, source_.name(), ": the result of row ", problem.index,
@@ -129,9 +132,9 @@ void Flow::append_result(const Retired& problem, const SparseCodes& codes, std::
   }
   finished.index.push_back(problem.index);
   append_code(codes, i, finished.codes);
-  finished.lambda.push_back(problem.lambda * problem.scale * dictionary_.scale());
-  finished.objective.push_back(objective);
-  finished.dual_gap.push_back(gap);
+  finished.lambda.push_back(problem.asked_lambda);
+  finished.objective.push_back(result.objective);
+  finished.dual_gap.push_back(result.dual_gap);
   finished.iterations.push_back(problem.iterations);
   finished.converged.push_back(problem.gap <= options_.gap * problem.energy ? 1 : 0);
   worst_gap_ = std::max(worst_gap_, problem.energy > 0 ? problem.gap / problem.energy : problem.gap);

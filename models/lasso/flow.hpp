@@ -26,6 +26,7 @@ struct Retired {
   std::int64_t index = 0;
   double scale = 1;
   double lambda = 0;
+  double asked_lambda = 0;  // in the user's
   double energy = 0;
   std::int64_t iterations = 0;
   double primal = 0;
@@ -35,8 +36,8 @@ struct Retired {
 /// From a batch's own record.
 template <class Problem>
 Retired retired(const Problem& problem) {
-  return {problem.index,      problem.scale,  problem.lambda, problem.energy,
-          problem.iterations, problem.primal, problem.gap};
+  return {problem.index,  problem.scale,      problem.lambda, problem.asked_lambda,
+          problem.energy, problem.iterations, problem.primal, problem.gap};
 }
 
 /// Between a source and a sink.
@@ -58,6 +59,10 @@ class Flow {
   void read(std::vector<std::int64_t>& rows, MatrixView<double> X);
   /// lambda of a problem, from its lambda_max; both in the user's units. From any thread.
   double lambda_of(std::int64_t index, double lambda_max) const;
+
+  /// lambda of a problem where its lambda_max does not matter, else negative: it is fraction() of that.
+  double known_lambda(std::int64_t index) const;
+  double fraction() const { return rule_.kind == LambdaRule::Kind::sample_fraction ? rule_.number : -1; }
 
   /// Problems that are finished, with codes in the user's units.
   void deliver(const std::vector<Retired>& problems, const SparseCodes& codes);

@@ -32,8 +32,11 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
     return solve_with_unpenalised(context, dictionary, source, rule, options, sink);
   }
   if (resolved(context, dictionary.rows(), dictionary.atoms(), options) == Solver::working_set) {
-    SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "lasso: the working-set solver runs on the cpu, found ",
-                       context.device());
+    const char* const only = "lasso: on cuda the working-set solver solves the plain Lasso from 0, found ";
+    SHRINKWARP_REQUIRE(!context.is_cuda() || options.penalty.plain(), ValueError, only,
+                       "another penalty, wanted ista or fista for it");
+    SHRINKWARP_REQUIRE(!context.is_cuda() || !options.initial, ValueError, only,
+                       "initial codes, wanted ista or fista for them");
     return stream_working_set(context, dictionary, source, rule, options, sink);
   }
   return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {

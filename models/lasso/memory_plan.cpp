@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <shrinkwarp/kernels/singular_values/singular_values.hpp>
+#include <shrinkwarp/models/lasso/device_pool.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/models/lasso/pace.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
@@ -43,6 +44,23 @@ std::int64_t working_set_parts(std::int64_t n, std::int64_t m) {
   constexpr std::int64_t kSmallGram = 1024;
   return QuantizedDictionary::most_bytes(n, m) + 12 * round_up(n, 16) * m + (m <= kSmallGram ? 4 * m * m : 0) +
          std::min<std::int64_t>(8 * n * round_up(m, 16), std::int64_t{1} << 20) + (n <= 2048 ? 40 * n * n : 0);
+}
+
+// Beside the dictionary on CUDA: it in half precision, and the Gram matrix of one that is not too large.
+std::int64_t device_working_set_parts(std::int64_t n, std::int64_t m) {
+  return HalfColumns::bytes(n, m) + (m <= DeviceWorkingSetDictionary::kMostGramAtoms ? 8 * m * m : 0);
+}
+
+// Sizes of places on CUDA. Most problems stay within the first one: 158 atoms is the most seen at a tenth of lambda_max on a
+// lead field of 302 x 6138. The largest is what the vectors of a block have room for in shared memory, and more than the rows
+// are never in use at once.
+std::vector<std::int64_t> device_capacities(std::int64_t n, std::int64_t m) {
+  const std::int64_t largest = std::min({std::int64_t{1024}, m, 4 * n + 64});
+  std::vector<std::int64_t> capacities;
+  for (const std::int64_t capacity : {192, 512})
+    if (capacity < largest) capacities.push_back(capacity);
+  capacities.push_back(largest);
+  return capacities;
 }
 
 // A code out of a batch that has no zero.
@@ -93,6 +111,12 @@ std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_
   const std::int64_t least = dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +
                              held_bytes(context, rows, atoms, with_places(1)) + unpenalised_bytes(rows, atoms, penalty);
   if (solver != Solver::working_set) return least;
+  if (context.is_cuda()) {
+    std::int64_t pools = device_working_set_parts(rows, atoms);
+    for (const std::int64_t capacity : device_capacities(rows, atoms))
+      pools += DevicePool::bytes(rows, atoms, capacity, 1);
+    return least + pools;
+  }
   return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, 1, 1, 1);
 }
 
@@ -119,17 +143,20 @@ MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std
 
 WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
                                 std::int64_t memory_limit) {
-  // In all no more than 1000 problems are under way, as Pace has it; a pool's places and the queue make that up.
-  constexpr std::int64_t kInFlight = 992;
+  // In all no more than 1000 problems are under way, as Pace has it: in the pools' places, in the queue, which keeps a
+  // quarter so that no pool waits for the next round, and on their way through double.
   constexpr std::int64_t kDoublePlaces = 64;
+  constexpr std::int64_t kInFlight = 1000 - kDoublePlaces;
+  constexpr std::int64_t kRunning = kInFlight / 4 * 3;
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
   const std::int64_t least = least_memory(context, n, m, Solver::working_set);
   SHRINKWARP_REQUIRE(memory_limit >= least, ValueError, "lasso: memory_limit is ", memory_limit,
                      " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
   WorkingSetPlan plan;
-  plan.workers = std::min<std::int64_t>(context.threads(), problems);
-  plan.places = std::min(WorkingSetBatch::kPlaces, (problems + plan.workers - 1) / plan.workers);
+  plan.workers = std::min({static_cast<std::int64_t>(context.threads()), problems, kRunning});
+  plan.places =
+      std::min({WorkingSetBatch::kPlaces, (problems + plan.workers - 1) / plan.workers, kRunning / plan.workers});
   const auto needed = [&] {
     plan.queue = std::clamp<std::int64_t>(kInFlight - plan.workers * plan.places, 1, problems);
     plan.double_places = std::min(kDoublePlaces, plan.queue);
@@ -142,6 +169,48 @@ WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictio
   while (needed() > memory_limit && plan.places > 1) plan.places /= 2;
   while (needed() > memory_limit && plan.workers > 1) plan.workers /= 2;
   if (needed() > memory_limit) plan.queue = plan.double_places = 1;
+  return plan;
+}
+
+DeviceWorkingSetPlan plan_device_working_set(const Context& context, const Dictionary& dictionary,
+                                             std::int64_t problems, std::int64_t memory_limit) {
+  constexpr std::int64_t kMostPlaces[] = {8192, 512, 64};
+  constexpr std::int64_t kDoublePlaces = 64;
+  const std::int64_t n = dictionary.rows();
+  const std::int64_t m = dictionary.atoms();
+  const std::int64_t least = least_memory(context, n, m, Solver::working_set);
+  SHRINKWARP_REQUIRE(memory_limit >= least, ValueError, "lasso: memory_limit is ", memory_limit,
+                     " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
+  DeviceWorkingSetPlan plan;
+  for (const std::int64_t capacity : device_capacities(n, m))
+    plan.pools.push_back({capacity, std::min(problems, kMostPlaces[plan.pools.size()])});
+  plan.double_places = std::min(kDoublePlaces, problems);
+  const auto needed = [&] {
+    std::int64_t bytes = dictionary_bytes(n, m) + device_working_set_parts(n, m) +
+                         2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
+                         held_bytes(context, n, m, with_places(plan.double_places));
+    for (const auto& pool : plan.pools) bytes += DevicePool::bytes(n, m, pool.capacity, pool.places);
+    return bytes;
+  };
+  // The largest pool gives way first: the first one is to hold most of the memory.
+  const auto largest = [&] {
+    return std::max_element(plan.pools.begin(), plan.pools.end(), [&](const auto& a, const auto& b) {
+      const std::int64_t first = plan.pools.front().capacity;
+      const auto weight = [&](const auto& pool) {
+        return DevicePool::bytes(n, m, pool.capacity, pool.places) * (pool.capacity > first ? 4 : 1);
+      };
+      return weight(a) < weight(b);
+    });
+  };
+  while (needed() > memory_limit) {
+    auto& pool = *largest();
+    if (pool.places > 1)
+      pool.places -= (pool.places + 7) / 8;
+    else if (plan.double_places > 1)
+      plan.double_places /= 2;
+    else
+      break;
+  }
   return plan;
 }
 

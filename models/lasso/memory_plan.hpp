@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include <shrinkwarp/models/lasso/dictionary.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
@@ -35,8 +36,21 @@ struct WorkingSetPlan {
   std::int64_t double_places = 1;  ///< of the batch for those that the method gives up
 };
 
-/// The same for the working-set solver.
+/// The same for the working-set solver: no more than 1000 problems in its pools, its queue and its batch in double.
 WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
                                 std::int64_t memory_limit);
+
+struct DeviceWorkingSetPlan {
+  struct Pool {
+    std::int64_t capacity = 1;  ///< atoms of a working set
+    std::int64_t places = 1;
+  };
+  std::vector<Pool> pools;  ///< capacities ascending
+  std::int64_t double_places = 1;
+};
+
+/// The same for the working-set solver on CUDA.
+DeviceWorkingSetPlan plan_device_working_set(const Context& context, const Dictionary& dictionary,
+                                             std::int64_t problems, std::int64_t memory_limit);
 
 }  // namespace shrinkwarp

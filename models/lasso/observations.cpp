@@ -7,6 +7,7 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/models/lasso/checks.hpp>
 #include <shrinkwarp/models/lasso/unpenalised.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
@@ -53,7 +54,10 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
     context.synchronize();
     largest = std::max(largest, *std::max_element(found.begin(), found.begin() + count));
   }
-  return largest * dictionary.scale();
+  const double result = lambda_max_of(largest, 1, dictionary.scale());
+  SHRINKWARP_REQUIRE(std::isfinite(result), ValueError, source.name(),
+                     ": lambda_max leaves the range of float64, wanted a dictionary and observations in closer units");
+  return result;
 }
 
 }  // namespace shrinkwarp

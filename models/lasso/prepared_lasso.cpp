@@ -15,6 +15,7 @@
 #include <shrinkwarp/models/lasso/memory_plan.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
 #include <shrinkwarp/models/lasso/stopping.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
@@ -111,23 +112,17 @@ struct PreparedLasso::Impl {
   }
 
   double lambda_of(const LambdaRule& rule, std::int64_t index, double lambda_max) const {
-    if (rule.kind == LambdaRule::Kind::sample_fraction) return rule.number * lambda_max;
+    if (rule.kind == LambdaRule::Kind::sample_fraction) return fraction_of(rule.number, lambda_max);
     return rule.kind == LambdaRule::Kind::value ? rule.number : rule.values[static_cast<std::size_t>(index)];
   }
 
   template <class P>
   void keep(const P& problem) {
     const auto i = static_cast<std::size_t>(problem.index);
-    const double squared = problem.scale * problem.scale;
-    lambda[i] = problem.lambda * problem.scale * dictionary.scale();
-    objective[i] = problem.primal * squared;
-    dual_gap[i] = problem.gap * squared;
-    // No value of a code is larger than objective / (lambda least weight).
-    const bool codes_finite =
-        lambda[i] > 0 ? std::isfinite(objective[i] / lambda[i] / least_weight) : problem.lambda == 0;
-    SHRINKWARP_REQUIRE(std::isfinite(objective[i]) && std::isfinite(dual_gap[i]) && codes_finite, ValueError,
-                       "PreparedLasso::solve: the result of observation ", problem.index,
-                       " leaves the range of float64, wanted a dictionary and observations in closer units");
+    const InUserUnits result = fitting(problem);
+    lambda[i] = problem.asked_lambda;
+    objective[i] = result.objective;
+    dual_gap[i] = result.dual_gap;
     kept[i] = 1;
     iterations[i] = problem.iterations;
     converged[i] = problem.gap <= options.gap * problem.energy ? 1 : 0;
@@ -135,6 +130,20 @@ struct PreparedLasso::Impl {
     finished_so_far.unconverged += converged[i] ? 0 : 1;
     finished_so_far.iterations += problem.iterations;
     finished_so_far.worst_gap = std::max(finished_so_far.worst_gap, problem.relative_gap());
+  }
+
+  // @throws ValueError (a number, or perhaps the code, is beyond float64)
+  template <class P>
+  InUserUnits fitting(const P& problem) const {
+    const InUserUnits result = in_user_units(problem, dictionary.scale());
+    // The codes are on the device: no value of one is larger than objective / (lambda least weight), and those of x = 0 are 0.
+    const double largest_code =
+        problem.lambda > 0 ? problem.primal / problem.lambda / least_weight * result.code_unit : 0;
+    const bool codes_fit = problem.energy == 0 || (result.codes_fit && std::isfinite(largest_code));
+    SHRINKWARP_REQUIRE(result.numbers_fit && codes_fit, ValueError, "PreparedLasso::solve: the result of observation ",
+                       problem.index,
+                       " leaves the range of float64, wanted a dictionary and observations in closer units");
+    return result;
   }
 
   // Takes finished problems out of a batch, and out of the float batch those that have to go on in double: their codes
@@ -146,10 +155,12 @@ struct PreparedLasso::Impl {
       leave.push_back(finished(problem, options) || (std::is_same_v<T, float> && beyond_float(problem, options)) ? 1
                                                                                                                  : 0);
     for (const auto& problem : batch.retire(leave, Z)) {
-      if (finished(problem, options))
+      if (finished(problem, options)) {
         keep(problem);
-      else if constexpr (std::is_same_v<T, float>)
+      } else if constexpr (std::is_same_v<T, float>) {
+        fitting(problem);  // it goes on from its code in Z
         handed_over.push_back(problem);
+      }
     }
   }
 
@@ -194,6 +205,7 @@ struct PreparedLasso::Impl {
         DoubleBatch::Problem problem;
         problem.index = from.index;
         problem.lambda = from.lambda;
+        problem.asked_lambda = from.asked_lambda;
         problem.iterations = from.iterations;
         std::copy_n(observations.matrix().column(from.index), dictionary.rows(),
                     staging.matrix().column(static_cast<std::int64_t>(double_problems.size())));

@@ -8,6 +8,7 @@
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/compaction/compaction.hpp>
 #include <shrinkwarp/models/lasso/batch_penalty.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
@@ -160,12 +161,11 @@ void ProximalGradientBatch<T>::admit(MatrixView<double> X, const std::vector<Pro
     context_.synchronize();
     for (std::int64_t b = 0; b < count; ++b) {
       if (added[b].lambda >= 0) continue;
-      // Two powers of two, one after the other: their product may leave the range where the numbers do not.
       const double d = dictionary_.scale();
       const double x = added[b].scale;
-      added[b].lambda = lambda_of(added[b].index, host_.lambda_max[index_of(b)] * x * d) / x / d;
+      added[b].asked_lambda = lambda_of(added[b].index, lambda_max_of(host_.lambda_max[index_of(b)], x, d));
       // A lambda beyond float's range is far beyond lambda_max, and its code 0 all the same.
-      added[b].lambda = std::min(added[b].lambda, kLargestLambda);
+      added[b].lambda = batch_lambda(added[b].asked_lambda, x, d, kLargestLambda);
     }
   }
 
@@ -196,9 +196,12 @@ void ProximalGradientBatch<T>::start_at(std::int64_t first, const SparseCodes& i
     const double unit = dictionary_.scale() / problems_[index_of(first + b)].scale;
     std::fill(code.begin(), code.end(), T(0));
     for (auto k = initial.offsets[static_cast<std::size_t>(b)]; k < initial.offsets[static_cast<std::size_t>(b) + 1];
-         ++k)
+         ++k) {
+      const double value = initial.values[static_cast<std::size_t>(k)] * unit;
+      // What the user's units cannot hold is refused in the end; until then it is a start like another.
       code[static_cast<std::size_t>(initial.indices[static_cast<std::size_t>(k)])] =
-          static_cast<T>(initial.values[static_cast<std::size_t>(k)] * unit);
+          static_cast<T>(std::isfinite(value) ? value : 0.0);
+    }
     const MatrixView<T> host{code.data(), dictionary_.atoms(), 1, dictionary_.atoms(), {}};
     copy(context_, host, state_.anchor.columns(first + b, 1));
     context_.synchronize();  // the next code is written over this one

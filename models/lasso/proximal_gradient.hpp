@@ -32,10 +32,11 @@ class ProximalGradientBatch {
   /// the observation's largest entry are near 1 (powers of two, so nothing is rounded): float does not leave its range
   /// whatever units the user measures in.
   struct Problem {
-    std::int64_t index = 0;  ///< of the observation
-    double scale = 1;        ///< the observation's entries were divided by this
-    double lambda = 0;       ///< negative until it is known
-    double energy = 0;       ///< 1/2 ||x||^2
+    std::int64_t index = 0;   ///< of the observation
+    double scale = 1;         ///< the observation's entries were divided by this
+    double lambda = 0;        ///< negative until it is known
+    double asked_lambda = 0;  ///< in the user's units: lambda itself has a largest value and may lose digits
+    double energy = 0;        ///< 1/2 ||x||^2
     std::int64_t iterations = 0;
     double primal = 0;    ///< of the code at the last certificate
     double gap = 0;       ///< absolute, likewise

@@ -12,7 +12,7 @@ LassoSummary stream_proximal_gradient(const Context& context, const Dictionary& 
                                       const LambdaRule& rule, const LassoOptions& options, CodeSink& sink,
                                       FunctionRef<double()> seconds);
 
-/// solve_lasso by working sets, for arguments that have been checked; on the CPU.
+/// solve_lasso by working sets, for arguments that have been checked.
 LassoSummary stream_working_set(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                                 const LambdaRule& rule, const LassoOptions& options, CodeSink& sink);
 

@@ -11,6 +11,7 @@
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/models/lasso/batch_penalty.hpp>
 #include <shrinkwarp/models/lasso/flow.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
@@ -42,6 +43,9 @@ constexpr std::int64_t kCapacity = 128;          // atoms that a pool's working 
 constexpr std::int64_t kLargestCapacity = 2048;  // and at most; fewer where there are few rows or atoms
 // In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
 constexpr double kLargestLambda = 1e30;
+// Passes bound correlations in float, whose absolute rounding is far under this; what is over a smaller lambda they might
+// take for nothing.
+constexpr double kSmallestLambda = 1e-30;
 
 std::size_t index_of(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -109,8 +113,10 @@ struct WorkingSetBatch::Worker {
   QuantizedResiduals residuals;
   Tensor<float> C, highest;  // of the pool
   std::vector<Slot> slots;
-  std::vector<Slot*> running;  // by place
+  std::vector<Slot*> running;  // in the order of their places
+  std::size_t passed = 0;      // of running, at its end: their pass has run, and its step is due
   std::vector<Slot*> idle;
+  const CancelToken* cancel;
   Profile profile;
   Profile* timed = nullptr;
 
@@ -152,6 +158,7 @@ struct WorkingSetBatch::Worker {
         C(context, parts.quantized.padded_atoms(), residuals.places()),
         highest(context, parts.quantized.panels(), residuals.places()),
         slots(index_of(parts.transposed.size() > 0 ? 1 : places)),
+        cancel(options.cancel),
         timed(options.profile ? &profile : nullptr) {
     const std::int64_t rows = padded_rows(dictionary.rows());
     for (Slot& slot : slots) {
@@ -175,6 +182,8 @@ struct WorkingSetBatch::Worker {
     std::iota(fresh.begin(), fresh.begin() + m, 0);
     all_atoms.add(parts.columns.matrix(), parts.gram.matrix(), fresh.data(), values.data(), thresholds.data(), m);
   }
+
+  bool cancelled() const { return cancel && cancel->cancelled(); }
 
   // Every problem is solved on all atoms at once.
   bool small() const { return parts.transposed.size() > 0; }
@@ -239,10 +248,8 @@ struct WorkingSetBatch::Worker {
 
   void set_lambda(Problem& problem, double lambda_max, FunctionRef<double(std::int64_t, double)> lambda_of) const {
     if (problem.lambda >= 0) return;
-    // Two powers of two, one after the other: their product may leave the range where the numbers do not.
-    const double x = problem.scale;
-    problem.lambda =
-        std::min(lambda_of(problem.index, lambda_max * x * dictionary_scale) / x / dictionary_scale, kLargestLambda);
+    problem.asked_lambda = lambda_of(problem.index, lambda_max_of(lambda_max, problem.scale, dictionary_scale));
+    problem.lambda = batch_lambda(problem.asked_lambda, problem.scale, dictionary_scale, kLargestLambda);
   }
 
   // The code of a working set, in no order: to list and values. @return the number of nonzeros
@@ -574,6 +581,7 @@ struct WorkingSetBatch::Worker {
       const PhaseTimer timer(context, timed, "lambda_max");
       set_lambda(problem, largest_correlation(place, slot.r.data()), lambda_of);
     }
+    if (problem.lambda < kSmallestLambda && problem.energy > 0) return finish_in_double(slot, slot.set);
     if (slot.waits_for_start) {
       start(slot);
       if (slot.set.size() > 0) return false;  // and is looked at in its next pass
@@ -680,7 +688,8 @@ struct WorkingSetBatch::Worker {
     finish_in_double(slot, all_atoms);
   }
 
-  // The same method in double, with exact passes, to the end.
+  // The same method in double, with exact passes, to the end. This may take seconds: a cancel is heard on the way, and what
+  // that leaves is given up like what the method gives up.
   bool finish_in_double(Slot& slot, const ActiveSet<float>& set) {
     const PhaseTimer timer(context, timed, "in double");
     Problem& problem = slot.problem;
@@ -700,7 +709,7 @@ struct WorkingSetBatch::Worker {
     std::iota(all.begin(), all.end(), 0);
     std::vector<double> c(index_of(m));
     Certificate found;
-    for (std::int64_t stalled = 0; stalled <= 3 * kIdleRounds;) {
+    for (std::int64_t stalled = 0; stalled <= 3 * kIdleRounds && !cancelled();) {
       correlate_atoms(exact_columns(), all.data(), m, slot.r.data(), c.data());
       for (std::int64_t k = 0; k < exact.support(); ++k)
         c[index_of(exact.atom(exact.active(k)))] -= penalty.ridge * exact.code(exact.active(k));
@@ -789,7 +798,7 @@ std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::
   const std::int64_t slot = ActiveSet<float>::bytes(capacity) + 16 * n + atoms / 8 + 512;
   const std::int64_t pool = (residual_places(rows, places) + 8) * (2 * n + 5 * (atoms + 16) + 64);
   const std::int64_t scratch = ActiveSet<double>::bytes(capacity) +
-                               ActiveSet<float>::bytes(std::min<std::int64_t>(atoms, 1024)) + 12 * capacity * capacity +
+                               ActiveSet<float>::bytes(std::min<std::int64_t>(atoms, 1024)) + 16 * capacity * capacity +
                                64 * (atoms + 1024);
   const std::int64_t levels = (rows + QuantizedDictionary::kLevelRows - 1) / QuantizedDictionary::kLevelRows;
   const std::int64_t weights = (4 * (3 + levels) + 8) * (atoms + 16);
@@ -849,38 +858,43 @@ void WorkingSetBatch::work(Worker& worker, bool more, FunctionRef<double(std::in
   };
   if (worker.small()) {
     Slot& slot = *worker.idle.front();
-    while (!late() && take(worker, slot)) worker.solve_on_all(slot, lambda_of);
+    while (!late() && !worker.cancelled() && take(worker, slot)) worker.solve_on_all(slot, lambda_of);
     return;
   }
   for (;;) {
-    bool empty = false;
-    while (!worker.idle.empty() && !empty) {
-      Slot& slot = *worker.idle.back();
-      if (take(worker, slot)) {
-        worker.idle.pop_back();
-        running.push_back(&slot);
-      } else {
-        empty = true;
+    if (worker.passed == 0) {
+      bool empty = false;
+      while (!worker.idle.empty() && !empty) {
+        Slot& slot = *worker.idle.back();
+        if (take(worker, slot)) {
+          worker.idle.pop_back();
+          running.push_back(&slot);
+        } else {
+          empty = true;
+        }
       }
-    }
-    if (running.empty() || (empty && more)) return;
-    const std::int64_t count = worker.arrange();
-    {
+      if (running.empty() || (empty && more)) return;
+      const std::int64_t count = worker.arrange();
       const PhaseTimer timer(worker.context, worker.timed, "pass",
                              2.0 * static_cast<double>(quantized.rows()) * static_cast<double>(quantized.atoms()) *
                                  static_cast<double>(count));
       bounded_correlation(worker.context, quantized, worker.bounds, worker.residuals, count,
                           worker.C.matrix().columns(0, count), worker.highest.matrix().columns(0, count));
+      worker.passed = running.size();
     }
-    std::size_t kept = 0;
-    for (Slot* const slot : running) {
+    // A hard problem may take seconds, and what is done waits for the stream: those that are left come next time.
+    std::size_t kept = running.size() - worker.passed, next = kept;
+    while (next < running.size() && !late() && !worker.cancelled()) {
+      Slot* const slot = running[next++];
       if (worker.step(*slot, lambda_of))
         worker.idle.push_back(slot);
       else
         running[kept++] = slot;
     }
-    running.resize(kept);
-    if (late()) return;
+    worker.passed = running.size() - next;
+    running.erase(running.begin() + static_cast<std::ptrdiff_t>(kept),
+                  running.begin() + static_cast<std::ptrdiff_t>(next));
+    if (late() || worker.cancelled()) return;
   }
 }
 

@@ -31,6 +31,7 @@ class WorkingSetBatch {
     std::int64_t index = 0;       ///< of the observation
     double scale = 1;             ///< the observation's entries were divided by this
     double lambda = -1;           ///< negative until it is known
+    double asked_lambda = 0;      ///< in the user's units, as in ProximalGradientBatch::Problem
     double energy = 0;            ///< 1/2 ||x||^2
     std::int64_t iterations = 0;  ///< times that its working set was solved
     double primal = 0;
@@ -57,7 +58,9 @@ class WorkingSetBatch {
   /// Takes in new problems. @param X  [n, count] on the host, count <= room(); in the user's units
   void admit(MatrixView<const double> X, const std::vector<Problem>& problems);
 
-  /// Solves until the queue is empty or `seconds` have passed; where no more problems will come, until all are done.
+  /// Solves for a fraction of a second, or until the queue is empty; where no more problems will come, until all are done.
+  /// A problem that is begun in double is not left within, but a cancel is heard there too: it is then given up.
+  /// @param more       whether problems will come
   /// @param lambda_of  gives lambda from the index and lambda_max, in the user's units; from any thread
   void advance(bool more, FunctionRef<double(std::int64_t, double)> lambda_of);
 
@@ -78,7 +81,7 @@ class WorkingSetBatch {
   const Penalty penalty_;  // in the batch's units
   Tensor<float> divided_;  // [padded m, 3 + levels], bounds divided by the weights, where there are any
   std::vector<std::unique_ptr<Worker>> workers_;
-  Tensor<double> waiting_;             // [n padded, queue]
+  Tensor<double> waiting_;             // [n, queue]
   std::vector<Problem> queue_;         // [queue]
   std::int64_t queued_ = 0;            // of them
   std::atomic<std::int64_t> next_{0};  // the first that no pool has taken

@@ -1,8 +1,9 @@
-// Problems wait in the working-set batch's queue, in the order of their observations, and leave for the sink in the round
-// that finishes them; the few that the method gives up go on by proximal gradients in double.
+// Problems wait in a working-set batch, in the order of their observations, and leave for the sink in the round that finishes
+// them; the few that the method gives up go on by proximal gradients in double.
 #include <algorithm>
 #include <vector>
 
+#include <shrinkwarp/models/lasso/device_working_set.hpp>
 #include <shrinkwarp/models/lasso/double_stage.hpp>
 #include <shrinkwarp/models/lasso/flow.hpp>
 #include <shrinkwarp/models/lasso/memory_plan.hpp>
@@ -13,26 +14,27 @@
 namespace shrinkwarp {
 namespace {
 
+/// @tparam Batch  WorkingSetBatch or DeviceWorkingSetBatch
+template <class Batch>
 class Stream {
  public:
-  Stream(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Flow& flow,
-         const WorkingSetPlan& plan)
-      : options_(options),
-        flow_(flow),
-        staging_(Context::cpu(1), dictionary.rows(), std::max(plan.queue, plan.double_places)),
-        batch_(context, dictionary, options, plan.workers, plan.places, plan.queue),
-        double_(context, dictionary, options, flow, staging_.matrix().columns(0, plan.double_places)) {
-    flow_.log(LogLevel::info, flow_.total(), " problems, ", plan.places, " at a time on each of ", plan.workers,
-              " threads");
-  }
+  /// @param width          most observations that are read at once
+  /// @param double_places  of the batch for problems that are given up
+  Stream(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Flow& flow, Batch& batch,
+         std::int64_t width, std::int64_t double_places)
+      : flow_(flow),
+        staging_(Context::cpu(1), dictionary.rows(), std::max(width, double_places)),
+        batch_(batch),
+        double_(context, dictionary, options, flow, staging_.matrix().columns(0, double_places)) {}
 
-  void run() {
+  /// @param advance  advance(more) has the batch go on; more: problems will come
+  template <class Advance>
+  void run(const Advance& advance) {
     flow_.report();
     do {
       flow_.check_cancel();
       fill();
-      batch_.advance(flow_.more(),
-                     [this](std::int64_t index, double lambda_max) { return flow_.lambda_of(index, lambda_max); });
+      advance(flow_.more());
       settle();
       if (double_.waiting() >= double_.places() || (batch_.running() == 0 && !flow_.more())) double_.finish();
       flow_.report();
@@ -45,7 +47,7 @@ class Stream {
       std::vector<std::int64_t> rows = flow_.take(std::min(batch_.room(), staging_.cols()));
       flow_.read(rows, staging_.matrix());
       if (rows.empty()) continue;
-      std::vector<WorkingSetBatch::Problem> problems(rows.size());
+      std::vector<typename Batch::Problem> problems(rows.size());
       for (std::size_t b = 0; b < rows.size(); ++b) problems[b].index = rows[b];
       batch_.admit(staging_.matrix().columns(0, static_cast<std::int64_t>(rows.size())), problems);
     }
@@ -67,12 +69,34 @@ class Stream {
     flow_.deliver(results, done);
   }
 
-  const LassoOptions& options_;
   Flow& flow_;
-  Tensor<double> staging_;  // [n, queue], observations on their way in
-  WorkingSetBatch batch_;
+  Tensor<double> staging_;  // [n, width], observations on their way in
+  Batch& batch_;
   DoubleStage double_;
 };
+
+void run_on_cpu(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Flow& flow) {
+  const WorkingSetPlan plan = plan_working_set(context, dictionary, flow.total(), options.memory_limit);
+  flow.begin();
+  WorkingSetBatch batch(context, dictionary, options, plan.workers, plan.places, plan.queue);
+  Stream<WorkingSetBatch> stream(context, dictionary, options, flow, batch, plan.queue, plan.double_places);
+  flow.log(LogLevel::info, flow.total(), " problems, ", plan.places, " at a time on each of ", plan.workers,
+           " threads");
+  stream.run([&](bool more) {
+    batch.advance(more, [&](std::int64_t index, double lambda_max) { return flow.lambda_of(index, lambda_max); });
+  });
+}
+
+void run_on_cuda(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Flow& flow) {
+  const DeviceWorkingSetPlan plan = plan_device_working_set(context, dictionary, flow.total(), options.memory_limit);
+  const std::int64_t places = plan.pools.front().places;
+  flow.begin();
+  DeviceWorkingSetBatch batch(context, dictionary, options, plan, flow.fraction(),
+                              [&flow](std::int64_t index) { return flow.known_lambda(index); });
+  Stream<DeviceWorkingSetBatch> stream(context, dictionary, options, flow, batch, places, plan.double_places);
+  flow.log(LogLevel::info, flow.total(), " problems, ", places, " at a time");
+  stream.run([&](bool more) { batch.advance(more); });
+}
 
 }  // namespace
 
@@ -80,9 +104,10 @@ LassoSummary stream_working_set(const Context& context, const Dictionary& dictio
                                 const LambdaRule& rule, const LassoOptions& options, CodeSink& sink) {
   Flow flow(context, dictionary, source, rule, options, sink);
   if (flow.total() == 0) return flow.summary();
-  const WorkingSetPlan plan = plan_working_set(context, dictionary, flow.total(), options.memory_limit);
-  flow.begin();
-  Stream(context, dictionary, options, flow, plan).run();
+  if (context.is_cuda())
+    run_on_cuda(context, dictionary, options, flow);
+  else
+    run_on_cpu(context, dictionary, options, flow);
   return flow.summary();
 }
 

@@ -14,6 +14,7 @@
 #include <shrinkwarp/models/lasso/in_memory.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/models/lasso/pace.hpp>
+#include <shrinkwarp/models/lasso/prepared_lasso.hpp>
 #include <shrinkwarp/models/lasso/stream.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -308,6 +309,76 @@ TEST_P(Lasso, UnitsDoNotMatter) {
     for (std::size_t k = 0; k < batch.codes.values.size(); ++k)
       EXPECT_EQ(batch.codes.values[k], reference.codes.values[k] * unit * std::exp2(30));
   }
+}
+
+// In a batch's own units a lambda has a largest value, and digits to lose; the one that is delivered is the one asked for.
+TEST_P(Lasso, LambdaIsDeliveredAsItWasAsked) {
+  Problems problems = random_problems(9, 25, 4);
+  for (double& value : problems.D) value *= std::exp2(-60);
+  for (double& value : problems.X) value *= std::exp2(-300);
+  EXPECT_EQ(solve(problems, LambdaRule::value(1e300)).lambda, std::vector<double>(4, 1e300));
+  const std::vector<double> plain = solve(problems, LambdaRule::sample_fraction(1)).lambda;
+  const LassoBatch large = solve(problems, LambdaRule::sample_fraction(std::exp2(200)));
+  for (std::size_t i = 0; i < plain.size(); ++i) EXPECT_EQ(large.lambda[i], plain[i] * std::exp2(200));
+  EXPECT_TRUE(large.codes.values.empty());
+
+  for (double& value : problems.D) value *= std::exp2(160);
+  for (double& value : problems.X) value *= std::exp2(400);
+  LassoOptions options;
+  options.max_iterations = 25;
+  EXPECT_EQ(solve(problems, LambdaRule::value(3e-290), options).lambda, std::vector<double>(4, 3e-290));
+}
+
+// A code that the subnormal range rounds is not the one that was certified.
+TEST_P(Lasso, RefusesCodesUnderTheRangeOfFloat64) {
+  Problems problems = random_problems(9, 25, 4);
+  for (double& value : problems.D) value *= std::exp2(600);
+  for (double& value : problems.X) value *= std::exp2(-460);
+  try {
+    solve(problems, LambdaRule::sample_fraction(0.3));
+    FAIL() << "codes of 2^-1060";
+  } catch (const ValueError& error) {
+    EXPECT_NE(std::string(error.what()).find("leaves the range of float64"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(solve(problems, LambdaRule::sample_fraction(1.5)).size(), 4);  // their codes are 0
+}
+
+// A fraction of lambda_max that is 0 only because float64 has no smaller number would be another problem.
+TEST_P(Lasso, RefusesFractionsUnderTheRangeOfFloat64) {
+  Problems problems = random_problems(9, 25, 4);
+  for (double& value : problems.D) value *= std::exp2(-1000);
+  for (double& value : problems.X) value *= std::exp2(-60);
+  EXPECT_THROW(solve(problems, LambdaRule::sample_fraction(0.3)), ValueError);  // lambda_max is under it
+  EXPECT_THROW(solve(problems, LambdaRule::recording_fraction(0.3)), ValueError);
+  for (double& value : problems.X) value *= std::exp2(60);
+  EXPECT_THROW(solve(problems, LambdaRule::sample_fraction(1e-20)), ValueError);  // lambda is
+  EXPECT_THROW(solve(problems, LambdaRule::recording_fraction(1e-20)), ValueError);
+}
+
+// Also those on their way from float to double.
+TEST_P(Lasso, RefusesCodesUnderTheRangeOfFloat64BetweenItsStages) {
+  Problems problems = random_problems(9, 25, 4);
+  for (double& value : problems.D) value *= std::exp2(800);
+  for (double& value : problems.X) value *= std::exp2(-460);
+  LassoOptions options;
+  options.solver = Solver::fista;
+  options.gap = 1e-10;
+  EXPECT_THROW(solve(problems, LambdaRule::sample_fraction(0.3), options), ValueError);
+  const Context& context = this->context();
+  const Dictionary dictionary(context, problems.dictionary());
+  if (context.is_cuda()) return;
+  PreparedLasso prepared(context, dictionary, options, problems.N);
+  std::vector<double> Z(static_cast<std::size_t>(25 * problems.N));
+  EXPECT_THROW(
+      prepared.solve(problems.observations(), LambdaRule::sample_fraction(0.3), {Z.data(), 25, problems.N, 25, {}}),
+      ValueError);
+}
+
+// An objective that is 0 only because float64 has no smaller number would bound nothing.
+TEST_P(Lasso, RefusesObjectivesUnderTheRangeOfFloat64) {
+  Problems problems = random_problems(9, 25, 4);
+  for (double& value : problems.X) value *= std::exp2(-540);
+  EXPECT_THROW(solve(problems, LambdaRule::sample_fraction(0.3)), ValueError);
 }
 
 TEST_P(Lasso, WarmStartFromTheSolutionNeedsNoIteration) {

@@ -1,15 +1,21 @@
 // The working-set solver where it is hard: dictionaries that are dependent, badly scaled or adversarial, and what must not
 // change its bits. That every claim of a result holds on ordinary problems is lasso_test.cpp's business, for all solvers.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/models/lasso/memory_plan.hpp>
+#include <shrinkwarp/models/lasso/working_set.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include "tests/support/contexts.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -21,7 +27,7 @@ struct Truth {
   double gap, objective, energy, lambda_max;
 };
 
-class WorkingSet : public testing::Test {
+class WorkingSet : public testing::OnContext {
  protected:
   std::int64_t n = 0, m = 0, N = 0;
   Matrix D, X;
@@ -41,11 +47,13 @@ class WorkingSet : public testing::Test {
     std::transform(atom(from), atom(from) + n, atom(to), [factor](double v) { return v * factor; });
   }
 
+  Context make_context(int threads) const { return context().is_cuda() ? Context::cuda() : Context::cpu(threads); }
+
   LassoBatch solve(double fraction, double gap = 1e-6, int threads = 1, std::int64_t max_iterations = 1000) const {
     return solve(LambdaRule::sample_fraction(fraction), gap, threads, max_iterations);
   }
   LassoBatch solve(const LambdaRule& rule, double gap, int threads, std::int64_t max_iterations) const {
-    const Context context = Context::cpu(threads);
+    const Context context = make_context(threads);
     const Dictionary dictionary(context, {D.data(), n, m, n, {}});
     LassoOptions options;
     options.solver = Solver::working_set;
@@ -102,18 +110,26 @@ class WorkingSet : public testing::Test {
   }
 };
 
+class WorkingSetOnCpu : public WorkingSet {};
+
+std::string name_of_context(const ::testing::TestParamInfo<const char*>& info) {
+  return info.param;
+}
+INSTANTIATE_TEST_SUITE_P(, WorkingSet, ::testing::Values("cpu1", "cuda"), name_of_context);
+INSTANTIATE_TEST_SUITE_P(, WorkingSetOnCpu, ::testing::Values("cpu1"), name_of_context);
+
 bool same_bits(const LassoBatch& a, const LassoBatch& b) {
   return a.codes.offsets == b.codes.offsets && a.codes.indices == b.codes.indices && a.codes.values == b.codes.values &&
          a.lambda == b.lambda && a.objective == b.objective && a.dual_gap == b.dual_gap &&
          a.iterations == b.iterations && a.converged == b.converged;
 }
 
-TEST_F(WorkingSet, ShapesOfAllKinds) {
+TEST_P(WorkingSet, ShapesOfAllKinds) {
   const std::int64_t shapes[][2] = {{1, 1}, {1, 50}, {40, 1}, {60, 20}, {63, 130}, {64, 128}, {65, 500}, {100, 1100}};
   for (const auto& shape : shapes) {
     make(shape[0], shape[1], 20);
     for (const double fraction : {0.9, 0.5, 0.1, 0.01}) {
-      SCOPED_TRACE(testing::Message() << n << " x " << m << " at " << fraction);
+      SCOPED_TRACE(::testing::Message() << n << " x " << m << " at " << fraction);
       expect_right(solve(fraction), 1e-6);
     }
     expect_right(solve(0.2, 1e-9), 1e-9);
@@ -121,7 +137,7 @@ TEST_F(WorkingSet, ShapesOfAllKinds) {
   }
 }
 
-TEST_F(WorkingSet, CopiedAndNegatedAtoms) {
+TEST_P(WorkingSet, CopiedAndNegatedAtoms) {
   make(30, 400, 30);
   for (std::int64_t j = 0; j < 150; ++j) {
     copy_atom(j, 150 + j, 1);
@@ -130,7 +146,7 @@ TEST_F(WorkingSet, CopiedAndNegatedAtoms) {
   for (const double fraction : {0.5, 0.1, 0.02}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, NearlyDependentAtoms) {
+TEST_P(WorkingSet, NearlyDependentAtoms) {
   make(30, 400, 20);
   const Matrix noise = D;
   for (std::int64_t j = 200; j < 400; ++j)  // copies that differ in the sixth digit
@@ -139,7 +155,7 @@ TEST_F(WorkingSet, NearlyDependentAtoms) {
   for (const double fraction : {0.5, 0.1, 0.02}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, DependentDictionary) {
+TEST_P(WorkingSet, DependentDictionary) {
   make(80, 300, 20);
   for (std::int64_t j = 10; j < m; ++j) {  // rank 10
     std::fill_n(atom(j), n, 0.0);
@@ -149,13 +165,26 @@ TEST_F(WorkingSet, DependentDictionary) {
   for (const double fraction : {0.5, 0.1, 0.01}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, AtomsOfAllSizes) {
+TEST_P(WorkingSet, AtomsOfAllSizes) {
   make(40, 300, 20);
   for (std::int64_t j = 0; j < m; ++j) copy_atom(j, j, std::pow(10.0, static_cast<double>(j % 13) - 6));
   for (const double fraction : {0.5, 0.1, 1e-3}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, UnitsOfAllSizes) {
+// Atoms that are nothing in float, and a lambda that makes them matter.
+TEST_P(WorkingSet, AtomsAndLambdaUnderTheRangeOfFloat) {
+  make(70, 1000, 3);
+  for (std::int64_t j = 1; j < m; ++j) copy_atom(j, j, 1e-46);
+  for (std::int64_t i = 0; i < n; ++i) atom(0)[i] = i == 0 ? 0 : 1;  // tells nothing of the observations
+  for (std::int64_t i = 0; i < n * N; ++i) X[static_cast<std::size_t>(i)] = i % n == 0 ? 1 : 0;
+  const LassoBatch batch = solve(LambdaRule::value(1e-48), 1e-3, 1, 30);
+  for (std::int64_t i = 0; i < N; ++i) {
+    const Truth true_one = truth(batch, i);
+    EXPECT_GE(batch.dual_gap[static_cast<std::size_t>(i)], true_one.gap - 1e-12 * true_one.energy) << i;
+  }
+}
+
+TEST_P(WorkingSet, UnitsOfAllSizes) {
   make(40, 200, 8);
   const LassoBatch plain = solve(0.2);
   for (double& value : D) value *= std::exp2(-43);  // lead fields in tesla have norms of 1e-13
@@ -166,7 +195,7 @@ TEST_F(WorkingSet, UnitsOfAllSizes) {
   EXPECT_EQ(small.codes.values, plain.codes.values);
 }
 
-TEST_F(WorkingSet, LambdaAroundLambdaMax) {
+TEST_P(WorkingSet, LambdaAroundLambdaMax) {
   make(50, 300, 10);
   for (const double fraction : {1.5, 1.0, 1 - 1e-15, 1 - 1e-12, 1 - 1e-9, 1 - 1e-6, 0.999}) {
     SCOPED_TRACE(fraction);
@@ -182,7 +211,7 @@ TEST_F(WorkingSet, LambdaAroundLambdaMax) {
 }
 
 // The LARS path of this dictionary has many breakpoints: each atom has a small part of its own and a large common one.
-TEST_F(WorkingSet, AdversarialPath) {
+TEST_P(WorkingSet, AdversarialPath) {
   make(100, 100, 1);
   std::fill(D.begin(), D.end(), 0.0);
   for (std::int64_t j = 0; j < m; ++j) {
@@ -194,12 +223,12 @@ TEST_F(WorkingSet, AdversarialPath) {
 }
 
 // Far more atoms in use than the working sets have room for at first.
-TEST_F(WorkingSet, ManyAtomsInUse) {
+TEST_P(WorkingSet, ManyAtomsInUse) {
   make(400, 900, 3);
   expect_right(solve(0.003, 1e-9), 1e-9);
 }
 
-TEST_F(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
+TEST_P(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
   make(100, 600, 40);
   for (std::int64_t j = 0; j < m; ++j)  // smooth: the first few principal coordinates tell nearly all
     for (std::int64_t i = 0; i < n; ++i)
@@ -208,7 +237,7 @@ TEST_F(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
 }
 
 // Problems that want as many coordinates as there can be, side by side.
-TEST_F(WorkingSet, PoolsOfManyLevels) {
+TEST_P(WorkingSetOnCpu, PoolsOfManyLevels) {
   make(600, 1200, 90);
   std::vector<double> lambdas(static_cast<std::size_t>(N));
   for (std::int64_t j = 0; j < m; ++j)
@@ -219,7 +248,7 @@ TEST_F(WorkingSet, PoolsOfManyLevels) {
   expect_right(solve(LambdaRule::per_problem(lambdas), 1e-6, 2, 1000), 1e-6);
 }
 
-TEST_F(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
+TEST_P(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
   make(70, 500, 200);
   for (std::int64_t j = 1; j < m; ++j)
     for (std::int64_t i = 0; i < n; ++i) atom(j)[i] = 0.8 * atom(j - 1)[i] + 0.6 * atom(j)[i];
@@ -240,7 +269,7 @@ TEST_F(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
   }
 }
 
-TEST_F(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
+TEST_P(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
   make(60, 400, 12);
   for (const std::int64_t most : {0, 1, 2}) {
     const LassoBatch batch = solve(0.05, 1e-10, 1, most);
@@ -257,7 +286,7 @@ TEST_F(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {
 
 // Starts of every kind, on dictionaries that are read whole and that are looked at in integers: the solution, its own
 // neighbour's, one for another lambda, codes far from all, with every atom, with dependent atoms, and none.
-TEST_F(WorkingSet, StartsFromAnyCode) {
+TEST_P(WorkingSetOnCpu, StartsFromAnyCode) {
   for (const auto& [rows, atoms] : {std::pair{12, 60}, {40, 3000}}) {
     make(rows, atoms, 6);
     copy_atom(0, 1, 1);
@@ -317,9 +346,46 @@ TEST_F(WorkingSet, StartsFromAnyCode) {
   }
 }
 
-TEST_F(WorkingSet, RefusesWhatItDoesNotDo) {
-  make(4, 6, 1);
+// What a killed process loses at most, with however many threads.
+TEST_P(WorkingSetOnCpu, NoMoreThanAThousandProblemsAreUnderWay) {
+  make(70, 1000, 1);
+  const Dictionary dictionary(Context::cpu(1), {D.data(), n, m, n, {}});
+  for (const int threads : {1, 2, 11, 12, 64, 1000}) {
+    const Context context = Context::cpu(threads);
+    const WorkingSetPlan plan = plan_working_set(context, dictionary, 1000000, std::int64_t{1} << 40);
+    EXPECT_LE(plan.workers * plan.places + plan.queue + plan.double_places, 1000) << threads;
+    EXPECT_EQ(plan.workers, std::min(threads, 702)) << threads;
+    EXPECT_GE(plan.places, 1) << threads;
+    EXPECT_GE(plan.queue, 234) << threads;
+    if (threads <= 2) {
+      EXPECT_EQ(plan.places, WorkingSetBatch::kPlaces);
+    }
+  }
+}
+
+// A problem that takes a second or more, most of it in double; one that was not left would be delivered.
+TEST_P(WorkingSetOnCpu, HearsACancelInTheMiddleOfAProblem) {
+  make(200, 466, 1);
+  for (double& value : D) value = value > 0.43 ? 1 : value < -0.43 ? -1 : 0;
   const Context context = Context::cpu(1);
+  const Dictionary dictionary(context, {D.data(), n, m, n, {}});
+  CancelToken token;
+  LassoOptions options;
+  options.solver = Solver::working_set;
+  options.gap = 1e-13;
+  options.cancel = &token;
+  std::thread other([&token] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    token.cancel();
+  });
+  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::sample_fraction(1e-6), options),
+               Cancelled);
+  other.join();
+}
+
+TEST_P(WorkingSet, RefusesWhatItDoesNotDo) {
+  make(4, 6, 1);
+  const Context context = make_context(1);
   const Dictionary dictionary(context, {D.data(), n, m, n, {}});
   LassoOptions options;
   options.solver = Solver::working_set;
@@ -327,6 +393,14 @@ TEST_F(WorkingSet, RefusesWhatItDoesNotDo) {
   EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
   ++options.memory_limit;
   EXPECT_EQ(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options).size(), 1);
+  if (!context.is_cuda()) return;
+  options.penalty.nonnegative = true;
+  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
+  options.penalty = {};
+  SparseCodes initial;
+  initial.offsets = {0, 0};
+  options.initial = &initial;
+  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
 }
 
 }  // namespace

@@ -1,7 +1,11 @@
 // Context, thread pool, tensors, views, arena, errors.
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <atomic>
 #include <numeric>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -51,6 +55,26 @@ TEST(Context, RethrowsWhatABodyThrowsAndGoesOn) {
   std::atomic<int> hits{0};
   context.parallel_for(100, [&](std::int64_t, int) { ++hits; });
   EXPECT_EQ(hits.load(), 100);
+}
+
+// A container or a user may have a limit of threads; here address space for their stacks runs out.
+TEST(Context, ThreadsThatCannotBeMadeAreAnError) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizers reserve more address space than the test could limit";
+#endif
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
+  const rlimit limited{std::min<rlim_t>(rlim_t{1} << 30, before.rlim_max), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limited), 0);
+  std::string found;
+  try {
+    Context::cpu(100000);
+  } catch (const Error& error) {
+    found = error.what();
+  }
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &before), 0);
+  EXPECT_NE(found.find("of 100000 threads"), std::string::npos) << found;
+  EXPECT_EQ(Context::cpu(3).threads(), 3);
 }
 
 TEST(Context, NamesWhatItRefuses) {

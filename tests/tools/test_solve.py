@@ -467,6 +467,17 @@ def test_summary(folder):
     assert "problems/s" in done.stdout
 
 
+def test_json_of_a_name_that_is_no_utf_8(folder):
+    """A name may hold any bytes; the summary comes last and must not fail because of it."""
+    files = save(folder, *problem(20, 50, 5))
+    name = os.fsdecode(b"Z\xe9.npz")
+    for command in (["solve", *files, "--lambda-fraction", 0.5, "--output", name, "--json"],
+                    ["solve", *files, "--lambda-fraction", 0.5, "--output", name, "--json", "--resume"],
+                    ["certify", name, *files, "--json"]):
+        said = json.loads(run(*command, cwd=folder, status=DONE).stdout)
+        assert said.get("output", said.get("codes")) == "Z\ufffd.npz"
+
+
 def test_json(folder):
     D, X = problem(20, 50, 40)
     files = save(folder, D, X)

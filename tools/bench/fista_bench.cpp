@@ -1,22 +1,17 @@
 #include <shrinkwarp/tools/bench/fista_bench.hpp>
 
-#include <stdlib.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/bench/recording.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
-#include <shrinkwarp/tools/files/npy_observations.hpp>
 #include <shrinkwarp/tools/files/solve_fingerprint.hpp>
 #include <shrinkwarp/tools/files/solve_journal.hpp>
-#include <shrinkwarp/tools/phantom/meg_phantom.hpp>
 
 namespace shrinkwarp::bench {
 namespace {
@@ -25,58 +20,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// A folder that goes with its files.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "shrinkwarp-bench-XXXXXX").string();
-    SHRINKWARP_REQUIRE(mkdtemp(pattern.data()) != nullptr, Error, "bench: no temporary folder like ", pattern);
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::string file(const char* name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
-
-/// Rows of a recording, repeated from the start where more are asked for than there are.
-class RepeatedObservations : public ObservationSource {
- public:
-  RepeatedObservations(const std::string& path, std::int64_t size) : file_(path), size_(size) {}
-  std::int64_t size() const override { return size_; }
-  std::int64_t dimension() const override { return file_.dimension(); }
-  std::int64_t rows_in_file() const { return file_.size(); }
-  void read(std::int64_t first, MatrixView<double> X) override {
-    for (std::int64_t b = 0; b < X.cols;) {
-      const std::int64_t row = (first + b) % file_.size();
-      const std::int64_t count = std::min(X.cols - b, file_.size() - row);
-      file_.read(row, X.columns(b, count));
-      b += count;
-    }
-  }
-
- private:
-  NpyObservations file_;
-  std::int64_t size_;
-};
-
-void write_phantom(const std::string& dictionary, const std::string& observations, std::int64_t samples) {
-  phantom::MegPhantomOptions options;
-  options.sources = 6138;
-  options.samples = samples;
-  const phantom::MegPhantom phantom(options);
-  write_npy(dictionary, ElementType::f4, {phantom.rows(), phantom.columns()}, phantom.dictionary().data());
-  std::vector<float> rows(static_cast<std::size_t>(samples * phantom.rows()));
-  phantom.observations(0, samples, rows.data());
-  write_npy(observations, ElementType::f4, {samples, phantom.rows()}, rows.data());
 }
 
 // Best of several, as a ceiling should be: both products of an iteration, on random numbers.
@@ -127,8 +70,6 @@ FistaBenchResult run_fista_bench(const Context& context, const FistaBenchOptions
   {
     const NpyFile file = NpyFile::open(dictionary_path);
     RepeatedObservations observations(observations_path, options.problems);
-    SHRINKWARP_REQUIRE(observations.rows_in_file() > 0, ShapeError, observations_path,
-                       ": found no rows, wanted at least one observation");
     result.rows = file.rows();
     result.atoms = file.cols();
     const std::string output = folder.file("Z.npz");

@@ -13,8 +13,10 @@
 #include <shrinkwarp/tools/bench/fista_bench.hpp>
 #include <shrinkwarp/tools/bench/iteration_bench.hpp>
 #include <shrinkwarp/tools/bench/latency_bench.hpp>
+#include <shrinkwarp/tools/bench/solve_bench.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/json_line.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/sparse_codes_file.hpp>
 
@@ -41,6 +43,15 @@ struct LatencyArguments {
   std::string device = "cpu";
   int threads = 1;
   std::string output;
+  bool json = false;
+};
+
+struct SolveArguments {
+  bench::SolveBenchOptions solve;
+  std::vector<double> fractions = {0.5, 0.3, 0.1};
+  std::string solver = "auto";
+  std::string device = "auto";
+  int threads = 0;
   bool json = false;
 };
 
@@ -117,7 +128,7 @@ int run_fista(const FistaArguments& arguments) {
     const Context context = make_context(arguments.fista.device, threads);
     const bench::FistaBenchResult result = bench::run_fista_bench(context, arguments.fista);
     if (arguments.json) {
-      std::cout << as_json(result, arguments, threads).dump() << std::endl;
+      std::cout << json_line(as_json(result, arguments, threads)) << std::endl;
     } else {
       print_table(result);
       std::fflush(stdout);
@@ -152,7 +163,7 @@ int run_iteration(const IterationArguments& arguments) {
                   {"momentum_seconds", result.momentum_seconds},
                   {"certificate_seconds", result.certificate_seconds},
                   {"sgemm_seconds", result.product_seconds}});
-      std::cout << out.dump() << std::endl;
+      std::cout << json_line(out) << std::endl;
       continue;
     }
     const double microsecond = 1e6 / static_cast<double>(problems);
@@ -195,7 +206,7 @@ int run_latency(LatencyArguments arguments) {
                 {"median_seconds", result.quantile(0.5)},
                 {"p99_seconds", result.quantile(0.99)},
                 {"seconds", result.seconds}});
-    std::cout << out.dump() << std::endl;
+    std::cout << json_line(out) << std::endl;
     return kDone;
   }
   std::printf("%s; dictionary %lld x %lld, prepared in %s\n", context.description().c_str(),
@@ -208,9 +219,68 @@ int run_latency(LatencyArguments arguments) {
   return kDone;
 }
 
+int run_solves(SolveArguments arguments) {
+  arguments.solve.solver = solver_named(arguments.solver);
+  if (arguments.solve.dictionary.empty() != arguments.solve.observations.empty())
+    throw CLI::ValidationError("--dictionary and --observations are given together or not at all");
+  const Context context = make_context(arguments.device, arguments.threads);
+  if (!arguments.json) {
+    std::printf("%s, %s problems a call\n", context.description().c_str(),
+                with_commas(arguments.solve.problems).c_str());
+    std::printf("%8s %12s %12s %14s %10s %10s %10s\n", "lambda", "solver", "problems/s", "us a problem", "nonzeros",
+                "iterations", "worst gap");
+  }
+  for (const double fraction : arguments.fractions) {
+    arguments.solve.lambda_fraction = fraction;
+    const bench::SolveBenchResult result = bench::run_solve_bench(context, arguments.solve);
+    const auto problems = static_cast<double>(arguments.solve.problems);
+    if (arguments.json) {
+      nlohmann::json phases = nlohmann::json::array();
+      for (const PhaseTotals& phase : result.phases)
+        phases.push_back(
+            {{"phase", phase.name}, {"seconds", phase.seconds}, {"flops", phase.flops}, {"bytes", phase.bytes}});
+      nlohmann::json out = identity("solve");
+      out.update({{"device", context.description()},
+                  {"solver", shrinkwarp::name_of(result.solver)},
+                  {"rows", result.rows},
+                  {"atoms", result.atoms},
+                  {"problems", arguments.solve.problems},
+                  {"lambda_fraction", fraction},
+                  {"gap", arguments.solve.gap},
+                  {"prepare_seconds", result.prepare_seconds},
+                  {"first_seconds", result.first_seconds},
+                  {"seconds", result.seconds},
+                  {"problems_per_second", problems / result.median_seconds()},
+                  {"nonzeros", result.nonzeros},
+                  {"iterations", result.iterations},
+                  {"unconverged", result.unconverged},
+                  {"worst_gap", result.worst_gap},
+                  {"profiled_seconds", result.profiled_seconds},
+                  {"phases", phases}});
+      std::cout << out.dump() << std::endl;
+      continue;
+    }
+    std::printf("%8.3g %12s %12s %14.3f %10.1f %10.1f %10.2e\n", fraction, shrinkwarp::name_of(result.solver),
+                with_commas(static_cast<std::int64_t>(problems / result.median_seconds())).c_str(),
+                1e6 * result.median_seconds() / problems, static_cast<double>(result.nonzeros) / problems,
+                static_cast<double>(result.iterations) / problems, result.worst_gap);
+    double accounted = 0;
+    for (const PhaseTotals& phase : result.phases) {
+      accounted += phase.seconds;
+      std::printf("%21s %-16s %10.3f us a problem, %4.1f %%\n", "", phase.name, 1e6 * phase.seconds / problems,
+                  100 * phase.seconds / result.profiled_seconds);
+    }
+    std::printf("%21s %-16s %10.3f us a problem, with waits between phases\n", "", "the rest",
+                1e6 * (result.profiled_seconds - accounted) / problems);
+    std::fflush(stdout);
+  }
+  return kDone;
+}
+
 void add_fista(CLI::App& bench, Action& action);
 void add_iteration(CLI::App& bench, Action& action);
 void add_latency(CLI::App& bench, Action& action);
+void add_solve_bench(CLI::App& bench, Action& action);
 
 }  // namespace
 
@@ -221,6 +291,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_fista(*command, action);
   add_iteration(*command, action);
   add_latency(*command, action);
+  add_solve_bench(*command, action);
 }
 
 namespace {
@@ -312,6 +383,38 @@ void add_latency(CLI::App& bench, Action& action) {
   latency->add_flag("--json", arguments->json, "one JSON object");
   latency->footer("Example:\n  shrinkwarp bench latency --dictionary D.npy --observations X.npy --lambda-fraction 0.5");
   latency->callback([arguments, &action] { action = [arguments] { return run_latency(*arguments); }; });
+}
+
+void add_solve_bench(CLI::App& bench, Action& action) {
+  auto arguments = std::make_shared<SolveArguments>();
+  CLI::App* solve = bench.add_subcommand(
+      "solve", "Problems a second of whole calls, from observations in memory to codes in memory, phase by phase");
+  solve->add_option("--dictionary", arguments->solve.dictionary, "D.npy (n, m); without it a MEG phantom, 306 x 6138");
+  solve->add_option("--observations", arguments->solve.observations, "X.npy (N, n); rows are repeated as needed");
+  solve->add_option("--problems", arguments->solve.problems, "of a call")
+      ->check(whole_number(1, std::int64_t{1} << 30))
+      ->capture_default_str();
+  solve->add_option("--lambda-fractions", arguments->fractions, "of each sample's lambda_max; a line each")
+      ->check(positive_number())
+      ->delimiter(',')
+      ->capture_default_str();
+  solve->add_option("--gap", arguments->solve.gap, "relative")->check(positive_number())->capture_default_str();
+  solve->add_option("--solver", arguments->solver, "as solve takes it")->check(solver_name())->capture_default_str();
+  solve->add_option("--calls", arguments->solve.calls, "that are timed, after one that is not")
+      ->check(whole_number(1, 1000))
+      ->capture_default_str();
+  solve->add_option("--memory-limit", arguments->solve.memory_limit, "bytes, as solve takes it")
+      ->check(whole_number(1, std::int64_t{1} << 50))
+      ->capture_default_str();
+  solve->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
+      ->check(device_name())
+      ->capture_default_str();
+  solve->add_option("--threads", arguments->threads, "of the CPU; 0 takes every processor")
+      ->check(whole_number(0, 4096))
+      ->capture_default_str();
+  solve->add_flag("--json", arguments->json, "one JSON object a line");
+  solve->footer("Example:\n  shrinkwarp bench solve --problems 100000 --lambda-fractions 0.5,0.1");
+  solve->callback([arguments, &action] { action = [arguments] { return run_solves(*arguments); }; });
 }
 
 }  // namespace

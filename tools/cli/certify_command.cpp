@@ -11,6 +11,7 @@
 #include <shrinkwarp/tools/certify/report.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/json_line.hpp>
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 
@@ -164,7 +165,7 @@ int run_certify(const CertifyArguments& arguments) {
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   if (arguments.json) {
-    std::cout << as_json(report, arguments, context.threads(), seconds).dump() << '\n';
+    std::cout << json_line(as_json(report, arguments, context.threads(), seconds)) << '\n';
   } else if (!arguments.quiet) {
     print_table(report, arguments, seconds);
   }

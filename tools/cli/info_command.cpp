@@ -10,6 +10,7 @@
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/json_line.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
@@ -26,7 +27,7 @@ int run_info(bool json) {
                           {"cuda_devices", nlohmann::json::array()},
                           {"cuda_reason", cuda_unavailable_reason()}};
     for (int index = 0; index < devices; ++index) out["cuda_devices"].push_back(Context::cuda(index).description());
-    std::cout << out.dump() << '\n';
+    std::cout << json_line(out) << '\n';
     return kDone;
   }
   std::printf("shrinkwarp   %s, %s\n", kVersion, kHasCuda ? "with CUDA" : "CPU only");

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <shrinkwarp/models/lasso/solver_name.hpp>
+#include <shrinkwarp/tools/cli/json_line.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 
 namespace shrinkwarp::cli {
@@ -34,7 +35,7 @@ void print_summary(const SolveOptions& options, const Context& context, const Di
                                 {"seconds", outcome.seconds},
                                 {"problems_per_second", rate},
                                 {"output", options.output}};
-    std::cout << out.dump() << '\n';
+    std::cout << json_line(out) << '\n';
     return;
   }
   if (options.quiet) return;
@@ -55,7 +56,7 @@ void print_summary(const SolveOptions& options, const Context& context, const Di
 
 void print_finished(const SolveOptions& options) {
   if (options.json) {
-    std::cout << nlohmann::json{{"finished", true}, {"output", options.output}}.dump() << '\n';
+    std::cout << json_line({{"finished", true}, {"output", options.output}}) << '\n';
   } else if (!options.quiet) {
     std::printf("%s is finished, there is nothing to resume\n", options.output.c_str());
     std::fflush(stdout);

@@ -1,0 +1,73 @@
+#include <shrinkwarp/kernels/active_set/active_sets.hpp>
+
+#include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/common/checks.hpp>
+
+namespace shrinkwarp {
+namespace cuda {
+void gram_matrix(const Context& context, MatrixView<const double> D, MatrixView<double> G);
+void add_atoms(const Context& context, MatrixView<const double> D, MatrixView<const double> gram,
+               MatrixView<const double> R, VectorView<const std::int32_t> places, MatrixView<const std::int32_t> fresh,
+               VectorView<const std::int32_t> fresh_count, const ActiveSets& sets);
+void solve_active_sets(const Context& context, VectorView<const std::int32_t> places, VectorView<const double> lambda,
+                       VectorView<const double> tolerance, std::int64_t max_steps, const ActiveSets& sets);
+}  // namespace cuda
+
+namespace {
+
+void require_cuda(const Context& context, const char* function) {
+  SHRINKWARP_REQUIRE(context.is_cuda(), DeviceError, function, ": the context is on ", context.device(),
+                     ", wanted cuda");
+}
+
+}  // namespace
+
+ActiveSets ActiveSets::lay_out(Arena& arena, std::int64_t capacity, std::int64_t places) {
+  ActiveSets sets;
+  sets.capacity = capacity;
+  for (MatrixView<std::int32_t>* matrix : {&sets.atom, &sets.active})
+    *matrix = arena.matrix<std::int32_t>(capacity, places);
+  for (MatrixView<double>* matrix : {&sets.code, &sets.correlation}) *matrix = arena.matrix<double>(capacity, places);
+  for (MatrixView<double>* matrix : {&sets.gram, &sets.inverse})
+    *matrix = arena.matrix<double>(capacity * capacity, places);
+  for (VectorView<std::int32_t>* vector : {&sets.size, &sets.support, &sets.steps, &sets.outcome})
+    *vector = arena.vector<std::int32_t>(places);
+  sets.largest = arena.vector<double>(places);
+  return sets;
+}
+
+void gram_matrix(const Context& context, MatrixView<const double> D, MatrixView<double> G) {
+  require_cuda(context, "gram_matrix");
+  check_matrix(context, "gram_matrix", "D", D, D.rows, D.cols);
+  check_matrix(context, "gram_matrix", "G", G, D.cols, D.cols);
+  if (G.empty() || !context.select_cuda()) return;
+  if constexpr (kHasCuda) cuda::gram_matrix(context, D, G);
+}
+
+void add_atoms(const Context& context, MatrixView<const double> D, MatrixView<const double> gram,
+               MatrixView<const double> R, VectorView<const std::int32_t> places, MatrixView<const std::int32_t> fresh,
+               VectorView<const std::int32_t> fresh_count, const ActiveSets& sets) {
+  require_cuda(context, "add_atoms");
+  const std::int64_t all = sets.size.size;
+  check_matrix(context, "add_atoms", "D", D, D.rows, D.cols);
+  if (!gram.empty()) check_matrix(context, "add_atoms", "gram", gram, D.cols, D.cols);
+  check_matrix(context, "add_atoms", "R", R, D.rows, all);
+  check_vector(context, "add_atoms", "places", places, places.size);
+  check_matrix(context, "add_atoms", "fresh", fresh, fresh.rows, all);
+  check_vector(context, "add_atoms", "fresh_count", fresh_count, all);
+  if (places.empty() || !context.select_cuda()) return;
+  if constexpr (kHasCuda) cuda::add_atoms(context, D, gram, R, places, fresh, fresh_count, sets);
+}
+
+void solve_active_sets(const Context& context, VectorView<const std::int32_t> places, VectorView<const double> lambda,
+                       VectorView<const double> tolerance, std::int64_t max_steps, const ActiveSets& sets) {
+  require_cuda(context, "solve_active_sets");
+  const std::int64_t all = sets.size.size;
+  check_vector(context, "solve_active_sets", "places", places, places.size);
+  check_vector(context, "solve_active_sets", "lambda", lambda, all);
+  check_vector(context, "solve_active_sets", "tolerance", tolerance, all);
+  if (places.empty() || !context.select_cuda()) return;
+  if constexpr (kHasCuda) cuda::solve_active_sets(context, places, lambda, tolerance, max_steps, sets);
+}
+
+}  // namespace shrinkwarp

@@ -1,0 +1,77 @@
+// Active sets of many problems side by side on a device: what ActiveSet (active_set.hpp) does for one on the CPU, in double.
+//
+// A place keeps the working set W of its problem, the Gram matrix of W, the inverse of that of S, codes and correlations. Its
+// arithmetic does not depend on the capacity, on its place or on the other places.
+#pragma once
+
+#include <cstdint>
+
+#include <shrinkwarp/runtime/arena.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/view.hpp>
+
+namespace shrinkwarp {
+
+/// How the last solve of a place ended.
+enum ActiveSetsOutcome : std::int32_t {
+  kSetsSolved = 0,  ///< no atom of W is over its threshold by more than the tolerance, or by more than rounding
+  kSetsStuck = 1,   ///< rounding stands in the way, or the steps are used up: the code is valid, but not optimal
+};
+
+/// Views of P places with room for `capacity` atoms each. On CUDA.
+struct ActiveSets {
+  std::int64_t capacity = 0;
+  MatrixView<std::int32_t> atom;     ///< [capacity, P] of position i of W
+  MatrixView<std::int32_t> active;   ///< [capacity, P] positions in W of the atoms of S
+  MatrixView<double> code;           ///< [capacity, P] z at position i of W
+  MatrixView<double> correlation;    ///< [capacity, P] D_W'r as it was set, and followed since then
+  MatrixView<double> gram;           ///< [capacity^2, P] of W, columns `capacity` apart
+  MatrixView<double> inverse;        ///< [capacity^2, P] of the Gram matrix of S, columns `capacity` apart
+  VectorView<std::int32_t> size;     ///< [P] |W|
+  VectorView<std::int32_t> support;  ///< [P] |S|
+  VectorView<std::int32_t> steps;    ///< [P] linear solves so far
+  VectorView<std::int32_t> outcome;  ///< [P] ActiveSetsOutcome
+  VectorView<double> largest;        ///< [P] largest |corr_j| / ||d_j|| of atoms when they were added: about ||x||
+
+  /// Cuts all that from an arena, not cleared.
+  static ActiveSets lay_out(Arena& arena, std::int64_t capacity, std::int64_t places);
+};
+
+/// D'D, each entry the sum over rows in their order, one fused multiply-add a term: the same bits as add_atoms() computes
+/// where there is no Gram matrix.
+/// @param D [n, m]  @param G [m, m], written; both triangles
+/// Cost: 2 n m^2 flops. Allocates no, synchronises no, capturable yes. @throws ShapeError, DeviceError
+void gram_matrix(const Context& context, MatrixView<const double> D, MatrixView<double> G);
+
+/// Adds atoms to the working sets of some places, with the code 0.
+///
+/// @param D      [n, m]
+/// @param gram   [m, m] gram_matrix(D), or empty
+/// @param R      [n, P] residuals x - D z of the places' codes
+/// @param places [count] distinct
+/// @param fresh  [most, P] atoms that are not in W  @param fresh_count [P] how many; |W| with them <= capacity
+///
+/// Numerics     correlations are sums of double in a fixed order
+/// Cost         a place: n flops an atom twice; |W| entries of gram an atom, or 2 n |W| flops. Allocates no, synchronises no,
+///              capturable yes
+/// @throws ShapeError, DeviceError
+void add_atoms(const Context& context, MatrixView<const double> D, MatrixView<const double> gram,
+               MatrixView<const double> R, VectorView<const std::int32_t> places, MatrixView<const std::int32_t> fresh,
+               VectorView<const std::int32_t> fresh_count, const ActiveSets& sets);
+
+/// Brings some places to the solution on their W: settles S from its correlations, then lets atoms join and leave until none
+/// is over its threshold. S is then stationary but for 1e-11 of ||d_j|| ||x||.
+///
+/// @param places     [count] distinct
+/// @param lambda     [P] the threshold of every atom of a place
+/// @param tolerance  [P] relative: |corr_j| may pass lambda by so much; a place with a negative one is left alone
+/// @param max_steps  a place gives up after so many linear solves for each atom of W and a hundred more, in this call
+///
+/// Numerics     the inverse in double, renewed where its updates have worn it out; an atom counts as dependent on S when less
+///              than 1e-12 of the norms it is computed from is left of it
+/// Cost         a block a place; |S|^2 + |W| |S| flops twice a linear solve. Allocates no, synchronises no, capturable yes
+/// @throws ShapeError, DeviceError, ValueError (a capacity whose vectors do not fit shared memory)
+void solve_active_sets(const Context& context, VectorView<const std::int32_t> places, VectorView<const double> lambda,
+                       VectorView<const double> tolerance, std::int64_t max_steps, const ActiveSets& sets);
+
+}  // namespace shrinkwarp

@@ -1,0 +1,76 @@
+// What no correlation of a panel of atoms can pass, for many residuals, on tensor cores: all that a pass over the atoms has
+// to say which only leaves most of them out. D'R itself is never written.
+//
+// Each atom and each residual is divided by a power of two and rounded to half precision, d ~ f_d q_d and r ~ f_r q_r.
+// Tensor cores multiply halves exactly and add in float. With c = f_d f_r q_d'q_r as they compute it,
+//
+//   |d'r - c| <= ||d - f_d q_d|| ||r|| + ||f_d q_d|| ||r - f_r q_r|| + (K + 64) 2^-22 ||f_d q_d|| ||f_r q_r||
+//
+// all norms rounded up, K the padded number of rows. The last term is twice what is known of how tensor cores add: they cut
+// off less than a unit of float, 2^-23, of the largest partial sum with each term. Together some 4e-4 ||d|| ||r|| for 300 rows.
+//
+// On CUDA only: on the CPU bounded_correlation does this in integers.
+#pragma once
+
+#include <cstdint>
+
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/runtime/view.hpp>
+
+namespace shrinkwarp {
+
+/// Atoms of a panel.
+inline constexpr std::int64_t kPanelAtoms = 8;
+
+/// Columns in half precision, and what bounds their error. Move-only; on CUDA.
+class HalfColumns {
+ public:
+  HalfColumns() = default;
+  /// Room for `cols` columns of `rows` elements, all 0. Cost: 2 bytes an element, rows padded to 32, columns to 128.
+  /// Allocates yes. @throws DeviceError, OutOfMemory
+  HalfColumns(const Context& context, std::int64_t rows, std::int64_t cols);
+  /// Bytes of all that.
+  static std::int64_t bytes(std::int64_t rows, std::int64_t cols);
+
+  /// Column i <- V(:, from[i]) for each i of `from`.
+  /// @param V     [rows, any number], finite; magnitudes whose squares keep in the range of double
+  /// @param from  [count <= cols]
+  /// Numerics: a column whose largest magnitude is out of [2^-120, 2^120] becomes 0, all of it in `rounding`.
+  /// Determinism: same bits in any place. Allocates no, synchronises no, capturable yes. @throws ShapeError, DeviceError
+  void set(const Context& context, MatrixView<const double> V, VectorView<const std::int32_t> from);
+
+  std::int64_t rows() const { return rows_; }
+  std::int64_t cols() const { return cols_; }
+  MatrixView<const std::uint16_t> values() const { return values_.matrix(); }  ///< [rows padded, cols padded] q
+  VectorView<const float> factor() const { return factor_.vector(); }          ///< [cols padded] f, a power of two
+  VectorView<const float> length() const { return length_.vector(); }          ///< >= ||v|| and ||f q||
+  VectorView<const float> rounding() const { return rounding_.vector(); }      ///< >= ||v - f q||
+  Device device() const { return values_.matrix().device; }
+
+ private:
+  std::int64_t rows_ = 0, cols_ = 0;
+  Tensor<std::uint16_t> values_;
+  Tensor<float> factor_, length_, rounding_;
+};
+
+/// What rounding in float may have taken from a sum of products of halves, as a share of the two lengths: (K + 64) 2^-22.
+float panel_accumulation(const HalfColumns& D);
+
+/// A bound of each panel's largest correlation, with the atom that it comes from: as a key, a float's bits of which the
+/// last three are the atom's place in its panel. As numbers keys compare like the floats that their bits are.
+///
+///   keys[p, b] >= max over atoms j of panel p of |d_j'r_b|    (read as a float)
+///
+/// @param D, R   of the same number of rows; the first `count` columns of R
+/// @param keys   [ceil(m / 8), count], written; where atoms are equal the later one counts
+///
+/// Numerics     a key is over |c| and its bound by at most 2^-19 of itself; what is under 1e-37 is taken for that
+/// Determinism  a column's bits depend on that column alone
+/// Cost         2 K m flops of tensor cores a residual; reads 2 K (m + count) bytes a tile of 128 x 128, writes m / 2 bytes a
+///              residual. Allocates no, synchronises no, capturable yes
+/// @throws ShapeError, DeviceError
+void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumns& R, std::int64_t count,
+                  MatrixView<std::uint32_t> keys);
+
+}  // namespace shrinkwarp

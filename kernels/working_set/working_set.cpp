@@ -1,0 +1,93 @@
+#include <shrinkwarp/kernels/working_set/working_set.hpp>
+
+#include <iterator>
+
+#include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/common/checks.hpp>
+
+namespace shrinkwarp {
+namespace cuda {
+void admit_problems(const Context& context, MatrixView<const double> X, VectorView<const std::int32_t> places,
+                    VectorView<const double> lambda, double dictionary_scale, const WorkingSetProblems& problems,
+                    const ActiveSets& sets);
+void look_at_bounds(const Context& context, MatrixView<const double> D, const HalfColumns& half,
+                    const HalfColumns& residuals, MatrixView<std::uint32_t> keys, VectorView<const std::int32_t> places,
+                    const LookRules& rules, const WorkingSetProblems& problems, const ActiveSets& sets);
+void update_residuals(const Context& context, MatrixView<const double> D, VectorView<const std::int32_t> places,
+                      const WorkingSetProblems& problems, const ActiveSets& sets);
+void collect_codes(const Context& context, VectorView<const std::int32_t> places,
+                   VectorView<const std::int64_t> offsets, double dictionary_scale, const WorkingSetProblems& problems,
+                   const ActiveSets& sets, VectorView<std::int32_t> indices, VectorView<double> values);
+}  // namespace cuda
+
+namespace {
+
+void require_cuda(const Context& context, const char* function) {
+  SHRINKWARP_REQUIRE(context.is_cuda(), DeviceError, function, ": the context is on ", context.device(),
+                     ", wanted cuda");
+}
+
+}  // namespace
+
+WorkingSetProblems WorkingSetProblems::lay_out(Arena& arena, std::int64_t rows, std::int64_t places) {
+  WorkingSetProblems problems;
+  problems.x = arena.matrix<double>(rows, places);
+  problems.r = arena.matrix<double>(rows, places);
+  problems.fresh = arena.matrix<std::int32_t>(kMostNewAtoms, places);
+  VectorView<double>* const numbers[] = {&problems.scale, &problems.energy,    &problems.lambda,   &problems.primal,
+                                         &problems.gap,   &problems.magnitude, &problems.tolerance};
+  VectorView<std::int32_t>* const counts[] = {&problems.state, &problems.support, &problems.iterations,
+                                              &problems.fresh_count, &problems.idle};
+  problems.numbers = arena.vector<double>(places * static_cast<std::int64_t>(std::size(numbers)));
+  problems.counts = arena.vector<std::int32_t>(places * static_cast<std::int64_t>(std::size(counts)));
+  std::int64_t i = 0;
+  for (VectorView<double>* const vector : numbers) *vector = problems.numbers.slice(places * i++, places);
+  i = 0;
+  for (VectorView<std::int32_t>* const vector : counts) *vector = problems.counts.slice(places * i++, places);
+  return problems;
+}
+
+void admit_problems(const Context& context, MatrixView<const double> X, VectorView<const std::int32_t> places,
+                    VectorView<const double> lambda, double dictionary_scale, const WorkingSetProblems& problems,
+                    const ActiveSets& sets) {
+  require_cuda(context, "admit_problems");
+  check_matrix(context, "admit_problems", "X", X, problems.x.rows, places.size);
+  check_vector(context, "admit_problems", "places", places, places.size);
+  check_vector(context, "admit_problems", "lambda", lambda, places.size);
+  if (places.empty() || !context.select_cuda()) return;
+  if constexpr (kHasCuda) cuda::admit_problems(context, X, places, lambda, dictionary_scale, problems, sets);
+}
+
+void look_at_bounds(const Context& context, MatrixView<const double> D, const HalfColumns& half,
+                    const HalfColumns& residuals, MatrixView<std::uint32_t> keys, VectorView<const std::int32_t> places,
+                    const LookRules& rules, const WorkingSetProblems& problems, const ActiveSets& sets) {
+  require_cuda(context, "look_at_bounds");
+  check_matrix(context, "look_at_bounds", "D", D, problems.x.rows, half.cols());
+  check_vector(context, "look_at_bounds", "places", places, places.size);
+  check_matrix(context, "look_at_bounds", "keys", keys, (D.cols + kPanelAtoms - 1) / kPanelAtoms, places.size);
+  if (places.empty() || !context.select_cuda()) return;
+  if constexpr (kHasCuda) cuda::look_at_bounds(context, D, half, residuals, keys, places, rules, problems, sets);
+}
+
+void update_residuals(const Context& context, MatrixView<const double> D, VectorView<const std::int32_t> places,
+                      const WorkingSetProblems& problems, const ActiveSets& sets) {
+  require_cuda(context, "update_residuals");
+  check_matrix(context, "update_residuals", "D", D, problems.x.rows, D.cols);
+  check_vector(context, "update_residuals", "places", places, places.size);
+  if (places.empty() || !context.select_cuda()) return;
+  if constexpr (kHasCuda) cuda::update_residuals(context, D, places, problems, sets);
+}
+
+void collect_codes(const Context& context, VectorView<const std::int32_t> places,
+                   VectorView<const std::int64_t> offsets, double dictionary_scale, const WorkingSetProblems& problems,
+                   const ActiveSets& sets, VectorView<std::int32_t> indices, VectorView<double> values) {
+  require_cuda(context, "collect_codes");
+  check_vector(context, "collect_codes", "places", places, places.size);
+  check_vector(context, "collect_codes", "offsets", offsets, places.size);
+  check_vector(context, "collect_codes", "values", values, indices.size);
+  if (places.empty() || !context.select_cuda()) return;
+  if constexpr (kHasCuda)
+    cuda::collect_codes(context, places, offsets, dictionary_scale, problems, sets, indices, values);
+}
+
+}  // namespace shrinkwarp

@@ -1,0 +1,83 @@
+#include <shrinkwarp/tools/bench/solve_bench.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/tools/bench/recording.hpp>
+#include <shrinkwarp/tools/files/loaded_dictionary.hpp>
+
+namespace shrinkwarp::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+double SolveBenchResult::median_seconds() const {
+  std::vector<double> sorted = seconds;
+  std::sort(sorted.begin(), sorted.end());
+  return sorted.at(sorted.size() / 2);
+}
+
+SolveBenchResult run_solve_bench(const Context& context, const SolveBenchOptions& options) {
+  const TemporaryFolder folder;
+  std::string dictionary_path = options.dictionary, observations_path = options.observations;
+  if (dictionary_path.empty()) {
+    dictionary_path = folder.file("D.npy");
+    observations_path = folder.file("X.npy");
+    write_phantom(dictionary_path, observations_path, std::min<std::int64_t>(options.problems, 10000));
+  }
+  SolveBenchResult result;
+  const auto start = Clock::now();
+  const NpyFile file = NpyFile::open(dictionary_path);
+  const Dictionary dictionary = LoadedDictionary::from_file(context, file, dictionary_path).dictionary;
+  result.rows = file.rows();
+  result.atoms = file.cols();
+  result.prepare_seconds = seconds_since(start);
+  RepeatedObservations observations(observations_path, options.problems);
+  SHRINKWARP_REQUIRE(observations.dimension() == result.rows, ShapeError, observations_path,
+                     ": found observations of length ", observations.dimension(), ", wanted ", result.rows,
+                     ", the number of rows of ", dictionary_path);
+  const Tensor<double> X(Context::cpu(1), result.rows, options.problems);
+  observations.read(0, X.matrix());
+
+  Profile profile;
+  LassoOptions lasso;
+  lasso.solver = options.solver;
+  lasso.gap = options.gap;
+  lasso.memory_limit = options.memory_limit;
+  result.solver = resolved(context, result.rows, result.atoms, lasso);
+  const auto solve = [&] {
+    const auto call = Clock::now();
+    const LassoBatch batch =
+        solve_lasso(context, dictionary, X.matrix(), LambdaRule::sample_fraction(options.lambda_fraction), lasso);
+    const double seconds = seconds_since(call);
+    result.nonzeros = static_cast<std::int64_t>(batch.codes.values.size());
+    result.iterations = std::accumulate(batch.iterations.begin(), batch.iterations.end(), std::int64_t{0});
+    result.unconverged = std::count(batch.converged.begin(), batch.converged.end(), 0);
+    result.worst_gap = 0;
+    for (std::int64_t i = 0; i < batch.size(); ++i) {
+      const double* const x = X.matrix().column(i);
+      const double energy = std::inner_product(x, x + result.rows, x, 0.0) / 2;
+      const double gap = batch.dual_gap[static_cast<std::size_t>(i)];
+      result.worst_gap = std::max(result.worst_gap, energy > 0 ? gap / energy : gap);
+    }
+    return seconds;
+  };
+  result.first_seconds = solve();
+  for (std::int64_t i = 0; i < options.calls; ++i) result.seconds.push_back(solve());
+  lasso.profile = &profile;
+  result.profiled_seconds = solve();
+  result.phases = profile.phases();
+  return result;
+}
+
+}  // namespace shrinkwarp::bench
