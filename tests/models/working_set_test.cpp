@@ -393,6 +393,14 @@ TEST_P(WorkingSet, RefusesWhatItDoesNotDo) {
   EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
   ++options.memory_limit;
   EXPECT_EQ(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options).size(), 1);
+  if (!context.is_cuda()) return;
+  options.penalty.nonnegative = true;
+  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
+  options.penalty = {};
+  SparseCodes initial;
+  initial.offsets = {0, 0};
+  options.initial = &initial;
+  EXPECT_THROW(solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::value(1), options), ValueError);
 }
 
 }  // namespace

@@ -111,9 +111,10 @@ CLI::Validator one_of(const std::vector<std::string>& names) {
   });
 }
 
-CLI::Validator solver_name() {
+CLI::Validator solver_name(const std::vector<std::string>& others) {
   std::vector<std::string> names;
   for (const Solver solver : kSolvers) names.emplace_back(name_of(solver));
+  names.insert(names.end(), others.begin(), others.end());
   return one_of(names);
 }
 

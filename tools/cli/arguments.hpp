@@ -18,7 +18,8 @@ CLI::Validator whole_number(std::int64_t smallest, std::int64_t largest);
 CLI::Validator one_of(const std::vector<std::string>& names);
 CLI::Validator device_name();
 CLI::Validator byte_count();
-CLI::Validator solver_name();
+/// @param others  beside those of Solver
+CLI::Validator solver_name(const std::vector<std::string>& others = {});
 
 /// The solver of a name that solver_name() lets pass.
 Solver solver_named(const std::string& name);

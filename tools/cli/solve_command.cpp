@@ -11,12 +11,14 @@
 #include <CLI/CLI.hpp>
 
 #include <shrinkwarp/models/lasso/checks.hpp>
+#include <shrinkwarp/models/lasso/debias.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
+#include <shrinkwarp/tools/cli/least_squares.hpp>
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
 #include <shrinkwarp/tools/cli/solve_options.hpp>
 #include <shrinkwarp/tools/cli/solve_summary.hpp>
@@ -55,7 +57,8 @@ std::int64_t solver_memory(const SolveOptions& options, const Context& context, 
   const std::int64_t limit = parse_bytes(options.memory_limit);
   const std::int64_t by_problem = SolveJournal::memory(problems) +
                                   static_cast<std::int64_t>(rule.values.size() * sizeof(double)) +
-                                  (lasso.initial ? bytes_of(*lasso.initial) : 0);
+                                  (lasso.initial ? bytes_of(*lasso.initial) : 0) +
+                                  (options.debias ? Debias::bytes(context, dictionary.rows(), dictionary.cols()) : 0);
   const std::int64_t least =
       by_problem + least_memory(context, dictionary.rows(), dictionary.cols(), options.lasso.solver, lasso.penalty);
   SHRINKWARP_REQUIRE(limit >= least, ValueError, "--memory-limit: found ", limit, " bytes, wanted at least ", least,
@@ -151,7 +154,8 @@ int run_one(const SolveOptions& options, Inputs& inputs) {
       if (inputs.lambda_max < 0) inputs.lambda_max = recording_lambda_max(context, dictionary, observations, lasso);
       rule.lambda_max = inputs.lambda_max;
     }
-    const Fingerprint fingerprint = fingerprint_of(context, dictionary, dictionary_hash, observations, rule, lasso);
+    Fingerprint fingerprint = fingerprint_of(context, dictionary, dictionary_hash, observations, rule, lasso);
+    if (options.debias) fingerprint.add("--debias", "yes");
     if (finished) {
       require_same_output(options, fingerprint, observations, lasso.cancel);
       print_finished(options);
@@ -166,7 +170,9 @@ int run_one(const SolveOptions& options, Inputs& inputs) {
       NotedObservations noted(observations, journal);
       outcome.summary = joined(before, solve_lasso(context, dictionary, noted, rule, lasso, journal));
       outcome.resumed = before.problems;
-      journal.write_result(options.output, lasso.cancel);
+      std::optional<Debias> debias;
+      if (options.debias) debias.emplace(context, dictionary);
+      journal.write_result(options.output, lasso.cancel, debias ? &*debias : nullptr, &observations);
     } catch (const Cancelled&) {
       throw;
     } catch (const std::exception& error) {
@@ -193,10 +199,12 @@ int run_solve(const SolveOptions& options) {
   check(options);
   Inputs inputs{NpyFile::open(options.dictionary),
                 NpyObservations(options.observations),
-                make_context(options.device, options.threads),
+                make_context(options.least_squares ? "cpu" : options.device, options.threads),
                 {},
                 {}};
   check_sizes(options, inputs.dictionary_file, inputs.observations);
+  if (options.least_squares)
+    return run_least_squares(options, inputs.context, inputs.dictionary_file, inputs.observations);
   inputs.penalty = penalty(options);
   check_penalty(inputs.penalty, inputs.dictionary_file.cols());
   int worst = kDone;

@@ -34,7 +34,7 @@ void add_lambda(CLI::App& command, SolveOptions& options) {
                    "beside Z.npz")
       ->delimiter(',')
       ->check(positive_number());
-  lambda->require_option(1);
+  lambda->require_option(0, 1);
   command
       .add_option("--lambda-scope", options.lambda_scope,
                   "whose lambda_max the fraction is of: each sample's own, or the largest of the recording")
@@ -44,15 +44,24 @@ void add_lambda(CLI::App& command, SolveOptions& options) {
       ->capture_default_str();
 }
 
-void add_solver(CLI::App& command, LassoOptions& lasso) {
+constexpr const char* kLeastSquares = "least-squares";
+
+void add_solver(CLI::App& command, SolveOptions& options) {
+  LassoOptions& lasso = options.lasso;
   command.add_option("--gap", lasso.gap, "relative duality gap to reach: gap <= G * 1/2 ||x||^2")
       ->check(positive_number())
       ->capture_default_str();
   command
       .add_option_function<std::string>(
-          "--solver", [&lasso](const std::string& name) { lasso.solver = solver_named(name); },
-          "auto takes working-set where it can (plain-working-set for few problems), else fista")
-      ->check(solver_name())
+          "--solver",
+          [&options](const std::string& name) {
+            options.least_squares = name == kLeastSquares;
+            if (!options.least_squares) options.lasso.solver = solver_named(name);
+          },
+          "auto takes working-set where it can (plain-working-set for few problems), else fista; least-squares writes "
+          "the "
+          "minimum-norm solution to Z.npy (N, m)")
+      ->check(solver_name({kLeastSquares}))
       ->default_str(name_of(lasso.solver));
   command.add_flag_callback(
       "--no-restart", [&lasso] { lasso.restart = false; }, "fista without adaptive restarts");
@@ -87,6 +96,8 @@ void add_resources(CLI::App& command, SolveOptions& options) {
 }
 
 void add_output(CLI::App& command, SolveOptions& options) {
+  command.add_flag("--debias", options.debias,
+                   "also debiased_data, laid out like data: least-squares amplitudes on the atoms of each code");
   command.add_flag("--resume", options.resume, "go on where an earlier run of the same command ended, if one did");
   command.add_flag("--quiet", options.quiet, "no progress, no summary");
   command.add_flag("--json", options.json, "the summary as one JSON object");
@@ -119,7 +130,7 @@ void add_solve_options(CLI::App& command, SolveOptions& options) {
   add_lambda(command, options);
   add_penalty(command, options);
   add_start(command, options);
-  add_solver(command, options.lasso);
+  add_solver(command, options);
   add_resources(command, options);
   add_output(command, options);
 }
@@ -127,6 +138,21 @@ void add_solve_options(CLI::App& command, SolveOptions& options) {
 void check(const SolveOptions& options) {
   SHRINKWARP_REQUIRE(options.lasso.gap >= kSmallestGap, UsageError, "--gap: found ", options.lasso.gap,
                      ", wanted at least ", kSmallestGap, ", what float64 can certify");
+  const bool has_lambda =
+      options.lambda || options.lambda_fraction || !options.lambda_file.empty() || !options.lambda_fractions.empty();
+  SHRINKWARP_REQUIRE(
+      has_lambda || options.least_squares, UsageError,
+      "found no lambda, wanted one of --lambda, --lambda-fraction, --lambda-fractions and --lambda-file");
+  SHRINKWARP_REQUIRE(!options.debias || !options.lasso.penalty.nonnegative, UsageError,
+                     "--debias: found --nonnegative, wanted codes of any sign: least squares have no sign");
+  if (options.least_squares) {
+    const bool plain = !has_lambda && options.weights.empty() && options.lasso.penalty.plain() &&
+                       options.warm_start.empty() && !options.debias && !options.resume && options.lasso.restart;
+    SHRINKWARP_REQUIRE(plain, UsageError, "--solver least-squares: found options of a Lasso, wanted none of lambda, ",
+                       "penalty, start, --debias, --no-restart and --resume");
+    SHRINKWARP_REQUIRE(options.device == "auto" || options.device == "cpu", UsageError,
+                       "--solver least-squares: found --device ", options.device, ", wanted auto or cpu");
+  }
   std::set<std::string> outputs;
   for (const SolveOptions& solve : solves_of(options)) {
     check_files(solve);

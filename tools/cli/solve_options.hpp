@@ -16,7 +16,7 @@ namespace shrinkwarp::cli {
 struct SolveOptions {
   std::string dictionary, observations, output;
 
-  // Of these four exactly one is given.
+  // Of these four exactly one is given, but for least squares.
   std::optional<double> lambda, lambda_fraction;
   std::string lambda_file;
   std::vector<std::string> lambda_fractions;  ///< as they were written, for the names of the outputs
@@ -30,6 +30,9 @@ struct SolveOptions {
   std::string device = "auto";
   int threads = 0;                    ///< 0 takes every processor
   std::string memory_limit = "4GiB";  ///< of the whole solve, see parse_bytes
+
+  bool least_squares = false;  ///< the minimum-norm solution in place of any Lasso
+  bool debias = false;
 
   bool resume = false;
   bool quiet = false;

@@ -19,6 +19,7 @@ constexpr const char* kName = "SolveJournal";
 const std::string kFormat = "journal: solve 1\n";           // begins the header
 constexpr std::int64_t kRecordBytes = 1 << 20;              // a record has no more, but for its last problem
 constexpr std::int64_t kBlockProblems = 4096;               // that go to the output together
+constexpr std::int64_t kDebiasedProblems = 256;             // likewise, where their observations are read again
 constexpr std::int64_t kFirstRead = 56 + 12 * 32;           // bytes of an entry read at once: most have no more atoms
 constexpr std::int64_t kRowsBytes = std::int64_t{1} << 20;  // of observations read at once
 
@@ -33,6 +34,18 @@ void check_cancel(const CancelToken* cancel, const char* doing) {
 
 std::uint64_t row_hash(VectorView<const double> x) {
   return hash_bytes(x.data, x.size * static_cast<std::int64_t>(sizeof(double)));
+}
+
+/// Of consecutive problems, whose observations have to be those that were solved.
+std::vector<double> amplitudes_of(const LassoBatch& block, const std::vector<std::uint64_t>& hashes,
+                                  const Debias& debias, ObservationSource& source) {
+  const Tensor<double> X(Context::cpu(1), debias.rows(), block.size());
+  source.read(block.index.front(), X.matrix());
+  for (std::int64_t b = 0; b < block.size(); ++b)
+    SHRINKWARP_REQUIRE(row_hash({X.matrix().column(b), debias.rows(), {}}) == hashes[static_cast<std::size_t>(b)],
+                       ValueError, source.name(), ": row ", block.index[static_cast<std::size_t>(b)],
+                       " is not the one that was solved, wanted the same for its amplitudes");
+  return debias.amplitudes(X.matrix(), block.codes);
 }
 
 }  // namespace
@@ -164,11 +177,14 @@ void SolveJournal::append(const LassoBatch& batch) {
   }
 }
 
-void SolveJournal::write_result(const std::string& output, const CancelToken* cancel) const {
-  SparseCodesFile file(output, atoms_, nonzeros_);
+void SolveJournal::write_result(const std::string& output, const CancelToken* cancel, const Debias* debias,
+                                ObservationSource* source) const {
+  SparseCodesFile file(output, atoms_, nonzeros_, debias != nullptr);
   Hash observations;
   std::vector<std::byte> entry;
   LassoBatch block;
+  std::vector<std::uint64_t> hashes;  // of the block's observations
+  const std::int64_t problems = debias ? kDebiasedProblems : kBlockProblems;
   for (std::size_t i = 0; i < positions_.size(); ++i) {
     SHRINKWARP_REQUIRE(positions_[i] >= 0, ValueError, kName, ": problem ", i, " is not in ", path());
     entry.resize(static_cast<std::size_t>(std::min(kFirstRead, journal_.end() - positions_[i])));
@@ -183,12 +199,14 @@ void SolveJournal::write_result(const std::string& output, const CancelToken* ca
     }
     observations.add(&head.row_hash, sizeof head.row_hash);
     append_entry(head, entry.data(), block);
+    hashes.push_back(head.row_hash);
     const bool full =
-        block.size() == kBlockProblems || static_cast<std::int64_t>(block.codes.values.size()) * 12 >= kRecordBytes;
+        block.size() == problems || static_cast<std::int64_t>(block.codes.values.size()) * 12 >= kRecordBytes;
     if (full || i + 1 == positions_.size()) {
       check_cancel(cancel, "writing the result");
-      file.append(block);
+      file.append(block, debias ? amplitudes_of(block, hashes, *debias, *source) : std::vector<double>{});
       block = {};
+      hashes.clear();
     }
   }
   Fingerprint of_observations;

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include <shrinkwarp/models/lasso/debias.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/io/journal.hpp>
 #include <shrinkwarp/runtime/progress.hpp>
@@ -53,8 +54,11 @@ class SolveJournal : public CodeSink {
   void append(const LassoBatch& batch) override;
 
   /// Writes the output from a journal that holds every problem, and what it was made of: see difference_of_output.
-  /// @throws IoError, Cancelled; the target is then unchanged
-  void write_result(const std::string& output, const CancelToken* cancel) const;
+  /// @param debias  nullptr, or what makes `debiased_data`, from the observations
+  /// @param source  of the observations, looked at for that alone
+  /// @throws IoError, ValueError (another observation than the one that was solved), Cancelled; the target is then unchanged
+  void write_result(const std::string& output, const CancelToken* cancel, const Debias* debias = nullptr,
+                    ObservationSource* source = nullptr) const;
   /// Removes the journal. After it the object can only be destroyed. @throws IoError
   void remove();
 

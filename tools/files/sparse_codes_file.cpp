@@ -7,7 +7,7 @@
 
 namespace shrinkwarp {
 
-SparseCodesFile::SparseCodesFile(const std::string& path, std::int64_t atoms, std::int64_t nonzeros)
+SparseCodesFile::SparseCodesFile(const std::string& path, std::int64_t atoms, std::int64_t nonzeros, bool debiased)
     : writer_(path), atoms_(atoms), nonzeros_(nonzeros), wide_(nonzeros > std::numeric_limits<std::int32_t>::max()) {
   data_ = writer_.add("data", ElementType::f8);
   indices_ = writer_.add("indices", ElementType::i4);
@@ -17,11 +17,12 @@ SparseCodesFile::SparseCodesFile(const std::string& path, std::int64_t atoms, st
   dual_gap_ = writer_.add("dual_gap", ElementType::f8);
   iterations_ = writer_.add("iterations", ElementType::i8);
   converged_ = writer_.add("converged", ElementType::b1);
+  if (debiased) debiased_ = writer_.add("debiased_data", ElementType::f8);
   const std::int64_t zero = 0;  // the first element in either width
   writer_.append(indptr_, &zero, 1);
 }
 
-void SparseCodesFile::append(const LassoBatch& batch) {
+void SparseCodesFile::append(const LassoBatch& batch, const std::vector<double>& amplitudes) {
   const auto put = [&](int id, const auto& values) {
     writer_.append(id, values.data(), static_cast<std::int64_t>(values.size()));
   };
@@ -37,6 +38,11 @@ void SparseCodesFile::append(const LassoBatch& batch) {
     put(indptr_, std::vector<std::int32_t>(ends.begin(), ends.end()));
   }
   put(data_, batch.codes.values);
+  if (debiased_ >= 0) {
+    SHRINKWARP_REQUIRE(amplitudes.size() == batch.codes.values.size(), ShapeError, "SparseCodesFile: found ",
+                       amplitudes.size(), " amplitudes, wanted ", batch.codes.values.size());
+    put(debiased_, amplitudes);
+  }
   put(indices_, batch.codes.indices);
   put(lambda_, batch.lambda);
   put(objective_, batch.objective);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/io/npz.hpp>
@@ -15,10 +16,11 @@ namespace shrinkwarp {
 class SparseCodesFile {
  public:
   /// @param nonzeros  of all problems together
+  /// @param debiased  whether there is an array `debiased_data` beside `data`, which it lies like
   /// @throws IoError (the folder is missing, the target is a folder ...)
-  SparseCodesFile(const std::string& path, std::int64_t atoms, std::int64_t nonzeros);
-  /// The next problems. @throws ValueError (others than the next), IoError
-  void append(const LassoBatch& batch);
+  SparseCodesFile(const std::string& path, std::int64_t atoms, std::int64_t nonzeros, bool debiased = false);
+  /// The next problems. @param amplitudes  of the codes' entries, where debiased. @throws ValueError (others than the next), IoError
+  void append(const LassoBatch& batch, const std::vector<double>& amplitudes = {});
   /// @param fingerprint  of the making; stored as the array `fingerprint`, a single byte string
   /// @throws ValueError (nonzeros are missing, or were too many), IoError
   void finish(const std::string& fingerprint);
@@ -29,6 +31,7 @@ class SparseCodesFile {
   std::int64_t nonzeros_;
   int data_, indices_, indptr_, lambda_, objective_, dual_gap_, iterations_, converged_;
   bool wide_;                  // indptr is int64
+  int debiased_ = -1;          // -1 where there is none
   std::int64_t problems_ = 0;  // so far
   std::int64_t entries_ = 0;   // likewise
 };
