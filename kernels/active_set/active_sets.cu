@@ -212,7 +212,10 @@ struct BlockSet {
     __syncthreads();
     for (int p = 0; p < support; ++p) {
       const double pivot = H[p * (ld + 1)];
-      if (!(pivot > kDependent * gram(active(p), active(p)))) return false;
+      if (!(pivot > kDependent * gram(active(p), active(p)))) {
+        __syncthreads();  // all have read what the caller may write now
+        return false;
+      }
       const double inverse = 1 / pivot;
       for (int i = thread(); i < support; i += kThreads) right()[i] = H[i + p * ld];
       __syncthreads();
@@ -386,7 +389,6 @@ struct BlockSet {
         sum = std::fma(right()[k], direction()[k], sum);
       }
       complement = whole - block_sum<kThreads>(sum);  // with a barrier
-      __syncthreads();
       if (round == 0 && complement > kSuspicious * whole) return complement;
       const double after = residual(rho());
       const bool better = after <= off / 2;
@@ -498,7 +500,7 @@ struct BlockSet {
     bool settled = false;  // since an atom last joined
     int worn_joins = 0;    // one after the other
     for (;;) {
-      if (renew) {
+      if (renew && doing != Doing::tell) {  // telling needs none, and must not be left out
         if (!invert()) {
           if (doing == Doing::grow && growth.grown != 0) restore(growth);
           return kSetsStuck;
@@ -673,12 +675,14 @@ void solve_active_sets(const Context& context, VectorView<const std::int32_t> pl
   SHRINKWARP_REQUIRE(shared_bytes(sets.capacity, kTiers - 1) <= kSharedBytes, ValueError,
                      "solve_active_sets: capacity is ", sets.capacity, ", wanted vectors of at most ", kSharedBytes,
                      " bytes, ", shared_bytes(sets.capacity, kTiers - 1), " found");
+  // Steps are counted in 32 bits; no place gets near so many.
+  constexpr std::int64_t kMostSteps = std::int64_t{1} << 20;
   for (int tier = 0; tier < kTiers; ++tier) {
     const std::int64_t bytes = shared_bytes(sets.capacity, tier);
     if (bytes > kSharedBytes) continue;  // no place belongs to it
     launch(solve_kernel, dim3(grid_size(places.size, "solve_active_sets")), dim3(kThreads),
            static_cast<std::size_t>(bytes), context.stream(), tier, places.data, lambda.data, tolerance.data,
-           static_cast<int>(max_steps), sets);
+           static_cast<int>(max_steps < kMostSteps ? max_steps : kMostSteps), sets);
   }
 }
 
