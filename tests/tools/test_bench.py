@@ -1,4 +1,4 @@
-"""`shrinkwarp bench fista`."""
+"""`shrinkwarp bench`."""
 
 import json
 
@@ -55,6 +55,43 @@ def test_latency(folder):
     assert said["calls"] == 3
     done = run("bench", "latency", *files, "--calls", 2, status=DONE)
     assert "dictionary 8 x 20" in done.stdout and "2 calls" in done.stdout
+
+
+def test_solve(folder):
+    random = np.random.default_rng(0)
+    D, X = random.standard_normal((20, 90)), random.standard_normal((7, 20))
+    files = save(folder, D, X)
+    options = ["bench", "solve", *files, "--problems", 10, "--gap", 1e-8]
+    done = run(*options, "--json", "--lambda-fractions", "0.5,0.2", "--calls", 2, status=DONE)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["lambda_fraction"] for line in lines] == [0.5, 0.2]
+    for said in lines:
+        assert said["schema"] == "shrinkwarp-bench-1" and said["benchmark"] == "solve" and len(said["seconds"]) == 2
+        assert said["unconverged"] == 0 and said["worst_gap"] <= 1e-8 and said["nonzeros"] > 0
+        assert all(phase["seconds"] >= 0 and phase["calls"] > 0 for phase in said["phases"])
+
+    X10 = np.concatenate([X, X[:3]])  # rows are repeated
+    lam = 0.3 * lambda_max(D, X10)
+    np.save(folder / "L.npy", lam)
+    written = ["--calls", 0, "--lambda-file", folder / "L.npy", "--output", folder / "Z.npz"]
+    said = json.loads(run(*options, "--json", *written, status=DONE).stdout)
+    assert said["seconds"] == [] and said["phases"] == [] and said["first_seconds"] > 0
+    codes = Codes(folder / "Z.npz")
+    assert np.array_equal(codes.lam, lam)
+    objective, gap = certificate(D, X10, codes.Z, lam)
+    assert (np.abs(codes.objective - objective) <= rounding(D, X10)).all()
+    assert (gap <= 1e-8 * energy(X10) + rounding(D, X10)).all()
+    assert "10 problems a call" in run(*options, status=DONE).stdout
+
+
+def test_solve_refuses(folder, files):
+    np.save(folder / "L.npy", np.ones(6))
+    options = ["bench", "solve", *files, "--problems", 7]
+    assert "found 6 lambdas" in one_line(run(*options, "--lambda-file", folder / "L.npy", status=FAILED))
+    one_line(run("bench", "solve", *files[:2], status=USAGE))
+    one_line(run(*options, "--calls", -1, status=USAGE))
+    np.save(folder / "X.npy", np.ones((5, 9)))
+    assert "length 9, wanted 8" in one_line(run(*options, status=FAILED))
 
 
 def test_latency_refuses(folder, files):

@@ -193,13 +193,18 @@ def test_steps_without_a_turn_are_a_failure(check):
 def test_bench(check):
     line = {"benchmark": "fista", "lambda_fraction": 0.5, "gap": 1e-6, "problems": 100, "seconds": 2.0,
             "iterations": 7000, "worst_gap": 9e-7}
-    check.write("shrinkwarp", f"[ $2 = fista ] || exit 1\necho '{json.dumps(line)}'")
+    call = {"benchmark": "solve", "solver": "working-set", "lambda_fraction": 0.3, "gap": 1e-6, "problems": 1000,
+            "problems_per_second": 5e5, "nonzeros": 29000, "worst_gap": 8e-7,
+            "phases": [{"name": "look", "seconds": 1e-4}, {"name": "pass", "seconds": 2e-4}]}
+    check.write("shrinkwarp", f"case $2 in fista) echo '{json.dumps(line)}';; solve) echo '{json.dumps(call)}';; *) exit 1;; esac")
     status, steps = check.run("bench")
     assert status == 1  # the iterations'
     assert steps["PyTorch iteration 64 x 128"]["status"] == "skipped"
     assert steps["iteration 64 x 128"]["status"] == "failed"
     assert steps["solve at 0.5 to 1e-06"]["results"] == [line]
     assert "| 0.5 | 1e-06 | 100 | 2.00 | 50 | 70 | 9.0e-07 |" in check.report_text()
+    assert steps["calls, working-set"]["results"] == [call]
+    assert "| working-set | 0.3 | 1e-06 | 1000 | 500000 | 29.0 | 8.0e-07 | pass 200, look 100 |" in check.report_text()
     check.write("shrinkwarp", "exit 0")
     status, steps = check.run("bench")
     assert status == 1 and steps["solve at 0.5 to 1e-06"]["reason"] == "no results"

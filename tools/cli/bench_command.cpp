@@ -8,6 +8,7 @@
 
 #include <shrinkwarp/commit.hpp>
 #include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/bench/fista_bench.hpp>
@@ -93,14 +94,18 @@ void print_table(const bench::FistaBenchResult& result) {
               1e-9 * result.solve_rate, 100 * result.solve_rate / result.product_rate, 1e-9 * result.product_rate);
 }
 
-nlohmann::json as_json(const bench::FistaBenchResult& result, const FistaArguments& arguments, int threads) {
+nlohmann::json as_json(const std::vector<PhaseTotals>& totals) {
   nlohmann::json phases = nlohmann::json::array();
-  for (const PhaseTotals& phase : result.phases)
+  for (const PhaseTotals& phase : totals)
     phases.push_back({{"name", phase.name},
                       {"seconds", phase.seconds},
                       {"calls", phase.calls},
                       {"flops", phase.flops},
                       {"bytes", phase.bytes}});
+  return phases;
+}
+
+nlohmann::json as_json(const bench::FistaBenchResult& result, const FistaArguments& arguments, int threads) {
   nlohmann::json out = identity(name_of(result.solver));
   out.update({{"device", result.device},
               {"threads", threads},
@@ -118,7 +123,7 @@ nlohmann::json as_json(const bench::FistaBenchResult& result, const FistaArgumen
               {"solve_flops_per_second", result.solve_rate},
               {"sgemm_flops_per_second", result.product_rate},
               {"fraction_of_sgemm", result.solve_rate / result.product_rate},
-              {"phases", phases}});
+              {"phases", as_json(result.phases)}});
   return out;
 }
 
@@ -228,8 +233,6 @@ void write_codes(const std::string& path, std::int64_t atoms, const LassoBatch& 
 
 int run_solves(SolveArguments arguments) {
   arguments.solve.solver = solver_named(arguments.solver);
-  if (arguments.solve.dictionary.empty() != arguments.solve.observations.empty())
-    throw CLI::ValidationError("--dictionary and --observations are given together or not at all");
   if (!arguments.solve.lambda_file.empty()) arguments.fractions.resize(1);
   const Context context = make_context(arguments.device, arguments.threads);
   if (!arguments.json) {
@@ -244,12 +247,10 @@ int run_solves(SolveArguments arguments) {
     if (!arguments.output.empty()) write_codes(arguments.output, result.atoms, result.batch);
     const auto problems = static_cast<double>(arguments.solve.problems);
     if (arguments.json) {
-      nlohmann::json phases = nlohmann::json::array();
-      for (const PhaseTotals& phase : result.phases)
-        phases.push_back(
-            {{"phase", phase.name}, {"seconds", phase.seconds}, {"flops", phase.flops}, {"bytes", phase.bytes}});
       nlohmann::json out = identity("solve");
       out.update({{"device", context.description()},
+                  {"threads", arguments.threads},
+                  {"blas", cpu_blas_core_name()},
                   {"solver", shrinkwarp::name_of(result.solver)},
                   {"rows", result.rows},
                   {"atoms", result.atoms},
@@ -265,7 +266,7 @@ int run_solves(SolveArguments arguments) {
                   {"unconverged", result.unconverged},
                   {"worst_gap", result.worst_gap},
                   {"profiled_seconds", result.profiled_seconds},
-                  {"phases", phases}});
+                  {"phases", as_json(result.phases)}});
       std::cout << out.dump() << std::endl;
       continue;
     }
@@ -401,8 +402,11 @@ void add_solve_bench(CLI::App& bench, Action& action) {
   auto arguments = std::make_shared<SolveArguments>();
   CLI::App* solve = bench.add_subcommand(
       "solve", "Problems a second of whole calls, from observations in memory to codes in memory, phase by phase");
-  solve->add_option("--dictionary", arguments->solve.dictionary, "D.npy (n, m); without it a MEG phantom, 306 x 6138");
-  solve->add_option("--observations", arguments->solve.observations, "X.npy (N, n); rows are repeated as needed");
+  CLI::Option* dictionary = solve->add_option("--dictionary", arguments->solve.dictionary,
+                                              "D.npy (n, m); without it a MEG phantom, 306 x 6138");
+  solve->add_option("--observations", arguments->solve.observations, "X.npy (N, n); rows are repeated as needed")
+      ->needs(dictionary);
+  dictionary->needs("--observations");
   solve->add_option("--problems", arguments->solve.problems, "of a call")
       ->check(whole_number(1, std::int64_t{1} << 30))
       ->capture_default_str();
