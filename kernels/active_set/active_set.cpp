@@ -71,10 +71,14 @@ std::int64_t leading(std::int64_t capacity) {
 }  // namespace
 
 template <class T>
-ActiveSet<T>::ActiveSet(const Context& context, std::int64_t capacity)
-    : capacity_(padded(capacity)), ld_(leading(capacity_)) {
+ActiveSet<T>::ActiveSet(const Context& context, std::int64_t capacity) : ActiveSet(context, capacity, capacity, true) {}
+
+template <class T>
+ActiveSet<T>::ActiveSet(const Context& context, std::int64_t capacity, std::int64_t room, bool own_gram)
+    : capacity_(padded(capacity)), ld_(leading(capacity_)), room_(padded(room)), inverse_ld_(leading(room_)) {
   static_assert(kPadding == cpu::kActiveSetPadding);
-  for (Tensor<T>* matrix : {&gram_, &inverse_}) *matrix = Tensor<T>::zeros(context, ld_, capacity_);
+  if (own_gram) gram_ = Tensor<T>::zeros(context, ld_, capacity_);
+  inverse_ = Tensor<T>::zeros(context, inverse_ld_, room_);
   for (Tensor<T>* vector :
        {&correlation_, &threshold_, &guard_, &right_, &direction_, &moved_, &factors_, &rho_, &correction_, &norm_})
     *vector = Tensor<T>::zeros(context, capacity_);
@@ -114,6 +118,32 @@ void ActiveSet<T>::reserve(const Context& context, std::int64_t capacity) {
   larger.largest_ = largest_;
   larger.nonnegative_ = nonnegative_;
   *this = std::move(larger);
+}
+
+template <class T>
+void ActiveSet<T>::take_all(const Context& context, MatrixView<const T> gram, std::int64_t rows) {
+  SHRINKWARP_REQUIRE(gram.rows == gram.cols && gram.ld % kPadding == 0, ShapeError, "ActiveSet: gram is ", gram.rows,
+                     " x ", gram.cols, ", ld ", gram.ld, ", wanted a square, ld a multiple of ", kPadding);
+  constexpr std::int64_t kRounding = kPadding;  // more atoms than rows, where rounding takes dependent ones for none
+  const T ridge = ridge_;
+  const bool nonnegative = nonnegative_;
+  const std::int64_t size = gram.cols;
+  *this = ActiveSet(context, size, ridge > T(0) ? size : std::min(size, rows + kRounding), ridge > T(0));
+  clear(ridge, nonnegative);
+  size_ = size;
+  if (ridge > T(0)) {
+    for (std::int64_t j = 0; j < size; ++j) {
+      std::copy_n(gram.column(j), size, gram_.data() + j * ld_);
+      gram_.data()[j * (ld_ + 1)] += ridge;
+    }
+  } else {
+    taken_ = gram.data;
+    taken_ld_ = gram.ld;
+  }
+  for (std::int64_t j = 0; j < size; ++j) {
+    atom_.data()[j] = static_cast<std::int32_t>(j);
+    norm_.data()[j] = std::sqrt(this->gram(j)[j]);
+  }
 }
 
 template <class T>
@@ -174,7 +204,7 @@ bool ActiveSet<T>::invert() {
   std::vector<double> L(static_cast<std::size_t>(s * s)), X(static_cast<std::size_t>(s * s), 0.0);
   const auto at = [s](std::int64_t i, std::int64_t j) { return static_cast<std::size_t>(i + j * s); };
   for (std::int64_t j = 0; j < s; ++j) {
-    const T* const column = gram_.data() + active_.data()[j] * ld_;
+    const T* const column = gram(active_.data()[j]);
     double pivot = static_cast<double>(column[active_.data()[j]]);
     const double whole = pivot;
     for (std::int64_t k = 0; k < j; ++k) pivot -= L[at(j, k)] * L[at(j, k)];
@@ -200,7 +230,7 @@ bool ActiveSet<T>::invert() {
     }
   }
   for (std::int64_t j = 0; j < s; ++j)
-    for (std::int64_t i = 0; i < s; ++i) inverse_.data()[i + j * ld_] = static_cast<T>(X[at(i, j)]);
+    for (std::int64_t i = 0; i < s; ++i) inverse_.data()[i + j * inverse_ld_] = static_cast<T>(X[at(i, j)]);
   return true;
 }
 
@@ -214,7 +244,7 @@ bool ActiveSet<T>::start(const double* codes) {
     guard_.data()[i] = std::numeric_limits<T>::infinity();
     active_.data()[support_++] = static_cast<std::int32_t>(i);
   }
-  if (invert()) return true;
+  if (support_ <= room_ && invert()) return true;
   for (std::int64_t k = 0; k < support_; ++k) {
     const std::int32_t i = active_.data()[k];
     code_.data()[i] = 0;
@@ -232,9 +262,9 @@ void ActiveSet<T>::join(std::int64_t j, T complement) {
   T* const H = inverse_.data();
   const T* const u = direction_.data();
   const T inverse = T(1) / complement;
-  loops<T>().rank_one(H, ld_, u, inverse, s);
-  for (std::int64_t k = 0; k < s; ++k) H[k + s * ld_] = H[s + k * ld_] = -u[k] * inverse;
-  H[s * (ld_ + 1)] = inverse;
+  loops<T>().rank_one(H, inverse_ld_, u, inverse, s);
+  for (std::int64_t k = 0; k < s; ++k) H[k + s * inverse_ld_] = H[s + k * inverse_ld_] = -u[k] * inverse;
+  H[s * (inverse_ld_ + 1)] = inverse;
   active_.data()[s] = static_cast<std::int32_t>(j);
   place_.data()[j] = static_cast<std::int32_t>(s);
   guard_.data()[j] = std::numeric_limits<T>::infinity();
@@ -247,16 +277,16 @@ void ActiveSet<T>::leave(std::int64_t k) {
   const std::int64_t last = support_ - 1;
   T* const H = inverse_.data();
   const std::int32_t j = active_.data()[k];
-  const T pivot = H[k * (ld_ + 1)];
+  const T pivot = H[k * (inverse_ld_ + 1)];
   const bool worn =
       !(pivot > T(0)) || !std::isfinite(T(1) / pivot);  // no inverse of a positive definite matrix any more
   T* const column = right_.data();
-  std::copy_n(H + k * ld_, padded(support_), column);
-  if (!worn) loops<T>().rank_one(H, ld_, column, T(-1) / pivot, support_);
+  std::copy_n(H + k * inverse_ld_, padded(support_), column);
+  if (!worn) loops<T>().rank_one(H, inverse_ld_, column, T(-1) / pivot, support_);
   if (k != last) {  // the last one takes its place
-    for (std::int64_t i = 0; i < last; ++i) H[i + k * ld_] = H[i + last * ld_];
-    H[k * (ld_ + 1)] = H[last * (ld_ + 1)];
-    for (std::int64_t i = 0; i < last; ++i) H[k + i * ld_] = H[i + k * ld_];
+    for (std::int64_t i = 0; i < last; ++i) H[i + k * inverse_ld_] = H[i + last * inverse_ld_];
+    H[k * (inverse_ld_ + 1)] = H[last * (inverse_ld_ + 1)];
+    for (std::int64_t i = 0; i < last; ++i) H[k + i * inverse_ld_] = H[i + k * inverse_ld_];
     active_.data()[k] = active_.data()[last];
     place_.data()[active_.data()[k]] = static_cast<std::int32_t>(k);
   }
@@ -314,7 +344,7 @@ void ActiveSet<T>::settle() {
       return first && invert();
     };
     aside();
-    loops<T>().multiply(inverse_.data(), ld_, right_.data(), s, direction_.data());
+    loops<T>().multiply(inverse_.data(), inverse_ld_, right_.data(), s, direction_.data());
     const double before = along();
     if (!(before >= 0)) {
       if (renewed()) continue;
@@ -335,11 +365,11 @@ void ActiveSet<T>::settle() {
       return k == crossing ? -code_.data()[active_.data()[k]] : step * static_cast<double>(direction_.data()[k]);
     };
     for (std::int64_t k = 0; k < s; ++k) moved_.data()[k] = static_cast<T>(change(k));
-    loops<T>().subtract_columns(gram_.data(), ld_, active_.data(), moved_.data(), s, size_, correlation_.data());
+    loops<T>().subtract_columns(gram(0), gram_ld(), active_.data(), moved_.data(), s, size_, correlation_.data());
     aside();
     if (!(before + along() >= 0)) {  // it would rise
       for (std::int64_t k = 0; k < s; ++k) moved_.data()[k] = -moved_.data()[k];
-      loops<T>().subtract_columns(gram_.data(), ld_, active_.data(), moved_.data(), s, size_, correlation_.data());
+      loops<T>().subtract_columns(gram(0), gram_ld(), active_.data(), moved_.data(), s, size_, correlation_.data());
       if (renewed()) continue;
       return;
     }
@@ -354,11 +384,11 @@ void ActiveSet<T>::settle() {
 template <class T>
 double ActiveSet<T>::project(std::int64_t j) {
   const std::int64_t s = support_;
-  const T* const column = gram_.data() + j * ld_;
+  const T* const column = gram(j);
   T* const g = right_.data();
   T* const u = direction_.data();
   for (std::int64_t k = 0; k < s; ++k) g[k] = column[active_.data()[k]];
-  loops<T>().multiply(inverse_.data(), ld_, g, s, u);
+  loops<T>().multiply(inverse_.data(), inverse_ld_, g, s, u);
   ++steps_;
   const double whole = static_cast<double>(column[j]);
   const auto left = [&] {
@@ -375,7 +405,7 @@ double ActiveSet<T>::project(std::int64_t j) {
   const auto residual = [&] {
     double largest = 0;
     for (std::int64_t i = 0; i < s; ++i) {
-      const T* const row = gram_.data() + active_.data()[i] * ld_;
+      const T* const row = gram(active_.data()[i]);
       double sum = static_cast<double>(g[i]);
       for (std::int64_t k = 0; k < s; ++k)
         sum -= static_cast<double>(row[active_.data()[k]]) * static_cast<double>(u[k]);
@@ -386,7 +416,7 @@ double ActiveSet<T>::project(std::int64_t j) {
   };
   double before = residual();
   for (bool fresh = false;;) {
-    loops<T>().multiply(inverse_.data(), ld_, rho, s, correction_.data());
+    loops<T>().multiply(inverse_.data(), inverse_ld_, rho, s, correction_.data());
     for (std::int64_t k = 0; k < s; ++k) u[k] += correction_.data()[k];
     const double after = residual();
     const bool better = after <= before / 2;
@@ -396,7 +426,7 @@ double ActiveSet<T>::project(std::int64_t j) {
     if (fresh) break;
     if (!invert()) return kUnknown;  // the updates have worn the inverse out
     fresh = true;
-    loops<T>().multiply(inverse_.data(), ld_, g, s, u);
+    loops<T>().multiply(inverse_.data(), inverse_ld_, g, s, u);
     before = residual();
   }
   double length = norm(j);
@@ -484,6 +514,10 @@ bool ActiveSet<T>::grow(std::int64_t j) {
     grown += sign * step;
     excess -= step * std::max(complement, 0.0);
     joined = crossing < 0;
+    if (joined && support_ == room_) {
+      joined = told = false;
+      break;
+    }
     if (joined) {
       join(j, static_cast<T>(complement));
       code_.data()[j] = grown;
@@ -497,7 +531,7 @@ bool ActiveSet<T>::grow(std::int64_t j) {
   }
   for (std::int64_t k = 0; k < touched; ++k) factors_.data()[k] = moved_.data()[touched_.data()[k]];
   factors_.data()[touched] = static_cast<T>(grown);
-  loops<T>().subtract_columns(gram_.data(), ld_, touched_.data(), factors_.data(), touched + 1, size_,
+  loops<T>().subtract_columns(gram(0), gram_ld(), touched_.data(), factors_.data(), touched + 1, size_,
                               correlation_.data());
   if (!is_worn()) return true;
   if (!invert()) return false;

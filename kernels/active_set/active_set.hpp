@@ -39,6 +39,11 @@ class ActiveSet {
   /// Bytes of a set of that capacity.
   static std::int64_t bytes(std::int64_t capacity);
 
+  /// W becomes all atoms of a dictionary, whose Gram matrix is read in place: for restart(). The ridge and the sign are those
+  /// of the last clear(). @param gram  [m, m] columns padded with zeros to kPadding, aligned to 64 bytes; to stay alive
+  /// @param rows  of the dictionary: no more atoms, or few, are in use at once. Allocates yes. @throws OutOfMemory
+  void take_all(const Context& context, MatrixView<const T> gram, std::int64_t rows);
+
   /// Makes room for at least `capacity` atoms; the problem stays. Allocates yes.
   void reserve(const Context& context, std::int64_t capacity);
 
@@ -86,8 +91,11 @@ class ActiveSet {
   ActiveSetOutcome solve(double tolerance, std::int64_t max_steps);
 
  private:
+  ActiveSet(const Context& context, std::int64_t capacity, std::int64_t room, bool own_gram);
   // Where z_i cannot pass 0 without a change of what S is stationary for.
   bool is_bounded(std::int64_t i) const { return nonnegative_ || threshold_.data()[i] > T(0); }
+  const T* gram(std::int64_t i) const { return taken_ ? taken_ + i * taken_ld_ : gram_.data() + i * ld_; }
+  std::int64_t gram_ld() const { return taken_ ? taken_ld_ : ld_; }
   double norm(std::int64_t i) const { return static_cast<double>(norm_.data()[i]); }
   bool is_worn() const;
   double project(std::int64_t j);
@@ -100,10 +108,13 @@ class ActiveSet {
   void restore(std::int64_t support);
   bool invert();
   std::int64_t capacity_ = 0, ld_ = 0, size_ = 0, support_ = 0, steps_ = 0;
+  std::int64_t room_ = 0, inverse_ld_ = 0;  // for S; less than capacity_ after take_all()
+  const T* taken_ = nullptr;                // a Gram matrix that is read in place, columns taken_ld_ apart
+  std::int64_t taken_ld_ = 0;
   T ridge_ = 0, guard_factor_ = 1;
   double largest_ = 0;  // |corr_j| / ||d_j|| of the atoms when they were added: about ||x||
   bool nonnegative_ = false;
-  Tensor<T> gram_, inverse_;                   // [ld, capacity]; inverse of gram over S in S's order
+  Tensor<T> gram_, inverse_;  // [ld, capacity], [inverse_ld, room]; inverse of gram over S in S's order
   Tensor<T> correlation_, threshold_, guard_;  // [capacity]; guard: threshold outside S, infinity inside
   Tensor<T> norm_;                             // [capacity], root of the diagonal of gram
   Tensor<T> right_, direction_, moved_, factors_, rho_, correction_;  // [capacity], scratch

@@ -20,6 +20,22 @@ void require_cuda(const Context& context, const char* function) {
                      ", wanted cuda");
 }
 
+/// Everything that `sets` views has the shape that its header says.
+void check_sets(const Context& context, const char* function, const ActiveSets& sets) {
+  const std::int64_t capacity = sets.capacity, places = sets.size.size;
+  check_matrix(context, function, "sets.atom", sets.atom, capacity, places);
+  check_matrix(context, function, "sets.active", sets.active, capacity, places);
+  check_matrix(context, function, "sets.code", sets.code, capacity, places);
+  check_matrix(context, function, "sets.correlation", sets.correlation, capacity, places);
+  check_matrix(context, function, "sets.gram", sets.gram, capacity * capacity, places);
+  check_matrix(context, function, "sets.inverse", sets.inverse, capacity * capacity, places);
+  check_vector(context, function, "sets.size", sets.size, places);
+  check_vector(context, function, "sets.support", sets.support, places);
+  check_vector(context, function, "sets.steps", sets.steps, places);
+  check_vector(context, function, "sets.outcome", sets.outcome, places);
+  check_vector(context, function, "sets.largest", sets.largest, places);
+}
+
 }  // namespace
 
 ActiveSets ActiveSets::lay_out(Arena& arena, std::int64_t capacity, std::int64_t places) {
@@ -48,6 +64,7 @@ void add_atoms(const Context& context, MatrixView<const double> D, MatrixView<co
                MatrixView<const double> R, VectorView<const std::int32_t> places, MatrixView<const std::int32_t> fresh,
                VectorView<const std::int32_t> fresh_count, const ActiveSets& sets) {
   require_cuda(context, "add_atoms");
+  check_sets(context, "add_atoms", sets);
   const std::int64_t all = sets.size.size;
   check_matrix(context, "add_atoms", "D", D, D.rows, D.cols);
   if (!gram.empty()) check_matrix(context, "add_atoms", "gram", gram, D.cols, D.cols);
@@ -62,6 +79,8 @@ void add_atoms(const Context& context, MatrixView<const double> D, MatrixView<co
 void solve_active_sets(const Context& context, VectorView<const std::int32_t> places, VectorView<const double> lambda,
                        VectorView<const double> tolerance, std::int64_t max_steps, const ActiveSets& sets) {
   require_cuda(context, "solve_active_sets");
+  check_sets(context, "solve_active_sets", sets);
+  SHRINKWARP_REQUIRE(max_steps >= 0, ValueError, "solve_active_sets: max_steps is ", max_steps, ", wanted >= 0");
   const std::int64_t all = sets.size.size;
   check_vector(context, "solve_active_sets", "places", places, places.size);
   check_vector(context, "solve_active_sets", "lambda", lambda, all);

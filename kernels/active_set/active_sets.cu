@@ -212,7 +212,10 @@ struct BlockSet {
     __syncthreads();
     for (int p = 0; p < support; ++p) {
       const double pivot = H[p * (ld + 1)];
-      if (!(pivot > kDependent * gram(active(p), active(p)))) return false;
+      if (!(pivot > kDependent * gram(active(p), active(p)))) {
+        __syncthreads();  // all have read what the caller may write now
+        return false;
+      }
       const double inverse = 1 / pivot;
       for (int i = thread(); i < support; i += kThreads) right()[i] = H[i + p * ld];
       __syncthreads();
@@ -386,7 +389,6 @@ struct BlockSet {
         sum = std::fma(right()[k], direction()[k], sum);
       }
       complement = whole - block_sum<kThreads>(sum);  // with a barrier
-      __syncthreads();
       if (round == 0 && complement > kSuspicious * whole) return complement;
       const double after = residual(rho());
       const bool better = after <= off / 2;
@@ -491,14 +493,14 @@ struct BlockSet {
     guard_factor = 1 + tolerance;
     for (int i = thread(); i < size; i += kThreads) guard(i) = place(i) >= 0 ? INFINITY : lambda * guard_factor;
     __syncthreads();
-    enum class Doing { settle, search, grow, tell } doing = Doing::settle;
+    enum class Doing { settle, search, grow, tell, check } doing = Doing::settle;
     Growth growth;
     bool renew = false;    // the inverse, before anything else
     bool renewed = false;  // it has been, and is no better for it
     bool settled = false;  // since an atom last joined
-    int worn_joins = 0;    // one after the other
+    bool mending = false;  // S was worn when an atom had joined: the inverse is renewed and S settled
     for (;;) {
-      if (renew) {
+      if (renew && doing != Doing::tell) {  // telling needs none, and must not be left out
         if (!invert()) {
           if (doing == Doing::grow && growth.grown != 0) restore(growth);
           return kSetsStuck;
@@ -511,7 +513,7 @@ struct BlockSet {
         const Settled how = support > 0 ? settle() : Settled::there;
         zeros = how == Settled::crossed;
         renew = how == Settled::worn && !renewed;
-        if (!zeros && !renew) doing = Doing::search;
+        if (!zeros && !renew) doing = mending ? Doing::check : Doing::search;
       } else if (doing == Doing::search) {
         double most = 0;
         int mine = -1;
@@ -549,7 +551,7 @@ struct BlockSet {
           settled = doing == Doing::settle;
           renewed = false;
         }
-      } else {  // the correlations are told what has moved
+      } else if (doing == Doing::tell) {  // the correlations are told what has moved
         if (thread() == 0) {
           touched(growth.before) = growth.j;
           moved(growth.j) = growth.grown;
@@ -557,14 +559,13 @@ struct BlockSet {
         __syncthreads();
         subtract_columns(
             growth.before + 1, [this](int k) { return touched(k); }, [this](int k) { return moved(touched(k)); });
-        settled = false;
-        doing = Doing::search;
-        worn_joins = is_worn() ? worn_joins + 1 : 0;
-        if (worn_joins > 2) return kSetsStuck;
-        if (worn_joins > 0) {
-          renew = true;
-          doing = Doing::settle;
-        }
+        doing = Doing::check;
+      } else {  // whether S is where it should be, after an atom has joined and once more when that has been mended
+        const bool worn = is_worn();
+        if (worn && mending && settled) return kSetsStuck;
+        doing = worn ? Doing::settle : Doing::search;
+        settled = worn && mending;
+        mending = renew = worn && !mending;
         renewed = false;
       }
       if (zeros && !leave_at_zero()) renew = true;
@@ -592,11 +593,18 @@ __device__ __forceinline__ int tier_of(std::int64_t capacity, int size, int supp
 }
 
 // Five blocks a multiprocessor: left to itself the compiler aims at more, with spills.
-__global__ void __launch_bounds__(kThreads, 5) solve_kernel(int tier, const std::int32_t* places, const double* lambda,
-                                                            const double* tolerance, int max_steps, ActiveSets sets) {
+// The first launch writes down the others' places, as ~tier in their outcome: supports change, and each is solved once.
+__global__ void __launch_bounds__(kThreads, 5)
+    solve_kernel(int tier, bool first, const std::int32_t* places, const double* lambda, const double* tolerance,
+                 int max_steps, ActiveSets sets) {
   const std::int64_t p = places[blockIdx.x];
+  if (tolerance[p] < 0) return;  // the whole block, here and below
   const int size = sets.size[p], support = sets.support[p];
-  if (tolerance[p] < 0 || tier_of(sets.capacity, size, support) != tier) return;  // the whole block
+  const int its_tier = first ? tier_of(sets.capacity, size, support) : ~sets.outcome[p];
+  if (its_tier != tier) {
+    if (first && threadIdx.x == 0) sets.outcome[p] = ~its_tier;
+    return;
+  }
   const int capacity = static_cast<int>(sets.capacity);
   const int thread = static_cast<int>(threadIdx.x);
   BlockSet set;
@@ -673,12 +681,16 @@ void solve_active_sets(const Context& context, VectorView<const std::int32_t> pl
   SHRINKWARP_REQUIRE(shared_bytes(sets.capacity, kTiers - 1) <= kSharedBytes, ValueError,
                      "solve_active_sets: capacity is ", sets.capacity, ", wanted vectors of at most ", kSharedBytes,
                      " bytes, ", shared_bytes(sets.capacity, kTiers - 1), " found");
+  // Steps are counted in 32 bits; no place gets near so many.
+  constexpr std::int64_t kMostSteps = std::int64_t{1} << 20;
+  bool first = true;
   for (int tier = 0; tier < kTiers; ++tier) {
     const std::int64_t bytes = shared_bytes(sets.capacity, tier);
     if (bytes > kSharedBytes) continue;  // no place belongs to it
     launch(solve_kernel, dim3(grid_size(places.size, "solve_active_sets")), dim3(kThreads),
-           static_cast<std::size_t>(bytes), context.stream(), tier, places.data, lambda.data, tolerance.data,
-           static_cast<int>(max_steps), sets);
+           static_cast<std::size_t>(bytes), context.stream(), tier, first, places.data, lambda.data, tolerance.data,
+           static_cast<int>(max_steps < kMostSteps ? max_steps : kMostSteps), sets);
+    first = false;
   }
 }
 

@@ -65,12 +65,12 @@ void add_atoms(const Context& context, MatrixView<const double> D, MatrixView<co
 /// @param places     [count] distinct
 /// @param lambda     [P] the threshold of every atom of a place
 /// @param tolerance  [P] relative: |corr_j| may pass lambda by so much; a place with a negative one is left alone
-/// @param max_steps  a place gives up after so many linear solves for each atom of W and a hundred more, in this call
+/// @param max_steps  no atom begins to join after so many linear solves for each atom of W and a hundred more in this call
 ///
 /// Numerics     the inverse in double, renewed where its updates have worn it out; an atom counts as dependent on S when less
 ///              than 1e-12 of the norms it is computed from is left of it
 /// Cost         a block a place; |S|^2 + |W| |S| flops twice a linear solve. Allocates no, synchronises no, capturable yes
-/// @throws ShapeError, DeviceError, ValueError (a capacity whose vectors do not fit shared memory)
+/// @throws ShapeError, DeviceError, ValueError (a capacity whose vectors do not fit shared memory, max_steps < 0)
 void solve_active_sets(const Context& context, VectorView<const std::int32_t> places, VectorView<const double> lambda,
                        VectorView<const double> tolerance, std::int64_t max_steps, const ActiveSets& sets);
 

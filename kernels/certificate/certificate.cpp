@@ -39,11 +39,19 @@ void pack_correlation(const Context& context, MatrixView<const double> D, double
 
 CertificateDictionary::CertificateDictionary(const Context& context, MatrixView<const double> D) {
   check_matrix(context, "CertificateDictionary", "D", D, D.rows, D.cols);
+  rows_ = D.rows;
   matrix_ = Tensor<double>(context, D.rows, D.cols);
   copy(context, D, matrix_.matrix());
-  if (context.is_cuda()) return;
-  panels_ = Tensor<double>(context, cpu::correlation_panels(D.rows, D.cols));
-  cpu::pack_correlation(context, matrix_.matrix(), panels_.data());
+}
+
+const double* CertificateDictionary::panels(const Context& context) const {
+  if (context.is_cuda()) return nullptr;
+  std::call_once(*packed_, [&] {
+    Tensor<double> panels(context, cpu::correlation_panels(rows(), cols()));
+    cpu::pack_correlation(context, matrix(), panels.data());
+    panels_ = std::move(panels);
+  });
+  return panels_.data();
 }
 
 template <class T>

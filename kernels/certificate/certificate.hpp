@@ -9,6 +9,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
+#include <utility>
 
 #include <shrinkwarp/kernels/common/penalty.hpp>
 #include <shrinkwarp/runtime/context.hpp>
@@ -17,25 +20,31 @@
 
 namespace shrinkwarp {
 
-/// The dictionary in float64 as certificates read it, made once and shared by all certificates on one device.
+/// The dictionary in float64 as certificates read it, made once and shared by all certificates on one device. Move-only.
 class CertificateDictionary {
  public:
   CertificateDictionary() = default;
   /// @param D  [n, m] on the context's device
-  /// Cost: a copy of D on CUDA, two on the CPU. Allocates yes, synchronises no. @throws DeviceError, OutOfMemory
+  /// Cost: a copy of D. Allocates yes, synchronises no. @throws DeviceError, OutOfMemory
   CertificateDictionary(const Context& context, MatrixView<const double> D);
+  /// The same without the copy, of the first `rows` rows of `padded`.
+  CertificateDictionary(Tensor<double>&& padded, std::int64_t rows) : matrix_(std::move(padded)), rows_(rows) {}
 
-  std::int64_t rows() const { return matrix_.rows(); }  ///< n
+  std::int64_t rows() const { return rows_; }           ///< n
   std::int64_t cols() const { return matrix_.cols(); }  ///< m
   Device device() const { return matrix_.matrix().device; }
-  MatrixView<const double> matrix() const { return matrix_.matrix(); }  ///< [n, m]
-  /// D' packed in panels for the product D'R on the CPU; nullptr on CUDA.
-  const double* panels() const { return panels_.data(); }
-  std::int64_t bytes() const { return matrix_.bytes() + panels_.bytes(); }
+  MatrixView<const double> matrix() const {  ///< [n, m]
+    return {matrix_.data(), rows_, matrix_.cols(), matrix_.rows(), device()};
+  }
+  /// D' packed in panels for the product D'R on the CPU, another copy of D, made at its first use by whichever thread comes
+  /// first; nullptr on CUDA. @throws OutOfMemory
+  const double* panels(const Context& context) const;
 
  private:
   Tensor<double> matrix_;
-  Tensor<double> panels_;
+  std::int64_t rows_ = 0;
+  mutable Tensor<double> panels_;
+  std::unique_ptr<std::once_flag> packed_ = std::make_unique<std::once_flag>();
 };
 
 /// Moves the codes into the anchors: z = anchor + current is rounded to T and becomes the anchor, the differences

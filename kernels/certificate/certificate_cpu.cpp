@@ -124,10 +124,11 @@ void share_correlation(const Context& context, const CertificateDictionary& D, M
   Split cut;
   split_columns(cut, R.cols, loops.shape.columns, std::min<std::int64_t>(wanted, context.threads()));
   split_rows(cut, panels, std::max<std::int64_t>(1, wanted / cut.blocks));
+  const double* const packed = D.panels(context);
   context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
     const std::int64_t range = i % cut.ranges;
     Task task = whole;
-    task.panels = D.panels();
+    task.panels = packed;
     task.R = R;
     task.padded_atoms = round_up(D.cols(), loops.shape.lanes);
     task.first_atom = range * cut.range_units * height;

@@ -163,20 +163,27 @@ struct FragmentsOut {
 };
 
 inline void do_mma_f16(const void* const* in, void* const* out, unsigned) {
-  const auto lane = [in](int i) { return static_cast<const FragmentsIn*>(in[i]); };
   const auto half = [](unsigned word, int k) {
-    return static_cast<double>(float_from_half(static_cast<unsigned short>(word >> 16 * (k % 2))));
+    return static_cast<double>(float_from_half(static_cast<unsigned short>(word >> 16 * k)));
   };
-  for (int row = 0; row < 16; ++row) {
-    for (int col = 0; col < 8; ++col) {
-      const int i = row / 8 * 2 + col % 2;
-      const int owner = row % 8 * 4 + col / 2;
-      double sum = static_cast<double>(lane(owner)->c[i]);
-      for (int k = 0; k < 16; ++k)
-        sum += half(lane(row % 8 * 4 + k % 8 / 2)->a[row / 8 + k / 8 * 2], k) *
-               half(lane(col * 4 + k % 8 / 2)->b[k / 8], k);
-      static_cast<FragmentsOut*>(out[owner])->c[i] = static_cast<float>(sum);
+  double a[16][16], b[16][8];
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto* const from = static_cast<const FragmentsIn*>(in[lane]);
+    const int g = lane / 4, t = lane % 4;
+    for (int k = 0; k < 2; ++k) {
+      for (int i = 0; i < 4; ++i) a[g + i % 2 * 8][2 * t + i / 2 * 8 + k] = half(from->a[i], k);
+      for (int i = 0; i < 2; ++i) b[2 * t + i * 8 + k][g] = half(from->b[i], k);
     }
+  }
+  for (int row = 0; row < 16; ++row) {
+    double sums[8];
+    for (int col = 0; col < 8; ++col)
+      sums[col] =
+          static_cast<double>(static_cast<const FragmentsIn*>(in[row % 8 * 4 + col / 2])->c[row / 8 * 2 + col % 2]);
+    for (int k = 0; k < 16; ++k)
+      for (int col = 0; col < 8; ++col) sums[col] += a[row][k] * b[k][col];
+    for (int col = 0; col < 8; ++col)
+      static_cast<FragmentsOut*>(out[row % 8 * 4 + col / 2])->c[row / 8 * 2 + col % 2] = static_cast<float>(sums[col]);
   }
 }
 

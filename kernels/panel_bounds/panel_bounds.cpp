@@ -60,7 +60,10 @@ void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumn
   require_cuda(context, "panel_bounds");
   SHRINKWARP_REQUIRE(D.rows() == R.rows(), ShapeError, "panel_bounds: R has ", R.rows(), " rows, wanted D's ",
                      D.rows());
-  SHRINKWARP_REQUIRE(count <= R.cols(), ShapeError, "panel_bounds: count is ", count, ", wanted at most ", R.cols());
+  SHRINKWARP_REQUIRE(count >= 0 && count <= R.cols(), ShapeError, "panel_bounds: count is ", count, ", wanted 0 to ",
+                     R.cols());
+  check_matrix(context, "panel_bounds", "D", D.values(), D.values().rows, D.values().cols);
+  check_matrix(context, "panel_bounds", "R", R.values(), R.values().rows, R.values().cols);
   check_matrix(context, "panel_bounds", "keys", keys, (D.cols() + kPanelAtoms - 1) / kPanelAtoms, count);
   if (keys.empty() || !context.select_cuda()) return;
   if constexpr (kHasCuda) cuda::panel_bounds(context, D, R, count, keys);

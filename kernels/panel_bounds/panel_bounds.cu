@@ -20,9 +20,10 @@ namespace {
 
 // ---- rounding ----------------------------------------------------------------------------------------------------
 
-/// A float that is not under a number >= 0, which rounding may have moved by a few units of double.
+/// A float that is not under the root of a sum of squares in double, which rounding has moved by a unit for each of a lane's
+/// terms: good for half a million rows.
 __device__ __forceinline__ float rounded_up(double value) {
-  return __double2float_ru(value * (1.0 + 1e-14));
+  return __double2float_ru(value * (1.0 + 1e-12));
 }
 
 constexpr int kRoundingWarps = 4;
@@ -145,6 +146,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   // A fragment is 16 residuals and the 8 atoms of a panel, of which the lane has two.
   constexpr float kLeast = 1e-37f;
+  constexpr unsigned kMost = 0x7f7ffff8u;  // the largest float but for a place
   float factor[kAcross][2], rounding[kAcross][2], length[kAcross][2];
 #pragma unroll
   for (int j = 0; j < kAcross; ++j) {
@@ -170,9 +172,10 @@ __global__ void __launch_bounds__(kThreads, 2)
         unsigned key = 0;
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          const float correlation = std::fabs(c[i][j][2 * high + e]) * factor[j][e] * its_factor;
+          // The factors first: what is out of range then is so in the end.
+          const float correlation = std::fabs(c[i][j][2 * high + e]) * (factor[j][e] * its_factor);
           const float error = std::fma(rounding[j][e], its_length, length[j][e] * its_rounding);
-          // Four operations, each off by half a unit, and the place in the last three bits.
+          // Five operations, each off by half a unit, and the place in the last three bits.
           const float bound = (correlation + error) * (1.0f + 4e-7f) + kLeast;
           const unsigned bits = ((__float_as_uint(bound) + 7u) & ~7u) | static_cast<unsigned>(2 * t + e);
           key = key > bits ? key : bits;
@@ -184,6 +187,8 @@ __global__ void __launch_bounds__(kThreads, 2)
         }
         if (j == t) mine = key;
       }
+      // Infinity, and what comes of zero times infinity, with a place would be NaN.
+      if (mine > kMost) mine = kMost | (mine & 7u);
       if (residual < count && panel < keys.rows) keys.data[panel + residual * keys.ld] = mine;
     }
   }

@@ -65,11 +65,12 @@ float panel_accumulation(const HalfColumns& D);
 /// @param D, R   of the same number of rows; the first `count` columns of R
 /// @param keys   [ceil(m / 8), count], written; where atoms are equal the later one counts
 ///
-/// Numerics     a key is over |c| and its bound by at most 2^-19 of itself; what is under 1e-37 is taken for that
+/// Numerics     a key is over |c| and its bound by at most 2^-18 of itself; what is under 1e-37 is taken for that, what is over
+///              3.4e38 for that
 /// Determinism  a column's bits depend on that column alone
 /// Cost         2 K m flops of tensor cores a residual; reads 2 K (m + count) bytes a tile of 128 x 128, writes m / 2 bytes a
 ///              residual. Allocates no, synchronises no, capturable yes
-/// @throws ShapeError, DeviceError
+/// @throws ShapeError (also for a negative count), DeviceError
 void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumns& R, std::int64_t count,
                   MatrixView<std::uint32_t> keys);
 

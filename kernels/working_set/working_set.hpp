@@ -72,7 +72,8 @@ struct LookRules {
 ///
 /// Sets lambda, state, primal and gap, iterations, fresh, tolerance (negative for what runs no more), correlations of W that
 /// float64 has seen; support. Determinism: of a problem's own numbers alone. Cost: 4 bytes a panel some 40 times; n flops
-/// an open atom. Allocates no, synchronises no. @throws ShapeError, DeviceError
+/// an open atom. Allocates no, synchronises no. @throws ShapeError, DeviceError, CudaError (more atoms than have a bit each in
+/// a block's shared memory: 800,000 where that is smallest)
 void look_at_bounds(const Context& context, MatrixView<const double> D, const HalfColumns& half,
                     const HalfColumns& residuals, MatrixView<std::uint32_t> keys, VectorView<const std::int32_t> places,
                     const LookRules& rules, const WorkingSetProblems& problems, const ActiveSets& sets);

@@ -45,7 +45,7 @@ DevicePool::DevicePool(const Context& context, const Dictionary& dictionary, con
       dictionary_(dictionary),
       parts_(dictionary.device_working_set(context)),
       profile_(options.profile),
-      rules_{options.gap, fraction, std::sqrt(dictionary.lipschitz()), options.max_iterations},
+      rules_{options.gap, fraction, dictionary.atom_norm(), options.max_iterations},
       arena_([&] {
         Arena counting(context.device());
         lay_out(counting, dictionary.rows(), dictionary.atoms(), capacity, places);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include <shrinkwarp/kernels/active_set/active_set.hpp>
 #include <shrinkwarp/kernels/active_set/active_sets.hpp>
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
@@ -16,26 +17,38 @@ namespace shrinkwarp {
 namespace {
 
 /// Largest magnitude. @throws ValueError (an entry is not finite)
-double check_entries(MatrixView<const double> D, const std::string& name) {
-  double largest = 0;
-  for (std::int64_t j = 0; j < D.cols; ++j) {
+double check_entries(const Context& host, MatrixView<const double> D, const std::string& name) {
+  std::vector<double> largest(static_cast<std::size_t>(D.cols));
+  host.parallel_for(D.cols, [&](std::int64_t j, int) {
+    const double* const d = D.column(j);
+    double most = 0, nothing = 0;
     for (std::int64_t i = 0; i < D.rows; ++i) {
-      const double value = D(i, j);
-      SHRINKWARP_REQUIRE(std::isfinite(value), ValueError, name, ": entry (", i, ", ", j, ") is ", value,
-                         ", wanted a finite number");
-      largest = std::max(largest, std::fabs(value));
+      most = std::max(most, std::fabs(d[i]));
+      nothing += d[i] * 0.0;  // NaN where an entry is not finite
     }
+    largest[static_cast<std::size_t>(j)] = most + nothing;
+  });
+  for (std::int64_t j = 0; j < D.cols; ++j) {
+    if (std::isfinite(largest[static_cast<std::size_t>(j)])) continue;
+    for (std::int64_t i = 0; i < D.rows; ++i)
+      SHRINKWARP_REQUIRE(std::isfinite(D(i, j)), ValueError, name, ": entry (", i, ", ", j, ") is ", D(i, j),
+                         ", wanted a finite number");
   }
-  return largest;
+  return *std::max_element(largest.begin(), largest.end());
 }
 
-/// A matrix of the host on the context's device: `copied` on CUDA, itself on the CPU.
+/// Rows of columns as the working-set solver reads them.
+std::int64_t padded_rows(std::int64_t rows) {
+  return (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
+}
+
+/// A copy on the context's device; returns when it is there.
 template <class T>
-MatrixView<const T> on_device(const Context& context, const Tensor<T>& matrix, Tensor<T>& copied) {
-  if (!context.is_cuda()) return matrix.matrix();
-  if (copied.size() == 0) copied = Tensor<T>(context, matrix.rows(), matrix.cols());
+Tensor<T> on_device(const Context& context, const Tensor<T>& matrix) {
+  Tensor<T> copied(context, matrix.rows(), matrix.cols());
   copy(context, matrix.matrix(), copied.matrix());
-  return copied.matrix();
+  context.synchronize();
+  return copied;
 }
 
 }  // namespace
@@ -45,42 +58,74 @@ Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const
                      ", wanted at least one row and one atom");
   SHRINKWARP_REQUIRE(D.cols <= std::numeric_limits<std::int32_t>::max(), ShapeError, name, ": found ", D.cols,
                      " atoms, wanted at most 2147483647");
-  const double largest = check_entries(D, name);
-
-  // First to entries of at most 1, so that their squares keep in range; then, with L known, to a norm of 1 to 2.
   const Context host = Context::cpu(context.is_cuda() ? 0 : context.threads());
-  Tensor<double> scaled(host, D.rows, D.cols);
-  scale_ = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
-  const auto scale_from = [&](MatrixView<const double> from, double divisor) {
-    const MatrixView<double> to = scaled.matrix();
-    host.parallel_for(D.cols, [&](std::int64_t j, int) {
-      std::transform(from.column(j), from.column(j) + D.rows, to.column(j), [&](double v) { return v / divisor; });
-    });
-  };
-  scale_from(D, scale_);
-  Tensor<double> copied;
+  const double largest = check_entries(host, D, name);
+
+  // First to entries of at most 1, so that their squares keep in range; then, with these known, to a norm of 1 to 2.
+  const double entry_scale = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
+  // Products with the inverses of powers of two are as exact as quotients, where these are normal numbers.
+  const double entry_factor = 1 / entry_scale;
+  const bool invertible = std::isnormal(entry_factor);
+  std::vector<double> energy(static_cast<std::size_t>(D.cols));
+  host.parallel_for(D.cols, [&](std::int64_t j, int) {
+    double sum = 0;
+    if (invertible)
+      for (std::int64_t i = 0; i < D.rows; ++i) sum += (D(i, j) * entry_factor) * (D(i, j) * entry_factor);
+    else
+      for (std::int64_t i = 0; i < D.rows; ++i) sum += (D(i, j) / entry_scale) * (D(i, j) / entry_scale);
+    energy[static_cast<std::size_t>(j)] = sum;
+  });
+  const double norm = std::sqrt(std::accumulate(energy.begin(), energy.end(), 0.0));
+  const double norm_scale = norm > 0 ? std::exp2(std::ilogb(norm)) : 1;
+  scale_ = entry_scale * norm_scale;
+  SHRINKWARP_REQUIRE(std::isfinite(scale_), ValueError, name,
+                     ": the norm of the dictionary leaves the range of float64, wanted smaller units");
+  atom_norm_ = std::sqrt(*std::max_element(energy.begin(), energy.end())) / norm_scale * (1 + 1e-9);
+  const std::int64_t padded = context.is_cuda() ? D.rows : padded_rows(D.rows);
+  Tensor<double> scaled(host, padded, D.cols);
+  const double norm_factor = 1 / norm_scale;
+  host.parallel_for(D.cols, [&](std::int64_t j, int) {
+    double* const column = scaled.matrix().column(j);
+    if (invertible)
+      std::transform(D.column(j), D.column(j) + D.rows, column,
+                     [&](double value) { return value * entry_factor * norm_factor; });
+    else
+      std::transform(D.column(j), D.column(j) + D.rows, column,
+                     [&](double value) { return value / entry_scale * norm_factor; });
+    std::fill(column + D.rows, column + padded, 0.0);
+  });
+  exact_ = CertificateDictionary(context.is_cuda() ? on_device(context, scaled) : std::move(scaled), D.rows);
+}
+
+double Dictionary::lipschitz(const Context& context) const {
+  const std::lock_guard lock(*packing_);
   // On one thread of the CPU: the bits of a BLAS depend on how it shares its work, and the step's must not.
   const Context one = Context::cpu(1);
-  lipschitz_ = lipschitz_bound(context.is_cuda() ? context : one, on_device(context, scaled, copied));
-  if (lipschitz_ > 0) {
-    const double norm = std::exp2(std::ilogb(std::sqrt(lipschitz_)));
-    scale_from(scaled.matrix(), norm);
-    scale_ *= norm;
-    SHRINKWARP_REQUIRE(std::isfinite(scale_), ValueError, name,
-                       ": the norm of the dictionary leaves the range of float64, wanted smaller units");
-    lipschitz_ /= norm * norm;
-  }
-  exact_ = CertificateDictionary(context, on_device(context, scaled, copied));
-  Tensor<float> rounded(host, D.rows, D.cols);
-  Tensor<float> rounded_copied;
-  std::transform(scaled.data(), scaled.data() + scaled.size(), rounded.data(),
-                 [](double value) { return static_cast<float>(value); });
-  packed_float_ = StepDictionary<float>(context, on_device(context, rounded, rounded_copied));
-  context.synchronize();  // the copies read host memory that ends here
+  if (lipschitz_ < 0) lipschitz_ = lipschitz_bound(context.is_cuda() ? context : one, exact_.matrix());
+  return lipschitz_;
 }
 
 template <>
-const StepDictionary<float>& Dictionary::packed<float>(const Context&) const {
+const StepDictionary<float>& Dictionary::packed<float>(const Context& context) const {
+  const std::lock_guard lock(*packing_);
+  if (packed_float_.cols() == 0) {
+    const Context host = Context::cpu(1);
+    Tensor<double> copied;
+    MatrixView<const double> D = exact_.matrix();
+    if (context.is_cuda()) {
+      copied = Tensor<double>(host, D.rows, D.cols);
+      copy(context, D, copied.matrix());
+      context.synchronize();
+      D = copied.matrix();
+    }
+    Tensor<float> rounded(host, D.rows, D.cols);
+    for (std::int64_t j = 0; j < D.cols; ++j)
+      std::transform(D.column(j), D.column(j) + D.rows, rounded.matrix().column(j),
+                     [](double value) { return static_cast<float>(value); });
+    if (context.is_cuda()) rounded = on_device(context, rounded);
+    packed_float_ = StepDictionary<float>(context, rounded.matrix());
+    context.synchronize();  // another thread may use it on another stream
+  }
   return packed_float_;
 }
 
@@ -89,49 +134,56 @@ const StepDictionary<double>& Dictionary::packed<double>(const Context& context)
   const std::lock_guard lock(*packing_);
   if (packed_double_.cols() == 0) {
     packed_double_ = StepDictionary<double>(context, exact_.matrix());
-    context.synchronize();  // another thread may use it on another stream
+    context.synchronize();
   }
   return packed_double_;
 }
 
-const WorkingSetDictionary& Dictionary::working_set(const Context& context) const {
+const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool plain) const {
   // A Gram matrix of a small dictionary stays in the second-level cache or little beyond it; a large one is read at
   // random places from memory, which costs what computing an entry does.
   constexpr std::int64_t kGramAtoms = 1024;
   const std::lock_guard lock(*packing_);
-  if (working_set_) return *working_set_;
+  std::unique_ptr<const WorkingSetDictionary>& kept = plain ? plain_working_set_ : working_set_;
+  if (kept) return *kept;
   auto made = std::make_unique<WorkingSetDictionary>();
   const MatrixView<const double> D = exact_.matrix();
   // Coordinates that tell the atoms by their first few pay for themselves where there are many, and not too many, rows.
   constexpr std::int64_t kFewestRows = 64, kMostRows = 2048;
-  Tensor<double> basis;
-  if (D.rows >= kFewestRows && D.rows <= kMostRows && D.cols >= 2 * D.rows) basis = principal_basis(context, D);
-  made->quantized = QuantizedDictionary(context, D, basis.matrix());
-  const std::int64_t padded = (D.rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
-  made->columns = Tensor<float>::zeros(context, padded, D.cols);
-  made->exact_columns = Tensor<double>::zeros(context, padded, D.cols);
-  context.parallel_for(D.cols, [&](std::int64_t j, int) {
-    std::copy_n(D.column(j), D.rows, made->exact_columns.matrix().column(j));
-    std::transform(D.column(j), D.column(j) + D.rows, made->columns.matrix().column(j),
-                   [](double value) { return static_cast<float>(value); });
-  });
-  made->cluster = similar_atoms(made->columns.matrix());
   // A dictionary that stays in the first two levels of cache is read whole for each problem.
   constexpr std::int64_t kSmall = std::int64_t{1} << 16;
-  if (D.cols <= kGramAtoms && D.rows * D.cols <= kSmall) {
+  const bool small = D.cols <= kGramAtoms && D.rows * D.cols <= kSmall;
+  Tensor<double> basis;
+  if (!small && !plain && D.rows >= kFewestRows && D.rows <= kMostRows && D.cols >= 2 * D.rows)
+    basis = principal_basis(context, D);
+  if (!small) made->quantized = QuantizedDictionary(context, D, basis.matrix());
+  made->exact_columns = {D.data, D.ld, D.cols, D.ld, D.device};
+  made->columns = Tensor<float>(context, D.ld, D.cols);
+  context.parallel_for(D.cols, [&](std::int64_t j, int) {
+    std::transform(D.column(j), D.column(j) + D.ld, made->columns.matrix().column(j),
+                   [](double value) { return static_cast<float>(value); });
+  });
+  if (small || plain) {
+    made->cluster.resize(static_cast<std::size_t>(D.cols));
+    std::iota(made->cluster.begin(), made->cluster.end(), 0);
+  } else {
+    made->cluster = similar_atoms(made->columns.matrix());
+  }
+  if (small) {
     made->transposed =
         Tensor<double>::zeros(context, (D.cols + kAtomPadding - 1) / kAtomPadding * kAtomPadding, D.rows);
     for (std::int64_t i = 0; i < D.rows; ++i)
       for (std::int64_t j = 0; j < D.cols; ++j) made->transposed.matrix()(j, i) = D(i, j);
   }
-  if (D.cols <= kGramAtoms) {
-    made->gram = Tensor<float>(context, D.cols, D.cols);
+  if (small || (!plain && D.cols <= kGramAtoms)) {
+    constexpr std::int64_t kLines = ActiveSet<float>::kPadding;
+    made->gram = Tensor<float>::zeros(context, (D.cols + kLines - 1) / kLines * kLines, D.cols);
     // On one thread: the bits of a BLAS depend on how it shares its work.
     gemm<float>(Context::cpu(1), Transpose::yes, Transpose::no, 1, made->columns.matrix(), made->columns.matrix(), 0,
-                made->gram.matrix());
+                {made->gram.data(), D.cols, D.cols, made->gram.rows(), {}});
   }
-  working_set_ = std::move(made);
-  return *working_set_;
+  kept = std::move(made);
+  return *kept;
 }
 
 const DeviceWorkingSetDictionary& Dictionary::device_working_set(const Context& context) const {

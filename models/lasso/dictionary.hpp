@@ -19,12 +19,16 @@ namespace shrinkwarp {
 
 /// What the working-set solver reads on the CPU, beside the exact dictionary.
 struct WorkingSetDictionary {
-  QuantizedDictionary quantized;
-  Tensor<float> columns;              ///< D / scale [n padded with zeros to kAtomPadding, m]
-  Tensor<double> exact_columns;       ///< the same in double
-  std::vector<std::int32_t> cluster;  ///< [m], see similar_atoms
-  Tensor<double> transposed;          ///< [m padded, n] D' in double where the dictionary is small, else empty
-  Tensor<float> gram;                 ///< [m, m] D'D of `columns` where that is small, else empty
+  QuantizedDictionary quantized;           ///< empty where the dictionary is small
+  Tensor<float> columns;                   ///< D / scale [n padded with zeros to kAtomPadding, m]
+  MatrixView<const double> exact_columns;  ///< the same in double, of the dictionary itself
+  std::vector<std::int32_t> cluster;       ///< [m], see similar_atoms
+  Tensor<double> transposed;               ///< [m padded, n] D' in double where the dictionary is small, else empty
+  Tensor<float> gram;                      ///< [m padded, m] D'D of `columns` where that is small, else empty
+  /// [m, m] of it; the padding is 0.
+  MatrixView<const float> gram_matrix() const {
+    return {gram.data(), gram.cols(), gram.cols(), gram.rows(), gram.matrix().device};
+  }
 };
 
 /// What the working-set solver reads on CUDA, beside the exact dictionary.
@@ -35,43 +39,47 @@ struct DeviceWorkingSetDictionary {
   Tensor<double> gram;  ///< [m, m] D'D of the exact dictionary while m <= kMostGramAtoms, else empty
 };
 
-/// D [n, m] in float64 for certificates and packed for the iterations, with the Lipschitz bound of the gradient. What
-/// lies on the device is D / scale(), a power of two that brings ||D||_2 to [1, 2): float then keeps its range in any
-/// units. Move-only; belongs to the device of the context that made it. Several threads may use it at once, each with a
-/// context of its own.
+/// D [n, m] in float64, and what solvers make of it at its first use: packed for iterations, quantised for passes, the
+/// Lipschitz bound of the gradient. What lies on the device is D / scale(), a power of two that brings ||D||_F to [1, 2):
+/// float then keeps its range in any units. Move-only; belongs to the device of the context that made it. Several threads may
+/// use it at once, each with a context of its own.
 class Dictionary {
  public:
   /// @param D     [n, m] on the host; columns are atoms; zero columns are legal
   /// @param name  begins the message of an error: a file, say
-  /// Cost: lipschitz_bound plus 2 copies of D in float and one in double, on the CPU two; while it is made another of
-  /// each. Synchronises.
+  /// Cost: a copy of D, on CUDA two. Synchronises.
   /// @throws ShapeError (no rows or no atoms), ValueError (NaN or infinity: names the entry), OutOfMemory, CudaError
   Dictionary(const Context& context, MatrixView<const double> D, const std::string& name = "dictionary");
 
   std::int64_t rows() const { return exact_.rows(); }   ///< n, the length of an observation
   std::int64_t atoms() const { return exact_.cols(); }  ///< m
   double scale() const { return scale_; }               ///< a power of two
-  double lipschitz() const { return lipschitz_; }       ///< upper bound of ||D / scale||_2^2, 0 for an all-zero D
+  /// Largest ||d_j|| of D / scale, rounded up.
+  double atom_norm() const { return atom_norm_; }
+  /// Upper bound of ||D / scale||_2^2, 0 for an all-zero D; found at its first use, on one thread.
+  double lipschitz(const Context& context) const;
   /// D / scale in float64, for certificates.
   const CertificateDictionary& exact() const { return exact_; }
-  /// D packed for iterations in T; the double form is made at its first use.
+  /// D packed for iterations in T.
   template <class T>
   const StepDictionary<T>& packed(const Context& context) const;
-  /// What the working-set solver reads; made at its first use. On the CPU.
-  const WorkingSetDictionary& working_set(const Context& context) const;
+  /// What the working-set solver reads on the CPU. @param plain  without principal coordinates and clusters
+  const WorkingSetDictionary& working_set(const Context& context, bool plain) const;
   /// The same on CUDA.
   const DeviceWorkingSetDictionary& device_working_set(const Context& context) const;
   Device device() const { return exact_.device(); }
 
  private:
   CertificateDictionary exact_;
-  StepDictionary<float> packed_float_;
-  mutable StepDictionary<double> packed_double_;  // guarded by its lock until it is made, read only from then on
-  mutable std::unique_ptr<const WorkingSetDictionary> working_set_;  // likewise
+  // Guarded by the lock until they are made, read only from then on.
+  mutable StepDictionary<float> packed_float_;
+  mutable StepDictionary<double> packed_double_;
+  mutable double lipschitz_ = -1;
+  mutable std::unique_ptr<const WorkingSetDictionary> working_set_, plain_working_set_;
   mutable std::unique_ptr<const DeviceWorkingSetDictionary> device_working_set_;
   std::unique_ptr<std::mutex> packing_ = std::make_unique<std::mutex>();
   double scale_ = 1;
-  double lipschitz_ = 0;
+  double atom_norm_ = 0;
 };
 
 }  // namespace shrinkwarp

@@ -31,24 +31,28 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
                        dictionary.atoms(), " with unpenalised atoms");
     return solve_with_unpenalised(context, dictionary, source, rule, options, sink);
   }
-  if (resolved(context, dictionary.rows(), dictionary.atoms(), options) == Solver::working_set) {
+  const Solver solver = resolved(context, dictionary.rows(), dictionary.atoms(), source.size(), options);
+  if (has_working_sets(solver)) {
     const char* const only = "lasso: on cuda the working-set solver solves the plain Lasso from 0, found ";
     SHRINKWARP_REQUIRE(!context.is_cuda() || options.penalty.plain(), ValueError, only,
                        "another penalty, wanted ista or fista for it");
     SHRINKWARP_REQUIRE(!context.is_cuda() || !options.initial, ValueError, only,
                        "initial codes, wanted ista or fista for them");
-    return stream_working_set(context, dictionary, source, rule, options, sink);
+    return stream_working_set(context, dictionary, source, rule, options, solver, sink);
   }
   return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   });
 }
 
-Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options) {
+Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems,
+                const LassoOptions& options) {
   if (options.solver != Solver::automatic) return options.solver;
   if (context.is_cuda() || !options.restart || options.penalty.ridge > 0) return Solver::fista;
   const std::int64_t least = least_memory(context, rows, atoms, Solver::working_set, options.penalty);
-  return options.memory_limit >= least ? Solver::working_set : Solver::fista;
+  if (options.memory_limit < least) return Solver::fista;
+  // Preparing costs some 3 n^2 m flops and the clusters, which a few n problems win back.
+  return problems <= 4 * rows ? Solver::plain_working_set : Solver::working_set;
 }
 
 LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,

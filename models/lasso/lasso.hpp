@@ -24,7 +24,10 @@ enum class Solver {
   automatic,  ///< the fastest that does what is asked; see resolved
   ista,       ///< proximal gradient (Daubechies, Defrise and De Mol 2004)
   fista,      ///< accelerated (Beck and Teboulle 2009), with restarts (O'Donoghue and Candes 2015) unless switched off
-  working_set,  ///< exact solves on growing sets of atoms; on the CPU
+  working_set,  ///< exact solves on growing sets of atoms
+  /// The same without what makes many problems faster and takes time to prepare: principal coordinates and clusters of the
+  /// dictionary. On CUDA no different from working_set.
+  plain_working_set,
 };
 
 /// Sparse codes by problem: problem i has atoms indices[offsets[i] .. offsets[i+1]), ascending, with their values.
@@ -162,10 +165,18 @@ LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, Mat
 double recording_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                             const LassoOptions& options);
 
-/// The solver that runs: options.solver, and where that is automatic, working_set on the CPU, which on every dictionary and
-/// lambda that was measured is faster than fista (docs/benchmarks), but fista where restart is off, where memory_limit is too small for working sets, and for elastic nets: a ridge makes codes full, which
-/// costs working sets much, and gives fista its pace.
-Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, const LassoOptions& options);
+/// The solver that runs: options.solver, and where that is automatic, working sets on the CPU, which on every dictionary and
+/// lambda that was measured are faster than fista (docs/benchmarks), but fista on CUDA, where restart is off, where
+/// memory_limit is too small for working sets, and for elastic nets: a ridge makes codes full, which costs working sets much,
+/// and gives fista its pace.
+/// @param problems  of the source, those that are left out included; up to 4 rows of them do not earn what working_set has to
+///                  prepare, and get plain_working_set
+Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems,
+                const LassoOptions& options);
+/// Whether a solver is one of the two that solve on working sets.
+constexpr bool has_working_sets(Solver solver) {
+  return solver == Solver::working_set || solver == Solver::plain_working_set;
+}
 
 /// The smallest memory_limit for a dictionary [n, m] and a solver: what making it takes, or what it takes with one problem running
 /// where that is more. Asked before the dictionary is made, which is large. Not counted are the caller's own arrays (but

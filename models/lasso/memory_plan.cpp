@@ -110,7 +110,7 @@ std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_
                           const Penalty& penalty) {
   const std::int64_t least = dictionary_bytes(rows, atoms) + smallest_batches(context, rows, atoms) +
                              held_bytes(context, rows, atoms, with_places(1)) + unpenalised_bytes(rows, atoms, penalty);
-  if (solver != Solver::working_set) return least;
+  if (!has_working_sets(solver)) return least;
   if (context.is_cuda()) {
     std::int64_t pools = device_working_set_parts(rows, atoms);
     for (const std::int64_t capacity : device_capacities(rows, atoms))

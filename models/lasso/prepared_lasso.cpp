@@ -275,7 +275,7 @@ PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionar
   check_options(options);
   SHRINKWARP_REQUIRE(options.initial == nullptr && !options.skip, ValueError,
                      "PreparedLasso: found initial codes or problems to skip, wanted neither");
-  SHRINKWARP_REQUIRE(options.solver != Solver::working_set, ValueError,
+  SHRINKWARP_REQUIRE(!has_working_sets(options.solver), ValueError,
                      "PreparedLasso: found the solver working-set, wanted fista, ista or auto");
   check_penalty(options.penalty, dictionary.atoms());
   for (std::size_t j = 0; j < options.penalty.weights.size(); ++j)

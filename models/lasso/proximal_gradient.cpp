@@ -104,11 +104,12 @@ ProximalGradientBatch<T>::ProximalGradientBatch(const Context& context, const Di
       packed_(dictionary.packed<T>(context)),
       momentum_(momentum),
       profile_(profile),
-      step_(safe_step<T>(dictionary.lipschitz())),
+      step_(safe_step<T>(dictionary.lipschitz(context))),
       places_(places),
       arena_(memory.empty() ? Arena(context, workspace(context, dictionary, places)) : Arena(memory)),
       state_(lay_out(arena_, context, dictionary, places)),
       host_(places) {
+  dictionary.exact().panels(context);  // made now, not in the first certificate
   problems_.reserve(static_cast<std::size_t>(places));
   const Penalty scaled = in_batch_units(penalty, dictionary);
   penalty_ = {{}, scaled.ridge, scaled.nonnegative};
@@ -310,7 +311,7 @@ void ProximalGradientBatch<T>::certify(std::int64_t first, std::int64_t count) {
                        state_.correlation_scratch);
   }
   const PhaseTimer timer(context_, profile_, "certificate: gap", 0, state_bytes(dictionary_.atoms(), count));
-  dual_gap<T>(context_, observations, residual, correlation, anchor, std::sqrt(dictionary_.lipschitz()),
+  dual_gap<T>(context_, observations, residual, correlation, anchor, dictionary_.atom_norm(),
               state_.lambda.slice(first, count), state_.primal.slice(first, count), state_.gap.slice(first, count),
               penalty_);
   host_.primal.resize(index_of(count));

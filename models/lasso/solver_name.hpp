@@ -5,7 +5,7 @@
 
 namespace shrinkwarp {
 
-/// "ista", "fista", "working-set"; "auto" for `automatic`.
+/// "ista", "fista", "working-set", "plain-working-set"; "auto" for `automatic`.
 inline const char* name_of(Solver solver) {
   switch (solver) {
     case Solver::ista:
@@ -14,6 +14,8 @@ inline const char* name_of(Solver solver) {
       return "fista";
     case Solver::working_set:
       return "working-set";
+    case Solver::plain_working_set:
+      return "plain-working-set";
     case Solver::automatic:
       break;
   }

@@ -13,7 +13,8 @@ LassoSummary stream_proximal_gradient(const Context& context, const Dictionary& 
                                       FunctionRef<double()> seconds);
 
 /// solve_lasso by working sets, for arguments that have been checked.
+/// @param solver  working_set or plain_working_set
 LassoSummary stream_working_set(const Context& context, const Dictionary& dictionary, ObservationSource& source,
-                                const LambdaRule& rule, const LassoOptions& options, CodeSink& sink);
+                                const LambdaRule& rule, const LassoOptions& options, Solver solver, CodeSink& sink);
 
 }  // namespace shrinkwarp

@@ -39,7 +39,7 @@ constexpr std::int64_t kIdleRounds = 2;
 constexpr double kBlur = 0.1;
 // What lambda is taken for before it is known, as a share of the largest that it can be.
 constexpr double kLikelyLambda = 0.3;
-constexpr std::int64_t kCapacity = 128;          // atoms that a pool's working sets have room for at first
+constexpr std::int64_t kCapacity = 32;           // atoms that a pool's working sets have room for at first
 constexpr std::int64_t kLargestCapacity = 2048;  // and at most; fewer where there are few rows or atoms
 // In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
 constexpr double kLargestLambda = 1e30;
@@ -140,9 +140,9 @@ struct WorkingSetBatch::Worker {
   std::vector<Problem> done;
   SparseCodes codes;
 
-  Worker(const Dictionary& dictionary, const LassoOptions& options, const Penalty& penalty, const AtomBounds& bounds,
-         std::int64_t places)
-      : parts(dictionary.working_set(context)),
+  Worker(const Dictionary& dictionary, const WorkingSetDictionary& parts, const LassoOptions& options,
+         const Penalty& penalty, const AtomBounds& bounds, std::int64_t places)
+      : parts(parts),
         bounds(bounds),
         penalty(penalty),
         plain(penalty.plain()),
@@ -152,7 +152,7 @@ struct WorkingSetBatch::Worker {
         most_atoms(largest_capacity(dictionary.rows(), m)),
         gap(options.gap),
         dictionary_scale(dictionary.scale()),
-        atom_norm(std::sqrt(dictionary.lipschitz())),
+        atom_norm(dictionary.atom_norm()),
         max_passes(options.max_iterations),
         residuals(context, parts.quantized, residual_places(dictionary.rows(), places)),
         C(context, parts.quantized.padded_atoms(), residuals.places()),
@@ -168,7 +168,8 @@ struct WorkingSetBatch::Worker {
       slot.in_set.resize(index_of((m + 63) / 64));
       idle.push_back(&slot);
     }
-    for (auto* atoms : {&open, &list, &fresh, &positions}) atoms->resize(index_of(parts.quantized.padded_atoms()));
+    for (auto* atoms : {&open, &list, &fresh, &positions})
+      atoms->resize(index_of(std::max(m, parts.quantized.padded_atoms())));
     for (auto* numbers : {&values, &thresholds}) numbers->resize(index_of(m + kMostNewAtoms));
     stamps.assign(index_of(m), 0);
     if (initial) atom_stamps.assign(index_of(m), 0);
@@ -177,10 +178,8 @@ struct WorkingSetBatch::Worker {
     float_values.resize(index_of(m));
     if (!small()) return;
     all_correlations.resize(index_of(parts.transposed.rows()));
-    all_atoms = ActiveSet<float>(context, m);
     clear(all_atoms);
-    std::iota(fresh.begin(), fresh.begin() + m, 0);
-    all_atoms.add(parts.columns.matrix(), parts.gram.matrix(), fresh.data(), values.data(), thresholds.data(), m);
+    all_atoms.take_all(context, parts.gram_matrix(), dictionary.rows());
   }
 
   bool cancelled() const { return cancel && cancel->cancelled(); }
@@ -188,7 +187,7 @@ struct WorkingSetBatch::Worker {
   // Every problem is solved on all atoms at once.
   bool small() const { return parts.transposed.size() > 0; }
 
-  MatrixView<const double> exact_columns() const { return parts.exact_columns.matrix(); }
+  MatrixView<const double> exact_columns() const { return parts.exact_columns; }
 
   // The median of the finite weights: only for how many coordinates a pass multiplies.
   static double typical(const std::vector<double>& weights) {
@@ -423,7 +422,7 @@ struct WorkingSetBatch::Worker {
     round_residual(slot);
     correlate_atoms(parts.columns.matrix(), fresh.data(), count, float_residual.data(), float_values.data());
     std::copy_n(float_values.begin(), count, values.begin());
-    add_with_values(slot, set, parts.columns.matrix(), parts.gram.matrix(), count);
+    add_with_values(slot, set, parts.columns.matrix(), parts.gram_matrix(), count);
   }
   void add_fresh(Slot& slot, ActiveSet<double>& set, std::int64_t count) {
     correlate_atoms(exact_columns(), fresh.data(), count, slot.r.data(), values.data());
@@ -749,24 +748,25 @@ struct WorkingSetBatch::Worker {
   }
 };
 
-WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dictionary, const LassoOptions& options,
-                                 std::int64_t workers, std::int64_t places, std::int64_t queue)
+WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dictionary,
+                                 const WorkingSetDictionary& parts, const LassoOptions& options, std::int64_t workers,
+                                 std::int64_t places, std::int64_t queue)
     : context_(context),
       dictionary_(dictionary),
-      parts_(dictionary.working_set(context)),
+      parts_(parts),
       options_(options),
       penalty_(in_batch_units(options.penalty, dictionary)),
       waiting_(Tensor<double>::zeros(context, dictionary.rows(), queue)),
       queue_(index_of(queue)) {
   const AtomBounds bounds = divided_bounds();
   for (std::int64_t t = 0; t < workers; ++t)
-    workers_.push_back(std::make_unique<Worker>(dictionary, options, penalty_, bounds, places));
+    workers_.push_back(std::make_unique<Worker>(dictionary, parts, options, penalty_, bounds, places));
 }
 
 // The atoms' bounds divided by their weights: those of C and of the errors, each rounded up once more.
 AtomBounds WorkingSetBatch::divided_bounds() {
   const AtomBounds whole = parts_.quantized.bounds();
-  if (penalty_.weights.empty()) return whole;
+  if (penalty_.weights.empty() || whole.norm.size == 0) return whole;
   const std::int64_t padded = parts_.quantized.padded_atoms();
   divided_ = Tensor<float>::zeros(context_, padded, 3 + parts_.quantized.levels());
   const MatrixView<float> divided = divided_.matrix();

@@ -42,10 +42,11 @@ class WorkingSetBatch {
 
   static constexpr std::int64_t kPlaces = 64;  ///< most problems of a pool: one pass reads the dictionary for all
 
+  /// @param parts            of the dictionary
   /// @param workers, places  pools, at most one for each thread of the context, and how many problems one runs
   /// @param queue            most problems that wait
-  WorkingSetBatch(const Context& context, const Dictionary& dictionary, const LassoOptions& options,
-                  std::int64_t workers, std::int64_t places, std::int64_t queue);
+  WorkingSetBatch(const Context& context, const Dictionary& dictionary, const WorkingSetDictionary& parts,
+                  const LassoOptions& options, std::int64_t workers, std::int64_t places, std::int64_t queue);
   /// Bytes of all that, at most, for a dictionary [n, m].
   static std::int64_t bytes(std::int64_t rows, std::int64_t atoms, std::int64_t workers, std::int64_t places,
                             std::int64_t queue);

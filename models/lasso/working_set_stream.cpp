@@ -75,10 +75,12 @@ class Stream {
   DoubleStage double_;
 };
 
-void run_on_cpu(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Flow& flow) {
+void run_on_cpu(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Solver solver,
+                Flow& flow) {
   const WorkingSetPlan plan = plan_working_set(context, dictionary, flow.total(), options.memory_limit);
   flow.begin();
-  WorkingSetBatch batch(context, dictionary, options, plan.workers, plan.places, plan.queue);
+  const WorkingSetDictionary& parts = dictionary.working_set(context, solver == Solver::plain_working_set);
+  WorkingSetBatch batch(context, dictionary, parts, options, plan.workers, plan.places, plan.queue);
   Stream<WorkingSetBatch> stream(context, dictionary, options, flow, batch, plan.queue, plan.double_places);
   flow.log(LogLevel::info, flow.total(), " problems, ", plan.places, " at a time on each of ", plan.workers,
            " threads");
@@ -101,13 +103,13 @@ void run_on_cuda(const Context& context, const Dictionary& dictionary, const Las
 }  // namespace
 
 LassoSummary stream_working_set(const Context& context, const Dictionary& dictionary, ObservationSource& source,
-                                const LambdaRule& rule, const LassoOptions& options, CodeSink& sink) {
+                                const LambdaRule& rule, const LassoOptions& options, Solver solver, CodeSink& sink) {
   Flow flow(context, dictionary, source, rule, options, sink);
   if (flow.total() == 0) return flow.summary();
   if (context.is_cuda())
     run_on_cuda(context, dictionary, options, flow);
   else
-    run_on_cpu(context, dictionary, options, flow);
+    run_on_cpu(context, dictionary, options, solver, flow);
   return flow.summary();
 }
 

@@ -646,6 +646,261 @@ TEST_F(Device, AsyncCopiesOverlapInStages) {
   });
 }
 
+// ---- half precision ----
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+/// What the bits of a half stand for (IEEE 754 binary16).
+double half_value(unsigned bits) {
+  const int exponent = static_cast<int>(bits >> 10 & 31u);
+  const double fraction = static_cast<double>(bits & 1023u);
+  double magnitude = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+  if (exponent == 31) magnitude = fraction == 0 ? INFINITY : NAN;
+  return bits >> 15 != 0 ? -magnitude : magnitude;
+}
+
+/// The bits of the half nearest to a float that is no NaN, ties to even: by search among all that are not negative.
+unsigned nearest_half(float value) {
+  const unsigned sign = std::signbit(value) ? 0x8000u : 0u;
+  const double magnitude = std::fabs(static_cast<double>(value));
+  if (magnitude >= 65520) return sign | 0x7c00u;
+  unsigned low = 0, high = 0x7c00u;  // bits are in the order of their values
+  while (high - low > 1) {
+    const unsigned middle = (low + high) / 2;
+    (half_value(middle) <= magnitude ? low : high) = middle;
+  }
+  if (low == 0x7bffu) return sign | low;  // under 65520: the largest one
+  const double below = magnitude - half_value(low), above = half_value(high) - magnitude;
+  return sign | (below < above || (below == above && low % 2 == 0) ? low : high);
+}
+
+__global__ void round_kernel(const float* in, unsigned short* bits, float* back, int size) {
+  for (int i = static_cast<int>(threadIdx.x); i < size; i += 256) {
+    bits[i] = half_from_float(in[i]);
+    back[i] = float_from_half(bits[i]);
+  }
+}
+
+__global__ void widen_kernel(float* out) {
+  for (int i = static_cast<int>(threadIdx.x); i < 65536; i += 256)
+    out[i] = float_from_half(static_cast<unsigned short>(i));
+}
+
+TEST_F(Device, EveryHalfIsItsFloat) {
+  in_all_orders([] {
+    DeviceArray<float> out(65536);
+    launch(widen_kernel, 1, 256, 0, nullptr, out.data());
+    const std::vector<float> values = out.download();
+    for (unsigned bits = 0; bits < 65536; ++bits) {
+      const double wanted = half_value(bits);
+      ASSERT_TRUE(std::isnan(wanted) ? std::isnan(values[bits]) : static_cast<double>(values[bits]) == wanted) << bits;
+      ASSERT_TRUE(std::isnan(wanted) || std::signbit(values[bits]) == (bits >> 15 != 0)) << bits;
+    }
+  });
+}
+
+TEST_F(Device, FloatsGoToTheNearestHalf) {
+  // Every half, the middle to the next one, which is a tie, and the floats around both; then what lies far out.
+  std::vector<float> in;
+  const auto around = [&in](double value) {
+    const auto centre = static_cast<float>(value);
+    for (const float v : {centre, std::nextafter(centre, 0.0f), std::nextafter(centre, kInfinity)}) {
+      in.push_back(v);
+      in.push_back(-v);
+    }
+  };
+  for (unsigned bits = 0; bits < 0x7c00u; bits += bits < 40 || bits > 0x7bd0u ? 1 : 5) {
+    const double value = half_value(bits), next = bits == 0x7bffu ? 65536.0 : half_value(bits + 1);
+    around(value);
+    around((value + next) / 2);  // the last one is 65520, the first number that is infinity
+  }
+  for (const float v : {0.0f, 1e-45f, 1e-39f, 1e-20f, 1e5f, 1e20f, std::numeric_limits<float>::max(), kInfinity}) {
+    in.push_back(v);
+    in.push_back(-v);
+  }
+  const auto size = static_cast<int>(in.size());
+  for (const float v : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::quiet_NaN()})
+    in.push_back(v);
+  in_all_orders([&] {
+    DeviceArray<float> in_device(in);
+    DeviceArray<unsigned short> bits_device(in.size());
+    DeviceArray<float> back_device(in.size());
+    launch(round_kernel, 1, 256, 0, nullptr, in_device.data(), bits_device.data(), back_device.data(), size + 2);
+    const std::vector<unsigned short> bits = bits_device.download();
+    const std::vector<float> back = back_device.download();
+    for (int i = 0; i < size; ++i) {
+      ASSERT_EQ(bits[i], nearest_half(in[i])) << in[i];
+      ASSERT_EQ(static_cast<double>(back[i]), half_value(bits[i])) << in[i];
+    }
+    for (int i = size; i < size + 2; ++i) ASSERT_TRUE(std::isnan(half_value(bits[i])) && std::isnan(back[i]));
+  });
+}
+
+// ---- products of halves ----
+
+/// A 16 x 16, B 16 x 8 and C 16 x 8, all by rows.
+struct HalfProduct {
+  unsigned short a[16][16], b[16][8];
+  float c[16][8];
+};
+
+/// Each warp multiplies one, `times` over. Elements a0..a7, b0..b3 and c0..c3 of a lane lie where the figures of
+/// mma.m16n8k16 in the PTX manual have them.
+__global__ void mma_kernel(const HalfProduct* in, float* out, int times) {
+  const int warp = static_cast<int>((blockIdx.x * blockDim.x + threadIdx.x) / 32);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = lane >> 2, in_group = lane % 4;
+  const HalfProduct& mine = in[warp];
+  unsigned a[4], b[2];
+  float c[4];
+  for (int i = 0; i < 8; i += 2) {
+    unsigned pair = 0;
+    for (int e = i; e < i + 2; ++e) {
+      const int row = (0 <= e && e < 2) || (4 <= e && e < 6) ? group : group + 8;
+      const int col = e < 4 ? in_group * 2 + (e & 1) : in_group * 2 + (e & 1) + 8;
+      pair |= static_cast<unsigned>(mine.a[row][col]) << 16 * (e & 1);
+    }
+    a[i / 2] = pair;
+  }
+  for (int i = 0; i < 4; i += 2) {
+    unsigned pair = 0;
+    for (int e = i; e < i + 2; ++e) {
+      const int row = e < 2 ? in_group * 2 + (e & 1) : in_group * 2 + (e & 1) + 8;
+      pair |= static_cast<unsigned>(mine.b[row][group]) << 16 * (e & 1);
+    }
+    b[i / 2] = pair;
+  }
+  for (int i = 0; i < 4; ++i) c[i] = mine.c[i < 2 ? group : group + 8][in_group * 2 + (i & 1)];
+  for (int time = 0; time < times; ++time) mma_f16(c, a, b);
+  for (int i = 0; i < 4; ++i) out[warp * 128 + (i < 2 ? group : group + 8) * 8 + in_group * 2 + (i & 1)] = c[i];
+}
+
+std::vector<float> multiply(const std::vector<HalfProduct>& products, int times = 1) {
+  const DeviceArray<HalfProduct> in(products);
+  const DeviceArray<float> out(products.size() * 128);
+  launch(mma_kernel, static_cast<unsigned>(products.size() / 2), 64, 0, nullptr, in.data(), out.data(), times);
+  return out.download();
+}
+
+/// Numbers from a hash, and halves with exponents from `least` to `most` (15 is that of 1) or subnormal from 0 on.
+class Halves {
+ public:
+  unsigned next() {
+    state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
+    return static_cast<unsigned>(state_ >> 40);
+  }
+  unsigned short operator()(unsigned least, unsigned most) {
+    const unsigned exponent = least + next() % (most - least + 1), rest = next();
+    return static_cast<unsigned short>((rest & 0x8000u) | exponent << 10 | (rest & 1023u));
+  }
+
+ private:
+  std::uint64_t state_ = 20260101;
+};
+
+/// The double that each element of C should be, and the sum of the magnitudes that it is made of.
+void expect_product(const HalfProduct& product, const float* found) {
+  for (int row = 0; row < 16; ++row) {
+    for (int col = 0; col < 8; ++col) {
+      long double sum = product.c[row][col], magnitude = std::fabs(sum);
+      for (int k = 0; k < 16; ++k) {
+        const long double term =
+            static_cast<long double>(half_value(product.a[row][k])) * half_value(product.b[k][col]);
+        sum += term;
+        magnitude += std::fabs(term);
+      }
+      // 17 terms, each cut off by at most a unit of the largest term or partial sum.
+      const long double off = std::fabs(found[row * 8 + col] - sum);
+      ASSERT_LE(off, 17 * 0x1p-23L * magnitude) << row << ", " << col << ": " << found[row * 8 + col];
+    }
+  }
+}
+
+TEST_F(Device, ProductsOfSmallIntegersAreExact) {
+  Halves halves;
+  std::vector<HalfProduct> products(4);
+  const auto integer = [&halves] { return static_cast<float>(static_cast<int>(halves.next() % 17) - 8); };
+  for (HalfProduct& product : products) {
+    for (auto& row : product.a)
+      for (unsigned short& value : row) value = static_cast<unsigned short>(nearest_half(integer()));
+    for (auto& row : product.b)
+      for (unsigned short& value : row) value = static_cast<unsigned short>(nearest_half(integer()));
+    for (auto& row : product.c)
+      for (float& value : row) value = 100 * integer();
+  }
+  in_all_orders([&] {
+    for (const int times : {1, 3}) {  // C is added to
+      const std::vector<float> found = multiply(products, times);
+      for (std::size_t p = 0; p < products.size(); ++p) {
+        for (int row = 0; row < 16; ++row) {
+          for (int col = 0; col < 8; ++col) {
+            double sum = 0;
+            for (int k = 0; k < 16; ++k) sum += half_value(products[p].a[row][k]) * half_value(products[p].b[k][col]);
+            ASSERT_EQ(static_cast<double>(found[p * 128 + static_cast<std::size_t>(row * 8 + col)]),
+                      products[p].c[row][col] + times * sum)
+                << "product " << p << " at " << row << ", " << col;
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_F(Device, ProductsOfHalvesKeepTheirBound) {
+  Halves halves;
+  std::vector<HalfProduct> products;
+  const unsigned ranges[][2] = {{15, 15}, {0, 30}, {0, 1}, {28, 30}, {10, 20}, {0, 0}};
+  for (const auto& range : ranges) {
+    for (const float c : {0.0f, 1.0f, 1e30f, -1e-20f}) {
+      HalfProduct product;
+      for (auto& row : product.a)
+        for (unsigned short& value : row) value = halves(range[0], range[1]);
+      for (auto& row : product.b)
+        for (unsigned short& value : row) value = halves(range[0], range[1]);
+      for (auto& row : product.c)
+        for (float& value : row) value = c * static_cast<float>(halves.next() % 1000);
+      products.push_back(product);
+      // The same with all terms but a few tiny ones cancelling: -a b beside a b, and C against the largest.
+      for (int row = 0; row < 16; ++row)
+        for (int k = 0; k < 16; k += 2) {
+          product.a[row][k] = product.a[row][k + 1];
+          if (k == 6) product.a[row][k] = halves(0, 2);
+        }
+      for (int col = 0; col < 8; ++col)
+        for (int k = 0; k < 16; k += 2)
+          product.b[k][col] = static_cast<unsigned short>(product.b[k + 1][col] ^ 0x8000u);
+      products.push_back(product);
+      for (int row = 0; row < 16; ++row)
+        for (int col = 0; col < 8; ++col)
+          product.c[row][col] = -static_cast<float>(half_value(product.a[row][15]) * half_value(product.b[15][col]));
+      products.push_back(product);
+    }
+  }
+  ASSERT_EQ(products.size() % 2, 0U);
+  in_all_orders([&] {
+    const std::vector<float> found = multiply(products);
+    for (std::size_t p = 0; p < products.size(); ++p) {
+      SCOPED_TRACE(p);
+      expect_product(products[p], found.data() + p * 128);
+      if (HasFatalFailure()) return;
+    }
+  });
+}
+
+TEST_F(Device, ProductsKeepNaN) {
+  std::vector<HalfProduct> products(2, HalfProduct{});
+  products[0].a[11][6] = 0x7e00u;
+  products[1].b[13][5] = 0x7e00u;
+  products[1].c[2][1] = std::numeric_limits<float>::quiet_NaN();
+  in_all_orders([&] {
+    const std::vector<float> found = multiply(products);
+    for (std::size_t i = 0; i < 128; ++i) {
+      ASSERT_EQ(std::isnan(found[i]), i / 8 == 11) << i;
+      ASSERT_EQ(std::isnan(found[128 + i]), i % 8 == 5 || i == 2 * 8 + 1) << i;
+    }
+  });
+}
+
 #ifdef SHRINKWARP_SIMT
 
 // ---- what the executor refuses ----

@@ -76,7 +76,7 @@ def solve(files, folder, *options):
         (["--lambda", 1, "--gap", -1e-6], ["--gap", "-1e-06"]),
         (["--lambda", 1, "--gap", "nan"], ["gap", "nan"]),
         (["--lambda", 1, "--gap", "inf"], ["gap", "inf"]),
-        (["--lambda", 1, "--solver", "lars"], ["--solver", "lars", "working-set", "fista", "ista"]),
+        (["--lambda", 1, "--solver", "lars"], ["--solver", "lars", "working-set", "plain-working-set", "fista", "ista"]),
         (["--lambda", 1, "--device", "tpu"], ["--device", "tpu", "auto", "cpu", "cuda"]),
         (["--lambda", 1, "--device", "cuda:"], ["--device", "cuda:"]),
         (["--lambda", 1, "--device", "cuda:-1"], ["--device", "cuda:-1"]),

@@ -161,10 +161,10 @@ def test_solvers_agree(folder):
 
 def test_what_auto_takes(folder):
     D, X = problem(40, 100, 5)
-    auto = json.loads(run("info", "--json").stdout)["cuda_devices"] and "fista" or "working-set"
+    auto = json.loads(run("info", "--json").stdout)["cuda_devices"] and "fista" or "plain-working-set"
     for more, wanted in (
         ([], auto),
-        (["--device", "cpu"], "working-set"),
+        (["--device", "cpu"], "plain-working-set"),
         (["--device", "cpu", "--no-restart"], "fista"),
         (["--device", "cpu", "--threads", 1, "--memory-limit", "1MB"], "fista"),
     ):

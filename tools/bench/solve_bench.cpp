@@ -8,7 +8,6 @@
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/tools/bench/recording.hpp>
-#include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 
 namespace shrinkwarp::bench {
 namespace {
@@ -23,8 +22,9 @@ double seconds_since(Clock::time_point start) {
 
 double SolveBenchResult::median_seconds() const {
   std::vector<double> sorted = seconds;
+  if (sorted.empty()) return first_seconds;
   std::sort(sorted.begin(), sorted.end());
-  return sorted.at(sorted.size() / 2);
+  return sorted[sorted.size() / 2];
 }
 
 SolveBenchResult run_solve_bench(const Context& context, const SolveBenchOptions& options) {
@@ -36,9 +36,11 @@ SolveBenchResult run_solve_bench(const Context& context, const SolveBenchOptions
     write_phantom(dictionary_path, observations_path, std::min<std::int64_t>(options.problems, 10000));
   }
   SolveBenchResult result;
-  const auto start = Clock::now();
   const NpyFile file = NpyFile::open(dictionary_path);
-  const Dictionary dictionary = LoadedDictionary::from_file(context, file, dictionary_path).dictionary;
+  const Tensor<double> D(Context::cpu(1), file.rows(), file.cols());
+  file.read_matrix(D.matrix());
+  const auto start = Clock::now();
+  const Dictionary dictionary(context, D.matrix(), dictionary_path);
   result.rows = file.rows();
   result.atoms = file.cols();
   result.prepare_seconds = seconds_since(start);
@@ -49,17 +51,22 @@ SolveBenchResult run_solve_bench(const Context& context, const SolveBenchOptions
   const Tensor<double> X(Context::cpu(1), result.rows, options.problems);
   observations.read(0, X.matrix());
 
+  LambdaRule rule = LambdaRule::sample_fraction(options.lambda_fraction);
+  if (!options.lambda_file.empty()) {
+    rule = LambdaRule::per_problem(NpyFile::open(options.lambda_file).read_vector());
+    rule.name = options.lambda_file;
+  }
   Profile profile;
   LassoOptions lasso;
   lasso.solver = options.solver;
   lasso.gap = options.gap;
   lasso.memory_limit = options.memory_limit;
-  result.solver = resolved(context, result.rows, result.atoms, lasso);
+  result.solver = resolved(context, result.rows, result.atoms, options.problems, lasso);
   const auto solve = [&] {
     const auto call = Clock::now();
-    const LassoBatch batch =
-        solve_lasso(context, dictionary, X.matrix(), LambdaRule::sample_fraction(options.lambda_fraction), lasso);
+    result.batch = solve_lasso(context, dictionary, X.matrix(), rule, lasso);
     const double seconds = seconds_since(call);
+    const LassoBatch& batch = result.batch;
     result.nonzeros = static_cast<std::int64_t>(batch.codes.values.size());
     result.iterations = std::accumulate(batch.iterations.begin(), batch.iterations.end(), std::int64_t{0});
     result.unconverged = std::count(batch.converged.begin(), batch.converged.end(), 0);
@@ -73,6 +80,7 @@ SolveBenchResult run_solve_bench(const Context& context, const SolveBenchOptions
     return seconds;
   };
   result.first_seconds = solve();
+  if (options.calls == 0) return result;
   for (std::int64_t i = 0; i < options.calls; ++i) result.seconds.push_back(solve());
   lasso.profile = &profile;
   result.profiled_seconds = solve();

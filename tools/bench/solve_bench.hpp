@@ -15,28 +15,30 @@ struct SolveBenchOptions {
   std::string dictionary;    ///< D.npy; empty for a MEG phantom, 306 x 6138
   std::string observations;  ///< X.npy, its rows repeated as needed
   std::int64_t problems = 20000;
+  std::string lambda_file;  ///< L.npy, a value a problem; empty for the fraction
   double lambda_fraction = 0.3;
   Solver solver = Solver::automatic;
   double gap = 1e-6;
   std::int64_t memory_limit = LassoOptions().memory_limit;
-  std::int64_t calls = 3;  ///< that are timed, after one that is not
+  std::int64_t calls = 3;  ///< that are timed, after the first one, and one more for the phases; 0: the first one alone
 };
 
 struct SolveBenchResult {
   std::int64_t rows = 0, atoms = 0;
   Solver solver = Solver::automatic;  ///< the one that ran
-  double prepare_seconds = 0;         ///< reading D and making the dictionary, its parts for the solver not among it
-  double first_seconds = 0;           ///< the call that is not timed: it makes these parts
+  double prepare_seconds = 0;         ///< making the dictionary from D in memory
+  double first_seconds = 0;           ///< the first call, which makes what else the solver reads of D
   std::vector<double> seconds;        ///< of each call
   std::int64_t nonzeros = 0, iterations = 0, unconverged = 0;
   double worst_gap = 0;             ///< relative
   double profiled_seconds = 0;      ///< of one more call, which waits for the device after each phase
-  std::vector<PhaseTotals> phases;  ///< of that call
+  std::vector<PhaseTotals> phases;  ///< of that call; on the CPU added over its threads
+  LassoBatch batch;                 ///< what the last call returned
 
-  double median_seconds() const;
+  double median_seconds() const;  ///< of `seconds`; where there are none, of the first call
 };
 
-/// @throws ShapeError (no rows, other lengths than the dictionary's), IoError, whatever solve_lasso throws
+/// @throws ShapeError (no rows, other lengths than the dictionary's, too few lambdas), IoError, whatever solve_lasso throws
 SolveBenchResult run_solve_bench(const Context& context, const SolveBenchOptions& options);
 
 }  // namespace shrinkwarp::bench

@@ -17,7 +17,7 @@
 namespace shrinkwarp::cli {
 namespace {
 
-constexpr Solver kSolvers[] = {Solver::automatic, Solver::working_set, Solver::fista,
+constexpr Solver kSolvers[] = {Solver::automatic, Solver::working_set, Solver::plain_working_set, Solver::fista,
                                Solver::ista};  // as messages list them
 
 /// 0 where the text is no positive size.

@@ -51,6 +51,7 @@ struct SolveArguments {
   std::vector<double> fractions = {0.5, 0.3, 0.1};
   std::string solver = "auto";
   std::string device = "auto";
+  std::string output;
   int threads = 0;
   bool json = false;
 };
@@ -219,10 +220,17 @@ int run_latency(LatencyArguments arguments) {
   return kDone;
 }
 
+void write_codes(const std::string& path, std::int64_t atoms, const LassoBatch& batch) {
+  SparseCodesFile file(path, atoms, static_cast<std::int64_t>(batch.codes.values.size()));
+  file.append(batch);
+  file.finish("");
+}
+
 int run_solves(SolveArguments arguments) {
   arguments.solve.solver = solver_named(arguments.solver);
   if (arguments.solve.dictionary.empty() != arguments.solve.observations.empty())
     throw CLI::ValidationError("--dictionary and --observations are given together or not at all");
+  if (!arguments.solve.lambda_file.empty()) arguments.fractions.resize(1);
   const Context context = make_context(arguments.device, arguments.threads);
   if (!arguments.json) {
     std::printf("%s, %s problems a call\n", context.description().c_str(),
@@ -233,6 +241,7 @@ int run_solves(SolveArguments arguments) {
   for (const double fraction : arguments.fractions) {
     arguments.solve.lambda_fraction = fraction;
     const bench::SolveBenchResult result = bench::run_solve_bench(context, arguments.solve);
+    if (!arguments.output.empty()) write_codes(arguments.output, result.atoms, result.batch);
     const auto problems = static_cast<double>(arguments.solve.problems);
     if (arguments.json) {
       nlohmann::json phases = nlohmann::json::array();
@@ -270,8 +279,11 @@ int run_solves(SolveArguments arguments) {
       std::printf("%21s %-16s %10.3f us a problem, %4.1f %%\n", "", phase.name, 1e6 * phase.seconds / problems,
                   100 * phase.seconds / result.profiled_seconds);
     }
-    std::printf("%21s %-16s %10.3f us a problem, with waits between phases\n", "", "the rest",
-                1e6 * (result.profiled_seconds - accounted) / problems);
+    if (context.is_cuda() || context.threads() == 1)
+      std::printf("%21s %-16s %10.3f us a problem\n", "", "the rest",
+                  1e6 * (result.profiled_seconds - accounted) / problems);
+    else if (!result.phases.empty())
+      std::printf("%21s (phases are added over %d threads)\n", "", context.threads());
     std::fflush(stdout);
   }
   return kDone;
@@ -394,14 +406,18 @@ void add_solve_bench(CLI::App& bench, Action& action) {
   solve->add_option("--problems", arguments->solve.problems, "of a call")
       ->check(whole_number(1, std::int64_t{1} << 30))
       ->capture_default_str();
-  solve->add_option("--lambda-fractions", arguments->fractions, "of each sample's lambda_max; a line each")
-      ->check(positive_number())
-      ->delimiter(',')
-      ->capture_default_str();
+  CLI::Option* fractions =
+      solve->add_option("--lambda-fractions", arguments->fractions, "of each sample's lambda_max; a line each")
+          ->check(positive_number())
+          ->delimiter(',')
+          ->capture_default_str();
+  solve->add_option("--lambda-file", arguments->solve.lambda_file, "L.npy: a value a problem")->excludes(fractions);
   solve->add_option("--gap", arguments->solve.gap, "relative")->check(positive_number())->capture_default_str();
   solve->add_option("--solver", arguments->solver, "as solve takes it")->check(solver_name())->capture_default_str();
-  solve->add_option("--calls", arguments->solve.calls, "that are timed, after one that is not")
-      ->check(whole_number(1, 1000))
+  solve
+      ->add_option("--calls", arguments->solve.calls,
+                   "that are timed, after a first one that prepares more; 0 for that alone")
+      ->check(whole_number(0, 1000))
       ->capture_default_str();
   solve->add_option("--memory-limit", arguments->solve.memory_limit, "bytes, as solve takes it")
       ->check(whole_number(1, std::int64_t{1} << 50))
@@ -412,6 +428,7 @@ void add_solve_bench(CLI::App& bench, Action& action) {
   solve->add_option("--threads", arguments->threads, "of the CPU; 0 takes every processor")
       ->check(whole_number(0, 4096))
       ->capture_default_str();
+  solve->add_option("--output", arguments->output, "Z.npz for the codes of the last line, as solve writes it");
   solve->add_flag("--json", arguments->json, "one JSON object a line");
   solve->footer("Example:\n  shrinkwarp bench solve --problems 100000 --lambda-fractions 0.5,0.1");
   solve->callback([arguments, &action] { action = [arguments] { return run_solves(*arguments); }; });

@@ -56,8 +56,9 @@ void add_solver(CLI::App& command, SolveOptions& options) {
             options.least_squares = name == kLeastSquares;
             if (!options.least_squares) options.lasso.solver = solver_named(name);
           },
-          "auto takes working-set where it can, else fista; least-squares writes the minimum-norm solution to Z.npy "
-          "(N, m)")
+          "auto takes working-set where it can (plain-working-set for few problems), else fista; least-squares writes "
+          "the "
+          "minimum-norm solution to Z.npy (N, m)")
       ->check(solver_name({kLeastSquares}))
       ->default_str(name_of(lasso.solver));
   command.add_flag_callback(

@@ -68,7 +68,9 @@ Fingerprint fingerprint_of(const Context& context, const Dictionary& dictionary,
   if (options.initial) fingerprint.add_hash("values of --warm-start", hash_of(*options.initial));
   fingerprint.add("--gap", options.gap);
   fingerprint.add("--max-iterations", options.max_iterations);
-  fingerprint.add("--solver", std::string(name_of(resolved(context, dictionary.rows(), dictionary.atoms(), options))));
+  fingerprint.add(
+      "--solver",
+      std::string(name_of(resolved(context, dictionary.rows(), dictionary.atoms(), observations.size(), options))));
   fingerprint.add("restarts", options.restart ? "yes" : "no");
   if (!context.is_cuda()) {
     fingerprint.add("--threads", std::int64_t{context.threads()});
@@ -76,7 +78,6 @@ Fingerprint fingerprint_of(const Context& context, const Dictionary& dictionary,
   }
   fingerprint.add("device", context.description());
   fingerprint.add("BLAS", concat("OpenBLAS, ", cpu_blas_core_name()));
-  fingerprint.add("Lipschitz bound", dictionary.lipschitz());
   fingerprint.add("program", concat(kVersion, ", build ", build_id()));
   return fingerprint;
 }

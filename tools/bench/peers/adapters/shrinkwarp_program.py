@@ -1,8 +1,9 @@
-"""This project: the program, from .npy files to a finished .npz file, process start and end included.
+"""This project: a call of its library, from arrays in memory to codes in memory, as for the others.
 
-Of single problems it is `bench latency` that tells: calls of the library with a dictionary that it keeps.
+The program makes the call (`bench solve`) and says what it and the making of the dictionary took; of single problems it is
+`bench latency` that tells: calls with a dictionary that it keeps.
 
-Set-up is a call for one observation with lambda over its lambda_max: start, reading D, preparing it, writing zeros.
+Set-up is a call for one observation with lambda over its lambda_max: preparing D, and a code of zeros.
 """
 
 import json
@@ -10,7 +11,6 @@ import os
 import re
 import select
 import subprocess
-import time
 
 import numpy as np
 import scipy.sparse
@@ -18,7 +18,6 @@ import scipy.sparse
 from ..cases import Missing
 from .base import WholeCall, peak_bytes
 
-UNCONVERGED = 3
 LOOK_SECONDS = 0.05  # between two looks at the program's memory
 
 
@@ -77,17 +76,18 @@ class ShrinkwarpProgram(WholeCall):
         return json.loads(done.stdout)["seconds"], scipy.sparse.load_npz("Z-part.npz")
 
     def solve_files(self, gap):
-        """Seconds from start to end of the program."""
-        command = [*self.command(["solve"], "X-part.npy", "lambdas-part.npy", gap), "--quiet"]
-        start = time.perf_counter()
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        """Seconds of making the dictionary and of the call."""
+        count = len(np.load("lambdas-part.npy", mmap_mode="r"))
+        command = self.command(["bench", "solve", "--json", "--calls", "0", "--problems", str(count)], "X-part.npy",
+                               "lambdas-part.npy", gap)
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True) as process:
             ended = os.pidfd_open(process.pid)
             while not select.select([ended], [], [], LOOK_SECONDS)[0]:
                 self.largest = max(self.largest, peak_bytes(process.pid))
-            seconds = time.perf_counter() - start
             os.close(ended)
-            errors = process.stderr.read()
-        if process.returncode not in (0, UNCONVERGED):
+            said, errors = process.communicate()
+        if process.returncode:
             raise RuntimeError(errors.strip() or f"{self.program} ended with status {process.returncode}")
-        return seconds
+        result = json.loads(said)
+        return result["prepare_seconds"] + result["first_seconds"]
