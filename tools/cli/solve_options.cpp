@@ -39,9 +39,7 @@ void add_lambda(CLI::App& command, SolveOptions& options) {
       .add_option("--lambda-scope", options.lambda_scope,
                   "whose lambda_max the fraction is of: each sample's own, or the largest of the recording")
       ->check(one_of({"sample", "recording"}))
-      ->excludes("--lambda")
-      ->excludes("--lambda-file")
-      ->capture_default_str();
+      ->default_str("sample");
 }
 
 constexpr const char* kLeastSquares = "least-squares";
@@ -143,6 +141,9 @@ void check(const SolveOptions& options) {
   SHRINKWARP_REQUIRE(
       has_lambda || options.least_squares, UsageError,
       "found no lambda, wanted one of --lambda, --lambda-fraction, --lambda-fractions and --lambda-file");
+  SHRINKWARP_REQUIRE(options.lambda_scope.empty() || options.lambda_fraction || !options.lambda_fractions.empty(),
+                     UsageError,
+                     "--lambda-scope: found no fraction, wanted --lambda-fraction or --lambda-fractions with it");
   SHRINKWARP_REQUIRE(!options.debias || !options.lasso.penalty.nonnegative, UsageError,
                      "--debias: found --nonnegative, wanted codes of any sign: least squares have no sign");
   if (options.least_squares) {

@@ -20,7 +20,7 @@ struct SolveOptions {
   std::optional<double> lambda, lambda_fraction;
   std::string lambda_file;
   std::vector<std::string> lambda_fractions;  ///< as they were written, for the names of the outputs
-  std::string lambda_scope = "sample";        ///< or "recording": whose lambda_max the fraction is of
+  std::string lambda_scope;  ///< "sample", "recording", or empty for "sample": whose lambda_max the fraction is of
 
   std::string weights;     ///< a file, or empty
   std::string warm_start;  ///< a file, or empty
