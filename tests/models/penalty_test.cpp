@@ -57,7 +57,7 @@ class WithPenalty : public testing::OnContext {
   }
   std::vector<Solver> solvers() {
     std::vector<Solver> all{Solver::ista, Solver::fista};
-    if (!context().is_cuda()) all.push_back(Solver::working_set);
+    if (!context().is_cuda()) all.insert(all.end(), {Solver::working_set, Solver::plain_working_set});
     return all;
   }
 

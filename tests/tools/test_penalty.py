@@ -8,7 +8,7 @@ import pytest
 from penalty import Penalty
 from program import FAILED, USAGE, Codes, energy, one_line, run, save, solve
 
-SOLVERS = ["working-set", "fista", "ista"]
+SOLVERS = ["working-set", "plain-working-set", "fista", "ista"]
 KINDS = {
     "weights": dict(weights="spread"),
     "left-out": dict(weights="left-out"),
@@ -66,7 +66,7 @@ def test_agrees_with_coordinate_descent(folder, shape, kind, solver):
         assert distance <= codes.dual_gap[i] + 1e-9 * energy(X[i : i + 1])[0]
 
 
-@pytest.mark.parametrize("solver", ["working-set", "fista"])
+@pytest.mark.parametrize("solver", ["working-set", "plain-working-set", "fista"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_atoms(folder, kind, solver):
     """A dictionary that is looked at in 16-bit integers, and blocks of atoms that the solvers cut it into."""
@@ -225,7 +225,7 @@ def test_weights_are_atoms_in_other_units(folder):
     np.testing.assert_allclose(weighted.objective, scaled.objective, rtol=1e-11)
 
 
-@pytest.mark.parametrize("solver", ["working-set", "fista"])
+@pytest.mark.parametrize("solver", ["working-set", "plain-working-set", "fista"])
 @pytest.mark.parametrize("unit", [1e-17, 1e17])
 def test_units_of_weights_do_not_matter(folder, solver, unit):
     D, X = problem(30, 600, 5)

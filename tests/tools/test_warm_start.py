@@ -11,7 +11,7 @@ import scipy.sparse
 from penalty import Penalty
 from program import DONE, FAILED, USAGE, Codes, check, one_line, run, save, solve, start
 
-SOLVERS = ["working-set", "fista", "ista"]
+SOLVERS = ["working-set", "plain-working-set", "fista", "ista"]
 
 
 def problem(n, m, N, seed=0):
