@@ -115,6 +115,21 @@ void deallocate(void* pointer) noexcept {
   cudaFree(pointer);
 }
 
+void* allocate_host(std::size_t bytes) {
+  void* pointer = nullptr;
+  const cudaError_t status = cudaMallocHost(&pointer, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  SHRINKWARP_CUDA_CHECK(status);
+  return pointer;
+}
+
+void deallocate_host(void* pointer) noexcept {
+  cudaFreeHost(pointer);
+}
+
 void copy_2d(void* target, std::size_t target_pitch, const void* source, std::size_t source_pitch, std::size_t bytes,
              std::size_t count, CudaStream stream) {
   // A single piece, or pieces without gaps, is a plain copy: pitches are limited to 2 GiB and plain copies are not.

@@ -33,6 +33,9 @@ void destroy_cublas(CublasHandle handle) noexcept;
 /// nullptr when the device has not that much memory left.
 void* allocate(std::size_t bytes);
 void deallocate(void* pointer) noexcept;
+/// Page-locked host memory, nullptr when there is none left.
+void* allocate_host(std::size_t bytes);
+void deallocate_host(void* pointer) noexcept;
 void copy_2d(void* target, std::size_t target_pitch, const void* source, std::size_t source_pitch, std::size_t bytes,
              std::size_t count, CudaStream stream);
 void zero(void* target, std::size_t bytes, CudaStream stream);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include <shrinkwarp/models/lasso/user_units.hpp>
 
@@ -34,7 +35,7 @@ void DevicePool::lay_out(Arena& arena, std::int64_t rows, std::int64_t atoms, st
 
 std::int64_t DevicePool::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t capacity, std::int64_t places) {
   constexpr std::int64_t kPadding = 40 * 256;
-  const std::int64_t place = capacity * (16 * capacity + 24) + 28 * rows + 4 * panels_of(atoms) + 12 * kCodeAtoms +
+  const std::int64_t place = capacity * (16 * capacity + 24) + 24 * rows + 4 * panels_of(atoms) + 12 * kCodeAtoms +
                              4 * WorkingSetProblems::kMostNewAtoms + 160;
   return places * place + HalfColumns::bytes(rows, places) + kPadding;
 }
@@ -56,42 +57,60 @@ DevicePool::DevicePool(const Context& context, const Dictionary& dictionary, con
       indices_(context, kCodeAtoms * places),
       values_(context, kCodeAtoms * places),
       free_(index_of(places)),
-      known_(index_of(places)) {
+      known_(index_of(places)),
+      staging_(context, dictionary.rows(), places),
+      arriving_lambda_(context, places),
+      arriving_places_(context, places),
+      list_of_running_(context, places),
+      leaving_(context, places),
+      leaving_offsets_(context, places),
+      leaving_indices_(context, indices_.size()),
+      leaving_values_(context, values_.size()) {
   lay_out(arena_, dictionary.rows(), dictionary.atoms(), capacity, places);
-  numbers_.resize(index_of(problems_.numbers.size));
-  counts_.resize(index_of(problems_.counts.size));
+  numbers_ = PinnedMatrix<double>(context, problems_.numbers.size);
+  counts_ = PinnedMatrix<std::int32_t>(context, problems_.counts.size);
   std::iota(free_.rbegin(), free_.rend(), 0);  // the last one is taken first
 }
 
-void DevicePool::admit(MatrixView<const double> X, const std::vector<Problem>& problems,
-                       const std::vector<double>& lambda) {
-  if (X.cols == 0) return;
+MatrixView<double> DevicePool::staging() {
+  if (std::exchange(arriving_, false)) context_.synchronize();
+  return staging_.matrix();
+}
+
+void DevicePool::admit(const std::vector<Problem>& problems, const std::vector<double>& lambda) {
+  if (problems.empty()) return;
   const PhaseTimer timer(context_, profile_, "admit");
-  std::vector<std::int32_t> places(index_of(X.cols));
-  for (std::size_t b = 0; b < places.size(); ++b) {
-    places[b] = free_.back();
+  if (arriving_) context_.synchronize();
+  arriving_ = true;
+  const auto count = static_cast<std::int64_t>(problems.size());
+  for (std::size_t b = 0; b < problems.size(); ++b) {
+    const std::int32_t place = free_.back();
     free_.pop_back();
-    Problem& known = known_[static_cast<std::size_t>(places[b])];
+    running_.push_back(place);
+    arriving_places_.data()[b] = place;
+    arriving_lambda_.data()[b] = lambda[b];
+    Problem& known = known_[static_cast<std::size_t>(place)];
     known = problems[b];
     known.asked_lambda = lambda[b];
   }
-  const VectorView<std::int32_t> list = list_.slice(0, X.cols);
-  const VectorView<double> given = given_.slice(0, X.cols);
-  const MatrixView<double> incoming = incoming_.columns(0, X.cols);
-  copy(context_, VectorView<const std::int32_t>{places.data(), X.cols, {}}, list);
-  copy(context_, VectorView<const double>{lambda.data(), X.cols, {}}, given);
-  copy(context_, X, incoming);
+  const VectorView<std::int32_t> list = list_.slice(0, count);
+  const VectorView<double> given = given_.slice(0, count);
+  const MatrixView<double> incoming = incoming_.columns(0, count);
+  copy(context_, arriving_places_.vector().slice(0, count), list);
+  copy(context_, arriving_lambda_.vector().slice(0, count), given);
+  copy(context_, staging_.matrix().columns(0, count), incoming);
   admit_problems(context_, incoming, list, given, dictionary_.scale(), problems_, sets_);
-  running_.insert(running_.end(), places.begin(), places.end());
-  context_.synchronize();  // the copies read host memory that ends here
 }
 
-void DevicePool::launch_round() {
+void DevicePool::begin_round() {
+  if (running_.empty()) return;
+  rounding_ = true;
   const std::int64_t count = running();
   const MatrixView<const double> D = dictionary_.exact().matrix();
   const VectorView<std::int32_t> list = list_.slice(0, count);
   const MatrixView<std::uint32_t> keys = keys_.columns(0, count);
-  copy(context_, VectorView<const std::int32_t>{running_.data(), count, {}}, list);
+  std::copy(running_.begin(), running_.end(), list_of_running_.data());
+  copy(context_, list_of_running_.vector().slice(0, count), list);
   {
     const PhaseTimer timer(context_, profile_, "round to half");
     residuals_.set(context_, problems_.r, list);
@@ -119,21 +138,21 @@ void DevicePool::launch_round() {
     update_residuals(context_, D, list, problems_, sets_);
   }
   const PhaseTimer timer(context_, profile_, "status");
-  copy(context_, problems_.numbers, VectorView<double>{numbers_.data(), problems_.numbers.size, {}});
-  copy(context_, problems_.counts, VectorView<std::int32_t>{counts_.data(), problems_.counts.size, {}});
-  context_.synchronize();
+  copy(context_, problems_.numbers, numbers_.vector());
+  copy(context_, problems_.counts, counts_.vector());
 }
 
-void DevicePool::round(std::vector<Problem>& retired, SparseCodes& codes, std::vector<Problem>& outgrown,
-                       std::vector<double>& observations) {
-  if (running_.empty()) return;
-  launch_round();
+void DevicePool::finish_round(std::vector<Problem>& retired, SparseCodes& codes, std::vector<Problem>& outgrown,
+                              std::vector<double>& observations) {
+  if (!std::exchange(rounding_, false)) return;
+  context_.synchronize();
+  arriving_ = false;
   // Where a vector of the device's problems lies in the host's copy.
   const auto number = [&](VectorView<double> vector, std::int32_t place) {
-    return numbers_[index_of(vector.data - problems_.numbers.data + place)];
+    return numbers_.data()[vector.data - problems_.numbers.data + place];
   };
   const auto count = [&](VectorView<std::int32_t> vector, std::int32_t place) {
-    return counts_[index_of(vector.data - problems_.counts.data + place)];
+    return counts_.data()[vector.data - problems_.counts.data + place];
   };
   std::vector<std::int32_t> done, full, still;
   for (const std::int32_t place : running_) {
@@ -182,31 +201,32 @@ void DevicePool::round(std::vector<Problem>& retired, SparseCodes& codes, std::v
 void DevicePool::collect(const std::vector<std::int32_t>& done, SparseCodes& codes) {
   if (done.empty()) return;
   const auto number = static_cast<std::int64_t>(done.size());
-  std::vector<std::int64_t> offsets;
   std::int64_t total = 0;
   const std::int32_t* const support = counts_.data() + (problems_.support.data - problems_.counts.data);
   const std::int64_t before = codes.offsets.back();
-  for (const std::int32_t place : done) {
-    offsets.push_back(total);
-    total += support[place];
+  for (std::int64_t i = 0; i < number; ++i) {
+    leaving_.data()[i] = done[index_of(i)];
+    leaving_offsets_.data()[i] = total;
+    total += support[done[index_of(i)]];
     codes.offsets.push_back(before + total);
   }
   if (total > indices_.size()) {
     indices_ = Tensor<std::int32_t>(context_, total);
     values_ = Tensor<double>(context_, total);
+    leaving_indices_ = PinnedMatrix<std::int32_t>(context_, total);
+    leaving_values_ = PinnedMatrix<double>(context_, total);
   }
-  copy(context_, VectorView<const std::int32_t>{done.data(), number, {}}, list_.slice(0, number));
-  copy(context_, VectorView<const std::int64_t>{offsets.data(), number, {}}, offsets_.vector().slice(0, number));
+  copy(context_, leaving_.vector().slice(0, number), list_.slice(0, number));
+  copy(context_, leaving_offsets_.vector().slice(0, number), offsets_.vector().slice(0, number));
   const VectorView<std::int32_t> indices = indices_.vector().slice(0, total);
   const VectorView<double> values = values_.vector().slice(0, total);
   collect_codes(context_, list_.slice(0, number), offsets_.vector().slice(0, number), dictionary_.scale(), problems_,
                 sets_, indices, values);
-  const auto first = codes.indices.size();
-  codes.indices.resize(first + index_of(total));
-  codes.values.resize(first + index_of(total));
-  copy(context_, indices, VectorView<std::int32_t>{codes.indices.data() + first, total, {}});
-  copy(context_, values, VectorView<double>{codes.values.data() + first, total, {}});
+  copy(context_, indices, leaving_indices_.vector().slice(0, total));
+  copy(context_, values, leaving_values_.vector().slice(0, total));
   context_.synchronize();
+  codes.indices.insert(codes.indices.end(), leaving_indices_.data(), leaving_indices_.data() + total);
+  codes.values.insert(codes.values.end(), leaving_values_.data(), leaving_values_.data() + total);
 }
 
 }  // namespace shrinkwarp

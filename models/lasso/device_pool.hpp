@@ -10,11 +10,13 @@
 #include <shrinkwarp/models/lasso/working_set.hpp>
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/pinned.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
 namespace shrinkwarp {
 
-/// A pool of places of one size. A problem's bits do not depend on the others, on the size or on the number of places.
+/// A pool of places of one size. Its work is queued on the stream of its context; only finish_round() and, where an admit()
+/// came before, staging() wait. A problem's bits do not depend on the others, on the size or on the number of places.
 class DevicePool {
  public:
   using Problem = WorkingSetBatch::Problem;
@@ -29,19 +31,22 @@ class DevicePool {
   std::int64_t running() const { return static_cast<std::int64_t>(running_.size()); }
   std::int64_t room() const { return static_cast<std::int64_t>(free_.size()); }
 
-  /// Takes in problems. @param X [n, count <= room()] on the host  @param lambda [count] in the user's units, negative where
-  /// it is a fraction of lambda_max
-  void admit(MatrixView<const double> X, const std::vector<Problem>& problems, const std::vector<double>& lambda);
+  /// [n, places] on the host, where observations are put that admit() takes.
+  MatrixView<double> staging();
+  /// Takes in problems, between rounds: the first columns of staging(). @param problems [count <= room()]
+  /// @param lambda [count] in the user's units, negative where it is a fraction of lambda_max
+  void admit(const std::vector<Problem>& problems, const std::vector<double>& lambda);
 
-  /// A round of all that run. What has come to an end leaves: problems that are done or stuck are appended to `retired`, with
-  /// their codes in the user's units to `codes`; those that want a larger place to `outgrown`, with their observations in the
-  /// user's units to `observations`.
-  void round(std::vector<Problem>& retired, SparseCodes& codes, std::vector<Problem>& outgrown,
-             std::vector<double>& observations);
+  /// Queues a round of all that run, if any do.
+  void begin_round();
+  /// Waits for it, if there is one. What has come to an end leaves: problems that are done or stuck are appended to `retired`,
+  /// with their codes in the user's units to `codes`; those that want a larger place to `outgrown`, with their observations in
+  /// the user's units to `observations`.
+  void finish_round(std::vector<Problem>& retired, SparseCodes& codes, std::vector<Problem>& outgrown,
+                    std::vector<double>& observations);
 
  private:
   void lay_out(Arena& arena, std::int64_t rows, std::int64_t atoms, std::int64_t capacity, std::int64_t places);
-  void launch_round();
   void collect(const std::vector<std::int32_t>& done, SparseCodes& codes);
 
   const Context& context_;
@@ -62,8 +67,17 @@ class DevicePool {
   Tensor<double> values_;
   std::vector<std::int32_t> running_, free_;  // places
   std::vector<Problem> known_;                // [places]
-  std::vector<double> numbers_;               // as in problems_, on the host
-  std::vector<std::int32_t> counts_;
+  bool arriving_ = false;                     // copies from staging_ may be on their way
+  bool rounding_ = false;                     // a round is
+  // On the host; each is written when nothing that reads it is on its way.
+  PinnedMatrix<double> staging_;                                            // [n, places]
+  PinnedMatrix<double> arriving_lambda_;                                    // [places]
+  PinnedMatrix<std::int32_t> arriving_places_, list_of_running_, leaving_;  // [places]
+  PinnedMatrix<std::int64_t> leaving_offsets_;                              // [places]
+  PinnedMatrix<double> numbers_;                                            // as in problems_
+  PinnedMatrix<std::int32_t> counts_;
+  PinnedMatrix<std::int32_t> leaving_indices_;  // as indices_ and values_
+  PinnedMatrix<double> leaving_values_;
 };
 
 }  // namespace shrinkwarp

@@ -14,62 +14,77 @@ DeviceWorkingSetBatch::DeviceWorkingSetBatch(const Context& context, const Dicti
       plan_(plan),
       fraction_(fraction),
       lambda_(std::move(lambda)),
-      pools_(plan.pools.size()),
+      larger_(plan.pools.size()),
       queues_(plan.pools.size()) {
-  pools_.front() = std::make_unique<DevicePool>(context, dictionary, options, fraction, plan.pools.front().capacity,
-                                                plan.pools.front().places);
+  const DeviceWorkingSetPlan::Pool& smallest = plan.pools.front();
+  const std::int64_t half = smallest.places / 2;
+  fronts_.push_back(make_pool(smallest.capacity, smallest.places - half));
+  if (half > 0) fronts_.push_back(make_pool(smallest.capacity, half));
+}
+
+DeviceWorkingSetBatch::Pool DeviceWorkingSetBatch::make_pool(std::int64_t capacity, std::int64_t places) const {
+  Pool pool;
+  pool.context = std::make_unique<Context>(Context::cuda(context_.device().index));
+  pool.places = std::make_unique<DevicePool>(*pool.context, dictionary_, options_, fraction_, capacity, places);
+  return pool;
 }
 
 std::int64_t DeviceWorkingSetBatch::running() const {
   std::int64_t count = 0;
-  for (const auto& pool : pools_) count += pool ? pool->running() : 0;
+  for (const auto* pools : {&fronts_, &larger_})
+    for (const Pool& pool : *pools) count += pool.places ? pool.places->running() : 0;
   for (const Queue& queue : queues_) count += static_cast<std::int64_t>(queue.problems.size());
   return count;
 }
 
-void DeviceWorkingSetBatch::admit(MatrixView<const double> X, const std::vector<Problem>& problems) {
-  admit(0, X, problems);
-}
-
-void DeviceWorkingSetBatch::admit(std::size_t pool, MatrixView<const double> X, const std::vector<Problem>& problems) {
+std::vector<double> DeviceWorkingSetBatch::lambda_of(const std::vector<Problem>& problems) const {
   std::vector<double> lambda;
+  lambda.reserve(problems.size());
   for (const Problem& problem : problems) lambda.push_back(lambda_(problem.index));
-  pools_[pool]->admit(X, problems, lambda);
+  return lambda;
 }
 
-// What waits for a pool goes in as far as there is room.
-void DeviceWorkingSetBatch::refill(std::size_t pool) {
-  Queue& queue = queues_[pool];
+void DeviceWorkingSetBatch::admit(const std::vector<Problem>& problems) {
+  front().admit(problems, lambda_of(problems));
+}
+
+// Results of a round; what has outgrown its place waits for one of the next size.
+void DeviceWorkingSetBatch::finish(DevicePool& pool, std::size_t size) {
+  Queue none;
+  const bool largest = size + 1 == queues_.size();
+  Queue& next = largest ? none : queues_[size + 1];
+  pool.finish_round(finished_, codes_, next.problems, next.observations);
+  for (Problem problem : none.problems) {  // no place is larger: proximal gradients start it at 0
+    problem.stuck = true;
+    finished_.push_back(problem);
+    codes_.offsets.push_back(codes_.offsets.back());
+  }
+}
+
+// What waits for a size goes in as far as there is room.
+void DeviceWorkingSetBatch::refill(std::size_t size) {
+  Queue& queue = queues_[size];
   if (queue.problems.empty()) return;
-  if (!pools_[pool])
-    pools_[pool] = std::make_unique<DevicePool>(context_, dictionary_, options_, fraction_, plan_.pools[pool].capacity,
-                                                plan_.pools[pool].places);
+  Pool& pool = larger_[size];
+  if (!pool.places) pool = make_pool(plan_.pools[size].capacity, plan_.pools[size].places);
   const std::int64_t rows = dictionary_.rows();
-  const std::int64_t count = std::min(pools_[pool]->room(), static_cast<std::int64_t>(queue.problems.size()));
+  const std::int64_t count = std::min(pool.places->room(), static_cast<std::int64_t>(queue.problems.size()));
   const std::vector<Problem> first(queue.problems.begin(), queue.problems.begin() + count);
-  admit(pool, {queue.observations.data(), rows, count, rows, {}}, first);
+  std::copy_n(queue.observations.begin(), rows * count, pool.places->staging().data);
+  pool.places->admit(first, lambda_of(first));
   queue.problems.erase(queue.problems.begin(), queue.problems.begin() + count);
   queue.observations.erase(queue.observations.begin(), queue.observations.begin() + rows * count);
 }
 
-void DeviceWorkingSetBatch::advance(bool more) {
-  // So many free places are worth the host's attention.
-  const std::int64_t enough = std::max<std::int64_t>(1, plan_.pools.front().places / 8);
-  do {
-    for (std::size_t i = 0; i < pools_.size(); ++i) {
-      refill(i);
-      if (!pools_[i]) continue;
-      const bool largest = i + 1 == pools_.size();
-      Queue none;
-      Queue& next = largest ? none : queues_[i + 1];
-      pools_[i]->round(finished_, codes_, next.problems, next.observations);
-      for (Problem problem : none.problems) {  // no place is larger: proximal gradients start it at 0
-        problem.stuck = true;
-        finished_.push_back(problem);
-        codes_.offsets.push_back(codes_.offsets.back());
-      }
-    }
-  } while (more && room() < enough);
+void DeviceWorkingSetBatch::advance() {
+  front().begin_round();
+  for (std::size_t size = 1; size < larger_.size(); ++size) {  // they have had the time of the front's last round
+    if (larger_[size].places) finish(*larger_[size].places, size);
+    refill(size);
+    if (larger_[size].places) larger_[size].places->begin_round();
+  }
+  turn_ = (turn_ + 1) % fronts_.size();
+  finish(front(), 0);
 }
 
 const std::vector<DeviceWorkingSetBatch::Problem>& DeviceWorkingSetBatch::retire(SparseCodes& codes) {

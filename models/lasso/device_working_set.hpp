@@ -32,10 +32,15 @@ class DeviceWorkingSetBatch {
                         const DeviceWorkingSetPlan& plan, double fraction, std::function<double(std::int64_t)> lambda);
 
   std::int64_t running() const;
-  std::int64_t room() const { return pools_.front()->room(); }
-  void admit(MatrixView<const double> X, const std::vector<Problem>& problems);
-  /// Rounds until there is room worth filling; where no more problems will come, one round.
-  void advance(bool more);
+  /// Of the pool whose turn it is to be filled.
+  std::int64_t room() const { return front().room(); }
+  /// Where observations are put that admit() takes.
+  MatrixView<double> staging() { return front().staging(); }
+  /// Takes in the first columns of staging(). @param problems [count <= room()]
+  void admit(const std::vector<Problem>& problems);
+  /// Queues a round of the pool that was filled and waits for that of the other one, whose turn comes then: what the host
+  /// does with its results, and until it is filled, goes on beside the device's work.
+  void advance();
   /// Problems that are done, or stuck, since the last call; their codes, in the user's units, are appended to `codes`.
   const std::vector<Problem>& retire(SparseCodes& codes);
 
@@ -45,8 +50,16 @@ class DeviceWorkingSetBatch {
     std::vector<Problem> problems;
     std::vector<double> observations;
   };
-  void admit(std::size_t pool, MatrixView<const double> X, const std::vector<Problem>& problems);
-  void refill(std::size_t pool);
+  /// Places of one size, and a stream for them.
+  struct Pool {
+    std::unique_ptr<Context> context;
+    std::unique_ptr<DevicePool> places;
+  };
+  DevicePool& front() const { return *fronts_[turn_].places; }
+  Pool make_pool(std::int64_t capacity, std::int64_t places) const;
+  std::vector<double> lambda_of(const std::vector<Problem>& problems) const;
+  void finish(DevicePool& pool, std::size_t size);
+  void refill(std::size_t size);
 
   const Context& context_;
   const Dictionary& dictionary_;
@@ -54,8 +67,10 @@ class DeviceWorkingSetBatch {
   const DeviceWorkingSetPlan plan_;
   const double fraction_;
   const std::function<double(std::int64_t)> lambda_;
-  std::vector<std::unique_ptr<DevicePool>> pools_;  // made when they are first needed
-  std::vector<Queue> queues_;                       // [pools]; what waits for each
+  std::vector<Pool> fronts_;   // of the smallest size, two where there are places for two
+  std::size_t turn_ = 0;       // of them
+  std::vector<Pool> larger_;   // [sizes], by size, the smallest left out; made when they are first needed
+  std::vector<Queue> queues_;  // [sizes] what waits for a place
   std::vector<Problem> finished_, retired_;
   SparseCodes codes_;
 };

@@ -756,6 +756,7 @@ WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dicti
       parts_(parts),
       options_(options),
       penalty_(in_batch_units(options.penalty, dictionary)),
+      staging_(context, dictionary.rows(), queue),
       waiting_(Tensor<double>::zeros(context, dictionary.rows(), queue)),
       queue_(index_of(queue)) {
   const AtomBounds bounds = divided_bounds();
@@ -822,7 +823,8 @@ std::int64_t WorkingSetBatch::room() const {
   return static_cast<std::int64_t>(queue_.size()) - (queued_ - std::min(queued_, next_.load()));
 }
 
-void WorkingSetBatch::admit(MatrixView<const double> X, const std::vector<Problem>& problems) {
+void WorkingSetBatch::admit(const std::vector<Problem>& problems) {
+  const MatrixView<const double> X = staging_.matrix().columns(0, static_cast<std::int64_t>(problems.size()));
   // What still waits moves to the front.
   const std::int64_t first = std::min(queued_, next_.load());
   const std::int64_t kept = queued_ - first;

@@ -56,8 +56,10 @@ class WorkingSetBatch {
   std::int64_t running() const;
   /// Problems that can be admitted.
   std::int64_t room() const;
-  /// Takes in new problems. @param X  [n, count] on the host, count <= room(); in the user's units
-  void admit(MatrixView<const double> X, const std::vector<Problem>& problems);
+  /// [n, queue] where observations are put, in the user's units, that admit() takes.
+  MatrixView<double> staging() { return staging_.matrix(); }
+  /// Takes in the first columns of staging(). @param problems  [count <= room()]
+  void admit(const std::vector<Problem>& problems);
 
   /// Solves for a fraction of a second, or until the queue is empty; where no more problems will come, until all are done.
   /// A problem that is begun in double is not left within, but a cancel is heard there too: it is then given up.
@@ -82,6 +84,7 @@ class WorkingSetBatch {
   const Penalty penalty_;  // in the batch's units
   Tensor<float> divided_;  // [padded m, 3 + levels], bounds divided by the weights, where there are any
   std::vector<std::unique_ptr<Worker>> workers_;
+  Tensor<double> staging_;             // [n, queue]
   Tensor<double> waiting_;             // [n, queue]
   std::vector<Problem> queue_;         // [queue]
   std::int64_t queued_ = 0;            // of them

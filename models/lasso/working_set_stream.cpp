@@ -18,14 +18,13 @@ namespace {
 template <class Batch>
 class Stream {
  public:
-  /// @param width          most observations that are read at once
   /// @param double_places  of the batch for problems that are given up
   Stream(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Flow& flow, Batch& batch,
-         std::int64_t width, std::int64_t double_places)
+         std::int64_t double_places)
       : flow_(flow),
-        staging_(Context::cpu(1), dictionary.rows(), std::max(width, double_places)),
         batch_(batch),
-        double_(context, dictionary, options, flow, staging_.matrix().columns(0, double_places)) {}
+        double_staging_(Context::cpu(1), dictionary.rows(), double_places),
+        double_(context, dictionary, options, flow, double_staging_.matrix()) {}
 
   /// @param advance  advance(more) has the batch go on; more: problems will come
   template <class Advance>
@@ -44,12 +43,13 @@ class Stream {
  private:
   void fill() {
     while (flow_.more() && batch_.room() > 0) {
-      std::vector<std::int64_t> rows = flow_.take(std::min(batch_.room(), staging_.cols()));
-      flow_.read(rows, staging_.matrix());
+      const MatrixView<double> staging = batch_.staging();
+      std::vector<std::int64_t> rows = flow_.take(std::min(batch_.room(), staging.cols));
+      flow_.read(rows, staging);
       if (rows.empty()) continue;
       std::vector<typename Batch::Problem> problems(rows.size());
       for (std::size_t b = 0; b < rows.size(); ++b) problems[b].index = rows[b];
-      batch_.admit(staging_.matrix().columns(0, static_cast<std::int64_t>(rows.size())), problems);
+      batch_.admit(problems);
     }
   }
 
@@ -70,8 +70,8 @@ class Stream {
   }
 
   Flow& flow_;
-  Tensor<double> staging_;  // [n, width], observations on their way in
   Batch& batch_;
+  Tensor<double> double_staging_;  // [n, double_places]
   DoubleStage double_;
 };
 
@@ -81,7 +81,7 @@ void run_on_cpu(const Context& context, const Dictionary& dictionary, const Lass
   flow.begin();
   const WorkingSetDictionary& parts = dictionary.working_set(context, solver == Solver::plain_working_set);
   WorkingSetBatch batch(context, dictionary, parts, options, plan.workers, plan.places, plan.queue);
-  Stream<WorkingSetBatch> stream(context, dictionary, options, flow, batch, plan.queue, plan.double_places);
+  Stream<WorkingSetBatch> stream(context, dictionary, options, flow, batch, plan.double_places);
   flow.log(LogLevel::info, flow.total(), " problems, ", plan.places, " at a time on each of ", plan.workers,
            " threads");
   stream.run([&](bool more) {
@@ -95,9 +95,9 @@ void run_on_cuda(const Context& context, const Dictionary& dictionary, const Las
   flow.begin();
   DeviceWorkingSetBatch batch(context, dictionary, options, plan, flow.fraction(),
                               [&flow](std::int64_t index) { return flow.known_lambda(index); });
-  Stream<DeviceWorkingSetBatch> stream(context, dictionary, options, flow, batch, places, plan.double_places);
+  Stream<DeviceWorkingSetBatch> stream(context, dictionary, options, flow, batch, plan.double_places);
   flow.log(LogLevel::info, flow.total(), " problems, ", places, " at a time");
-  stream.run([&](bool more) { batch.advance(more); });
+  stream.run([&](bool) { batch.advance(); });
 }
 
 }  // namespace
