@@ -132,7 +132,7 @@ bool same_bits(const LassoBatch& a, const LassoBatch& b) {
 TEST_P(WorkingSet, ShapesOfAllKinds) {
   const std::int64_t shapes[][2] = {{1, 1}, {1, 50}, {40, 1}, {60, 20}, {63, 130}, {64, 128}, {65, 500}, {100, 1100}};
   for (const auto& shape : shapes) {
-    make(shape[0], shape[1], some(20));
+    make(shape[0], shape[1], shape[1] > 200 ? some(10) : some(20));
     for (const double fraction : {0.9, 0.5, 0.1, 0.01}) {
       SCOPED_TRACE(::testing::Message() << n << " x " << m << " at " << fraction);
       expect_right(solve(fraction), 1e-6);
@@ -239,7 +239,7 @@ TEST_P(WorkingSet, ManyAtomsInUse) {
 }
 
 TEST_P(WorkingSet, CorrelatedAtomsAndCoordinatesThatTellThem) {
-  make(100, 600, some(40));
+  make(100, 600, some(20));
   for (std::int64_t j = 0; j < m; ++j)  // smooth: the first few principal coordinates tell nearly all
     for (std::int64_t i = 0; i < n; ++i)
       atom(j)[i] = std::exp(-std::pow((i - j / 6.0) / 8.0, 2)) * (1 + 0.1 * std::cos(j));
@@ -259,7 +259,7 @@ TEST_P(WorkingSetOnCpu, PoolsOfManyLevels) {
 }
 
 TEST_P(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
-  make(70, 500, some(200));
+  make(70, 500, some(100));
   for (std::int64_t j = 1; j < m; ++j)
     for (std::int64_t i = 0; i < n; ++i) atom(j)[i] = 0.8 * atom(j - 1)[i] + 0.6 * atom(j)[i];
   const LassoBatch all = solve(0.15);

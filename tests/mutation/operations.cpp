@@ -1,19 +1,26 @@
-// Small runs of kernels on the host executor, each compared with the CPU body: what the mutation tests run.
+// Small runs of kernels on the host executor, each compared with the CPU body or, where there is none, with what plain loops
+// say: what the mutation tests run.
 //
 //   operations NAME    exit status 0 where the result is right, 1 where it is wrong, 2 for an unknown name
 //
 // Values are small integers and steps powers of two, so that sums are exact in any order.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <map>
+#include <numeric>
 #include <string>
 #include <vector>
 
+#include <shrinkwarp/kernels/active_set/active_sets.hpp>
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
+#include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
+#include <shrinkwarp/kernels/working_set/working_set.hpp>
+#include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
@@ -109,6 +116,156 @@ std::vector<double> gap(const Context& context) {
   return host(context, gap);
 }
 
+// ---- kernels that only CUDA has ----
+
+/// |D'X|, each entry an exact sum of integers.
+std::vector<double> magnitudes(const std::vector<double>& D, const std::vector<double>& X, std::int64_t rows) {
+  std::vector<double> result;
+  for (std::size_t b = 0; b < X.size(); b += static_cast<std::size_t>(rows)) {
+    for (std::size_t j = 0; j < D.size(); j += static_cast<std::size_t>(rows)) {
+      double sum = 0;
+      for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i) sum += D[j + i] * X[b + i];
+      result.push_back(std::fabs(sum));
+    }
+  }
+  return result;
+}
+
+HalfColumns half_columns(const Context& context, const Tensor<double>& V) {
+  HalfColumns columns(context, V.rows(), V.cols());
+  std::vector<std::int32_t> all(static_cast<std::size_t>(V.cols()));
+  std::iota(all.begin(), all.end(), 0);
+  Tensor<std::int32_t> list(context, V.cols());
+  copy(context, VectorView<const std::int32_t>{all.data(), V.cols(), {}}, list.vector());
+  columns.set(context, V.matrix(), list.vector());
+  context.synchronize();
+  return columns;
+}
+
+/// The largest correlation of each panel: what a key says where it is a bound of that, and little more.
+std::vector<double> panel(const Context& context) {
+  constexpr std::int64_t rows = 40;  // two steps along the sensors
+  constexpr std::int64_t panels = (m + kPanelAtoms - 1) / kPanelAtoms;
+  const auto D = integers<double>(context, rows, m, 1), R = integers<double>(context, rows, N, 2);
+  const auto correlations = magnitudes(host(context, D), host(context, R), rows);
+  std::vector<double> wanted(static_cast<std::size_t>(panels * N), 0.0);
+  for (std::int64_t b = 0; b < N; ++b) {
+    for (std::int64_t j = 0; j < m; ++j) {
+      double& most = wanted[static_cast<std::size_t>(j / kPanelAtoms + b * panels)];
+      most = std::max(most, correlations[static_cast<std::size_t>(j + b * m)]);
+    }
+  }
+  if (!context.is_cuda()) return wanted;
+  const HalfColumns half_D = half_columns(context, D), half_R = half_columns(context, R);
+  const Tensor<std::uint32_t> keys(context, panels, N);
+  panel_bounds(context, half_D, half_R, N, keys.matrix());
+  std::vector<std::uint32_t> bits(static_cast<std::size_t>(panels * N));
+  copy(context, keys.vector(), VectorView<std::uint32_t>{bits.data(), panels * N, {}});
+  context.synchronize();
+  std::vector<double> found;
+  for (std::size_t i = 0; i < bits.size(); ++i) {
+    float bound;
+    std::memcpy(&bound, &bits[i], sizeof bound);
+    // Halves of integers are exact; lengths are at most 4 sqrt(40), the accumulation is bounded by 128 units of 2^-22. The
+    // largest number stands for NaN.
+    const bool right = bound >= wanted[i] && bound <= (wanted[i] + 2 * 640 * 128 * 0x1p-22) * (1 + 0x1p-18);
+    found.push_back(right ? wanted[i] : bound > 1e38f ? std::nan("") : static_cast<double>(bound));
+  }
+  return found;
+}
+
+/// Active sets that grow, settle at other lambdas and renew their inverse: by how much the optimality conditions fail.
+std::vector<double> sets(const Context& context) {
+  constexpr std::int64_t atoms = 60, places = 3;
+  if (!context.is_cuda()) return std::vector<double>(places, 0.0);
+  const auto D = integers<double>(context, n, atoms, 1), X = integers<double>(context, n, places, 2);
+  const Tensor<double> gram(context, atoms, atoms);
+  gram_matrix(context, D.matrix(), gram.matrix());
+  Arena counting(context.device());
+  ActiveSets::lay_out(counting, atoms, places);
+  Arena arena(context, counting.used());
+  const ActiveSets sets = ActiveSets::lay_out(arena, atoms, places);
+  for (const auto& vector : {sets.size, sets.support, sets.steps})
+    copy(context, constant(context, places, std::int32_t{0}).vector(), vector);
+  std::vector<std::int32_t> numbers(static_cast<std::size_t>(atoms * places));
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::int32_t>(i) % atoms;
+  const Tensor<std::int32_t> fresh(context, atoms, places), list(context, places);
+  copy(context, VectorView<const std::int32_t>{numbers.data(), atoms * places, {}}, fresh.vector());
+  copy(context, VectorView<const std::int32_t>{numbers.data(), places, {}}, list.vector());
+  const auto all = constant(context, places, static_cast<std::int32_t>(atoms));
+  add_atoms(context, D.matrix(), gram.matrix(), X.matrix(), list.vector(), fresh.matrix(), all.vector(), sets);
+  const auto tolerance = constant(context, places, 1e-12);
+  const std::vector<double> d = host(context, D), x = host(context, X);
+  std::vector<double> found(places, 0.0);
+  for (const double lambda : {2.0, 60.0, 5.0, 1.0}) {
+    if (lambda == 5.0) {  // an inverse that is none
+      const auto worn = constant(context, atoms * atoms * places, -1.0);
+      copy(context, worn.vector(), VectorView<double>{sets.inverse.data, atoms * atoms * places, context.device()});
+    }
+    solve_active_sets(context, list.vector(), constant(context, places, lambda).vector(), tolerance.vector(), 20, sets);
+    std::vector<double> codes(static_cast<std::size_t>(atoms * places));
+    copy(context, VectorView<const double>{sets.code.data, atoms * places, context.device()},
+         VectorView<double>{codes.data(), atoms * places, {}});
+    context.synchronize();
+    for (std::size_t p = 0; p < places; ++p) {
+      std::vector<double> r(x.begin() + static_cast<std::ptrdiff_t>(p * n),
+                            x.begin() + static_cast<std::ptrdiff_t>((p + 1) * n));
+      for (std::size_t j = 0; j < atoms; ++j)
+        for (std::size_t i = 0; i < n; ++i) r[i] -= d[j * n + i] * codes[p * atoms + j];
+      for (std::size_t j = 0; j < atoms; ++j) {
+        double correlation = 0;
+        for (std::size_t i = 0; i < n; ++i) correlation += d[j * n + i] * r[i];
+        const double z = codes[p * atoms + j];
+        const double off = z != 0 ? std::fabs(correlation - std::copysign(lambda, z)) : std::fabs(correlation) - lambda;
+        if (!(off <= 1e-9)) found[p] = off;
+      }
+    }
+  }
+  return found;
+}
+
+/// Two rounds of the working-set method: lambda at half of lambda_max, and what the first round has added once more.
+std::vector<double> look(const Context& context) {
+  const auto D = integers<double>(context, n, m, 1), X = integers<double>(context, n, N, 2);
+  const auto correlations = magnitudes(host(context, D), host(context, X), n);
+  std::vector<double> wanted;
+  for (std::int64_t b = 0; b < N; ++b)
+    wanted.push_back(*std::max_element(correlations.begin() + b * m, correlations.begin() + (b + 1) * m) / 2);
+  if (!context.is_cuda()) return wanted;
+  Arena counting(context.device());
+  ActiveSets::lay_out(counting, m, N);
+  WorkingSetProblems::lay_out(counting, n, N);
+  Arena arena(context, counting.used());
+  const ActiveSets sets = ActiveSets::lay_out(arena, m, N);
+  const WorkingSetProblems problems = WorkingSetProblems::lay_out(arena, n, N);
+  std::vector<std::int32_t> numbers(N);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  const Tensor<std::int32_t> list(context, N);
+  copy(context, VectorView<const std::int32_t>{numbers.data(), N, {}}, list.vector());
+  admit_problems(context, X.matrix(), list.vector(), constant(context, N, -1.0).vector(), 1, problems, sets);
+  const HalfColumns half = half_columns(context, D);
+  HalfColumns residuals(context, n, N);
+  const Tensor<std::uint32_t> keys(context, (m + kPanelAtoms - 1) / kPanelAtoms, N);
+  LookRules rules;
+  rules.fraction = 0.5;
+  rules.atom_norm = 18;  // 4 sqrt(20)
+  rules.max_iterations = 100;
+  for (int round = 0; round < 3; ++round) {
+    residuals.set(context, problems.r, list.vector());
+    panel_bounds(context, half, residuals, N, keys.matrix());
+    look_at_bounds(context, D.matrix(), half, residuals, keys.matrix(), list.vector(), rules, problems, sets);
+    add_atoms(context, D.matrix(), {}, problems.r, list.vector(), problems.fresh, problems.fresh_count, sets);
+    solve_active_sets(context, list.vector(), problems.lambda, problems.tolerance, 20, sets);
+    update_residuals(context, D.matrix(), list.vector(), problems, sets);
+  }
+  std::vector<double> lambda(N), scale(N);
+  copy(context, problems.lambda, VectorView<double>{lambda.data(), N, {}});
+  copy(context, problems.scale, VectorView<double>{scale.data(), N, {}});
+  context.synchronize();
+  for (std::size_t b = 0; b < N; ++b) lambda[b] *= scale[b];
+  return lambda;
+}
+
 std::vector<double> count(const Context& context) {
   if (!context.is_cuda()) return {2.0 * n * m};
   const auto values = constant(context, 2 * n * m, 1.0f);
@@ -119,8 +276,15 @@ std::vector<double> count(const Context& context) {
 
 int run(const std::string& name) {
   const std::map<std::string, std::function<std::vector<double>(const Context&)>> operations = {
-      {"residual", residual},       {"step", step}, {"code_residual", residual_of_codes},
-      {"correlation", correlation}, {"gap", gap},   {"count", count}};
+      {"residual", residual},
+      {"step", step},
+      {"code_residual", residual_of_codes},
+      {"correlation", correlation},
+      {"gap", gap},
+      {"count", count},
+      {"panel", panel},
+      {"sets", sets},
+      {"look", look}};
   const auto operation = operations.find(name);
   if (operation == operations.end()) {
     std::fprintf(stderr, "operations: found the name '%s', wanted another\n", name.c_str());
