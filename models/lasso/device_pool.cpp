@@ -32,7 +32,7 @@ void DevicePool::lay_out(Arena& arena, std::int64_t rows, std::int64_t atoms, st
 
 std::int64_t DevicePool::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t capacity, std::int64_t places) {
   constexpr std::int64_t kPadding = 40 * 256;
-  const std::int64_t place = capacity * (16 * capacity + 24) + 28 * rows + 4 * panels_of(atoms) + 12 * kCodeAtoms +
+  const std::int64_t place = capacity * (16 * capacity + 24) + 24 * rows + 4 * panels_of(atoms) + 12 * kCodeAtoms +
                              4 * WorkingSetProblems::kMostNewAtoms + 160;
   return places * place + HalfColumns::bytes(rows, places) + kPadding;
 }
