@@ -156,7 +156,7 @@ struct BlockSet {
     return found == kNobody ? -1 : found;
   }
 
-  /// to = H from, [support]
+  /// to = H from, [support]. Without a barrier at its end: thread k has its own element, others' wait for one.
   __device__ __forceinline__ void multiply(const double* from, double* to) const {
     for (int i = thread(); i < support; i += kThreads) {
       double even = 0, odd = 0;
@@ -169,7 +169,6 @@ struct BlockSet {
       if (k < support) even = std::fma(H[i + k * ld], from[k], even);
       to[i] = even + odd;
     }
-    __syncthreads();
   }
 
   /// H += factor v v', [support]
