@@ -36,7 +36,7 @@ def refused(folder, arguments, *wanted, status=FAILED, journal=None, **options):
         assert str(text) in line, f"'{text}' is not in: {line}"
     assert done.stdout == ""
     if journal is not None:
-        assert re.search(rf"[\d,]+ of [\d,]+ problems are kept in {journal.name}, --resume", line), line
+        assert re.search(rf"[\d,]+ of [\d,]+ problems are kept in {re.escape(str(journal))}, --resume", line), line
         journal.unlink()
     after = {path: path.lstat() for path in folder.rglob("*")}
     assert set(after) == set(before), "files were left behind"

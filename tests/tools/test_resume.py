@@ -244,7 +244,7 @@ def test_interrupted(folder, number):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
     kept = re.fullmatch(
-        r"shrinkwarp: interrupted: ([\d,]+) of 8,000 problems are kept in Z\.npz\.journal, --resume .*\n", err
+        r"shrinkwarp: interrupted: ([\d,]+) of 8,000 problems are kept in \S*/Z\.npz\.journal, --resume .*\n", err
     )
     assert kept, err
     assert not work.output.exists()

@@ -52,6 +52,7 @@ struct SolveArguments {
   std::vector<double> fractions = {0.5, 0.3, 0.1};
   std::string solver = "auto";
   std::string device = "auto";
+  std::string memory_limit = "4GiB";
   std::string output;
   int threads = 0;
   bool json = false;
@@ -233,6 +234,7 @@ void write_codes(const std::string& path, std::int64_t atoms, const LassoBatch& 
 
 int run_solves(SolveArguments arguments) {
   arguments.solve.solver = solver_named(arguments.solver);
+  arguments.solve.memory_limit = parse_bytes(arguments.memory_limit);
   if (!arguments.solve.lambda_file.empty()) arguments.fractions.resize(1);
   const Context context = make_context(arguments.device, arguments.threads);
   if (!arguments.json) {
@@ -423,8 +425,8 @@ void add_solve_bench(CLI::App& bench, Action& action) {
                    "that are timed, after a first one that prepares more; 0 for that alone")
       ->check(whole_number(0, 1000))
       ->capture_default_str();
-  solve->add_option("--memory-limit", arguments->solve.memory_limit, "bytes, as solve takes it")
-      ->check(whole_number(1, std::int64_t{1} << 50))
+  solve->add_option("--memory-limit", arguments->memory_limit, "as solve takes it")
+      ->check(byte_count())
       ->capture_default_str();
   solve->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
       ->check(device_name())

@@ -77,10 +77,10 @@ LassoSummary joined(LassoSummary a, const LassoSummary& b) {
 }
 
 /// What a solve that has not come to its end says.
-std::string kept_text(const SolveJournal& journal, std::int64_t problems) {
+std::string kept_text(const SolveOptions& options, const SolveJournal& journal, std::int64_t problems) {
   if (journal.held() == 0) return "no problem was finished";
-  return concat(with_commas(journal.held()), " of ", with_commas(problems), " problems are kept in ",
-                std::filesystem::path(journal.path()).filename().string(), ", --resume goes on with them");
+  return concat(with_commas(journal.held()), " of ", with_commas(problems), " problems are kept in ", options.output,
+                ".journal, --resume goes on with them");
 }
 
 /// For an output without a journal: it is finished if this solve would make the same.
@@ -178,10 +178,12 @@ int run_one(const SolveOptions& options, Inputs& inputs) {
     } catch (const std::exception& error) {
       if (journal.held() == 0) throw;
       const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
-      SHRINKWARP_THROW(Error, memory ? "out of memory" : error.what(), "; ", kept_text(journal, observations.size()));
+      SHRINKWARP_THROW(Error, memory ? "out of memory" : error.what(), "; ",
+                       kept_text(options, journal, observations.size()));
     }
   } catch (const Cancelled&) {
-    std::cerr << "shrinkwarp: interrupted" << (finished ? "" : ": " + kept_text(*opened, observations.size())) << '\n';
+    std::cerr << "shrinkwarp: interrupted" << (finished ? "" : ": " + kept_text(options, *opened, observations.size()))
+              << '\n';
     return kSignal + interrupts.number();
   }
   opened->remove();

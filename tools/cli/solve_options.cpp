@@ -24,7 +24,9 @@ void add_files(CLI::App& command, SolveOptions& options) {
 void add_lambda(CLI::App& command, SolveOptions& options) {
   CLI::Option_group* lambda = command.add_option_group("lambda", "the weight of the l1 norm, one of");
   lambda->add_option("--lambda", options.lambda, "one value for all problems")->check(positive_number());
-  lambda->add_option("--lambda-fraction", options.lambda_fraction, "a fraction of lambda_max = ||D'x||_inf")
+  lambda
+      ->add_option("--lambda-fraction", options.lambda_fraction,
+                   "a fraction of lambda_max, over which all penalised codes are 0")
       ->check(positive_number());
   lambda->add_option("--lambda-file", options.lambda_file, "L.npy (N,): a value a problem");
   lambda
@@ -56,7 +58,8 @@ void add_solver(CLI::App& command, SolveOptions& options) {
             options.least_squares = name == kLeastSquares;
             if (!options.least_squares) options.lasso.solver = solver_named(name);
           },
-          "auto takes working-set where it can (plain-working-set for few problems), else fista; least-squares writes "
+          "auto takes working-set where it can (plain-working-set for few problems), else fista or, if asked for, "
+          "ista; least-squares writes "
           "the "
           "minimum-norm solution to Z.npy (N, m)")
       ->check(solver_name({kLeastSquares}))
@@ -151,15 +154,17 @@ void check(const SolveOptions& options) {
                        options.warm_start.empty() && !options.debias && !options.resume && options.lasso.restart;
     SHRINKWARP_REQUIRE(plain, UsageError, "--solver least-squares: found options of a Lasso, wanted none of lambda, ",
                        "penalty, start, --debias, --no-restart and --resume");
+    SHRINKWARP_REQUIRE(std::filesystem::path(options.output).extension() == ".npy", UsageError,
+                       "--solver least-squares: found the output '", options.output,
+                       "', wanted a name that ends in .npy");
     SHRINKWARP_REQUIRE(options.device == "auto" || options.device == "cpu", UsageError,
                        "--solver least-squares: found --device ", options.device, ", wanted auto or cpu");
   }
-  std::set<std::string> outputs;
-  for (const SolveOptions& solve : solves_of(options)) {
-    check_files(solve);
-    SHRINKWARP_REQUIRE(outputs.insert(solve.output).second, UsageError,
-                       "--lambda-fractions: found one fraction twice, for ", solve.output, ", wanted different ones");
-  }
+  std::set<double> fractions;
+  for (const std::string& fraction : options.lambda_fractions)
+    SHRINKWARP_REQUIRE(fractions.insert(std::stod(fraction)).second, UsageError, "--lambda-fractions: found ", fraction,
+                       " twice, wanted different fractions");
+  for (const SolveOptions& solve : solves_of(options)) check_files(solve);
 }
 
 std::vector<SolveOptions> solves_of(const SolveOptions& options) {
