@@ -15,11 +15,6 @@ void solve_active_sets(const Context& context, VectorView<const std::int32_t> pl
 
 namespace {
 
-void require_cuda(const Context& context, const char* function) {
-  SHRINKWARP_REQUIRE(context.is_cuda(), DeviceError, function, ": the context is on ", context.device(),
-                     ", wanted cuda");
-}
-
 /// Everything that `sets` views has the shape that its header says.
 void check_sets(const Context& context, const char* function, const ActiveSets& sets) {
   const std::int64_t capacity = sets.capacity, places = sets.size.size;
@@ -53,7 +48,7 @@ ActiveSets ActiveSets::lay_out(Arena& arena, std::int64_t capacity, std::int64_t
 }
 
 void gram_matrix(const Context& context, MatrixView<const double> D, MatrixView<double> G) {
-  require_cuda(context, "gram_matrix");
+  check_cuda(context, "gram_matrix");
   check_matrix(context, "gram_matrix", "D", D, D.rows, D.cols);
   check_matrix(context, "gram_matrix", "G", G, D.cols, D.cols);
   if (G.empty() || !context.select_cuda()) return;
@@ -63,7 +58,7 @@ void gram_matrix(const Context& context, MatrixView<const double> D, MatrixView<
 void add_atoms(const Context& context, MatrixView<const double> D, MatrixView<const double> gram,
                MatrixView<const double> R, VectorView<const std::int32_t> places, MatrixView<const std::int32_t> fresh,
                VectorView<const std::int32_t> fresh_count, const ActiveSets& sets) {
-  require_cuda(context, "add_atoms");
+  check_cuda(context, "add_atoms");
   check_sets(context, "add_atoms", sets);
   const std::int64_t all = sets.size.size;
   check_matrix(context, "add_atoms", "D", D, D.rows, D.cols);
@@ -78,7 +73,7 @@ void add_atoms(const Context& context, MatrixView<const double> D, MatrixView<co
 
 void solve_active_sets(const Context& context, VectorView<const std::int32_t> places, VectorView<const double> lambda,
                        VectorView<const double> tolerance, std::int64_t max_steps, const ActiveSets& sets) {
-  require_cuda(context, "solve_active_sets");
+  check_cuda(context, "solve_active_sets");
   check_sets(context, "solve_active_sets", sets);
   SHRINKWARP_REQUIRE(max_steps >= 0, ValueError, "solve_active_sets: max_steps is ", max_steps, ", wanted >= 0");
   const std::int64_t all = sets.size.size;

@@ -9,6 +9,12 @@
 
 namespace shrinkwarp {
 
+/// The context is on CUDA: for what has no body on the CPU.
+inline void check_cuda(const Context& context, const char* function) {
+  SHRINKWARP_REQUIRE(context.is_cuda(), DeviceError, function, ": the context is on ", context.device(),
+                     ", wanted cuda");
+}
+
 /// The matrix lies on the context's device, is rows x cols and has ld >= rows.
 template <class T>
 void check_matrix(const Context& context, const char* function, const char* name, const MatrixView<T>& view,

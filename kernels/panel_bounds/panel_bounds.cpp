@@ -19,11 +19,6 @@ std::int64_t padded(std::int64_t size, std::int64_t unit) {
   return (size + unit - 1) / unit * unit;
 }
 
-void require_cuda(const Context& context, const char* function) {
-  SHRINKWARP_REQUIRE(context.is_cuda(), DeviceError, function, ": the context is on ", context.device(),
-                     ", wanted cuda");
-}
-
 }  // namespace
 
 HalfColumns::HalfColumns(const Context& context, std::int64_t rows, std::int64_t cols)
@@ -33,7 +28,7 @@ HalfColumns::HalfColumns(const Context& context, std::int64_t rows, std::int64_t
       factor_(Tensor<float>::zeros(context, values_.cols())),
       length_(Tensor<float>::zeros(context, values_.cols())),
       rounding_(Tensor<float>::zeros(context, values_.cols())) {
-  require_cuda(context, "HalfColumns");
+  check_cuda(context, "HalfColumns");
 }
 
 std::int64_t HalfColumns::bytes(std::int64_t rows, std::int64_t cols) {
@@ -41,7 +36,7 @@ std::int64_t HalfColumns::bytes(std::int64_t rows, std::int64_t cols) {
 }
 
 void HalfColumns::set(const Context& context, MatrixView<const double> V, VectorView<const std::int32_t> from) {
-  require_cuda(context, "HalfColumns::set");
+  check_cuda(context, "HalfColumns::set");
   SHRINKWARP_REQUIRE(from.size <= cols_, ShapeError, "HalfColumns::set: from has ", from.size,
                      " elements, wanted at most ", cols_);
   check_matrix(context, "HalfColumns::set", "V", V, rows_, V.cols);
@@ -57,7 +52,7 @@ float panel_accumulation(const HalfColumns& D) {
 
 void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumns& R, std::int64_t count,
                   MatrixView<std::uint32_t> keys) {
-  require_cuda(context, "panel_bounds");
+  check_cuda(context, "panel_bounds");
   SHRINKWARP_REQUIRE(D.rows() == R.rows(), ShapeError, "panel_bounds: R has ", R.rows(), " rows, wanted D's ",
                      D.rows());
   SHRINKWARP_REQUIRE(count >= 0 && count <= R.cols(), ShapeError, "panel_bounds: count is ", count, ", wanted 0 to ",

@@ -20,15 +20,6 @@ void collect_codes(const Context& context, VectorView<const std::int32_t> places
                    const ActiveSets& sets, VectorView<std::int32_t> indices, VectorView<double> values);
 }  // namespace cuda
 
-namespace {
-
-void require_cuda(const Context& context, const char* function) {
-  SHRINKWARP_REQUIRE(context.is_cuda(), DeviceError, function, ": the context is on ", context.device(),
-                     ", wanted cuda");
-}
-
-}  // namespace
-
 WorkingSetProblems WorkingSetProblems::lay_out(Arena& arena, std::int64_t rows, std::int64_t places) {
   WorkingSetProblems problems;
   problems.x = arena.matrix<double>(rows, places);
@@ -50,7 +41,7 @@ WorkingSetProblems WorkingSetProblems::lay_out(Arena& arena, std::int64_t rows, 
 void admit_problems(const Context& context, MatrixView<const double> X, VectorView<const std::int32_t> places,
                     VectorView<const double> lambda, double dictionary_scale, const WorkingSetProblems& problems,
                     const ActiveSets& sets) {
-  require_cuda(context, "admit_problems");
+  check_cuda(context, "admit_problems");
   check_matrix(context, "admit_problems", "X", X, problems.x.rows, places.size);
   check_vector(context, "admit_problems", "places", places, places.size);
   check_vector(context, "admit_problems", "lambda", lambda, places.size);
@@ -61,7 +52,7 @@ void admit_problems(const Context& context, MatrixView<const double> X, VectorVi
 void look_at_bounds(const Context& context, MatrixView<const double> D, const HalfColumns& half,
                     const HalfColumns& residuals, MatrixView<std::uint32_t> keys, VectorView<const std::int32_t> places,
                     const LookRules& rules, const WorkingSetProblems& problems, const ActiveSets& sets) {
-  require_cuda(context, "look_at_bounds");
+  check_cuda(context, "look_at_bounds");
   check_matrix(context, "look_at_bounds", "D", D, problems.x.rows, half.cols());
   check_vector(context, "look_at_bounds", "places", places, places.size);
   check_matrix(context, "look_at_bounds", "keys", keys, (D.cols + kPanelAtoms - 1) / kPanelAtoms, places.size);
@@ -71,7 +62,7 @@ void look_at_bounds(const Context& context, MatrixView<const double> D, const Ha
 
 void update_residuals(const Context& context, MatrixView<const double> D, VectorView<const std::int32_t> places,
                       const WorkingSetProblems& problems, const ActiveSets& sets) {
-  require_cuda(context, "update_residuals");
+  check_cuda(context, "update_residuals");
   check_matrix(context, "update_residuals", "D", D, problems.x.rows, D.cols);
   check_vector(context, "update_residuals", "places", places, places.size);
   if (places.empty() || !context.select_cuda()) return;
@@ -81,7 +72,7 @@ void update_residuals(const Context& context, MatrixView<const double> D, Vector
 void collect_codes(const Context& context, VectorView<const std::int32_t> places,
                    VectorView<const std::int64_t> offsets, double dictionary_scale, const WorkingSetProblems& problems,
                    const ActiveSets& sets, VectorView<std::int32_t> indices, VectorView<double> values) {
-  require_cuda(context, "collect_codes");
+  check_cuda(context, "collect_codes");
   check_vector(context, "collect_codes", "places", places, places.size);
   check_vector(context, "collect_codes", "offsets", offsets, places.size);
   check_vector(context, "collect_codes", "values", values, indices.size);

@@ -183,16 +183,18 @@ void DevicePool::finish_round(std::vector<Problem>& retired, SparseCodes& codes,
     retired.push_back(problem);
   }
   collect(done, codes);
-  for (const std::int32_t place : full) {
-    const std::size_t first = observations.size();
-    const std::int64_t rows = problems_.x.rows;
-    observations.resize(first + index_of(rows));
-    copy(context_, VectorView<const double>{problems_.x.column(place), rows, problems_.x.device},
-         VectorView<double>{observations.data() + first, rows, {}});
-    context_.synchronize();
-    const double scale = number(problems_.scale, place);
-    for (std::size_t i = first; i < observations.size(); ++i) observations[i] *= scale;
-    outgrown.push_back(known_[static_cast<std::size_t>(place)]);
+  const std::int64_t rows = problems_.x.rows;
+  const std::size_t first = observations.size();
+  observations.resize(first + full.size() * index_of(rows));
+  for (std::size_t i = 0; i < full.size(); ++i)
+    copy(context_, VectorView<const double>{problems_.x.column(full[i]), rows, problems_.x.device},
+         VectorView<double>{observations.data() + first + i * index_of(rows), rows, {}});
+  if (!full.empty()) context_.synchronize();
+  for (std::size_t i = 0; i < full.size(); ++i) {
+    double* const x = observations.data() + first + i * index_of(rows);
+    const double scale = number(problems_.scale, full[i]);
+    std::transform(x, x + rows, x, [scale](double value) { return value * scale; });
+    outgrown.push_back(known_[static_cast<std::size_t>(full[i])]);
   }
   for (const auto* leaving : {&done, &full}) free_.insert(free_.end(), leaving->rbegin(), leaving->rend());
   running_ = std::move(still);

@@ -61,7 +61,7 @@ void DeviceWorkingSetBatch::finish(DevicePool& pool, std::size_t size) {
   }
 }
 
-// What waits for a size goes in as far as there is room.
+// What waits for a size goes in as far as there is room: the last first, for their order means nothing.
 void DeviceWorkingSetBatch::refill(std::size_t size) {
   Queue& queue = queues_[size];
   if (queue.problems.empty()) return;
@@ -69,11 +69,11 @@ void DeviceWorkingSetBatch::refill(std::size_t size) {
   if (!pool.places) pool = make_pool(plan_.pools[size].capacity, plan_.pools[size].places);
   const std::int64_t rows = dictionary_.rows();
   const std::int64_t count = std::min(pool.places->room(), static_cast<std::int64_t>(queue.problems.size()));
-  const std::vector<Problem> first(queue.problems.begin(), queue.problems.begin() + count);
-  std::copy_n(queue.observations.begin(), rows * count, pool.places->staging().data);
-  pool.places->admit(first, lambda_of(first));
-  queue.problems.erase(queue.problems.begin(), queue.problems.begin() + count);
-  queue.observations.erase(queue.observations.begin(), queue.observations.begin() + rows * count);
+  const std::vector<Problem> last(queue.problems.end() - count, queue.problems.end());
+  std::copy_n(queue.observations.end() - rows * count, rows * count, pool.places->staging().data);
+  pool.places->admit(last, lambda_of(last));
+  queue.problems.resize(queue.problems.size() - last.size());
+  queue.observations.resize(queue.problems.size() * static_cast<std::size_t>(rows));
 }
 
 void DeviceWorkingSetBatch::advance() {

@@ -302,28 +302,13 @@ TYPED_TEST(ActiveSets, FindsWhatCoordinateDescentFinds) {
 
 // ---- degenerate problems ----
 
-/// Small integers from a hash: the same on every machine.
-class Integers {
- public:
-  explicit Integers(std::uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15U + 1) {}
-  std::int64_t operator()(std::int64_t least, std::int64_t most) {
-    state_ ^= state_ << 13U;
-    state_ ^= state_ >> 7U;
-    state_ ^= state_ << 17U;
-    return least + static_cast<std::int64_t>((state_ >> 11U) % static_cast<std::uint64_t>(most - least + 1));
-  }
-
- private:
-  std::uint64_t state_;
-};
-
 TYPED_TEST(ActiveSets, ThousandsOfDegenerateProblems) {
   using T = TypeParam;
   // Entries are small integers and atoms come twice, so that correlations tie and S is often dependent; every third
   // problem has atoms without a penalty.
   int stuck = 0;
   for (std::uint64_t seed = 1; seed <= 6000; ++seed) {
-    Integers pick(seed);
+    testing::Integers pick(seed);
     const bool large = seed % 4 == 0;
     const std::int64_t n = pick(1, large ? 20 : 6), m = pick(1, large ? 40 : 12), size = pick(1, 3);
     GuardedHost<double> D(n, m);
@@ -440,7 +425,7 @@ TYPED_TEST(ActiveSets, NearlyDependentAtoms) {
   // the inverse out. Float may end up stuck; what it has then is valid, and no worse than no code at all.
   using T = TypeParam;
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
-    Integers pick(seed);
+    testing::Integers pick(seed);
     const std::int64_t n = pick(10, 60), m = pick(20, 120);
     const double width = std::exp(static_cast<double>(pick(-10, 30)) / 10);
     const double noise = pick(0, 2) == 0 ? 0.0 : std::exp(-static_cast<double>(pick(0, 12)));
@@ -659,7 +644,7 @@ TYPED_TEST(ActiveSets, ReserveKeepsTheBits) {
 TYPED_TEST(ActiveSets, TakesAGramMatrix) {
   // Entries are small integers, so that all products are exact: the bits are the same.
   using T = TypeParam;
-  Integers pick(7);
+  testing::Integers pick(7);
   const auto D =
       GuardedHost<double>::make(21, 60, [&](std::int64_t, std::int64_t) { return static_cast<double>(pick(-3, 3)); });
   std::vector<double> x;
@@ -690,7 +675,7 @@ TYPED_TEST(ActiveSets, TakesAGramMatrix) {
 TYPED_TEST(ActiveSets, GramOfAnyBlocks) {
   // W grows by blocks of all sizes; what the set has computed shows in the correlations, which follow each move.
   using T = TypeParam;
-  Integers pick(3);
+  testing::Integers pick(3);
   const auto D =
       GuardedHost<double>::make(9, 70, [&](std::int64_t, std::int64_t) { return static_cast<double>(pick(-2, 2)); });
   for (const std::int64_t block : {1, 2, 3, 5, 17, 33}) {

@@ -36,14 +36,6 @@ std::size_t index_of(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
 
-template <class T>
-std::vector<T> download(const Context& context, VectorView<const T> view) {
-  std::vector<T> values(index_of(view.size));
-  copy(context, view, VectorView<T>{values.data(), view.size, {}});
-  context.synchronize();
-  return values;
-}
-
 /// All that a place holds within its sizes.
 struct Place {
   std::vector<std::int32_t> atom, active;
@@ -137,13 +129,13 @@ class Batch {
 
   Place place(std::int64_t p) const {
     Place found;
-    found.size = download(context_, VectorView<const std::int32_t>(sets.size))[index_of(p)];
-    found.support = download(context_, VectorView<const std::int32_t>(sets.support))[index_of(p)];
-    found.steps = download(context_, VectorView<const std::int32_t>(sets.steps))[index_of(p)];
-    found.outcome = download(context_, VectorView<const std::int32_t>(sets.outcome))[index_of(p)];
-    found.largest = download(context_, VectorView<const double>(sets.largest))[index_of(p)];
+    found.size = testing::values_of(context_, VectorView<const std::int32_t>(sets.size))[index_of(p)];
+    found.support = testing::values_of(context_, VectorView<const std::int32_t>(sets.support))[index_of(p)];
+    found.steps = testing::values_of(context_, VectorView<const std::int32_t>(sets.steps))[index_of(p)];
+    found.outcome = testing::values_of(context_, VectorView<const std::int32_t>(sets.outcome))[index_of(p)];
+    found.largest = testing::values_of(context_, VectorView<const double>(sets.largest))[index_of(p)];
     const auto column = [&](auto matrix, std::int64_t count) {
-      return download(
+      return testing::values_of(
           context_, VectorView<const std::decay_t<decltype(*matrix.data)>>{matrix.column(p), count, context_.device()});
     };
     found.atom = column(sets.atom, found.size);
@@ -267,21 +259,6 @@ class Batch {
  public:
   ActiveSets sets;
   std::vector<double> lambda, tolerance;  // [P]
-};
-
-/// Small integers from a hash.
-class Integers {
- public:
-  explicit Integers(std::uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15U + 1) {}
-  std::int64_t operator()(std::int64_t least, std::int64_t most) {
-    state_ ^= state_ << 13U;
-    state_ ^= state_ >> 7U;
-    state_ ^= state_ << 17U;
-    return least + static_cast<std::int64_t>((state_ >> 11U) % static_cast<std::uint64_t>(most - least + 1));
-  }
-
- private:
-  std::uint64_t state_;
 };
 
 /// n + |W| terms a correlation, over as many steps as atoms join.
@@ -470,7 +447,7 @@ TEST_P(ActiveSetsOnDevice, NearlyDependentAtoms) {
 TEST_P(ActiveSetsOnDevice, SmoothBumpsWearTheInverseOut) {
   // Bumps with a little noise or none: what is left of one outside of the others is down to nothing.
   for (std::uint64_t seed = 1; seed <= (testing::kThreadSanitizer ? 1 : 12); ++seed) {
-    Integers pick(seed);
+    testing::Integers pick(seed);
     const std::int64_t n = pick(10, 60), m = pick(20, 120);
     const double width = std::exp(static_cast<double>(pick(-10, 30)) / 10);
     const double noise = pick(0, 2) == 0 ? 0.0 : std::exp(-static_cast<double>(pick(0, 12)));
@@ -520,7 +497,7 @@ TEST_P(ActiveSetsOnDevice, AtomsOfAnyLength) {
 TEST_P(ActiveSetsOnDevice, HundredsOfDegenerateProblems) {
   // Entries are small integers and atoms come twice, so that correlations tie and S is often dependent.
   for (std::uint64_t seed = 1; seed <= (testing::kThreadSanitizer ? 4 : 30); ++seed) {
-    Integers pick(seed);
+    testing::Integers pick(seed);
     const bool large = seed % 4 == 0;
     const std::int64_t n = pick(1, large ? 20 : 6), m = pick(1, large ? 40 : 12), size = pick(1, 3);
     GuardedHost<double> D(n, m);
@@ -622,9 +599,8 @@ TEST_P(ActiveSetsOnDevice, BitsAreThoseOfAnyCapacityPlaceAndCompany) {
     std::vector<std::int64_t> capacities;
     std::int32_t support;  // at least
   };
-  std::vector<Case> cases{{60, 40, {40, 100, 200, 600, 1080}, 25},
-                          {90, 80, {80, 1080}, 66},
-                          {120, 110, {110, 600, 1080}, 98}};
+  std::vector<Case> cases{
+      {60, 40, {40, 100, 200, 600, 1080}, 25}, {90, 80, {80, 1080}, 66}, {120, 110, {110, 600, 1080}, 98}};
   if (testing::kThreadSanitizer) cases = {{60, 40, {40, 1080}, 25}};
   for (const Case& shape : cases) {
     const auto D = normal_atoms(shape.n, shape.m, 1), X = normal_atoms(shape.n, 1, 2);
@@ -702,7 +678,6 @@ TEST_P(ActiveSetsOnDevice, EmptySetsAreSolved) {
 // ---- when rounding or the steps stand in the way ----
 
 TEST_P(ActiveSetsOnDevice, StopsAfterTheStepsItMayTake) {
-  if (testing::kThreadSanitizer) GTEST_SKIP() << "too many steps for this sanitizer, and no kernel of its own";
   const auto D = normal_atoms(180, 200, 1), X = normal_atoms(180, 1, 2);
   Batch batch(context(), D, X, 200);
   batch.lambda = {0.002 * batch.lambda_max(0)};
@@ -730,7 +705,8 @@ TEST_P(ActiveSetsOnDevice, StuckSetsKeepWhatTheySay) {
   batch.lambda = {0.2 * batch.lambda_max(0)};
   batch.add_all({0});
   const auto gram = batch.sets.gram;
-  std::vector<double> values = download(context(), VectorView<const double>{gram.column(0), 400, context().device()});
+  std::vector<double> values =
+      testing::values_of(context(), VectorView<const double>{gram.column(0), 400, context().device()});
   for (std::size_t j = 0; j < 20; ++j)
     for (std::size_t i = 0; i < 20; ++i)
       if (i != j) values[i + 20 * j] = (i + j) % 3 == 0 ? 60.0 : -60.0;

@@ -32,14 +32,6 @@ std::size_t index_of(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
 
-template <class T>
-std::vector<T> download(const Context& context, VectorView<const T> view) {
-  std::vector<T> values(index_of(view.size));
-  copy(context, view, VectorView<T>{values.data(), view.size, {}});
-  context.synchronize();
-  return values;
-}
-
 /// P places for problems of one dictionary, run by hand.
 class Bench {
  public:
@@ -91,10 +83,10 @@ class Bench {
   }
 
   double number(VectorView<double> vector, std::int64_t p) const {
-    return download(context_, VectorView<const double>(vector))[index_of(p)];
+    return testing::values_of(context_, VectorView<const double>(vector))[index_of(p)];
   }
   std::int32_t count(VectorView<std::int32_t> vector, std::int64_t p) const {
-    return download(context_, VectorView<const std::int32_t>(vector))[index_of(p)];
+    return testing::values_of(context_, VectorView<const std::int32_t>(vector))[index_of(p)];
   }
   void put(VectorView<double> vector, std::int64_t p, double value) {
     copy(context_, VectorView<const double>{&value, 1, {}}, vector.slice(p, 1));
@@ -106,7 +98,7 @@ class Bench {
   }
   template <class T>
   std::vector<T> column(MatrixView<T> matrix, std::int64_t p, std::int64_t size) const {
-    return download(context_, VectorView<const T>{matrix.column(p), size, context_.device()});
+    return testing::values_of(context_, VectorView<const T>{matrix.column(p), size, context_.device()});
   }
   std::vector<std::int32_t> fresh(std::int64_t p) const {
     return column(problems.fresh, p, count(problems.fresh_count, p));

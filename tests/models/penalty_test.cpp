@@ -138,6 +138,11 @@ class WithPenalty : public testing::OnContext {
 };
 SHRINKWARP_ON_EVERY_CONTEXT(WithPenalty);
 
+/// What only the CPU has.
+class WithPenaltyOnCpu : public WithPenalty {};
+INSTANTIATE_TEST_SUITE_P(, WithPenaltyOnCpu, ::testing::Values("cpu1", "cpu3"),
+                         [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); });
+
 TEST_P(WithPenalty, EveryClaimHolds) {
   for (const auto& [rows, atoms] : {std::pair{13, 37}, {21, 8}}) {
     make(rows, atoms, 5);
@@ -159,8 +164,7 @@ TEST_P(WithPenalty, EveryClaimHolds) {
 }
 
 // Dictionaries too large to be read whole: passes in integers, blocks of atoms, many tiles.
-TEST_P(WithPenalty, EveryClaimHoldsOfManyAtoms) {
-  if (context().is_cuda() || testing::kThreadSanitizer) GTEST_SKIP() << "kernels are the same at smaller sizes";
+TEST_P(WithPenaltyOnCpu, EveryClaimHoldsOfManyAtoms) {
   make(70, 1500, 6);
   for (const Penalty& penalty : penalties()) {
     for (const double fraction : {0.5, 0.1}) {

@@ -69,4 +69,19 @@ class AlignedBand {
   Tensor<T> memory_;
 };
 
+/// Small integers from a hash: the same on every machine.
+class Integers {
+ public:
+  explicit Integers(std::uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15U + 1) {}
+  std::int64_t operator()(std::int64_t least, std::int64_t most) {
+    state_ ^= state_ << 13U;
+    state_ ^= state_ >> 7U;
+    state_ ^= state_ << 17U;
+    return least + static_cast<std::int64_t>((state_ >> 11U) % static_cast<std::uint64_t>(most - least + 1));
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
 }  // namespace shrinkwarp::testing

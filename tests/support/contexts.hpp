@@ -66,13 +66,19 @@ Tensor<T> to_device(const Context& context, const std::vector<T>& values, std::i
   return tensor;
 }
 
+/// The elements of a vector on the context's device, after what is queued has run.
+template <class T>
+std::vector<T> values_of(const Context& context, VectorView<const T> view) {
+  std::vector<T> values(static_cast<std::size_t>(view.size));
+  copy(context, view, VectorView<T>{values.data(), view.size, {}});
+  context.synchronize();
+  return values;
+}
+
 /// All values of a tensor, after what is queued has run.
 template <class T>
 std::vector<T> to_host(const Context& context, const Tensor<T>& tensor) {
-  std::vector<T> values(static_cast<std::size_t>(tensor.size()));
-  copy(context, tensor.vector(), VectorView<T>{values.data(), tensor.size(), {}});
-  context.synchronize();
-  return values;
+  return values_of<T>(context, tensor.vector());
 }
 
 }  // namespace shrinkwarp::testing
