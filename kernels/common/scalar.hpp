@@ -64,7 +64,28 @@ SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double res
   return (gap < 0.0 ? 0.0 : gap) + hidden;
 }
 
-/// The same under more of a penalty; see certificate.hpp. An elastic net is a Lasso whose residual is longer, so energy
+/// Duality gap of a code with ||z||_1 <= radius whose residual is r, in min 1/2 ||x - D z||^2 over all such z, at the best
+/// multiple s >= 0 of r:
+///
+///   gap = 1/2 ||r||^2 + 1/2 s^2 ||r||^2 - s (<x,r> - radius ||D'r||_inf)
+///
+/// which at s = 1 is radius ||D'r||_inf - <D'r, z>. Arguments and what is added for rounding as above.
+SHRINKWARP_HOST_DEVICE inline double gap_in_radius(double residual_energy, double alignment, double correlation,
+                                                   double radius, double reach) {
+  constexpr double kUnit = 2.220446049250313e-16;
+  if (residual_energy == 0.0) return 0.0;
+  const double room = alignment - radius * correlation;
+  const double scale = room > 0.0 ? room / residual_energy : 0.0;
+  const double primal = 0.5 * residual_energy;
+  const double gap = primal + 0.5 * scale * scale * residual_energy - scale * room;
+  const double norm = std::sqrt(residual_energy);
+  const double delta = 4 * kUnit * (norm + 2 * reach);
+  const double along = scale * ((alignment < 0.0 ? -alignment : alignment) + radius * correlation);
+  const double hidden = 16 * kUnit * (primal + along) + norm * delta + 0.5 * delta * delta;
+  return (gap < 0.0 ? 0.0 : gap) + hidden;
+}
+
+/// gap_at_best_scale under more of a penalty; see certificate.hpp. An elastic net is a Lasso whose residual is longer, so energy
 /// and alignment are those of the longer one; a nonnegative code has no multiples of r under 0 among its dual points.
 SHRINKWARP_HOST_DEVICE inline double gap_under_penalty(double primal, double residual_energy, double alignment,
                                                        double correlation, double lambda, double reach,

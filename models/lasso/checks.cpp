@@ -1,5 +1,6 @@
 #include <shrinkwarp/models/lasso/checks.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 
@@ -39,17 +40,34 @@ void check_ridge(const Penalty& penalty, const Dictionary& dictionary) {
 }
 
 void check_rule(const LambdaRule& rule, std::int64_t problems) {
-  if (rule.kind == LambdaRule::Kind::per_problem) {
+  using Kind = LambdaRule::Kind;
+  if (rule.kind == Kind::per_problem) {
     SHRINKWARP_REQUIRE(static_cast<std::int64_t>(rule.values.size()) == problems, ShapeError, rule.name, ": found ",
                        rule.values.size(), " lambdas, wanted one for each of ", problems, " observations");
     for (std::size_t i = 0; i < rule.values.size(); ++i)
-      SHRINKWARP_REQUIRE(rule.values[i] > 0 && std::isfinite(rule.values[i]), ValueError, rule.name,
-                         ": lambda of problem ", i, " is ", rule.values[i], ", wanted a finite number > 0");
+      SHRINKWARP_REQUIRE(rule.values[i] >= 0 && std::isfinite(rule.values[i]), ValueError, rule.name,
+                         ": lambda of problem ", i, " is ", rule.values[i], ", wanted a finite number >= 0");
     return;
   }
-  SHRINKWARP_REQUIRE(rule.number > 0 && std::isfinite(rule.number), ValueError, rule.name, ": ",
-                     rule.kind == LambdaRule::Kind::value ? "the value" : "the fraction of lambda_max", " is ",
-                     rule.number, ", wanted a finite number > 0");
+  const bool may_be_zero = rule.kind == Kind::value || rule.kind == Kind::max_nonzeros;
+  const char* const what = rule.kind == Kind::value ? "the value is "
+                           : rule.follows_path()    ? "found "
+                                                    : "the fraction of lambda_max is ";
+  SHRINKWARP_REQUIRE((may_be_zero ? rule.number >= 0 : rule.number > 0) && std::isfinite(rule.number), ValueError,
+                     rule.name, ": ", what, rule.number, ", wanted a finite number ", may_be_zero ? ">= 0" : "> 0");
+}
+
+void check_path(const LambdaRule& rule, const LassoOptions& options) {
+  if (!rule.follows_path()) return;
+  const char* const only = "lasso: a lambda on the exact path is found on working sets from 0, found ";
+  SHRINKWARP_REQUIRE(options.solver != Solver::ista && options.solver != Solver::fista, ValueError, only,
+                     "another solver, wanted working_set or automatic");
+  SHRINKWARP_REQUIRE(!options.initial, ValueError, only, "initial codes, wanted none");
+  SHRINKWARP_REQUIRE(
+      std::find(options.penalty.weights.begin(), options.penalty.weights.end(), 0.0) == options.penalty.weights.end(),
+      ValueError, only, "a weight of 0, wanted weights > 0");
+  SHRINKWARP_REQUIRE(rule.kind != LambdaRule::Kind::l1_radius || options.penalty.ridge == 0, ValueError,
+                     "lasso: found a ridge with an l1 radius, wanted one or the other");
 }
 
 void check_initial(const SparseCodes& initial, std::int64_t problems, std::int64_t atoms) {

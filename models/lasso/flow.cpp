@@ -94,6 +94,10 @@ double Flow::lambda_of(std::int64_t index, double lambda_max) const {
       return fraction_of(rule_.number, lambda_max);
     case LambdaRule::Kind::recording_fraction:
       return fixed_lambda_;
+    case LambdaRule::Kind::l1_radius:
+    case LambdaRule::Kind::residual_norm:
+    case LambdaRule::Kind::max_nonzeros:
+      break;  // has a batch of its own
   }
   return rule_.number;
 }

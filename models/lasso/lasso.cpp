@@ -23,6 +23,9 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
   if (options.initial) check_initial(*options.initial, source.size(), dictionary.atoms());
   check_penalty(options.penalty, dictionary.atoms());
   check_ridge(options.penalty, dictionary);
+  check_path(rule, options);
+  if (rule.follows_path()) return stream_path(context, dictionary, source, rule, options, sink);
+  if (has_zero_lambda(rule)) return solve_with_zero_lambdas(context, dictionary, source, rule, options, sink);
   if (has_unpenalised(options.penalty)) {
     const std::int64_t least =
         least_memory(context, dictionary.rows(), dictionary.atoms(), options.solver, options.penalty);

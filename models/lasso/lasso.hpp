@@ -78,9 +78,13 @@ struct LambdaRule {
     per_problem,         ///< values[i]
     sample_fraction,     ///< fraction of the problem's own lambda_max = ||D'x_i||_inf
     recording_fraction,  ///< fraction of the largest lambda_max of all problems
+    // Points of a problem's exact path, lambda from lambda_max downwards; see follows_path.
+    l1_radius,      ///< where sum_j w_j |z_j| comes to the number, or 0: z minimises 1/2 ||x - D z||^2 in that radius
+    residual_norm,  ///< the largest with ||x - D z|| <= the number; lambda_max where the code 0 is as good
+    max_nonzeros,   ///< where one nonzero more than the number would come into use, or 1e-6 lambda_max
   };
   Kind kind = Kind::sample_fraction;
-  double number = 0;            ///< the value or the fraction
+  double number = 0;            ///< the value, the fraction, the radius ...
   std::vector<double> values;   ///< [N] for per_problem
   std::string name = "lambda";  ///< begins the message of an error: a file, say
   double lambda_max = -1;       ///< for recording_fraction, from recording_lambda_max(); negative has it found first
@@ -92,6 +96,17 @@ struct LambdaRule {
   static LambdaRule sample_fraction(double fraction) { return {Kind::sample_fraction, fraction, {}, "lambda", -1}; }
   static LambdaRule recording_fraction(double fraction) {
     return {Kind::recording_fraction, fraction, {}, "lambda", -1};
+  }
+  static LambdaRule l1_radius(double radius) { return {Kind::l1_radius, radius, {}, "radius", -1}; }
+  static LambdaRule residual_norm(double norm) { return {Kind::residual_norm, norm, {}, "residual norm", -1}; }
+  static LambdaRule max_nonzeros(std::int64_t count) {
+    return {Kind::max_nonzeros, static_cast<double>(count), {}, "number of nonzeros", -1};
+  }
+  /// Whether lambda is a point of the exact path. It is then found on working sets on the CPU, whatever the device: the solver
+  /// has to be automatic or working_set. With l1_radius, objective is 1/2 ||x - D z||^2 and dual_gap that of the problem in
+  /// the radius; there is no ridge with it.
+  bool follows_path() const {
+    return kind == Kind::l1_radius || kind == Kind::residual_norm || kind == Kind::max_nonzeros;
   }
 };
 
@@ -144,14 +159,15 @@ struct LassoSummary {
 ///
 /// @param dictionary  made on the same device
 /// @param source      N observations of length n; N = 0 is legal. A row of zeros has the solution 0
-/// @param rule        values and fractions must be finite and > 0; lambda >= lambda_max gives the code 0, and a fraction of
-///                    a row of zeros is lambda = 0
+/// @param rule        numbers must be finite; values >= 0, where 0 takes the least-squares code of least norm (with a ridge,
+///                    ridge regression); fractions, radius and residual norm > 0; lambda >= lambda_max gives the code 0, and
+///                    a fraction of a row of zeros is lambda = 0
 ///
 /// Numerics     certificates in float64 from the codes as delivered. Not converging is a result with its gap
 /// Determinism  a problem's bits do not depend on the others, on N, on the memory limit or on the number of threads; the
 ///              order in which they are delivered does
 /// @throws ShapeError, ValueError (also for a row with NaN or infinity, or whose result leaves the range of float64:
-///         names it), DeviceError, OutOfMemory, Cancelled, whatever source and sink throw. What has finished has been
+///         names it; for a residual norm that no code of the row has), DeviceError, OutOfMemory, Cancelled, whatever source and sink throw. What has finished has been
 ///         delivered; where a row cannot be read or is refused, so has every problem that was read before it
 LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                          const LambdaRule& rule, const LassoOptions& options, CodeSink& sink);

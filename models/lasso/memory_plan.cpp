@@ -8,6 +8,7 @@
 #include <shrinkwarp/models/lasso/device_pool.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/models/lasso/pace.hpp>
+#include <shrinkwarp/models/lasso/path_batch.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
 #include <shrinkwarp/models/lasso/working_set.hpp>
 #include <shrinkwarp/runtime/error.hpp>
@@ -169,6 +170,26 @@ WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictio
   while (needed() > memory_limit && plan.places > 1) plan.places /= 2;
   while (needed() > memory_limit && plan.workers > 1) plan.workers /= 2;
   if (needed() > memory_limit) plan.queue = plan.double_places = 1;
+  return plan;
+}
+
+PathPlan plan_path(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                   std::int64_t memory_limit) {
+  constexpr std::int64_t kGroupsAThread = 4;
+  constexpr std::int64_t kMostChunk = 1000 / PathBatch::kGroup * PathBatch::kGroup;  // what a killed process loses
+  const std::int64_t n = dictionary.rows();
+  const std::int64_t m = dictionary.atoms();
+  PathPlan plan;
+  const std::int64_t groups = (problems + PathBatch::kGroup - 1) / PathBatch::kGroup;
+  plan.workers = std::min(static_cast<std::int64_t>(context.threads()), groups);
+  const auto needed = [&] {
+    plan.chunk = std::min({problems, kMostChunk, kGroupsAThread * plan.workers * PathBatch::kGroup});
+    return dictionary_bytes(n, m) + working_set_parts(n, m) + PathBatch::bytes(n, m, plan.workers) +
+           plan.chunk * (8 * n + 3 * code_bytes(std::min(n + 1, m)));
+  };
+  while (needed() > memory_limit && plan.workers > 1) plan.workers /= 2;
+  SHRINKWARP_REQUIRE(needed() <= memory_limit, ValueError, "lasso: memory_limit is ", memory_limit,
+                     " bytes, wanted at least ", needed(), " for paths on a dictionary of ", n, " x ", m);
   return plan;
 }
 

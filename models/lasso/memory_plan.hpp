@@ -40,6 +40,15 @@ struct WorkingSetPlan {
 WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
                                 std::int64_t memory_limit);
 
+struct PathPlan {
+  std::int64_t workers = 1;  ///< threads
+  std::int64_t chunk = 1;    ///< problems that are solved before any of them leaves
+};
+
+/// The same for problems that are solved along their paths.
+PathPlan plan_path(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                   std::int64_t memory_limit);
+
 struct DeviceWorkingSetPlan {
   struct Pool {
     std::int64_t capacity = 1;  ///< atoms of a working set

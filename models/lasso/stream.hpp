@@ -17,4 +17,9 @@ LassoSummary stream_proximal_gradient(const Context& context, const Dictionary& 
 LassoSummary stream_working_set(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                                 const LambdaRule& rule, const LassoOptions& options, Solver solver, CodeSink& sink);
 
+/// solve_lasso for lambdas that are points of the problems' paths, for arguments that have been checked. On the CPU, whatever
+/// the context's device.
+LassoSummary stream_path(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                         const LambdaRule& rule, const LassoOptions& options, CodeSink& sink);
+
 }  // namespace shrinkwarp

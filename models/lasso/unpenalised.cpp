@@ -196,6 +196,20 @@ class WholeCodes : public CodeSink {
   LassoSummary summary_;
 };
 
+/// Hands on codes whose lambda is 0.
+class ZeroLambdas : public CodeSink {
+ public:
+  explicit ZeroLambdas(CodeSink& sink) : sink_(sink) {}
+  void append(const LassoBatch& batch) override {
+    LassoBatch zero = batch;
+    std::fill(zero.lambda.begin(), zero.lambda.end(), 0.0);
+    sink_.append(zero);
+  }
+
+ private:
+  CodeSink& sink_;
+};
+
 /// What the reduced problem is solved with: atoms that are unpenalised are left out of it.
 LassoOptions reduced_options(const Dictionary& dictionary, const LassoOptions& options) {
   LassoOptions reduced = options;
@@ -228,6 +242,54 @@ double lambda_max_with_unpenalised(const Context& context, const Dictionary& dic
   const Dictionary reduced_dictionary = fit.reduced(context);
   ReducedSource reduced_source(source, fit);
   return recording_lambda_max(context, reduced_dictionary, reduced_source, reduced_options(dictionary, options));
+}
+
+bool has_zero_lambda(const LambdaRule& rule) {
+  if (rule.kind == LambdaRule::Kind::value) return rule.number == 0;
+  return rule.kind == LambdaRule::Kind::per_problem &&
+         std::find(rule.values.begin(), rule.values.end(), 0.0) != rule.values.end();
+}
+
+LassoSummary solve_with_zero_lambdas(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                                     const LambdaRule& rule, const LassoOptions& options, CodeSink& sink) {
+  SHRINKWARP_REQUIRE(!options.penalty.nonnegative, ValueError, rule.name,
+                     ": found 0, wanted > 0 where codes are to be nonnegative");
+  const auto is_zero = [&rule](std::int64_t i) {
+    return rule.kind == LambdaRule::Kind::value || rule.values[static_cast<std::size_t>(i)] == 0;
+  };
+  LassoSummary summary;
+  LassoOptions others = options;
+  others.skip = [&](std::int64_t i) { return is_zero(i) || (options.skip && options.skip(i)); };
+  if (rule.kind == LambdaRule::Kind::per_problem) {
+    LambdaRule positive = rule;
+    std::replace(positive.values.begin(), positive.values.end(), 0.0, 1.0);  // of problems that are left out
+    summary = solve_lasso(context, dictionary, source, positive, others, sink);
+  }
+
+  LassoOptions free = options;
+  free.initial = nullptr;
+  free.skip = [&](std::int64_t i) { return !is_zero(i) || (options.skip && options.skip(i)); };
+  free.penalty.weights.resize(static_cast<std::size_t>(dictionary.atoms()), 0.0);
+  for (double& weight : free.penalty.weights)
+    if (std::isfinite(weight)) weight = 0;
+  if (options.progress) {
+    free.progress = [&](Progress progress) {
+      progress.done += summary.problems;
+      progress.total += summary.problems;
+      progress.unconverged += summary.unconverged;
+      progress.iterations += summary.iterations;
+      progress.worst_gap = std::max(progress.worst_gap, summary.worst_gap);
+      options.progress(progress);
+    };
+  }
+  ZeroLambdas zero(sink);
+  const LassoSummary rest = solve_lasso(context, dictionary, source, LambdaRule::value(1), free, zero);
+  summary.problems += rest.problems;
+  summary.unconverged += rest.unconverged;
+  summary.nonzeros += rest.nonzeros;
+  summary.iterations += rest.iterations;
+  summary.worst_gap = std::max(summary.worst_gap, rest.worst_gap);
+  return summary;
 }
 
 }  // namespace shrinkwarp

@@ -24,4 +24,12 @@ LassoSummary solve_with_unpenalised(const Context& context, const Dictionary& di
 double lambda_max_with_unpenalised(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                                    const LassoOptions& options);
 
+/// Whether lambda of a problem is 0: all of its atoms are unpenalised then.
+bool has_zero_lambda(const LambdaRule& rule);
+
+/// solve_lasso for such a rule and arguments that have been checked.
+/// @throws ValueError (codes are to be nonnegative)
+LassoSummary solve_with_zero_lambdas(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                                     const LambdaRule& rule, const LassoOptions& options, CodeSink& sink);
+
 }  // namespace shrinkwarp

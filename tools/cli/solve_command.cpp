@@ -137,7 +137,9 @@ int run_one(const SolveOptions& options, Inputs& inputs) {
   }
   lasso.memory_limit = solver_memory(options, context, dictionary_file, observations.size(), rule, lasso);
 
-  lasso.solver = resolved(context, dictionary_file.rows(), dictionary_file.cols(), observations.size(), lasso);
+  lasso.solver = rule.follows_path()
+                     ? Solver::working_set
+                     : resolved(context, dictionary_file.rows(), dictionary_file.cols(), observations.size(), lasso);
 
   const std::unique_ptr<SolveJournal> opened = finished ? nullptr : open_journal(options);
   if (!finished) remove_leftovers(options.output);

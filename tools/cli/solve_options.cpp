@@ -23,7 +23,8 @@ void add_files(CLI::App& command, SolveOptions& options) {
 
 void add_lambda(CLI::App& command, SolveOptions& options) {
   CLI::Option_group* lambda = command.add_option_group("lambda", "the weight of the l1 norm, one of");
-  lambda->add_option("--lambda", options.lambda, "one value for all problems")->check(positive_number());
+  lambda->add_option("--lambda", options.lambda, "one value for all problems; 0 takes least squares")
+      ->check(number_from_0());
   lambda
       ->add_option("--lambda-fraction", options.lambda_fraction,
                    "a fraction of lambda_max, over which all penalised codes are 0")
@@ -36,6 +37,19 @@ void add_lambda(CLI::App& command, SolveOptions& options) {
                    "beside Z.npz")
       ->delimiter(',')
       ->check(positive_number());
+  lambda
+      ->add_option(
+          "--l1-radius", options.l1_radius,
+          "C: the lambda for which ||z||_1 = C on the exact path, so that z minimises ||x - D z|| with ||z||_1 <= C")
+      ->check(positive_number());
+  lambda
+      ->add_option("--residual-norm", options.residual_norm,
+                   "S: the largest lambda with ||x - D z|| <= S on the exact path, for noise of that level")
+      ->check(positive_number());
+  lambda
+      ->add_option("--max-nonzeros", options.max_nonzeros,
+                   "K: the lambda at which the exact path would come to more than K nonzeros")
+      ->check(whole_number(0, std::int64_t{1} << 31));
   lambda->require_option(0, 1);
   command
       .add_option("--lambda-scope", options.lambda_scope,
@@ -109,6 +123,11 @@ void add_output(CLI::App& command, SolveOptions& options) {
       ->required();
 }
 
+LambdaRule named(const char* name, LambdaRule rule) {
+  rule.name = name;
+  return rule;
+}
+
 /// The output and its journal are none of the inputs.
 void check_files(const SolveOptions& options) {
   const std::string journal = SolveJournal::path_of(options.output);
@@ -139,11 +158,24 @@ void add_solve_options(CLI::App& command, SolveOptions& options) {
 void check(const SolveOptions& options) {
   SHRINKWARP_REQUIRE(options.lasso.gap >= kSmallestGap, UsageError, "--gap: found ", options.lasso.gap,
                      ", wanted at least ", kSmallestGap, ", what float64 can certify");
-  const bool has_lambda =
-      options.lambda || options.lambda_fraction || !options.lambda_file.empty() || !options.lambda_fractions.empty();
+  const bool on_path = options.l1_radius || options.residual_norm || options.max_nonzeros;
+  const bool has_lambda = options.lambda || options.lambda_fraction || !options.lambda_file.empty() ||
+                          !options.lambda_fractions.empty() || on_path;
+  SHRINKWARP_REQUIRE(has_lambda || options.least_squares, UsageError,
+                     "found no lambda, wanted one of --lambda, --lambda-fraction, --lambda-fractions, --lambda-file, "
+                     "--l1-radius, --residual-norm and --max-nonzeros");
+  SHRINKWARP_REQUIRE(!on_path || options.warm_start.empty(), UsageError,
+                     "--warm-start: found a lambda on the exact path, which begins at the code 0");
   SHRINKWARP_REQUIRE(
-      has_lambda || options.least_squares, UsageError,
-      "found no lambda, wanted one of --lambda, --lambda-fraction, --lambda-fractions and --lambda-file");
+      !on_path ||
+          (options.lasso.solver != Solver::fista && options.lasso.solver != Solver::ista && options.lasso.restart),
+      UsageError, "--solver: found ", name_of(options.lasso.solver), options.lasso.restart ? "" : " with --no-restart",
+      ", wanted working-set or auto, which follow the exact path; the lambda that they store can be given "
+      "to others by --lambda-file");
+  SHRINKWARP_REQUIRE(!options.l1_radius || options.lasso.penalty.ridge == 0, UsageError,
+                     "--l1-radius: found --elastic-net, wanted one or the other");
+  SHRINKWARP_REQUIRE(!options.lambda || *options.lambda > 0 || !options.lasso.penalty.nonnegative, UsageError,
+                     "--lambda: found 0 with --nonnegative, wanted > 0");
   SHRINKWARP_REQUIRE(options.lambda_scope.empty() || options.lambda_fraction || !options.lambda_fractions.empty(),
                      UsageError,
                      "--lambda-scope: found no fraction, wanted --lambda-fraction or --lambda-fractions with it");
@@ -199,6 +231,9 @@ LambdaRule lambda_rule(const SolveOptions& options) {
     return options.lambda_scope == "recording" ? LambdaRule::recording_fraction(*options.lambda_fraction)
                                                : LambdaRule::sample_fraction(*options.lambda_fraction);
   }
+  if (options.l1_radius) return named("--l1-radius", LambdaRule::l1_radius(*options.l1_radius));
+  if (options.residual_norm) return named("--residual-norm", LambdaRule::residual_norm(*options.residual_norm));
+  if (options.max_nonzeros) return named("--max-nonzeros", LambdaRule::max_nonzeros(*options.max_nonzeros));
   LambdaRule rule = LambdaRule::per_problem(NpyFile::open(options.lambda_file).read_vector());
   rule.name = options.lambda_file;
   return rule;

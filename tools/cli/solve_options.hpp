@@ -1,6 +1,7 @@
 // What `shrinkwarp solve` is asked to do: its options, what they default to, and which do not go together.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,10 +17,12 @@ namespace shrinkwarp::cli {
 struct SolveOptions {
   std::string dictionary, observations, output;
 
-  // Of these four exactly one is given, but for least squares.
+  // Of these up to max_nonzeros exactly one is given, but for least squares.
   std::optional<double> lambda, lambda_fraction;
   std::string lambda_file;
   std::vector<std::string> lambda_fractions;  ///< as they were written, for the names of the outputs
+  std::optional<double> l1_radius, residual_norm;
+  std::optional<std::int64_t> max_nonzeros;
   std::string lambda_scope;  ///< "sample", "recording", or empty for "sample": whose lambda_max the fraction is of
 
   std::string weights;     ///< a file, or empty

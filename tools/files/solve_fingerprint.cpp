@@ -32,6 +32,15 @@ void add_lambda(const LambdaRule& rule, Fingerprint& fingerprint) {
       fingerprint.add("--lambda-scope", "recording");
       fingerprint.add("lambda_max of the recording", rule.lambda_max);
       break;
+    case LambdaRule::Kind::l1_radius:
+      fingerprint.add("--l1-radius", rule.number);
+      break;
+    case LambdaRule::Kind::residual_norm:
+      fingerprint.add("--residual-norm", rule.number);
+      break;
+    case LambdaRule::Kind::max_nonzeros:
+      fingerprint.add("--max-nonzeros", rule.number);
+      break;
   }
 }
 

@@ -1,0 +1,501 @@
+#include <shrinkwarp/models/lasso/path_batch.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+#include <shrinkwarp/kernels/common/scalar.hpp>
+#include <shrinkwarp/kernels/lasso_path/lasso_path.hpp>
+#include <shrinkwarp/models/lasso/batch_penalty.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+using Kind = LambdaRule::Kind;
+
+// Atoms that a problem starts with; a set then grows by the furthest over their threshold, by a share of those in use.
+constexpr std::int64_t kFirstAtoms = 16;
+constexpr double kGrowth = 0.8;
+constexpr std::int64_t kMostNewAtoms = 64;
+// Residuals that a pass takes at once: those of a group, or of a path's events.
+constexpr std::int64_t kPlaces = 32;
+// Float64 looks at the atoms that may pass this share of lambda, which the certificate wants exactly.
+constexpr double kLookFrom = 0.999;
+// Over its threshold is what passes it by more than the rounding of d'r, of about this share of ||d|| ||x||.
+constexpr double kRounding = 4e-15;
+// A path that has not met the number of atoms ends at this share of lambda_max.
+constexpr double kSmallestFraction = 1e-6;
+// Atoms whose products with one residual after the other are made before the next atoms: they stay in the second-level
+// cache.
+constexpr std::int64_t kAtomBlock = 64;
+
+std::size_t at(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+float rounded_down(double value) {
+  const auto rounded = static_cast<float>(value);
+  return static_cast<double>(rounded) > value ? std::nextafterf(rounded, 0) : rounded;
+}
+
+// The smaller root d of a d^2 - 2 b d + c, where b^2 >= a c and b > 0.
+double smaller_root(double a, double b, double c) {
+  return c / (b + std::sqrt(b * b - a * c));
+}
+
+}  // namespace
+
+struct PathBatch::Worker {
+  // One problem.
+  struct Slot {
+    Retired problem;
+    LassoPath path;
+    Tensor<double> x, r;                // [n padded]
+    std::vector<std::uint64_t> in_set;  // a bit an atom
+    std::vector<std::int32_t> atoms;    // the code
+    std::vector<double> values;
+    double lambda_max = 0;
+    double limit = 0;  // the rule's number, in the batch's units
+    bool met = false;  // the path has come to the rule's point
+    bool done = false;
+    double distance = 0;  // ||x - D z|| at the end of a path that never comes to its point
+
+    bool holds(std::int32_t atom) const { return (in_set[at(atom / 64)] >> (atom % 64) & 1U) != 0; }
+    void mark(std::int32_t atom) { in_set[at(atom / 64)] |= std::uint64_t{1} << (atom % 64); }
+  };
+
+  Context context = Context::cpu(1);
+  const Dictionary& dictionary;
+  const WorkingSetDictionary& parts;
+  const MatrixView<const double> D;  // [n padded, m]
+  const LambdaRule& rule;
+  const Penalty& penalty;  // in the batch's units
+  const std::int64_t m;
+  const double gap;  // relative, that is wanted
+  const std::int64_t max_events;
+  // A pass in integers knows no weights, and there is none where the dictionary is small.
+  const bool bounded;
+
+  QuantizedResiduals residuals;
+  Tensor<float> C, highest;     // of a pass in integers
+  Tensor<double> correlations;  // [m padded, places] of one in float64
+  Tensor<double> stops;         // [n padded, places] residuals of a path's events
+  std::vector<double> lambdas;  // of them
+  std::vector<Slot> slots;
+  std::vector<std::int32_t> all, open, fresh;    // [m] atoms
+  std::vector<double> values, over_by, weights;  // [m]
+  Profile profile;
+  Profile* timed = nullptr;
+
+  Worker(const Context& caller, const Dictionary& dictionary, const LambdaRule& rule, const LassoOptions& options,
+         const Penalty& penalty)
+      : dictionary(dictionary),
+        parts(dictionary.working_set(caller, true)),
+        D(parts.exact_columns),
+        rule(rule),
+        penalty(penalty),
+        m(dictionary.atoms()),
+        gap(options.gap),
+        max_events(options.max_iterations),
+        bounded(parts.quantized.atoms() > 0 && penalty.weights.empty()),
+        slots(at(kGroup)),
+        timed(options.profile ? &profile : nullptr) {
+    const std::int64_t rows = D.rows;
+    if (bounded) {
+      residuals = QuantizedResiduals(context, parts.quantized, kPlaces);
+      C = Tensor<float>(context, parts.quantized.padded_atoms(), residuals.places());
+      highest = Tensor<float>(context, parts.quantized.panels(), residuals.places());
+    } else {
+      correlations = Tensor<double>(context, (m + kAtomPadding - 1) / kAtomPadding * kAtomPadding, kPlaces);
+    }
+    if (rule.kind == Kind::max_nonzeros) stops = Tensor<double>(context, rows, kPlaces);
+    lambdas.resize(at(kPlaces));
+    for (Slot& slot : slots) {
+      slot.x = Tensor<double>::zeros(context, rows);
+      slot.r = Tensor<double>::zeros(context, rows);
+      slot.in_set.resize(at((m + 63) / 64));
+    }
+    all.resize(at(m));
+    std::iota(all.begin(), all.end(), 0);
+    for (auto* atoms : {&open, &fresh}) atoms->resize(at(std::max(m, parts.quantized.padded_atoms())));
+    for (auto* numbers : {&values, &over_by, &weights}) numbers->resize(at(m));
+  }
+
+  double weight(std::int32_t j) const { return penalty.weights.empty() ? 1 : penalty.weights[at(j)]; }
+  // What is compared with lambda.
+  double over(std::int32_t j, double correlation) const {
+    return (penalty.nonnegative ? correlation : std::fabs(correlation)) / weight(j);
+  }
+
+  // Correlations of `count` residuals with all atoms, residual(b) of the place b.
+  template <class Residual>
+  void pass(std::int64_t count, const Residual& residual) {
+    const PhaseTimer timer(context, timed, "pass", 2.0 * static_cast<double>(D.rows) * static_cast<double>(m * count));
+    if (bounded) {
+      for (std::int64_t b = 0; b < count; ++b)
+        residuals.set(parts.quantized, b, parts.quantized.levels() - 1, residual(b));
+      bounded_correlation(context, parts.quantized, parts.quantized.bounds(), residuals, count,
+                          C.matrix().columns(0, count), highest.matrix().columns(0, count));
+    } else if (parts.transposed.size() > 0) {
+      for (std::int64_t b = 0; b < count; ++b)
+        correlate_all(parts.transposed.matrix(), residual(b), correlations.matrix().column(b));
+    } else {
+      for (std::int64_t j = 0; j < m; j += kAtomBlock)
+        for (std::int64_t b = 0; b < count; ++b)
+          correlate_atoms(D, all.data() + j, std::min(kAtomBlock, m - j), residual(b),
+                          correlations.matrix().column(b) + j);
+    }
+  }
+
+  // The atoms that may be over a share of lambda and what they are in float64: `open` and `values`. @return their number
+  std::int64_t look(std::int64_t place, const double* r, double from) {
+    if (bounded) {
+      const std::int64_t count =
+          open_atoms(parts.quantized, parts.quantized.bounds(), residuals, place, C.matrix().column(place),
+                     highest.matrix().column(place), rounded_down(from), open.data());
+      correlate_atoms(D, open.data(), count, r, values.data());
+      return count;
+    }
+    std::int64_t count = 0;
+    const double* const c = correlations.matrix().column(place);
+    for (std::int32_t j = 0; j < m; ++j) {
+      if (over(j, c[j]) < from) continue;
+      open[at(count)] = j;
+      values[at(count++)] = c[j];
+    }
+    return count;
+  }
+
+  // A problem comes in.
+  void fill(Slot& slot, std::int64_t row, const double* x, std::int64_t rows) {
+    slot.problem = Retired{};
+    slot.problem.index = row;
+    double largest = 0, energy = 0;
+    for (std::int64_t i = 0; i < rows; ++i) largest = std::max(largest, std::fabs(x[i]));
+    const double scale = slot.problem.scale = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
+    for (std::int64_t i = 0; i < rows; ++i) {
+      slot.x.data()[i] = slot.r.data()[i] = x[i] / scale;
+      energy += slot.x.data()[i] * slot.x.data()[i];
+    }
+    slot.problem.energy = energy / 2;
+    slot.limit = rule.number;
+    if (rule.kind == Kind::l1_radius) slot.limit *= dictionary.scale() / scale;
+    if (rule.kind == Kind::residual_norm) slot.limit /= scale;
+    slot.path.clear(penalty.ridge, penalty.nonnegative);
+    std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
+    slot.done = false;
+    slot.distance = 0;
+  }
+
+  // The first `count` atoms of `fresh` join the working set.
+  void add(Slot& slot, std::int64_t count) {
+    const PhaseTimer timer(context, timed, "gram");
+    correlate_atoms(D, fresh.data(), count, slot.x.data(), values.data());
+    for (std::int64_t k = 0; k < count; ++k) {
+      weights[at(k)] = weight(fresh[at(k)]);
+      slot.mark(fresh[at(k)]);
+    }
+    slot.path.add(D, fresh.data(), values.data(), weights.data(), count);
+  }
+
+  // The pass of the observations has run: lambda_max, and the atoms that correlate most.
+  void begin(Slot& slot, std::int64_t place) {
+    const auto near = [&](std::int32_t j) {
+      return bounded ? over(j, static_cast<double>(C.matrix()(j, place))) : over(j, correlations.matrix()(j, place));
+    };
+    const std::int64_t first = std::min(kFirstAtoms, m);
+    fresh = all;
+    std::nth_element(fresh.begin(), fresh.begin() + first - 1, fresh.end(), [&](std::int32_t a, std::int32_t b) {
+      const double x = near(a), y = near(b);
+      return x > y || (x == y && a < b);
+    });
+    std::sort(fresh.begin(), fresh.begin() + first);
+    correlate_atoms(D, fresh.data(), first, slot.x.data(), values.data());
+    double largest = 0;
+    for (std::int64_t k = 0; k < first; ++k) largest = std::max(largest, over(fresh[at(k)], values[at(k)]));
+    const std::vector<std::int32_t> chosen(fresh.begin(), fresh.begin() + first);
+    const std::int64_t count = look(place, slot.x.data(), largest);
+    for (std::int64_t k = 0; k < count; ++k) largest = std::max(largest, over(open[at(k)], values[at(k)]));
+    slot.lambda_max = largest;
+    fresh = chosen;
+    fresh.resize(all.size());
+    add(slot, first);
+  }
+
+  // Takes the code of the path, and its residual. @param last  whether the last atom that joined, with the code 0, counts
+  void take_code(Slot& slot, bool last) {
+    slot.atoms.clear();
+    slot.values.clear();
+    for (std::int64_t k = 0; k < slot.path.support() - (last ? 0 : 1); ++k) {
+      slot.atoms.push_back(slot.path.atom(k));
+      slot.values.push_back(slot.path.code(k));
+    }
+    subtract_atoms(D, slot.atoms.data(), slot.values.data(), static_cast<std::int64_t>(slot.atoms.size()),
+                   slot.x.data(), slot.r.data());
+  }
+
+  double residual_energy(const Slot& slot) const { return dot(slot.r.data(), slot.r.data(), slot.r.size()); }
+
+  // How far lambda falls on the path's linear piece until the rule's point; infinite where that is beyond the piece.
+  // @param squares  ||x - D z||^2
+  double fall_to_point(const Slot& slot, double squares) const {
+    const LassoPath& path = slot.path;
+    constexpr double kBeyond = std::numeric_limits<double>::infinity();
+    double fall = kBeyond;
+    if (rule.kind == Kind::l1_radius) {
+      fall = path.support() > 0 ? (slot.limit - path.norm()) / path.norm_rate() : kBeyond;
+    } else if (rule.kind == Kind::residual_norm) {
+      // ||r - d D u||^2, where D_S'r = lambda w s + ridge z and D_S'D_S u = w s - ridge u
+      const double excess = squares - slot.limit * slot.limit;
+      if (path.support() == 0) return excess <= 0 ? 0 : kBeyond;
+      const double along = path.lambda() * path.norm_rate() + penalty.ridge * path.squares_rate();
+      const double curvature = path.norm_rate() - penalty.ridge * path.rate_squares();
+      if (along * along < curvature * excess) return kBeyond;
+      fall = smaller_root(curvature, along, excess);
+    }
+    return std::isnan(fall) ? kBeyond : fall;
+  }
+
+  // Follows the path from its beginning to the rule's point, or to its end, and takes the code there.
+  // @param at_event  is told of every event that the path goes through
+  template <class AtEvent>
+  void follow(Slot& slot, const AtEvent& at_event) {
+    const PhaseTimer timer(context, timed, "path");
+    LassoPath& path = slot.path;
+    const bool counts = rule.kind == Kind::max_nonzeros;
+    const double floor = counts ? kSmallestFraction * slot.lambda_max : 0;
+    bool last = true;  // atom counts
+    path.restart();
+    slot.met = false;
+    // With nothing in use there is no piece before the first event.
+    for (;;) {
+      if (path.support() > 0 || rule.kind == Kind::residual_norm) {
+        const double squares = 2 * slot.problem.energy - path.explained();
+        const double fall = fall_to_point(slot, squares);
+        if (fall <= path.lambda() - path.next_lambda()) {
+          path.move_to(path.lambda() - std::max(fall, 0.0));
+          slot.met = true;
+          break;
+        }
+      }
+      if (counts && path.next_lambda() <= floor) {
+        path.move_to(std::min(floor, path.lambda()));
+        slot.met = true;
+        break;
+      }
+      if (path.next_event() == LassoPath::Event::ends) {
+        path.move_to(0);
+        slot.met = rule.kind != Kind::residual_norm;
+        break;
+      }
+      if (path.events() >= max_events) break;
+      path.pass();
+      if (counts && path.support() > static_cast<std::int64_t>(slot.limit)) {
+        last = false;
+        slot.met = true;
+        break;
+      }
+      at_event();
+    }
+    slot.problem.iterations = path.events();
+    for (int time = 0; time < 2; ++time) {  // against float64 residuals
+      take_code(slot, last);
+      std::vector<double> inside(at(path.support()));
+      for (std::int64_t k = 0; k < path.support(); ++k) {
+        const std::int32_t j = path.atom(k);
+        correlate_atoms(D, &j, 1, slot.r.data(), &inside[at(k)]);
+        inside[at(k)] -= penalty.ridge * path.code(k);
+      }
+      path.settle(inside.data());
+      if (!slot.met || path.support() == 0 || counts || path.lambda() == 0) continue;
+      take_code(slot, last);
+      const double fall = fall_to_point(slot, residual_energy(slot));
+      if (std::isfinite(fall)) path.move_to(std::max(path.lambda() - fall, 0.0));
+    }
+    take_code(slot, last);
+    if (slot.met || rule.kind != Kind::residual_norm || path.lambda() > 0) return;
+    slot.distance = std::sqrt(residual_energy(slot));
+    slot.met = slot.distance <= slot.limit * (1 + 1e-9);
+  }
+
+  // Of the atoms outside the working set those that are over lambda in the residual at `place`, into over_by as far as they
+  // are. @return the largest of all correlations, or kLookFrom lambda
+  double violators(const Slot& slot, std::int64_t place, const double* r, double lambda) {
+    const std::int64_t count = look(place, r, kLookFrom * lambda);
+    double most = kLookFrom * lambda;
+    const double norm = std::sqrt(2 * slot.problem.energy);
+    for (std::int64_t k = 0; k < count; ++k) {
+      const std::int32_t j = open[at(k)];
+      double correlation = values[at(k)];
+      if (slot.holds(j)) {
+        const auto found = std::find(slot.atoms.begin(), slot.atoms.end(), j);
+        if (found != slot.atoms.end()) correlation -= penalty.ridge * slot.values[at(found - slot.atoms.begin())];
+      } else if (std::isfinite(weight(j))) {
+        const double excess = over(j, correlation) - lambda - kRounding * dictionary.atom_norm() * norm / weight(j);
+        over_by[at(j)] = std::max(over_by[at(j)], excess);
+      }
+      most = std::max(most, over(j, correlation));
+    }
+    return most;
+  }
+
+  // The furthest of over_by join the working set. @return whether there were any
+  bool add_violators(Slot& slot) {
+    fresh.clear();
+    for (std::int32_t j = 0; j < m; ++j)
+      if (over_by[at(j)] > 0) fresh.push_back(j);
+    const auto wanted = std::clamp<std::int64_t>(
+        static_cast<std::int64_t>(kGrowth * static_cast<double>(slot.path.support())), kFirstAtoms, kMostNewAtoms);
+    const std::int64_t count = std::min(wanted, static_cast<std::int64_t>(fresh.size()));
+    std::partial_sort(fresh.begin(), fresh.begin() + count, fresh.end(), [this](std::int32_t a, std::int32_t b) {
+      return over_by[at(a)] > over_by[at(b)] || (over_by[at(a)] == over_by[at(b)] && a < b);
+    });
+    fresh.resize(all.size());
+    std::fill(over_by.begin(), over_by.end(), 0.0);
+    if (count == 0) return false;
+    add(slot, count);
+    return true;
+  }
+
+  // Whether the path is right at all of its events; otherwise new atoms have joined the working set.
+  bool verify(Slot& slot) {
+    std::int64_t kept = 0;
+    const auto check = [&] {
+      pass(kept, [&](std::int64_t b) { return stops.matrix().column(b); });
+      for (std::int64_t b = 0; b < kept; ++b) violators(slot, b, stops.matrix().column(b), lambdas[at(b)]);
+      kept = 0;
+    };
+    follow(slot, [&] {
+      take_code(slot, true);
+      std::copy_n(slot.r.data(), slot.r.size(), stops.matrix().column(kept));
+      lambdas[at(kept++)] = slot.path.lambda();
+      if (kept == kPlaces) check();
+    });
+    if (kept > 0) check();
+    return !add_violators(slot);
+  }
+
+  void certify(Slot& slot, double most) {
+    const double energy = residual_energy(slot);
+    const double alignment = dot(slot.x.data(), slot.r.data(), slot.r.size());
+    double magnitude = 0, weighted = 0, squares = 0;
+    for (std::size_t k = 0; k < slot.atoms.size(); ++k) {
+      magnitude += std::fabs(slot.values[k]);
+      weighted += weight(slot.atoms[k]) * std::fabs(slot.values[k]);
+      squares += slot.values[k] * slot.values[k];
+    }
+    Retired& problem = slot.problem;
+    problem.lambda = slot.path.lambda();
+    problem.asked_lambda = problem.lambda * problem.scale * dictionary.scale();
+    const double reach = dictionary.atom_norm() * magnitude;
+    if (rule.kind == Kind::l1_radius) {
+      problem.primal = energy / 2;
+      problem.gap = gap_in_radius(energy, alignment, most, slot.limit, reach);
+    } else {
+      const double whole = energy + penalty.ridge * squares;
+      problem.primal = whole / 2 + problem.lambda * weighted;
+      problem.gap =
+          gap_under_penalty(problem.primal, whole, alignment, most, problem.lambda, reach, penalty.nonnegative);
+    }
+    if (!slot.met) problem.gap = problem.primal;  // no better is known of another lambda than the rule's
+    slot.done = true;
+  }
+
+  // The result of a problem, with its code in the user's units.
+  void take_out(const Slot& slot, Result& result) const {
+    if (!slot.met && slot.distance > 0) {
+      if (result.unreachable >= 0) return;
+      result.unreachable = slot.problem.index;
+      result.distance = slot.distance * slot.problem.scale;
+      return;
+    }
+    std::vector<std::size_t> order;
+    for (std::size_t k = 0; k < slot.atoms.size(); ++k)
+      if (slot.values[k] != 0) order.push_back(k);
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return slot.atoms[a] < slot.atoms[b]; });
+    const double unit = slot.problem.scale / dictionary.scale();
+    for (const std::size_t k : order) {
+      result.codes.indices.push_back(slot.atoms[k]);
+      result.codes.values.push_back(slot.values[k] * unit);
+    }
+    result.codes.offsets.push_back(static_cast<std::int64_t>(result.codes.values.size()));
+    result.problems.push_back(slot.problem);
+  }
+
+  // Solves the first `count` slots.
+  void solve(std::int64_t count) {
+    pass(count, [&](std::int64_t b) { return slots[at(b)].x.data(); });
+    for (std::int64_t b = 0; b < count; ++b) begin(slots[at(b)], b);
+    std::vector<Slot*> running;
+    for (std::int64_t b = 0; b < count; ++b) running.push_back(&slots[at(b)]);
+    while (!running.empty()) {
+      for (Slot* slot : running) follow(*slot, [] {});
+      pass(static_cast<std::int64_t>(running.size()), [&](std::int64_t b) { return running[at(b)]->r.data(); });
+      std::vector<std::pair<Slot*, double>> right;
+      for (std::size_t b = 0; b < running.size(); ++b) {
+        Slot& slot = *running[b];
+        const double most = violators(slot, static_cast<std::int64_t>(b), slot.r.data(), slot.path.lambda());
+        if (!add_violators(slot)) right.emplace_back(&slot, most);
+      }
+      for (const auto& [slot, most] : right)
+        if (rule.kind != Kind::max_nonzeros || verify(*slot)) certify(*slot, most);
+      running.erase(std::remove_if(running.begin(), running.end(), [](const Slot* slot) { return slot->done; }),
+                    running.end());
+    }
+  }
+};
+
+PathBatch::PathBatch(const Context& context, const Dictionary& dictionary, const LambdaRule& rule,
+                     const LassoOptions& options, std::int64_t workers)
+    : context_(context), options_(options), penalty_(in_batch_units(options.penalty, dictionary)) {
+  for (std::int64_t t = 0; t < workers; ++t)
+    workers_.push_back(std::make_unique<Worker>(context, dictionary, rule, options, penalty_));
+}
+
+PathBatch::~PathBatch() {
+  if (!options_.profile) return;
+  for (const auto& worker : workers_)
+    for (const PhaseTotals& phase : worker->profile.phases())
+      options_.profile->add(phase.name, phase.seconds, phase.flops, phase.bytes);
+}
+
+std::int64_t PathBatch::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t workers) {
+  const std::int64_t n = (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
+  const std::int64_t set = std::min(atoms, 4 * rows + 64);
+  const std::int64_t slot = 2 * 8 * set * set + 128 * set + 16 * n + atoms / 8 + 512;
+  return workers * (kGroup * slot + kPlaces * (10 * n + 8 * (atoms + 16)) + 48 * (atoms + 16));
+}
+
+PathBatch::Result PathBatch::solve(const std::vector<std::int64_t>& rows, MatrixView<const double> X) {
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const std::int64_t groups = (count + kGroup - 1) / kGroup;
+  std::vector<Result> found(at(groups));
+  std::atomic<std::int64_t> next{0};
+  context_.parallel_for(static_cast<std::int64_t>(workers_.size()), [&](std::int64_t w, int) {
+    Worker& worker = *workers_[at(w)];
+    for (std::int64_t g = next++; g < groups; g = next++) {
+      if (options_.cancel && options_.cancel->cancelled()) return;
+      const std::int64_t first = g * kGroup;
+      const std::int64_t size = std::min(kGroup, count - first);
+      for (std::int64_t b = 0; b < size; ++b)
+        worker.fill(worker.slots[at(b)], rows[at(first + b)], X.column(first + b), X.rows);
+      worker.solve(size);
+      for (std::int64_t b = 0; b < size; ++b) worker.take_out(worker.slots[at(b)], found[at(g)]);
+    }
+  });
+  Result all;
+  for (const Result& group : found) {
+    all.problems.insert(all.problems.end(), group.problems.begin(), group.problems.end());
+    for (std::int64_t i = 0; i < group.codes.size(); ++i) append_code(group.codes, i, all.codes);
+    if (all.unreachable >= 0 || group.unreachable < 0) continue;
+    all.unreachable = group.unreachable;
+    all.distance = group.distance;
+  }
+  return all;
+}
+
+}  // namespace shrinkwarp

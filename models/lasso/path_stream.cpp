@@ -1,0 +1,61 @@
+// Problems go through a path batch a few hundred at a time, and leave for the sink when all of these are done.
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include <shrinkwarp/models/lasso/flow.hpp>
+#include <shrinkwarp/models/lasso/memory_plan.hpp>
+#include <shrinkwarp/models/lasso/path_batch.hpp>
+#include <shrinkwarp/models/lasso/stream.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+// A dictionary on CUDA once more, on the host.
+Dictionary on_host(const Context& context, const Context& host, const Dictionary& dictionary) {
+  Tensor<double> D(host, dictionary.rows(), dictionary.atoms());
+  copy(context, dictionary.exact().matrix(), D.matrix());
+  context.synchronize();
+  std::for_each(D.data(), D.data() + D.size(), [&](double& value) { value *= dictionary.scale(); });
+  return Dictionary(host, D.matrix());
+}
+
+}  // namespace
+
+LassoSummary stream_path(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                         const LambdaRule& rule, const LassoOptions& options, CodeSink& sink) {
+  const Context host = Context::cpu(context.is_cuda() ? 0 : context.threads());
+  std::optional<Dictionary> copied;
+  if (context.is_cuda()) copied = on_host(context, host, dictionary);
+  const Dictionary& D = copied ? *copied : dictionary;
+  Flow flow(host, D, source, rule, options, sink);
+  if (flow.total() == 0) return flow.summary();
+  const PathPlan plan = plan_path(host, D, flow.total(), options.memory_limit);
+  PathBatch batch(host, D, rule, options, plan.workers);
+  const Tensor<double> staging(host, D.rows(), plan.chunk);
+  flow.log(LogLevel::info, flow.total(), " problems on ", plan.workers, " threads");
+  flow.report();
+  while (flow.more()) {
+    flow.check_cancel();
+    std::vector<std::int64_t> rows = flow.take(plan.chunk);
+    flow.read(rows, staging.matrix());
+    const PathBatch::Result result =
+        batch.solve(rows, staging.matrix().columns(0, static_cast<std::int64_t>(rows.size())));
+    flow.deliver(result.problems, result.codes);
+    if (result.unreachable >= 0) {
+      try {
+        SHRINKWARP_THROW(ValueError, source.name(), ": row ", result.unreachable, " has ||x - D z|| of at least ",
+                         result.distance, " for every z, wanted a ", rule.name, " over that, found ", rule.number);
+      } catch (...) {
+        flow.stop();
+      }
+    }
+    flow.report();
+  }
+  flow.check_cancel();
+  return flow.summary();
+}
+
+}  // namespace shrinkwarp
