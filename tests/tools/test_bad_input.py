@@ -60,7 +60,7 @@ def solve(files, folder, *options):
         ([], ["--lambda"]),
         (["--lambda", 1, "--lambda-fraction", 0.5], ["--lambda"]),
         (["--lambda", 1, "--lambda-file", "L.npy"], ["--lambda"]),
-        (["--lambda", 0], ["--lambda", "0"]),
+        (["--lambda", -2], ["--lambda", "-2"]),
         (["--lambda", -1], ["--lambda", "-1"]),
         (["--lambda", "nan"], ["lambda", "nan"]),
         (["--lambda", "inf"], ["--lambda", "inf"]),
@@ -131,7 +131,7 @@ def test_commands(folder, arguments, wanted):
 
 def test_no_line_is_a_wall_of_digits(files, folder):
     for options in (
-        ["--lambda", 0],
+        ["--lambda", -1],
         ["--lambda-fraction", 0],
         ["--lambda", 1, "--gap", 0],
         ["--lambda", 1, "--max-iterations", -1],
@@ -313,7 +313,7 @@ def test_not_finite(files, folder, value, dtype):
             refused(folder, solve(files, folder, *options), which, str(value), *place, journal=journal)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, -1.0])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1e-300, -1.0])
 def test_lambda_file_values(files, folder, value):
     lambdas = np.ones(N)
     lambdas[3] = value
