@@ -479,6 +479,56 @@ TEST(Certifier, BoundsHoldUnderPenalties) {
   }
 }
 
+TEST(Certifier, BoundsHoldInARadius) {
+  std::mt19937_64 random(13);
+  for (const auto& [n, m] : {std::pair{1, 1}, {3, 2}, {12, 9}, {12, 16}}) {
+    for (int round = 0; round < 8; ++round) {
+      Problem problem = random_problem(n, m, 3, random);
+      problem.penalty.nonnegative = round % 2 == 1;
+      if (round % 4 > 1)
+        for (std::int64_t j = 0; j < m; ++j)
+          problem.penalty.weights.push_back(j % 5 == 4 ? kInfinity : 1 + 0.25 * static_cast<double>(j % 3));
+      for (std::int64_t j = 0; j < m; ++j)
+        if (problem.weight(j) == kInfinity) problem.z[static_cast<std::size_t>(j)] = 0;
+      if (problem.penalty.nonnegative)
+        for (double& value : problem.z) value = std::fabs(value);
+      problem.lambda = 0.05 * std::exp(std::normal_distribution<double>()(random));
+      const auto norm = [&](const auto& z) {
+        Quad sum = 0;
+        for (std::int64_t j = 0; j < m; ++j)
+          if (z[static_cast<std::size_t>(j)] != 0)
+            sum += magnitude(Quad(z[static_cast<std::size_t>(j)])) * problem.weight(j);
+        return sum;
+      };
+      // The solution for lambda is the one in the radius of its norm C; the least value falls by lambda a unit of radius.
+      std::vector<Quad> z(problem.z.begin(), problem.z.end());
+      const Quad penalised = descend(problem, z);
+      const Quad reached = norm(z);
+      problem.penalty.radius = static_cast<double>(reached);
+      if (problem.penalty.radius == 0) continue;
+      const Quad radius = problem.penalty.radius;
+      const Quad least = penalised - Quad(problem.lambda) * reached - Quad(problem.lambda) * (radius - reached);
+      const auto in_radius = [&](const std::vector<double>& code) {
+        return objective_of(problem, {code.begin(), code.end()}) - Quad(problem.lambda) * norm(code);
+      };
+      const Quad slack = exact(problem).energy * Quad(1e-20);
+      // A code from anywhere within.
+      const Quad size = norm(problem.z);
+      for (double& value : problem.z) value *= size > 0 ? static_cast<double>(radius / size) * 0.75 : 0;
+      const Certificate rough = certificate_of(problem);
+      EXPECT_LE(magnitude(in_radius(problem.z) - Quad(rough.objective)), Quad(rough.objective_rounding));
+      EXPECT_LE(in_radius(problem.z) - Quad(rough.dual_gap), least + slack);
+      std::transform(z.begin(), z.end(), problem.z.begin(), [](Quad value) { return static_cast<double>(value); });
+      const Certificate fine = certificate_of(problem);
+      EXPECT_LE(in_radius(problem.z) - Quad(fine.dual_gap), least + slack);
+      const Exact sizes = exact(problem);
+      EXPECT_LE(fine.dual_gap, 64 * 0x1p-53 * sizes.terms_norm * sizes.terms_norm);
+      // lambda is no part of it.
+      EXPECT_EQ(measured(problem).at(7).dual_gap, fine.dual_gap);
+    }
+  }
+}
+
 TEST(Certifier, RefusesPenaltiesThatAreNone) {
   const auto refused = [](Problem problem) {
     try {
@@ -501,6 +551,12 @@ TEST(Certifier, RefusesPenaltiesThatAreNone) {
   EXPECT_NE(refused(problem).find("is 0, wanted > 0"), std::string::npos);
   problem.penalty = {{}, false, -1};
   EXPECT_NE(refused(problem).find("the ridge is -1"), std::string::npos);
+  problem.penalty = {{}, false, 0, 2.5};
+  EXPECT_NE(refused(problem).find("code 0 has an l1 norm of 3, wanted at most the radius of 2.5"), std::string::npos);
+  problem.penalty = {{}, false, 1, 3};
+  EXPECT_NE(refused(problem).find("found a radius of 3 with a ridge of 1"), std::string::npos);
+  problem.penalty = {{1, 0}, false, 0, 3};
+  EXPECT_NE(refused(problem).find("is 0, wanted > 0 with a radius"), std::string::npos);
   // Atoms that float64 cannot tell from dependent, but extended precision can.
   problem = {2, 2, {1, 0, 1, 0x1p-20}, {3, 1}, {0, 0}, 1, {{0, 0}}};
   EXPECT_EQ(refused(problem), "");

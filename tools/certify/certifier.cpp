@@ -29,8 +29,9 @@ constexpr Extended kUnit64 = std::numeric_limits<double>::epsilon() / 2;
 constexpr Extended kMargin = 1 + 1e-9L;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-constexpr std::int64_t kRows = 32;   // problems of a panel
-constexpr std::int64_t kTile = 512;  // atoms whose correlations are looked at together: 128 KiB
+constexpr double kRadiusSlack = 1e-9;  // by which rounding may have brought a code out of its radius
+constexpr std::int64_t kRows = 32;     // problems of a panel
+constexpr std::int64_t kTile = 512;    // atoms whose correlations are looked at together: 128 KiB
 
 /// Higham's gamma_k: k roundings of unit roundoff u change a product by this factor at most, and a sum of k terms by this
 /// times the sum of their magnitudes, in any order, with fused multiply-adds or without.
@@ -177,7 +178,12 @@ Certifier::Certifier(const Context& context, MatrixView<const double> D, Penalty
   SHRINKWARP_REQUIRE(penalty_.weights.empty() || static_cast<std::int64_t>(penalty_.weights.size()) == D.cols,
                      ShapeError, penalty_.name, ": found ", penalty_.weights.size(),
                      " weights, wanted one for each of ", D.cols, " atoms");
+  SHRINKWARP_REQUIRE(penalty_.radius < 0 || (std::isfinite(penalty_.radius) && penalty_.ridge == 0), ValueError,
+                     "found a radius of ", penalty_.radius, " with a ridge of ", penalty_.ridge,
+                     ", wanted a finite radius and no ridge with it");
   for (std::int64_t j = 0; j < D.cols; ++j) {
+    SHRINKWARP_REQUIRE(weight(j) > 0 || penalty_.radius < 0, ValueError, penalty_.name, ": the weight of atom ", j,
+                       " is ", weight(j), ", wanted > 0 with a radius");
     SHRINKWARP_REQUIRE(weight(j) >= 0, ValueError, penalty_.name, ": the weight of atom ", j, " is ", weight(j),
                        ", wanted a number >= 0 or infinity");
     SHRINKWARP_REQUIRE(weight(j) > 0 || !penalty_.nonnegative, ValueError, penalty_.name, ": the weight of atom ", j,
@@ -447,6 +453,7 @@ void Certifier::measure(const Context& context, MatrixView<const double> X, cons
       measures.nonzeros = nonzeros;
       measures.n_ = measures.dual_terms_ = n;
       measures.nonnegative_ = penalty_.nonnegative;
+      measures.radius_ = penalty_.radius;
       measures.largest_column_ = largest_norm_;
       for (std::int64_t i = 0; i < n; ++i) {
         measures.residual_ += r[static_cast<std::size_t>(i)] * r[static_cast<std::size_t>(i)];
@@ -465,6 +472,9 @@ void Certifier::measure(const Context& context, MatrixView<const double> X, cons
         if (penalty_.ridge > 0) measures.ridge_ += size * size;
         measures.column_sum_ += size * norms_[static_cast<std::size_t>(indices[k])];
       }
+      SHRINKWARP_REQUIRE(penalty_.radius < 0 || measures.l1_ <= penalty_.radius * (1 + kRadiusSlack), ValueError,
+                         "code ", first + problem, " has an l1 norm of ", static_cast<double>(measures.l1_),
+                         ", wanted at most the radius of ", penalty_.radius);
       measures.column_sum_ *= (1 + gamma(nonzeros + 1)) * kMargin;
       measures.ridge_ *= static_cast<Extended>(penalty_.ridge) / 2;
       measures.energy_ = product(x, x, n).sum;
@@ -543,14 +553,17 @@ struct Measures::Values {
 
 Measures::Values Measures::values(double lambda) const {
   Values v{};
-  const Extended weight = lambda;
+  const bool in_radius = radius_ >= 0;
+  const Extended weight = in_radius ? 0 : lambda;
   const Extended penalty = weight * l1_;
   v.objective = residual_ / 2 + penalty + ridge_;
   v.objective_error =
       kMargin * (gamma(n_ + 1) * residual_ / 2 + gamma(nonzeros + 2) * penalty + gamma(nonzeros + 3) * ridge_ +
                  2 * kUnit * v.objective + std::sqrt(residual_ * (1 + gamma(n_ + 1))) * residual_error_ +
                  residual_error_ * residual_error_ / 2);
-  if (dual_square_ > 0) {
+  const Extended toll = in_radius ? radius_ * correlation_high_ * (1 + 2 * kUnit) : 0;
+  if (in_radius && dual_square_ > 0) v.scale = std::max<Extended>(dual_product_ - toll, 0) / dual_square_;
+  if (!in_radius && dual_square_ > 0) {
     Extended top = dual_product_ / dual_square_;
     if (nonnegative_) top = std::max<Extended>(top, 0);
     // Division and multiplication round: four units keep |s| ||D'r||_inf <= lambda.
@@ -559,14 +572,20 @@ Measures::Values Measures::values(double lambda) const {
     v.clipped = std::fabs(top) > limit;
     v.scale = v.clipped ? std::copysign(limit, top) : top;
   }
-  const Extended linear = v.scale * dual_product_, square = v.scale * v.scale * dual_square_;
+  const Extended linear = v.scale * (dual_product_ - toll), square = v.scale * v.scale * dual_square_;
   v.dual = linear - square / 2;
   // |<x, r>| is at most ||x|| ||r||, and so are the magnitudes that its sum is made of.
-  v.dual_error = kMargin * (gamma(n_) * std::fabs(v.scale) * std::sqrt(energy_ * dual_square_) +
-                            gamma(dual_terms_) * square / 2 + 4 * kUnit * (std::fabs(linear) + square));
+  v.dual_error =
+      kMargin * (gamma(n_) * std::fabs(v.scale) * std::sqrt(energy_ * dual_square_) + gamma(dual_terms_) * square / 2 +
+                 4 * kUnit * (std::fabs(v.scale * dual_product_) + v.scale * toll + square));
   // The feasible point is not s r but one so near to it, and Dual no steeper between them.
   const Extended repair = std::fabs(v.scale) * repair_;
   v.dual_error += kMargin * repair * (std::sqrt(energy_) + std::fabs(v.scale) * std::sqrt(dual_square_) + repair);
+  if (in_radius && dual_square_ > 0) {
+    // With the exact ||D'r||_inf the top is no further than `end`, and the value there higher by no more than this.
+    const Extended end = std::max<Extended>(dual_product_ - radius_ * correlation_low_, 0) / dual_square_;
+    v.lost = kMargin * (end * radius_ * (correlation_high_ - correlation_low_) * (1 + 4 * kUnit) + v.dual_error);
+  }
   if (v.clipped) {
     // Dual is concave along the line: from s on it rises no faster than at s, and not past its top.
     const Extended size = std::fabs(v.scale), top = std::fabs(dual_product_) / dual_square_;
@@ -599,7 +618,8 @@ Float64Slack Measures::float64_slack(double lambda) const {
   const Values v = values(lambda);
   const auto lost = [](std::int64_t roundings) { return gamma(roundings, kUnit64); };
   const Extended x = std::sqrt(energy_), r = std::sqrt(residual_), size = std::fabs(v.scale);
-  const Extended penalty = static_cast<Extended>(lambda) * l1_ + ridge_;
+  const Extended radius = std::max(radius_, 0.0);
+  const Extended penalty = (radius_ >= 0 ? 0 : static_cast<Extended>(lambda) * l1_) + ridge_;
   // Of the residual, of the objective, of ||D'r||_inf, of the scale and of the dual value, in this order.
   const Extended of_r = lost(nonzeros + 1) * (x + column_sum_) + lost(1) * r;
   const Extended of_objective =
@@ -607,10 +627,11 @@ Float64Slack Measures::float64_slack(double lambda) const {
   const Extended of_correlation = largest_column_ * (lost(n_) * r + of_r);
   Extended of_scale = lost(2 * n_ + 4) * size;
   if (v.clipped && correlation_high_ > 0) of_scale += size * of_correlation / correlation_high_;
-  if (!v.clipped && r > 0) of_scale += (x + 2 * size * r) * of_r / (r * r);
-  const Extended slope = std::fabs(dual_product_ - v.scale * dual_square_);
+  if (!v.clipped && r > 0) of_scale += ((x + 2 * size * r) * of_r + radius * of_correlation) / (r * r);
+  const Extended slope = std::fabs(dual_product_ - radius * correlation_high_ - v.scale * dual_square_);
   const Extended of_dual = size * (lost(n_ + 3) * x * r + x * of_r) + size * size * (lost(n_ + 4) * r * r + r * of_r) +
-                           slope * of_scale + r * r * of_scale * of_scale;
+                           size * radius * (of_correlation + lost(2) * correlation_high_) + slope * of_scale +
+                           r * r * of_scale * of_scale;
   return {above(slack_factor_ * of_objective * kMargin), above(slack_factor_ * (of_objective + of_dual) * kMargin)};
 }
 

@@ -14,6 +14,8 @@
 // Under a penalty lambda sum_j w_j |z_j| + ridge/2 ||z||^2, z >= 0, the same with r the longer [r; -sqrt(ridge) z]; correlations
 // divided by w_j, and for z >= 0 only those over 0, with s >= 0. Atoms of weight 0 must not correlate with r at all: what
 // of r does is taken away, and the rest by which rounding leaves them correlated is bounded by the smallest singular value.
+//
+// In a radius C, F(z) = 1/2 ||x - D z||^2 and Dual(s r) = s (<x, r> - C ||D'r||_inf) - 1/2 s^2 ||r||^2, s >= 0 at its top.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +39,11 @@ struct CodeRows {
 
 /// What is added to 1/2 ||x - D z||^2: lambda sum_j w_j |z_j| + ridge / 2 ||z||^2, with z >= 0 where `nonnegative`.
 struct Penalty {
-  std::vector<double> weights;   ///< [m], >= 0, infinity where z_j = 0 is demanded; empty for 1
-  bool nonnegative = false;      ///< not together with weights of 0
-  double ridge = 0;              ///< finite, >= 0
+  std::vector<double> weights;  ///< [m], >= 0, infinity where z_j = 0 is demanded; empty for 1
+  bool nonnegative = false;     ///< not together with weights of 0
+  double ridge = 0;             ///< finite, >= 0
+  /// Where >= 0, sum_j w_j |z_j| <= radius in place of that penalty: weights > 0 then, and no ridge.
+  double radius = -1;
   std::string name = "weights";  ///< begins the message of an error about the weights
 };
 
@@ -84,6 +88,7 @@ class Measures {
   std::int64_t n_ = 0;
   std::int64_t dual_terms_ = 0;  // that ||r||^2 and <x, r> have
   bool nonnegative_ = false;
+  double radius_ = -1;
   long double energy_ = 0;            // ||x||^2
   long double residual_ = 0;          // ||r||^2, r in extended precision
   long double residual_error_ = 0;    // >= ||that r - (x - D z)||

@@ -191,7 +191,7 @@ void add_certify(CLI::App& app, Action& action) {
       ->required();
   CLI::Option_group* lambda =
       command->add_option_group("lambda", "the weight of the l1 norm; without any the array 'lambda' of Z.npz");
-  lambda->add_option("--lambda", arguments->lambda, "one value for all problems")->check(positive_number());
+  lambda->add_option("--lambda", arguments->lambda, "one value for all problems")->check(number_from_0());
   lambda->add_option("--lambda-fraction", arguments->lambda_fraction, "a fraction of lambda_max = ||D'x||_inf")
       ->check(positive_number());
   lambda->add_option("--lambda-file", arguments->lambda_file, "L.npy (N,): a value a problem");
@@ -207,6 +207,11 @@ void add_certify(CLI::App& app, Action& action) {
   command->add_flag("--nonnegative", arguments->request.nonnegative, "codes are to be >= 0");
   command->add_option("--elastic-net", arguments->request.ridge, "MU: MU/2 ||z||^2 is part of the objective")
       ->check(number_from_0());
+  command
+      ->add_option("--l1-radius", arguments->request.radius,
+                   "C: codes with ||z||_1 <= C that minimise 1/2 ||x - D z||^2, in place of a penalty")
+      ->check(positive_number())
+      ->excludes("--elastic-net");
   command->add_option("--gap", arguments->request.gap, "relative duality gap to certify: gap <= G * 1/2 ||x||^2")
       ->check(positive_number())
       ->capture_default_str();
