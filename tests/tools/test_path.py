@@ -105,8 +105,10 @@ def test_certified_by_other_code(folder):
             assert all(claim["contradicted"] == 0 for claim in told["claims"].values())
     solve(folder, D, X, "--l1-radius", 0.5)
     assert certified(folder)["claims"]["objective"]["contradicted"] == 12  # not the Lasso's objective
-    done = run("certify", folder / "Z.npz", "--dictionary", folder / "D.npy", "--observations", folder / "X.npy",
-               "--l1-radius", 0.4, status=FAILED)
+    files = [folder / "Z.npz", "--dictionary", folder / "D.npy", "--observations", folder / "X.npy"]
+    assert "was solved with --l1-radius, without which" in run("certify", *files, status=DONE).stderr
+    assert not run("certify", *files, "--l1-radius", 0.5, status=DONE).stderr
+    done = run("certify", *files, "--l1-radius", 0.4, status=FAILED)
     assert "wanted at most the radius of 0.4" in one_line(done)
 
 

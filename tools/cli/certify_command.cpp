@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/npz.hpp>
 #include <shrinkwarp/tools/certify/report.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
@@ -144,6 +145,43 @@ nlohmann::json as_json(const Report& report, const CertifyArguments& arguments, 
           {"seconds", seconds}};
 }
 
+/// How the file says that it was made, where `solve` wrote it; empty for others.
+std::string fingerprint_of_codes(const std::string& codes) {
+  try {
+    const NpzReader file = NpzReader::open(codes);
+    if (!file.contains("fingerprint")) return {};
+    const NpyArray array = file.read("fingerprint");
+    return array.header.type == ElementType::s && array.header.size() == 1 ? array.text() : "";
+  } catch (const Error&) {  // no archive, or one whose fingerprint is damaged
+    return {};
+  }
+}
+
+/// What the file of codes says about its penalty and these options do not, or nothing.
+std::string other_penalty(const certify::Request& request) {
+  const std::string text = fingerprint_of_codes(request.codes);
+  const auto says = [&text](const std::string& line) {
+    return text.rfind(line, 0) == 0 || text.find("\n" + line) != std::string::npos;
+  };
+  std::string missing;
+  const auto look = [&](const char* line, const char* option, bool given) {
+    if (given || !says(line)) return;
+    missing += missing.empty() ? "" : ", ";
+    missing += option;
+  };
+  look("values of --weights: ", "--weights", !request.weights.empty());
+  look("--nonnegative: ", "--nonnegative", request.nonnegative);
+  look("--elastic-net: ", "--elastic-net", request.ridge > 0);
+  look("--l1-radius: ", "--l1-radius", request.radius >= 0);
+  return missing;
+}
+
+bool is_contradicted(const Report& report) {
+  return report.lambda_claim.contradicted + report.objective_claim.contradicted + report.gap_claim.contradicted +
+             report.converged_claim.contradicted >
+         0;
+}
+
 int run_certify(const CertifyArguments& arguments) {
   const auto started = std::chrono::steady_clock::now();
   certify::Request request = arguments.request;
@@ -168,6 +206,12 @@ int run_certify(const CertifyArguments& arguments) {
     std::cout << json_line(as_json(report, arguments, context.threads(), seconds)) << '\n';
   } else if (!arguments.quiet) {
     print_table(report, arguments, seconds);
+  }
+  if (report.missed > 0 || is_contradicted(report)) {
+    const std::string missing = other_penalty(request);
+    if (!missing.empty())
+      std::cerr << "shrinkwarp: " << request.codes << " was solved with " << missing
+                << ", without which it is held against another problem here\n";
   }
   if (report.missed == 0) return kDone;
   std::cerr << "shrinkwarp: " << with_commas(report.missed) << " of " << with_commas(report.problems)
