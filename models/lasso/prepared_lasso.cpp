@@ -15,6 +15,7 @@
 #include <shrinkwarp/models/lasso/memory_plan.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
 #include <shrinkwarp/models/lasso/stopping.hpp>
+#include <shrinkwarp/models/lasso/unpenalised.hpp>
 #include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
@@ -302,9 +303,13 @@ const PreparedResults& PreparedLasso::solve(MatrixView<const T> X, const LambdaR
   check_matrix(impl.context, "PreparedLasso::solve", "X", X, impl.dictionary.rows(), count);
   check_matrix(impl.context, "PreparedLasso::solve", "Z", Z, impl.dictionary.atoms(), count);
   check_rule(rule, count);
+  constexpr const char* kWanted =
+      ", wanted a value, one for each problem, or a fraction of each problem's own lambda_max";
   SHRINKWARP_REQUIRE(rule.kind != LambdaRule::Kind::recording_fraction, ValueError,
-                     "PreparedLasso::solve: found a fraction of the recording's lambda_max, wanted a value, one for "
-                     "each problem, or a fraction of each problem's own");
+                     "PreparedLasso::solve: found a fraction of the recording's lambda_max", kWanted);
+  SHRINKWARP_REQUIRE(!rule.follows_path(), ValueError, "PreparedLasso::solve: found a lambda on the exact path",
+                     kWanted);
+  SHRINKWARP_REQUIRE(!has_zero_lambda(rule), ValueError, "PreparedLasso::solve: found a lambda of 0, wanted > 0");
   impl.clear();
   impl.finished_so_far.total = count;
   if (count > 0) {

@@ -58,8 +58,8 @@ class PreparedLasso {
   /// Solves the Lasso for every column of X.
   ///
   /// @param X     [n, N] of float or double, N <= problems(), on the context's device; read only
-  /// @param rule  a value, one for each problem, or a fraction of each problem's lambda_max; no fraction of a
-  ///              recording's
+  /// @param rule  a value, one for each problem, or a fraction of each problem's lambda_max; > 0, no fraction of a
+  ///              recording's and no point of the path
   /// @param Z     [m, N], on the context's device, written: the codes, dense. Must not overlap X
   ///
   /// Work that the caller queued on the stream before is seen; Z is complete when the call returns.

@@ -716,7 +716,7 @@ TEST_P(Lasso, NamesWhatItRefuses) {
     }
     return "";
   };
-  EXPECT_NE(message(LambdaRule::value(-1), {}).find("lambda: the value is -1, wanted a finite number > 0"),
+  EXPECT_NE(message(LambdaRule::value(-1), {}).find("lambda: the value is -1, wanted a finite number >= 0"),
             std::string::npos);
   EXPECT_NE(message(LambdaRule::sample_fraction(0), {}).find("fraction"), std::string::npos);
   EXPECT_NE(message(LambdaRule::per_problem({1, 2}), {}).find("found 2 lambdas, wanted one for each of 3 observations"),
