@@ -18,8 +18,13 @@
 namespace shrinkwarp::cuda {
 namespace {
 
+/// The smallest normal number.
+template <class T>
+constexpr T kSmallest = std::numeric_limits<T>::min();
+
 template <class T>
 struct ShrinkArguments {
+  unsigned tiles;               // of a column
   MatrixView<const T> moved;    // [m, N]
   MatrixView<const T> anchor;   // [m, N], looked at where `anchored`
   MatrixView<const T> current;  // [m, N]
@@ -40,9 +45,8 @@ __global__ void __launch_bounds__(kStepAtoms) shrink_groups_kernel(ShrinkArgumen
   SHRINKWARP_SHARED_ARRAY(T, shares, kStepAtoms / 2 + 2);
   const int size = args.group_size;
   const int thread = static_cast<int>(threadIdx.x);
-  const auto tiles = static_cast<unsigned>(ceil_div(args.previous.rows, kStepAtoms));
-  const std::int64_t col = blockIdx.x / tiles;
-  const unsigned tile = blockIdx.x % tiles;
+  const std::int64_t col = blockIdx.x / args.tiles;
+  const unsigned tile = blockIdx.x % args.tiles;
   const int row0 = static_cast<int>(tile) * kStepAtoms;  // m is under 2^31
   const int rows = clip(args.previous.rows - row0, kStepAtoms);
   const int first = row0 / size;
@@ -51,9 +55,8 @@ __global__ void __launch_bounds__(kStepAtoms) shrink_groups_kernel(ShrinkArgumen
   const T* const anchor = args.anchor.data + col * args.anchor.ld;
   const bool moves = args.active == nullptr || args.active[col] != 0;
   // Not 0, so that an infinite weight leaves its group out where lambda is 0.
-  constexpr T kSmallest = std::numeric_limits<T>::min();
   const T threshold = args.step * args.lambda[col];
-  const T least = threshold > kSmallest ? threshold : kSmallest;
+  const T least = threshold > kSmallest<T> ? threshold : kSmallest<T>;
 
   const int lanes = group_lanes(size);
   const int lane = thread % lanes;
@@ -109,7 +112,9 @@ void shrink_groups(const Context& context, MatrixView<const T> moved, const Grou
   const MatrixView<T> previous = arguments.previous;
   if (previous.empty()) return;
   const double pull = static_cast<double>(arguments.step) * arguments.penalty.ridge;
-  const ShrinkArguments<T> args{moved,
+  const std::int64_t tiles = ceil_div(previous.rows, kStepAtoms);
+  const ShrinkArguments<T> args{static_cast<unsigned>(tiles),
+                                moved,
                                 arguments.anchor.empty() ? moved : arguments.anchor,
                                 arguments.current,
                                 previous,
@@ -123,8 +128,8 @@ void shrink_groups(const Context& context, MatrixView<const T> moved, const Grou
                                 static_cast<int>(arguments.penalty.group_size),
                                 static_cast<T>(1 / (1 + pull)),
                                 static_cast<T>(pull / (1 + pull))};
-  const std::int64_t blocks = ceil_div(previous.rows, kStepAtoms) * previous.cols;
-  launch(shrink_groups_kernel<T>, dim3(grid_size(blocks, "group_step")), dim3(kStepAtoms), 0, context.stream(), args);
+  launch(shrink_groups_kernel<T>, dim3(grid_size(tiles * previous.cols, "group_step")), dim3(kStepAtoms), 0,
+         context.stream(), args);
 }
 
 #define SHRINKWARP_INSTANTIATE(T) \

@@ -261,6 +261,7 @@ void check_against_reference(const Inputs<T>& in, const Outputs<T>& out, Options
       point[static_cast<std::size_t>(j)] = anchor + y(j) + step * g;
       off[static_cast<std::size_t>(j)] = (n + 4) * step * g_size + 4 * y_size(j) + 4 * std::fabs(anchor);
     }
+    double norm = 0, error = 0;  // of the group
     for (std::int64_t j = 0; j < in.m; ++j) {
       const T next = out.next(j, b);
       const T a = options.anchored ? in.anchor(j, b) : T(0);
@@ -274,10 +275,12 @@ void check_against_reference(const Inputs<T>& in, const Outputs<T>& out, Options
       const double weight = weight_of(group, options);
       const double threshold = std::isinf(weight) ? weight : t * weight;
       // Shrinking, of a group too, and the step to the anchored form pass an error of their argument on at most as it is.
-      double norm = 0, error = 0;
-      for (std::int64_t k = group * options.group_size; k < (group + 1) * options.group_size; ++k) {
-        norm = std::hypot(norm, point[static_cast<std::size_t>(k)]);
-        error = std::hypot(error, off[static_cast<std::size_t>(k)]);
+      if (j % options.group_size == 0) {
+        norm = error = 0;
+        for (std::int64_t k = j; k < j + options.group_size; ++k) {
+          norm = std::hypot(norm, point[static_cast<std::size_t>(k)]);
+          error = std::hypot(error, off[static_cast<std::size_t>(k)]);
+        }
       }
       const double shrunk = options.group_size == 1
                                 ? soft(point[static_cast<std::size_t>(j)], threshold)
@@ -364,7 +367,7 @@ void check_groups(const Context& context) {
   const std::pair<std::int64_t, std::int64_t> shapes[] = {{3, 6}, {43, 594}, {64, 384}};
   for (const auto& [n, m] : shapes) {
     for (const std::int64_t size : {std::int64_t{2}, std::int64_t{3}, m / 6 * 2, m}) {
-      for (const std::int64_t N : {0, 1, 9}) {
+      for (const std::int64_t N : {0, 1, 6}) {
         const auto in = make_inputs<T>(n, m, N);
         for (const bool anchored : {false, true}) {
           for (const Options& options : {Options{anchored, N % 2 == 1, true, false, 0, size},
