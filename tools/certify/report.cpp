@@ -141,7 +141,7 @@ class ZeroLambdas {
     tried_ = true;
     // More atoms than rows are dependent, but for a ridge; where they span all of x the objective is 0, and that is enough.
     if (penalty_.nonnegative || penalty_.radius >= 0 || (D_.cols > D_.rows && penalty_.ridge == 0)) return false;
-    penalty_.weights.resize(static_cast<std::size_t>(D_.cols), 0.0);
+    penalty_.weights.resize(static_cast<std::size_t>(D_.cols / penalty_.group_size), 0.0);
     for (double& weight : penalty_.weights)
       if (std::isfinite(weight)) weight = 0;
     try {
@@ -240,11 +240,11 @@ Report certify_codes(const Context& context, const Request& request) {
   if (!request.output.empty()) output = std::make_unique<RowsFile>(request.output);
 
   const std::vector<double> D = read_dictionary(dictionary_file);
-  Penalty penalty{{}, request.nonnegative, request.ridge, request.radius, request.weights};
+  Penalty penalty{{}, request.nonnegative, request.ridge, request.radius, request.weights, request.group_size};
   if (!request.weights.empty()) {
     penalty.weights = NpyFile::open(request.weights).read_vector();
     SHRINKWARP_REQUIRE(!penalty.weights.empty(), ShapeError, request.weights,
-                       ": found no weights, wanted one for each atom");
+                       ": found no weights, wanted one for each ", request.group_size > 1 ? "group" : "atom");
   }
   const MatrixView<const double> dictionary{D.data(), report.rows, report.atoms, report.rows, Device{}};
   ZeroLambdas zero_lambdas(context, dictionary, penalty);
