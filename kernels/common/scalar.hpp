@@ -39,8 +39,8 @@ SHRINKWARP_HOST_DEVICE inline T anchored_shrinkage(T a, T w, T t, T keep, T pull
 /// gives NaN.
 template <class T>
 SHRINKWARP_HOST_DEVICE inline T group_share(double norm, T t) {
-  if (norm <= static_cast<double>(t)) return T(1);
-  return static_cast<T>(static_cast<double>(t) / norm);
+  const auto share = static_cast<T>(static_cast<double>(t) / norm);  // always, so that loops of it are vectorised
+  return norm <= static_cast<double>(t) ? T(1) : share;
 }
 
 /// One entry of max(1 - t / ||u_g||, 0) u_g / (1 + c) - a, u = a + w, the proximal step of t ||z_g|| + c/2 ||z_g||^2 of a
@@ -48,8 +48,8 @@ SHRINKWARP_HOST_DEVICE inline T group_share(double norm, T t) {
 /// keep = 1 / (1 + c), pull = c / (1 + c).
 template <class T>
 SHRINKWARP_HOST_DEVICE inline T anchored_group_shrinkage(T a, T w, T share, T keep, T pull) {
-  if (share >= T(1)) return -a;
-  return keep * (w - share * (a + w)) - pull * a;
+  const T shrunk = keep * (w - share * (a + w)) - pull * a;
+  return share >= T(1) ? -a : shrunk;
 }
 
 /// Duality gap of a code whose residual is r, at the best dual-feasible multiple of r; see certificate.hpp.

@@ -27,33 +27,58 @@ struct ColumnStep {
 };
 
 #define SHRINKWARP_GROUP_LOOPS(T)                                                                                      \
-  /* The share of group g. */                                                                                          \
-  SHRINKWARP_CPU_CLONES T share_of(const T* anchor, const T* moved, std::int64_t g, const ColumnStep<T>& step) {       \
-    const T* const w = moved + g * step.size;                                                                          \
-    const T* const a = anchor ? anchor + g * step.size : nullptr;                                                      \
+  /* Sum of squares of u = anchor + moved over a group that begins with atom j. */                                     \
+  SHRINKWARP_CPU_CLONES double squares_of(const T* anchor, const T* moved, std::int64_t j, std::int64_t size) {        \
     double lane[kLanes] = {};                                                                                          \
     const auto add = [&](int k, std::int64_t i) {                                                                      \
-      const T u = a ? a[i] + w[i] : w[i];                                                                              \
+      const T u = anchor ? anchor[i] + moved[i] : moved[i];                                                            \
       lane[k] += static_cast<double>(u) * static_cast<double>(u);                                                      \
     };                                                                                                                 \
     std::int64_t i = 0;                                                                                                \
-    for (; i + kLanes <= step.size; i += kLanes)                                                                       \
-      for (int k = 0; k < kLanes; ++k) add(k, i + k);                                                                  \
-    for (int k = 0; i < step.size; ++i, ++k) add(k, i);                                                                \
-    return group_share(std::sqrt(add_lanes(lane)), step.threshold * (step.weights ? step.weights[g] : T(1)));          \
+    for (; i + kLanes <= size; i += kLanes)                                                                            \
+      for (int k = 0; k < kLanes; ++k) add(k, j + i + k);                                                              \
+    for (int k = 0; i < size; ++i, ++k) add(k, j + i);                                                                 \
+    return add_lanes(lane);                                                                                            \
+  }                                                                                                                    \
+  /* The same of `count` groups of three. */                                                                           \
+  SHRINKWARP_CPU_CLONES void squares_of_threes(const T* anchor, const T* moved, std::int64_t j, std::int64_t count,    \
+                                               double* squares) {                                                      \
+    for (std::int64_t g = 0; g < count; ++g) {                                                                         \
+      double sum = 0;                                                                                                  \
+      for (std::int64_t i = j + 3 * g; i < j + 3 * g + 3; ++i) {                                                       \
+        const T u = anchor ? anchor[i] + moved[i] : moved[i];                                                          \
+        sum += static_cast<double>(u) * static_cast<double>(u);                                                        \
+      }                                                                                                                \
+      squares[g] = sum;                                                                                                \
+    }                                                                                                                  \
+  }                                                                                                                    \
+  /* The shares of `count` groups from `first` on. */                                                                  \
+  SHRINKWARP_CPU_CLONES void shares_of(const double* squares, std::int64_t first, std::int64_t count,                  \
+                                       const ColumnStep<T>& step, T* shares) {                                         \
+    if (step.weights) {                                                                                                \
+      for (std::int64_t g = 0; g < count; ++g)                                                                         \
+        shares[g] = group_share(std::sqrt(squares[g]), step.threshold * step.weights[first + g]);                      \
+    } else {                                                                                                           \
+      for (std::int64_t g = 0; g < count; ++g) shares[g] = group_share(std::sqrt(squares[g]), step.threshold);         \
+    }                                                                                                                  \
   }                                                                                                                    \
   /* A tile whose entries' shares are known. Returns the sum of the restart test; `support` is its nonzeros. */        \
   SHRINKWARP_CPU_CLONES T shrink_tile(const T* anchor, const T* moved, const T* current, T* previous, const T* shares, \
                                       std::int64_t count, const ColumnStep<T>& step, std::int32_t& support) {          \
     T lane[kLanes] = {};                                                                                               \
     std::int32_t nonzeros[kLanes] = {};                                                                                \
+    T origin[kTileAtoms], y[kTileAtoms]; /* so that the loop that works has no branch */                               \
+    if (anchor)                                                                                                        \
+      std::copy_n(anchor, count, origin);                                                                              \
+    else                                                                                                               \
+      std::fill_n(origin, count, T(0));                                                                                \
+    std::copy_n(current, count, y);                                                                                    \
+    if (step.beta != T(0))                                                                                             \
+      for (std::int64_t j = 0; j < count; ++j) y[j] += step.beta * (y[j] - previous[j]);                               \
     const auto shrink = [&](int k, std::int64_t i) {                                                                   \
-      const T now = current[i];                                                                                        \
-      const T y = step.beta != T(0) ? now + step.beta * (now - previous[i]) : now;                                     \
-      const T a = anchor ? anchor[i] : T(0);                                                                           \
-      const T next = anchored_group_shrinkage(a, moved[i], shares[i], step.keep, step.pull) + T(0);                    \
-      lane[k] += (y - next) * (next - now);                                                                            \
-      nonzeros[k] += next != -a ? 1 : 0;                                                                               \
+      const T next = anchored_group_shrinkage(origin[i], moved[i], shares[i], step.keep, step.pull) + T(0);            \
+      lane[k] += (y[i] - next) * (next - current[i]);                                                                  \
+      nonzeros[k] += next != -origin[i] ? 1 : 0;                                                                       \
       previous[i] = next;                                                                                              \
     };                                                                                                                 \
     std::int64_t i = 0;                                                                                                \
@@ -90,7 +115,8 @@ void shrink_groups(const Context& context, MatrixView<const T> moved, const Grou
       std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(atoms, 1));  // columns worth a task
   const std::int64_t tasks = (moved.cols + block - 1) / block;
   context.parallel_for(tasks, [&](std::int64_t task, int) {
-    T shares[kTileAtoms];
+    T shares[kTileAtoms], group_shares[kTileAtoms];  // of atoms and of groups
+    double squares[kTileAtoms];
     for (std::int64_t b = task * block; b < std::min(moved.cols, (task + 1) * block); ++b) {
       const bool moves = arguments.active.empty() || arguments.active[b] != 0;
       // Not 0, so that an infinite weight leaves its group out where lambda is 0.
@@ -113,12 +139,22 @@ void shrink_groups(const Context& context, MatrixView<const T> moved, const Grou
           restart = T(0);
           continue;
         }
-        for (std::int64_t i = 0; i < count;) {
-          const std::int64_t group = (first + i) / size;
-          const std::int64_t end = std::min(count, (group + 1) * size - first);
-          if (first + i == group * size) share = share_of(anchor, moved.column(b), group, step);
-          std::fill(shares + i, shares + end, share);
-          i = end;
+        // The groups that begin in the tile; the rest of the one before has its share.
+        const std::int64_t begins = (first + size - 1) / size;
+        const std::int64_t groups = std::max<std::int64_t>(0, (first + count - 1) / size + 1 - begins);
+        if (size == 3) {
+          squares_of_threes(anchor, moved.column(b), 3 * begins, groups, squares);
+        } else {
+          for (std::int64_t g = 0; g < groups; ++g)
+            squares[g] = squares_of(anchor, moved.column(b), (begins + g) * size, size);
+        }
+        shares_of(squares, begins, groups, step, group_shares);
+        std::int64_t i = std::min(count, begins * size - first);
+        std::fill_n(shares, i, share);
+        for (std::int64_t g = 0; g < groups; ++g) {
+          share = group_shares[g];
+          const std::int64_t end = std::min(count, i + size);
+          for (; i < end; ++i) shares[i] = share;
         }
         restart = shrink_tile(origin, moved.column(b) + first, arguments.current.column(b) + first,
                               arguments.previous.column(b) + first, shares, count, step, support);
