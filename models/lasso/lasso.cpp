@@ -33,8 +33,6 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
   }
   const Solver solver = resolved(context, dictionary.rows(), dictionary.atoms(), source.size(), options);
   if (has_working_sets(solver)) {
-    SHRINKWARP_REQUIRE(!options.penalty.grouped(), ValueError, "lasso: the working-set solver takes no groups, found ",
-                       "groups of ", options.penalty.group_size, " atoms, wanted ista or fista for them");
     const char* const only = "lasso: on cuda the working-set solver solves the plain Lasso from 0, found ";
     SHRINKWARP_REQUIRE(!context.is_cuda() || options.penalty.plain(), ValueError, only,
                        "another penalty, wanted ista or fista for it");
