@@ -17,7 +17,7 @@ struct PenaltyView {
   bool nonnegative = false;          ///< only in groups of one
   std::int64_t group_size = 1;       ///< >= 1, divides m
   bool plain() const { return weights.empty() && ridge == 0 && !nonnegative && !grouped(); }
-  bool grouped() const { return group_size > 1; }
+  bool grouped() const { return group_size != 1; }
 };
 
 }  // namespace shrinkwarp

@@ -54,7 +54,7 @@ struct Penalty {
   std::string weights_name = "weights";  ///< begins the message of an error: a file, say
 
   bool plain() const { return weights.empty() && !nonnegative && ridge == 0 && !grouped(); }
-  bool grouped() const { return group_size > 1; }
+  bool grouped() const { return group_size != 1; }
   /// w of the group that an atom is in.
   double weight_of(std::int64_t atom) const {
     return weights.empty() ? 1 : weights[static_cast<std::size_t>(atom / group_size)];

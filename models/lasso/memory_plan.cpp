@@ -101,7 +101,7 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t places) {
 }
 
 std::int64_t unpenalised_bytes(std::int64_t rows, std::int64_t atoms, const Penalty& penalty) {
-  const std::int64_t count = std::count(penalty.weights.begin(), penalty.weights.end(), 0.0);
+  const std::int64_t count = penalty.group_size * std::count(penalty.weights.begin(), penalty.weights.end(), 0.0);
   if (count == 0) return 0;
   return dictionary_bytes(rows, atoms) + 8 * rows * (atoms + count) + SingularValues::most_bytes(rows, count);
 }
@@ -121,7 +121,7 @@ std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_
 }
 
 MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,
-                       std::int64_t memory_limit) {
+                       std::int64_t memory_limit, std::int64_t group_size) {
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
   const std::int64_t least = least_memory(context, n, m, Solver::fista);
@@ -129,12 +129,15 @@ MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std
                      " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
   const auto needed = [&](const MemoryPlan& plan) {
     // The double batch has twice the bytes a place; it is laid out only when a problem needs it, but planned for here.
-    return dictionary_bytes(n, m) + ProximalGradientBatch<float>::workspace(context, dictionary, plan.places) +
-           2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
+    const auto batch = [&](std::int64_t places) {
+      return ProximalGradientBatch<float>::workspace(context, dictionary, places, group_size);
+    };
+    return dictionary_bytes(n, m) + batch(plan.places) + 2 * batch(plan.double_places) +
            held_bytes(context, n, m, plan);
   };
   const BatchSize& size = context.is_cuda() ? kCudaBatch : kCpuBatch;
-  const std::int64_t state = 3 * m * static_cast<std::int64_t>(sizeof(float)) + n * 24;
+  const std::int64_t codes = group_size > 1 ? 4 : 3;
+  const std::int64_t state = codes * m * static_cast<std::int64_t>(sizeof(float)) + n * 24;
   std::int64_t places = std::clamp<std::int64_t>(size.bytes / state / 32 * 32, size.min_places, size.max_places);
   places = std::max<std::int64_t>(1, std::min(places, problems));
   while (places > 1 && needed(with_places(places)) > memory_limit) places /= 2;

@@ -27,7 +27,7 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t places);
 /// The largest batches that are of use, no more than there are problems, and within the limit.
 /// @throws ValueError (the limit is under least_memory())
 MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,
-                       std::int64_t memory_limit);
+                       std::int64_t memory_limit, std::int64_t group_size);
 
 struct WorkingSetPlan {
   std::int64_t workers = 1;        ///< threads, each with a pool

@@ -61,8 +61,9 @@ struct PreparedLasso::Impl {
   Impl(const Context& context, const Dictionary& dictionary, const LassoOptions& options, std::int64_t problems,
        VectorView<std::byte> memory)
       : context(context), dictionary(dictionary), options(options), problems(problems) {
-    const std::int64_t float_bytes = aligned(FloatBatch::workspace(context, dictionary, problems));
-    const std::int64_t needed = workspace(context, dictionary, problems);
+    const std::int64_t group_size = options.penalty.group_size;
+    const std::int64_t float_bytes = aligned(FloatBatch::workspace(context, dictionary, problems, group_size));
+    const std::int64_t needed = workspace(context, dictionary, problems, group_size);
     if (memory.empty()) {
       owned = Tensor<std::byte>(context, needed);
       memory = owned.vector();
@@ -263,10 +264,12 @@ struct PreparedLasso::Impl {
   PreparedResults results;
 };
 
-std::int64_t PreparedLasso::workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems) {
+std::int64_t PreparedLasso::workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                                      std::int64_t group_size) {
   check(context, dictionary, problems);
-  return aligned(FloatBatch::workspace(context, dictionary, problems)) +
-         DoubleBatch::workspace(context, dictionary, double_places(problems));
+  SHRINKWARP_REQUIRE(group_size >= 1, ValueError, "PreparedLasso: the group size is ", group_size, ", wanted >= 1");
+  return aligned(FloatBatch::workspace(context, dictionary, problems, group_size)) +
+         DoubleBatch::workspace(context, dictionary, double_places(problems), group_size);
 }
 
 PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionary, const LassoOptions& options,
@@ -279,7 +282,8 @@ PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionar
                      "PreparedLasso: found the solver working-set, wanted fista, ista or auto");
   check_penalty(options.penalty, dictionary.atoms());
   for (std::size_t j = 0; j < options.penalty.weights.size(); ++j)
-    SHRINKWARP_REQUIRE(options.penalty.weights[j] > 0, ValueError, "PreparedLasso: the weight of atom ", j,
+    SHRINKWARP_REQUIRE(options.penalty.weights[j] > 0, ValueError, "PreparedLasso: the weight of ",
+                       options.penalty.grouped() ? "group " : "atom ", j,
                        " is 0, wanted > 0; solve_lasso takes unpenalised atoms");
   check_ridge(options.penalty, dictionary);
   impl_ = std::make_unique<Impl>(context, dictionary, options, problems, memory);
