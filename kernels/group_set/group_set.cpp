@@ -44,8 +44,9 @@ namespace {
 
 constexpr double kUnit = std::numeric_limits<double>::epsilon();
 // What is added to the diagonal of H, as a share of G's: far over the rounding of a factorisation, so that dependent groups
-// have one, and far under what slows Newton's method down.
-constexpr double kLift = 1e-12, kLargestLift = 1e-6;
+// have one, and far under what slows Newton's method down. Where a step cannot be taken whole, the next one has more of it:
+// a direction that little bends, in which others would have come to 0 long before, is then followed less far.
+constexpr double kLift = 1e-12, kFirstLift = 1e-6, kLargestLift = 1, kLiftFactor = 30;
 // A step is taken whole where it brings this share of what it promises.
 constexpr double kEnough = 0.02;
 // The lowest point along a step is looked for by halves.
@@ -355,19 +356,22 @@ void GroupSet::sweep(GroupSetScratch& scratch, double tolerance) {
 }
 
 // L L' = H on the `count` groups of S, lifted on its diagonal. @return false where rounding lets it have none
-bool GroupSet::factor(GroupSetScratch& scratch, std::int64_t count) const {
+bool GroupSet::factor(GroupSetScratch& scratch, std::int64_t count, double lift) const {
   const std::int64_t s = group_size_;
   const std::int64_t ld = scratch.ld_;
   const std::int64_t size = count * s;
   const std::int64_t whole = (size + 3) / 4 * 4;
-  for (double lift = kLift; lift <= kLargestLift; lift *= 100) {
+  for (; lift <= kLargestLift; lift *= kLiftFactor) {
     for (std::int64_t k = 0; k < count; ++k) {
       const std::int64_t p = scratch.active_.data()[k];
       const double bent = threshold_.data()[p] / length(p);
       for (std::int64_t j = 0; j < s; ++j) {
         const double* const from = gram_.data() + (p * s + j) * ld_;
         double* const to = scratch.factor_.data() + (k * s + j) * ld;
-        for (std::int64_t l = 0; l < count; ++l) std::copy_n(from + scratch.active_.data()[l] * s, s, to + l * s);
+        for (std::int64_t l = 0, i = 0; l < count; ++l) {
+          const double* const piece = from + scratch.active_.data()[l] * s;
+          for (std::int64_t q = 0; q < s; ++q) to[i++] = piece[q];
+        }
         std::fill(to + size, to + padded(whole), 0.0);
         double* const block = to + k * s;
         const double along = bent * code(p)[j] / length(p) / length(p);
@@ -387,7 +391,8 @@ bool GroupSet::factor(GroupSetScratch& scratch, std::int64_t count) const {
 
 // The step to the lowest point of the objective's second-order model: the first `count` of the `all` groups in the list of S
 // move freely, the others to 0. To `step` [s |W|], where S moves. @return false where rounding lets it have none
-bool GroupSet::model_step(GroupSetScratch& scratch, std::int64_t count, std::int64_t all, double* step) const {
+bool GroupSet::model_step(GroupSetScratch& scratch, std::int64_t count, std::int64_t all, double lift,
+                          double* step) const {
   const std::int64_t s = group_size_;
   const std::int32_t* const active = scratch.active_.data();
   double* const right = scratch.right_.data();
@@ -401,7 +406,7 @@ bool GroupSet::model_step(GroupSetScratch& scratch, std::int64_t count, std::int
     for (std::int64_t k = 0; k < count; ++k)
       for (std::int64_t i = 0; i < s; ++i) right[k * s + i] += scratch.change_.data()[active[k] * s + i];
   }
-  if (!factor(scratch, count)) return false;
+  if (!factor(scratch, count, lift)) return false;
   const std::int64_t whole = (count * s + 3) / 4 * 4;
   std::fill(right + count * s, right + whole, 0.0);
   cpu::factor_loops().solve(scratch.factor_.data(), scratch.ld_, whole, right);
@@ -481,8 +486,8 @@ GroupSet::Line GroupSet::line(GroupSetScratch& scratch, std::int64_t all, const 
   return line;
 }
 
-// A step of Newton's on S, if there is one that descends.
-void GroupSet::newton(GroupSetScratch& scratch) {
+// A step of Newton's on S, if there is one that descends. @return whether it was taken whole
+bool GroupSet::newton(GroupSetScratch& scratch, double lift) {
   const std::int64_t s = group_size_;
   std::int32_t* const active = scratch.active_.data();
   double* const first = scratch.first_.data();
@@ -491,7 +496,7 @@ void GroupSet::newton(GroupSetScratch& scratch) {
   for (std::int64_t p = 0; p < size_; ++p)
     if (is_active(p)) active[all++] = static_cast<std::int32_t>(p);
   ++steps_;
-  if (all == 0 || !model_step(scratch, all, all, first)) return;
+  if (all == 0 || !model_step(scratch, all, all, lift, first)) return false;
 
   // Groups that would pass 0 stop there, and the others have the step that suits that, until none would pass.
   const double* step = first;
@@ -502,7 +507,7 @@ void GroupSet::newton(GroupSetScratch& scratch) {
   for (std::int64_t count = all, left = that_stay(all); left < count; left = that_stay(count)) {
     count = left;
     step = second;
-    if (!model_step(scratch, count, all, second)) return;
+    if (!model_step(scratch, count, all, lift, second)) return false;
   }
 
   // That whole where it brings enough, else the better of it and the straight step to its lowest point.
@@ -518,9 +523,9 @@ void GroupSet::newton(GroupSetScratch& scratch) {
     if (step == first || !(gained <= straight.change(lowest))) {
       part = lowest;
       step = first;
-      if (!(straight.change(part) < 0)) return;
+      if (!(straight.change(part) < 0)) return false;
     } else {
-      if (!(gained < 0)) return;
+      if (!(gained < 0)) return false;
       multiply(scratch, all, step);
     }
   }
@@ -530,28 +535,29 @@ void GroupSet::newton(GroupSetScratch& scratch) {
     settle_length(active[k]);
   }
   for (std::int64_t i = 0; i < size_ * s; ++i) correlation_.data()[i] += part * scratch.change_.data()[i];
+  return part == 1;
 }
 
 GroupSetOutcome GroupSet::solve(GroupSetScratch& scratch, double tolerance, std::int64_t max_steps) {
   SHRINKWARP_REQUIRE(scratch.capacity() >= std::max(size_, std::int64_t{2}) * group_size_, ShapeError,
                      "GroupSet::solve: the scratch is for ", scratch.capacity(), " atoms, wanted at least ",
                      std::max(size_, std::int64_t{2}) * group_size_);
-  double nearest = std::numeric_limits<double>::infinity();
+  double nearest = std::numeric_limits<double>::infinity(), lift = kLift;
   std::int64_t support = -1;
+  bool whole = false;
   for (int idle = 0;;) {
     sweep(scratch, tolerance);
     const double left = farthest(scratch.one_.data());
     if (left <= tolerance) return GroupSetOutcome::solved;
-    // Steps that change S are about something else than being near.
-    if (support_ != support || left <= nearest / 2) {
-      idle = 0;
-      nearest = left;
-      support = support_;
-    } else if (++idle == kIdleSteps) {
-      return GroupSetOutcome::stuck;
-    }
-    if (steps_ >= max_steps) return GroupSetOutcome::stuck;
-    newton(scratch);
+    // Whole steps that nothing holds back, with the same groups in use, come nearer and nearer, but for rounding.
+    const bool nearer = left <= nearest / 2;
+    idle = whole && lift == kLift && support_ == support && !nearer ? idle + 1 : 0;
+    if (idle == kIdleSteps || steps_ >= max_steps) return GroupSetOutcome::stuck;
+    nearest = left;
+    support = support_;
+    whole = newton(scratch, lift);
+    lift =
+        whole ? std::max(lift / kLiftFactor, kLift) : std::min(std::max(kFirstLift, lift * kLiftFactor), kLargestLift);
   }
 }
 

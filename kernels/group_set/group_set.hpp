@@ -10,13 +10,14 @@
 //   for which G_gg is known by its eigenvectors. This says which groups are in use: S.
 // - On S the objective is smooth, and a step of Newton's moves all its groups at once:
 //   H d = corr_S - threshold z_S / ||z_S||,   H = G_SS + blockdiag(threshold_g / ||z_g|| (I - u_g u_g')),   u_g = z_g / ||z_g||.
-//   A group that would pass 0 stops there. Where the objective would rise by that, the step is cut to its lowest point.
+//   Groups that would pass 0 stop there, and the others have the step that suits that. Where this brings little, the step
+//   without such stops is taken up to its lowest point, if that is lower.
 //
 // Sweeps alone converge, Newton's steps make the end quadratic. Groups of one atom are the Lasso. Copied and dependent groups
 // are legal: a direction that nothing bends is followed until a group comes to zero.
 //
-// Qin, Scheinberg and Goldfarb 2013 (exact steps of block coordinate descent); Tseng 2001 (that they converge); Roth and
-// Fischer 2008 (Newton on the groups in use).
+// Qin, Scheinberg and Goldfarb 2013 (exact steps of block coordinate descent); Tseng 2001 (that they converge); More and
+// Sorensen 1983 (the secular equation).
 #pragma once
 
 #include <cstdint>
@@ -137,12 +138,12 @@ class GroupSet {
   void settle_length(std::int64_t p);
   bool best_code(std::int64_t p, double* code) const;
   void sweep(GroupSetScratch& scratch, double tolerance);
-  void newton(GroupSetScratch& scratch);
-  bool model_step(GroupSetScratch& scratch, std::int64_t count, std::int64_t all, double* step) const;
+  bool newton(GroupSetScratch& scratch, double lift);
+  bool model_step(GroupSetScratch& scratch, std::int64_t count, std::int64_t all, double lift, double* step) const;
   double multiply(GroupSetScratch& scratch, std::int64_t all, const double* step) const;
   struct Line;
   Line line(GroupSetScratch& scratch, std::int64_t all, const double* step) const;
-  bool factor(GroupSetScratch& scratch, std::int64_t count) const;
+  bool factor(GroupSetScratch& scratch, std::int64_t count, double lift) const;
   std::int64_t group_size_ = 1, capacity_ = 0, ld_ = 0, size_ = 0, support_ = 0, steps_ = 0;
   double ridge_ = 0;
   const GroupBasis* basis_ = nullptr;
