@@ -48,8 +48,7 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems,
                 const LassoOptions& options) {
   if (options.solver != Solver::automatic) return options.solver;
-  if (context.is_cuda() || !options.restart || options.penalty.ridge > 0 || options.penalty.grouped())
-    return Solver::fista;
+  if (context.is_cuda() || !options.restart || options.penalty.ridge > 0) return Solver::fista;
   const std::int64_t least = least_memory(context, rows, atoms, Solver::working_set, options.penalty);
   if (options.memory_limit < least) return Solver::fista;
   // Preparing costs some 3 n^2 m flops and the clusters, which a few n problems win back.
