@@ -441,6 +441,7 @@ void check_penalties(const Context& context) {
     for (const Penalised& kind : kPenalties) {
       const std::int64_t group_size = kind.group_size > 0 ? kind.group_size : size.m;
       if (size.m % group_size != 0) continue;
+      if (testing::kThreadSanitizer && group_size > 1 && size.m > 600) continue;
       SCOPED_TRACE(::testing::Message() << size.n << " x " << size.m << ", " << size.N << " problems, ridge "
                                         << kind.ridge << ", groups of " << group_size);
       auto Z = codes_matrix<T>(size.m, size.N, 3);

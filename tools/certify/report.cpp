@@ -196,11 +196,11 @@ Report certify_codes(const Context& context, const Request& request) {
   if (!request.output.empty()) output = std::make_unique<RowsFile>(request.output);
 
   const std::vector<double> D = read_dictionary(dictionary_file);
-  Penalty penalty{{}, request.nonnegative, request.ridge, request.weights};
+  Penalty penalty{{}, request.nonnegative, request.ridge, request.weights, request.group_size};
   if (!request.weights.empty()) {
     penalty.weights = NpyFile::open(request.weights).read_vector();
     SHRINKWARP_REQUIRE(!penalty.weights.empty(), ShapeError, request.weights,
-                       ": found no weights, wanted one for each atom");
+                       ": found no weights, wanted one for each ", request.group_size > 1 ? "group" : "atom");
   }
   const Certifier certifier(context, {D.data(), report.rows, report.atoms, report.rows, Device{}}, std::move(penalty));
   const std::int64_t chunk = std::min<std::int64_t>(report.problems, 4 * kBlock * context.threads());

@@ -30,7 +30,8 @@ struct Request {
   std::string dictionary;    ///< D.npy (n, m), f4 or f8
   std::string observations;  ///< X.npy (N, n), f4 or f8
   LambdaChoice lambda;
-  std::string weights;        ///< W.npy (m,), or empty for 1
+  std::string weights;  ///< W.npy (m / group_size,), or empty for 1
+  std::int64_t group_size = 1;
   bool nonnegative = false;   ///< codes are to be >= 0
   double ridge = 0;           ///< mu of an elastic net
   double gap = 1e-6;          ///< relative

@@ -202,8 +202,15 @@ void add_certify(CLI::App& app, Action& action) {
       ->check(one_of({"sample", "recording"}))
       ->needs("--lambda-fraction")
       ->capture_default_str();
-  command->add_option("--weights", arguments->request.weights,
-                      "W.npy (m,): lambda times w_j for atom j; 0 is unpenalised, infinity demands z_j = 0");
+  command->add_option(
+      "--weights", arguments->request.weights,
+      "W.npy (m,): lambda times w_j for atom j; 0 is unpenalised, infinity demands z_j = 0; a weight for "
+      "each group with --group-size");
+  command
+      ->add_option("--group-size", arguments->request.group_size,
+                   "G: the penalty is lambda times the sum of the norms of groups of G consecutive atoms")
+      ->check(whole_number(1, std::int64_t{1} << 31))
+      ->capture_default_str();
   command->add_flag("--nonnegative", arguments->request.nonnegative, "codes are to be >= 0");
   command->add_option("--elastic-net", arguments->request.ridge, "MU: MU/2 ||z||^2 is part of the objective")
       ->check(number_from_0());
