@@ -16,7 +16,7 @@
 // Sweeps alone converge, Newton's steps make the end quadratic. Groups of one atom are the Lasso. Copied and dependent groups
 // are legal: a direction that nothing bends is followed until a group comes to zero.
 //
-// Qin, Scheinberg and Goldfarb 2013 (exact steps of block coordinate descent); Tseng 2001 (that they converge); More and
+// Qin, Scheinberg and Goldfarb 2013 (exact steps of block coordinate descent); Tseng 2001 (that they converge); Moré and
 // Sorensen 1983 (the secular equation).
 #pragma once
 
