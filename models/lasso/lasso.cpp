@@ -36,8 +36,6 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
   }
   const Solver solver = resolved(context, dictionary.rows(), dictionary.atoms(), source.size(), options);
   if (has_working_sets(solver)) {
-    SHRINKWARP_REQUIRE(!options.penalty.grouped(), ValueError, "lasso: the working-set solver takes no groups, found ",
-                       "groups of ", options.penalty.group_size, " atoms, wanted ista or fista for them");
     const char* const only = "lasso: on cuda the working-set solver solves the plain Lasso from 0, found ";
     SHRINKWARP_REQUIRE(!context.is_cuda() || options.penalty.plain(), ValueError, only,
                        "another penalty, wanted ista or fista for it");
@@ -53,8 +51,7 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems,
                 const LassoOptions& options) {
   if (options.solver != Solver::automatic) return options.solver;
-  if (context.is_cuda() || !options.restart || options.penalty.ridge > 0 || options.penalty.grouped())
-    return Solver::fista;
+  if (context.is_cuda() || !options.restart || options.penalty.ridge > 0) return Solver::fista;
   const std::int64_t least = least_memory(context, rows, atoms, Solver::working_set, options.penalty);
   if (options.memory_limit < least) return Solver::fista;
   // Preparing costs some 3 n^2 m flops and the clusters, which a few n problems win back.

@@ -48,7 +48,7 @@ struct Penalty {
   /// 1e18. Of dependent unpenalised atoms the code of least norm is taken. lambda_max is the smallest lambda for which no
   /// penalised atom is in use: max_g ||D_g'x||_2 / w_g, where the fit of x by the unpenalised ones is taken from x first.
   std::vector<double> weights;
-  std::int64_t group_size = 1;           ///< >= 1, divides m; ista and fista alone take more than 1
+  std::int64_t group_size = 1;           ///< >= 1, divides m; working sets on CUDA take 1 alone
   bool nonnegative = false;              ///< lambda_max is then max(0, max_j d_j'x / w_j)
   double ridge = 0;                      ///< mu of an elastic net, 0 to 1e30 ||D||^2
   std::string weights_name = "weights";  ///< begins the message of an error: a file, say
@@ -191,8 +191,8 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
 
 /// The solver that runs: options.solver, and where that is automatic, working sets on the CPU, which on every dictionary and
 /// lambda that was measured are faster than fista (docs/benchmarks), but fista on CUDA, where restart is off, where
-/// memory_limit is too small for working sets, for groups, which working sets do not take, and for elastic nets: a ridge makes
-/// codes full, which costs working sets much, and gives fista its pace.
+/// memory_limit is too small for working sets, and for elastic nets: a ridge makes codes full, which costs working sets much,
+/// and gives fista its pace.
 /// @param problems  of the source, those that are left out included; up to 4 rows of them do not earn what working_set has to
 ///                  prepare, and get plain_working_set
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems,

@@ -118,7 +118,7 @@ std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_
       pools += DevicePool::bytes(rows, atoms, capacity, 1);
     return least + pools;
   }
-  return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, 1, 1, 1);
+  return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, penalty.group_size, 1, 1, 1);
 }
 
 MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,
@@ -146,7 +146,7 @@ MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std
 }
 
 WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
-                                std::int64_t memory_limit) {
+                                std::int64_t memory_limit, const Penalty& penalty) {
   // In all no more than 1000 problems are under way, as Pace has it: in the pools' places, in the queue, which keeps a
   // quarter so that no pool waits for the next round, and on their way through double.
   constexpr std::int64_t kDoublePlaces = 64;
@@ -154,7 +154,7 @@ WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictio
   constexpr std::int64_t kRunning = kInFlight / 4 * 3;
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
-  const std::int64_t least = least_memory(context, n, m, Solver::working_set);
+  const std::int64_t least = least_memory(context, n, m, Solver::working_set, penalty);
   SHRINKWARP_REQUIRE(memory_limit >= least, ValueError, "lasso: memory_limit is ", memory_limit,
                      " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
   WorkingSetPlan plan;
@@ -166,7 +166,7 @@ WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictio
     plan.double_places = std::min(kDoublePlaces, plan.queue);
     const std::int64_t in_flight = plan.queue + plan.workers * plan.places + plan.double_places;
     return dictionary_bytes(n, m) + working_set_parts(n, m) +
-           WorkingSetBatch::bytes(n, m, plan.workers, plan.places, plan.queue) +
+           WorkingSetBatch::bytes(n, m, penalty.group_size, plan.workers, plan.places, plan.queue) +
            2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
            held_bytes(context, n, m, {plan.queue, plan.double_places, in_flight});
   };
