@@ -91,8 +91,7 @@ void start_active_sets(const Context& context, MatrixView<const double> D, Matri
   const std::int64_t all = sets.size.size;
   check_vector(context, "start_active_sets", "lambda", lambda, all);
   check_vector(context, "start_active_sets", "start", start, all);
-  if (!penalty.weights.empty())
-    check_vector(context, "start_active_sets", "penalty.weights", penalty.weights, D.cols);
+  if (!penalty.weights.empty()) check_vector(context, "start_active_sets", "penalty.weights", penalty.weights, D.cols);
   if (places.empty() || !context.select_cuda()) return;
   if constexpr (kHasCuda) cuda::start_active_sets(context, D, gram, R, places, lambda, start, sets, penalty);
 }

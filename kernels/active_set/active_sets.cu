@@ -57,7 +57,7 @@ struct AtomOperands {
 template <bool kPlain>
 __device__ __forceinline__ void add_to_set(const AtomOperands& in, std::int64_t p, int first, const std::int32_t* added,
                                            int count, const ActiveSets& sets) {
-  const MatrixView<const double> &D = in.D, &gram = in.gram;
+  const MatrixView<const double>&D = in.D, &gram = in.gram;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const double* const r = in.R.data + p * in.R.ld;
@@ -793,9 +793,9 @@ void solve_active_sets(const Context& context, VectorView<const std::int32_t> pl
   for (int tier = 0; tier < kTiers; ++tier) {
     const std::int64_t bytes = shared_bytes(sets.capacity, tier);
     if (bytes > kSharedBytes) continue;  // no place belongs to it
-    launch(plain ? solve_kernel<true> : solve_kernel<false>, dim3(grid_size(places.size, "solve_active_sets")), dim3(kThreads),
-           static_cast<std::size_t>(bytes), context.stream(), tier, first, places.data, lambda.data, tolerance.data,
-           static_cast<int>(max_steps < kMostSteps ? max_steps : kMostSteps), sets, penalty);
+    launch(plain ? solve_kernel<true> : solve_kernel<false>, dim3(grid_size(places.size, "solve_active_sets")),
+           dim3(kThreads), static_cast<std::size_t>(bytes), context.stream(), tier, first, places.data, lambda.data,
+           tolerance.data, static_cast<int>(max_steps < kMostSteps ? max_steps : kMostSteps), sets, penalty);
     first = false;
   }
 }

@@ -211,8 +211,9 @@ void panel_bounds(const Context& context, const HalfColumns& D, const HalfBounds
   static_assert(kAcross == 4, "a lane of four writes the key of each panel of a warp");
   const PanelOperands in{D.values(),          R.values(),      atoms.factor.data, atoms.length.data,
                          atoms.rounding.data, R.factor().data, R.length().data,   R.rounding().data};
-  launch(nonnegative ? panel_bounds_kernel<true> : panel_bounds_kernel<false>, dim3(grid_size(ceil_div(in.D.cols, kTile) * ceil_div(count, kTile), "panel_bounds")),
-         dim3(kThreads), 0, context.stream(), in, panel_accumulation(D), count, keys);
+  launch(nonnegative ? panel_bounds_kernel<true> : panel_bounds_kernel<false>,
+         dim3(grid_size(ceil_div(in.D.cols, kTile) * ceil_div(count, kTile), "panel_bounds")), dim3(kThreads), 0,
+         context.stream(), in, panel_accumulation(D), count, keys);
 }
 
 }  // namespace shrinkwarp::cuda

@@ -346,7 +346,8 @@ __global__ void __launch_bounds__(kThreads)
     double weighted = 0, squares = 0;
     for (int k = threadIdx.x; k < support; k += kThreads) {
       const double z = code[active[k]];
-      if (penalty.weights.data != nullptr) weighted = std::fma(penalty.weights[atom[active[k]]], std::fabs(z), weighted);
+      if (penalty.weights.data != nullptr)
+        weighted = std::fma(penalty.weights[atom[active[k]]], std::fabs(z), weighted);
       squares = std::fma(z, z, squares);
     }
     weighted = block_sum<kThreads>(weighted);
@@ -385,8 +386,9 @@ __global__ void __launch_bounds__(kThreads)
 void admit_problems(const Context& context, MatrixView<const double> X, VectorView<const std::int32_t> places,
                     VectorView<const double> lambda, double dictionary_scale, const WorkingSetProblems& problems,
                     const ActiveSets& sets, const StartCodes& starts) {
-  launch(starts.count.empty() ? admit_kernel<false> : admit_kernel<true>, dim3(grid_size(places.size, "admit_problems")), dim3(kThreads), 0, context.stream(), X,
-         places.data, lambda.data, dictionary_scale, problems, sets, starts);
+  launch(starts.count.empty() ? admit_kernel<false> : admit_kernel<true>,
+         dim3(grid_size(places.size, "admit_problems")), dim3(kThreads), 0, context.stream(), X, places.data,
+         lambda.data, dictionary_scale, problems, sets, starts);
 }
 
 void look_at_bounds(const Context& context, MatrixView<const double> D, const HalfColumns& half,
@@ -407,7 +409,8 @@ void look_at_bounds(const Context& context, MatrixView<const double> D, const Ha
                 places.data,
                 rules,
                 penalty};
-  launch(penalty.plain() && !rules.starts ? look_kernel<true> : look_kernel<false>, dim3(grid_size(places.size, "look_at_bounds")), dim3(kThreads),
+  launch(penalty.plain() && !rules.starts ? look_kernel<true> : look_kernel<false>,
+         dim3(grid_size(places.size, "look_at_bounds")), dim3(kThreads),
          static_cast<std::size_t>(ceil_div(D.cols, 32)) * sizeof(std::uint32_t), context.stream(), in, problems, sets);
 }
 

@@ -56,8 +56,8 @@ class WithPenalty : public testing::OnContext {
     return all;
   }
   std::vector<Solver> solvers() {
-    std::vector<Solver> all{Solver::ista, Solver::fista};
-    if (!context().is_cuda()) all.insert(all.end(), {Solver::working_set, Solver::plain_working_set});
+    std::vector<Solver> all{Solver::ista, Solver::fista, Solver::working_set};
+    if (!context().is_cuda()) all.push_back(Solver::plain_working_set);  // no different there
     return all;
   }
 
