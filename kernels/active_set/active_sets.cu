@@ -712,7 +712,6 @@ __global__ void __launch_bounds__(kThreads, 5)
   add_to_set<false>(in, p, 0, sets.atom.column(p), count, sets);
   BlockSet<false> set = block_set<false>(dynamic_shared<double>(), p, lambda[p], penalty, sets);
   set.size = set.support = count;
-  __syncthreads();  // the set is there
   double* const code = sets.code.column(p);
   double* const correlation = sets.correlation.column(p);
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {

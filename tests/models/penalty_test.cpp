@@ -138,9 +138,9 @@ class WithPenalty : public testing::OnContext {
 };
 SHRINKWARP_ON_EVERY_CONTEXT(WithPenalty);
 
-/// What only the CPU has.
-class WithPenaltyOnCpu : public WithPenalty {};
-INSTANTIATE_TEST_SUITE_P(, WithPenaltyOnCpu, ::testing::Values("cpu1", "cpu3"),
+/// Where other solvers would take long.
+class WithPenaltyOnWorkingSets : public WithPenalty {};
+INSTANTIATE_TEST_SUITE_P(, WithPenaltyOnWorkingSets, ::testing::Values("cpu1", "cpu3", "cuda"),
                          [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); });
 
 TEST_P(WithPenalty, EveryClaimHolds) {
@@ -164,8 +164,11 @@ TEST_P(WithPenalty, EveryClaimHolds) {
 }
 
 // Dictionaries too large to be read whole: passes in integers, blocks of atoms, many tiles.
-TEST_P(WithPenaltyOnCpu, EveryClaimHoldsOfManyAtoms) {
-  make(70, 1500, 6);
+TEST_P(WithPenaltyOnWorkingSets, EveryClaimHoldsOfManyAtoms) {
+  if (context().is_cuda())
+    make(40, 300, 2);
+  else
+    make(70, 1500, 6);
   for (const Penalty& penalty : penalties()) {
     for (const double fraction : {0.5, 0.1}) {
       LassoOptions options;

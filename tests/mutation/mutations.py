@@ -102,6 +102,9 @@ MUTATIONS = [
     Mutation("sets_sweep_barrier", RACES, ACTIVE_SETS, ACTIVE_SETS,
              "right()[i] = H[i + p * ld];\n      __syncthreads();", BARRIER,
              ("sets",), ("solve_kernel",)),
+    Mutation("start_load_barrier", RACES, ACTIVE_SETS, ACTIVE_SETS,
+             "    set.active(i) = i;\n  }\n  __syncthreads();", BARRIER,
+             ("start",), ("start_kernel",)),
     # The ring of halves.
     Mutation("panel_ring_barrier", RACES, PANEL_BOUNDS, PANEL_BOUNDS,
              "__syncthreads();  // this half has arrived", BARRIER,
@@ -135,7 +138,7 @@ MUTATIONS = [
     Mutation("panel_async_commit", WRONG, PANEL_BOUNDS, PANEL_BOUNDS, "cp_async_commit();", "cp_async_commit();",
              ("panel",), ("",)),
 ]
-OPERATIONS = ("residual", "step", "code_residual", "correlation", "gap", "panel", "sets", "look", "count")
+OPERATIONS = ("residual", "step", "code_residual", "correlation", "gap", "panel", "sets", "start", "look", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
 
