@@ -682,8 +682,8 @@ TEST_P(ActiveSetsOnDevice, ProblemsUnderPenaltiesAreOptimal) {
       const double t = (static_cast<double>(i) - static_cast<double>(j * n) / static_cast<double>(m)) / 3;
       return smooth ? std::exp(-t * t) : random(i, j);
     });
-    for (int kind = 1; kind < 8; ++kind) {
-      if (testing::kThreadSanitizer && kind != 7) continue;
+    for (const int kind : {1, 2, 4, 7}) {
+      if ((testing::kThreadSanitizer || smooth) && kind != 7) continue;
       SCOPED_TRACE(::testing::Message() << "smooth " << smooth << ", kind " << kind);
       Batch batch(context(), D, normal_atoms(n, 2, 2), m);
       batch.set_penalty((kind & 1) != 0 ? some_weights(m) : std::vector<double>(), (kind & 2) != 0 ? 0.3 : 0.0,

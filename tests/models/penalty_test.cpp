@@ -155,7 +155,8 @@ TEST_P(WithPenalty, EveryClaimHolds) {
         options.penalty = penalty;
         options.solver = solver;
         check(penalty, solve(LambdaRule::sample_fraction(0.3), options), options.gap);
-        if (solver == Solver::ista) continue;
+        // To a smaller gap too; on the executor working sets do that below.
+        if (solver == Solver::ista || (context().is_cuda() && solver == Solver::working_set)) continue;
         options.gap = 1e-11;
         check(penalty, solve(LambdaRule::recording_fraction(0.1), options), options.gap);
       }
@@ -171,9 +172,11 @@ TEST_P(WithPenaltyOnWorkingSets, EveryClaimHoldsOfManyAtoms) {
     make(70, 1500, 6);
   for (const Penalty& penalty : penalties()) {
     for (const double fraction : {0.5, 0.1}) {
+      if (context().is_cuda() && fraction > 0.1) continue;
       LassoOptions options;
       options.penalty = penalty;
       options.solver = Solver::working_set;
+      if (context().is_cuda()) options.gap = 1e-11;
       check(penalty, solve(LambdaRule::sample_fraction(fraction), options), options.gap);
     }
   }
