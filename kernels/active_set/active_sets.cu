@@ -47,17 +47,20 @@ __global__ void __launch_bounds__(GramTile::kThreads, GramTile::kResident)
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpSize;
 
-__global__ void __launch_bounds__(kThreads)
-    add_atoms_kernel(MatrixView<const double> D, MatrixView<const double> gram, MatrixView<const double> R,
-                     const std::int32_t* places, MatrixView<const std::int32_t> fresh, const std::int32_t* fresh_count,
-                     ActiveSets sets) {
-  const std::int64_t p = places[blockIdx.x];
-  const int count = fresh_count[p];
-  const int first = sets.size[p];
+/// What atoms are added from.
+struct AtomOperands {
+  MatrixView<const double> D, gram, R;
+  double ridge;  // where the penalty is not plain
+};
+
+/// Adds `count` atoms to place p behind its first ones; their codes are the caller's business.
+template <bool kPlain>
+__device__ __forceinline__ void add_to_set(const AtomOperands& in, std::int64_t p, int first, const std::int32_t* added,
+                                           int count, const ActiveSets& sets) {
+  const MatrixView<const double>&D = in.D, &gram = in.gram;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const std::int32_t* const added = fresh.data + p * fresh.ld;
-  const double* const r = R.data + p * R.ld;
+  const double* const r = in.R.data + p * in.R.ld;
   std::int32_t* const atom = sets.atom.column(p);
   double* const G = sets.gram.column(p);
   double largest = 0;
@@ -70,11 +73,11 @@ __global__ void __launch_bounds__(kThreads)
     }
     correlation = warp_sum(correlation);
     energy = warp_sum(energy);
+    if constexpr (!kPlain) energy += in.ridge;
     if (energy > 0) largest = fmax(largest, std::fabs(correlation) / std::sqrt(energy));
     if (lane == 0) {
       atom[first + f] = added[f];
       sets.correlation.column(p)[first + f] = correlation;
-      sets.code.column(p)[first + f] = 0;
     }
   }
   largest = block_max<kThreads>(largest);  // with a barrier: all atoms are known
@@ -90,6 +93,7 @@ __global__ void __launch_bounds__(kThreads)
         const double* const b = D.data + j * D.ld;
         for (std::int64_t k = 0; k < D.rows; ++k) entry = std::fma(a[k], b[k], entry);
       }
+      if constexpr (!kPlain) entry += i == col ? in.ridge : 0.0;
       G[i + col * sets.capacity] = G[col + i * sets.capacity] = entry;
     }
   }
@@ -97,6 +101,17 @@ __global__ void __launch_bounds__(kThreads)
     sets.size[p] = first + count;
     sets.largest[p] = first > 0 ? fmax(sets.largest[p], largest) : largest;
   }
+}
+
+template <bool kPlain>
+__global__ void __launch_bounds__(kThreads)
+    add_atoms_kernel(AtomOperands in, const std::int32_t* places, MatrixView<const std::int32_t> fresh,
+                     const std::int32_t* fresh_count, ActiveSets sets) {
+  const std::int64_t p = places[blockIdx.x];
+  const int count = fresh_count[p];
+  const int first = sets.size[p];
+  for (int f = threadIdx.x; f < count; f += kThreads) sets.code.column(p)[first + f] = 0;
+  add_to_set<kPlain>(in, p, first, fresh.data + p * fresh.ld, count, sets);
 }
 
 // ---- the active set ----------------------------------------------------------------------------------------------
@@ -112,10 +127,15 @@ __host__ __device__ constexpr std::int64_t vector_doubles(std::int64_t capacity)
 
 /// A block's problem. Everything that is no array has the same value in all threads; the methods are called by all of them,
 /// begin when what they read is visible to all and end so.
+/// @tparam kPlain  every threshold is lambda, and codes have either sign
+template <bool kPlain>
 struct BlockSet {
   // In device memory.
   const double* G;
-  double* home;  // of the inverse
+  double* home;           // of the inverse
+  const double* weights;  // of all atoms, nullptr for 1; like what follows only where not kPlain
+  const std::int32_t* atom;
+  bool nonnegative;
   int capacity;
   // The inverse, in shared or device memory: columns are ld apart, and there is room for so many.
   double* H;
@@ -146,7 +166,12 @@ struct BlockSet {
   static __device__ __forceinline__ double unknown() { return NAN; }
   __device__ __forceinline__ int thread() const { return static_cast<int>(threadIdx.x); }
   __device__ __forceinline__ double gram(int i, int j) const { return G[i + static_cast<std::int64_t>(j) * capacity]; }
-  __device__ __forceinline__ double place_of(int i) const { return code(i) > 0 ? lambda : -lambda; }
+  __device__ __forceinline__ double threshold(int i) const {
+    if constexpr (!kPlain)
+      if (weights != nullptr) return lambda * weights[atom[i]];
+    return lambda;
+  }
+  __device__ __forceinline__ double place_of(int i) const { return code(i) > 0 ? threshold(i) : -threshold(i); }
 
   /// The thread that has the largest value wins, the lowest index where they are equal; -1 where all have -1.
   static __device__ __forceinline__ int winner(double value, int index) {
@@ -275,7 +300,7 @@ struct BlockSet {
     if (thread() == 0) {
       place(j) = -1;
       code(j) = 0;
-      guard(j) = lambda * guard_factor;
+      guard(j) = threshold(j) * guard_factor;
     }
     support = last;
     __syncthreads();
@@ -437,7 +462,7 @@ struct BlockSet {
     }
     const double c = correlation(j);
     __syncthreads();
-    return {j, support, c > 0 ? 1.0 : -1.0, std::fabs(c) - lambda, 0.0};
+    return {j, support, c > 0 ? 1.0 : -1.0, std::fabs(c) - threshold(j), 0.0};
   }
 
   /// S and its codes as they were before a growth began; the inverse is none of S.
@@ -490,7 +515,7 @@ struct BlockSet {
   /// above stands in it once: a kernel that repeats them is four times as long and wants more registers than there are.
   __device__ __forceinline__ ActiveSetsOutcome solve(double tolerance, int last_step) {
     guard_factor = 1 + tolerance;
-    for (int i = thread(); i < size; i += kThreads) guard(i) = place(i) >= 0 ? INFINITY : lambda * guard_factor;
+    for (int i = thread(); i < size; i += kThreads) guard(i) = place(i) >= 0 ? INFINITY : threshold(i) * guard_factor;
     __syncthreads();
     enum class Doing { settle, search, grow, tell, check } doing = Doing::settle;
     Growth growth;
@@ -517,7 +542,8 @@ struct BlockSet {
         double most = 0;
         int mine = -1;
         for (int i = thread(); i < size; i += kThreads) {
-          const double over = std::fabs(correlation(i)) - guard(i);
+          const double c = correlation(i);
+          const double over = (!kPlain && nonnegative ? c : std::fabs(c)) - guard(i);
           if (over > most) {
             most = over;
             mine = i;
@@ -591,11 +617,31 @@ __device__ __forceinline__ int tier_of(std::int64_t capacity, int size, int supp
   return kTiers - 1;
 }
 
+/// A set in `vectors`, which are in shared memory, with its inverse in device memory; not loaded yet.
+template <bool kPlain>
+__device__ __forceinline__ BlockSet<kPlain> block_set(double* vectors, std::int64_t p, double lambda,
+                                                      const PenaltyView<double>& penalty, const ActiveSets& sets) {
+  BlockSet<kPlain> set;
+  set.vectors = vectors;
+  set.G = sets.gram.column(p);
+  set.H = set.home = sets.inverse.column(p);
+  set.ld = set.room = set.capacity = static_cast<int>(sets.capacity);
+  if constexpr (!kPlain) {
+    set.weights = penalty.weights.data;
+    set.atom = sets.atom.column(p);
+    set.nonnegative = penalty.nonnegative;
+  }
+  set.lambda = lambda;
+  set.guard_factor = 1;
+  return set;
+}
+
 // Five blocks a multiprocessor: left to itself the compiler aims at more, with spills.
 // The first launch writes down the others' places, as ~tier in their outcome: supports change, and each is solved once.
+template <bool kPlain>
 __global__ void __launch_bounds__(kThreads, 5)
     solve_kernel(int tier, bool first, const std::int32_t* places, const double* lambda, const double* tolerance,
-                 int max_steps, ActiveSets sets) {
+                 int max_steps, ActiveSets sets, PenaltyView<double> penalty) {
   const std::int64_t p = places[blockIdx.x];
   if (tolerance[p] < 0) return;  // the whole block, here and below
   const int size = sets.size[p], support = sets.support[p];
@@ -606,20 +652,16 @@ __global__ void __launch_bounds__(kThreads, 5)
   }
   const int capacity = static_cast<int>(sets.capacity);
   const int thread = static_cast<int>(threadIdx.x);
-  BlockSet set;
-  set.vectors = dynamic_shared<double>();
-  set.G = sets.gram.column(p);
-  set.home = sets.inverse.column(p);
-  set.capacity = capacity;
+  BlockSet<kPlain> set = block_set<kPlain>(dynamic_shared<double>(), p, lambda[p], penalty, sets);
   set.size = size;
   set.support = support;
   set.steps = sets.steps[p];
-  set.lambda = lambda[p];
-  set.guard_factor = 1;
   set.largest = sets.largest[p];
   const bool inside = tier_room(tier) > 0;
-  set.H = inside ? set.vectors + vector_doubles(capacity) : set.home;
-  set.ld = set.room = inside ? tier_room(tier) : capacity;
+  if (inside) {
+    set.H = set.vectors + vector_doubles(capacity);
+    set.ld = set.room = tier_room(tier);
+  }
 
   for (int i = thread; i < size; i += kThreads) {
     set.code(i) = sets.code.column(p)[i];
@@ -659,6 +701,47 @@ __global__ void __launch_bounds__(kThreads, 5)
   }
 }
 
+// ---- codes to start at -------------------------------------------------------------------------------------------
+
+__global__ void __launch_bounds__(kThreads, 5)
+    start_kernel(AtomOperands in, const std::int32_t* places, const double* lambda, std::int32_t* start,
+                 ActiveSets sets, PenaltyView<double> penalty) {
+  const std::int64_t p = places[blockIdx.x];
+  const int count = start[p];
+  if (count <= 0 || count > sets.capacity) return;  // the whole block
+  add_to_set<false>(in, p, 0, sets.atom.column(p), count, sets);
+  BlockSet<false> set = block_set<false>(dynamic_shared<double>(), p, lambda[p], penalty, sets);
+  set.size = set.support = count;
+  double* const code = sets.code.column(p);
+  double* const correlation = sets.correlation.column(p);
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+    set.code(i) = set.moved(i) = code[i];
+    set.correlation(i) = correlation[i];
+    set.active(i) = i;
+  }
+  __syncthreads();
+  set.subtract_columns(
+      count, [](int k) { return k; }, [&set](int k) { return set.moved(k); });
+  // F(z) - F(0) = lambda sum w_j |z_j| - 1/2 z'(D'x) - 1/2 z'(D'r - ridge z)
+  double more = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads)
+    more += set.threshold(i) * std::fabs(code[i]) - 0.5 * code[i] * (correlation[i] + set.correlation(i));
+  more = block_sum<kThreads>(more);
+  const bool started = more <= 0 && set.invert();
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+    if (started) {
+      correlation[i] = set.correlation(i);
+      sets.active.column(p)[i] = i;
+    } else {
+      code[i] = 0;
+    }
+  }
+  if (threadIdx.x == 0) {
+    sets.support[p] = started ? count : 0;
+    start[p] = 0;
+  }
+}
+
 }  // namespace
 
 // ---- launchers ---------------------------------------------------------------------------------------------------
@@ -670,25 +753,48 @@ void gram_matrix(const Context& context, MatrixView<const double> D, MatrixView<
 
 void add_atoms(const Context& context, MatrixView<const double> D, MatrixView<const double> gram,
                MatrixView<const double> R, VectorView<const std::int32_t> places, MatrixView<const std::int32_t> fresh,
-               VectorView<const std::int32_t> fresh_count, const ActiveSets& sets) {
-  launch(add_atoms_kernel, dim3(grid_size(places.size, "add_atoms")), dim3(kThreads), 0, context.stream(), D, gram, R,
-         places.data, fresh, fresh_count.data, sets);
+               VectorView<const std::int32_t> fresh_count, const ActiveSets& sets, const PenaltyView<double>& penalty) {
+  const AtomOperands in{D, gram, R, penalty.ridge};
+  launch(penalty.ridge > 0 ? add_atoms_kernel<false> : add_atoms_kernel<true>,
+         dim3(grid_size(places.size, "add_atoms")), dim3(kThreads), 0, context.stream(), in, places.data, fresh,
+         fresh_count.data, sets);
+}
+
+namespace {
+
+void check_capacity(const char* function, std::int64_t capacity) {
+  SHRINKWARP_REQUIRE(shared_bytes(capacity, kTiers - 1) <= kSharedBytes, ValueError, function, ": capacity is ",
+                     capacity, ", wanted vectors of at most ", kSharedBytes, " bytes, ",
+                     shared_bytes(capacity, kTiers - 1), " found");
+}
+
+}  // namespace
+
+void start_active_sets(const Context& context, MatrixView<const double> D, MatrixView<const double> gram,
+                       MatrixView<const double> R, VectorView<const std::int32_t> places,
+                       VectorView<const double> lambda, VectorView<std::int32_t> start, const ActiveSets& sets,
+                       const PenaltyView<double>& penalty) {
+  check_capacity("start_active_sets", sets.capacity);
+  const AtomOperands in{D, gram, R, penalty.ridge};
+  launch(start_kernel, dim3(grid_size(places.size, "start_active_sets")), dim3(kThreads),
+         static_cast<std::size_t>(shared_bytes(sets.capacity, kTiers - 1)), context.stream(), in, places.data,
+         lambda.data, start.data, sets, penalty);
 }
 
 void solve_active_sets(const Context& context, VectorView<const std::int32_t> places, VectorView<const double> lambda,
-                       VectorView<const double> tolerance, std::int64_t max_steps, const ActiveSets& sets) {
-  SHRINKWARP_REQUIRE(shared_bytes(sets.capacity, kTiers - 1) <= kSharedBytes, ValueError,
-                     "solve_active_sets: capacity is ", sets.capacity, ", wanted vectors of at most ", kSharedBytes,
-                     " bytes, ", shared_bytes(sets.capacity, kTiers - 1), " found");
+                       VectorView<const double> tolerance, std::int64_t max_steps, const ActiveSets& sets,
+                       const PenaltyView<double>& penalty) {
+  check_capacity("solve_active_sets", sets.capacity);
+  const bool plain = penalty.weights.empty() && !penalty.nonnegative;  // the ridge is in the Gram matrices
   // Steps are counted in 32 bits; no place gets near so many.
   constexpr std::int64_t kMostSteps = std::int64_t{1} << 20;
   bool first = true;
   for (int tier = 0; tier < kTiers; ++tier) {
     const std::int64_t bytes = shared_bytes(sets.capacity, tier);
     if (bytes > kSharedBytes) continue;  // no place belongs to it
-    launch(solve_kernel, dim3(grid_size(places.size, "solve_active_sets")), dim3(kThreads),
-           static_cast<std::size_t>(bytes), context.stream(), tier, first, places.data, lambda.data, tolerance.data,
-           static_cast<int>(max_steps < kMostSteps ? max_steps : kMostSteps), sets);
+    launch(plain ? solve_kernel<true> : solve_kernel<false>, dim3(grid_size(places.size, "solve_active_sets")),
+           dim3(kThreads), static_cast<std::size_t>(bytes), context.stream(), tier, first, places.data, lambda.data,
+           tolerance.data, static_cast<int>(max_steps < kMostSteps ? max_steps : kMostSteps), sets, penalty);
     first = false;
   }
 }

@@ -1,5 +1,9 @@
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
 
+#include <cmath>
+#include <limits>
+#include <vector>
+
 #include <shrinkwarp/config.hpp>
 #include <shrinkwarp/kernels/common/checks.hpp>
 
@@ -7,8 +11,8 @@ namespace shrinkwarp {
 namespace cuda {
 void round_to_half(const Context& context, MatrixView<const double> V, VectorView<const std::int32_t> from,
                    MatrixView<std::uint16_t> values, float* factor, float* length, float* rounding);
-void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumns& R, std::int64_t count,
-                  MatrixView<std::uint32_t> keys);
+void panel_bounds(const Context& context, const HalfColumns& D, const HalfBounds& atoms, const HalfColumns& R,
+                  std::int64_t count, bool nonnegative, MatrixView<std::uint32_t> keys);
 }  // namespace cuda
 
 namespace {
@@ -17,6 +21,13 @@ constexpr std::int64_t kRowPadding = 32, kColumnPadding = 128;
 
 std::int64_t padded(std::int64_t size, std::int64_t unit) {
   return (size + unit - 1) / unit * unit;
+}
+
+/// The least float that is not under a number >= 0.
+float rounded_up(double value) {
+  const float rounded = static_cast<float>(value);
+  return static_cast<double>(rounded) < value ? std::nextafterf(rounded, std::numeric_limits<float>::infinity())
+                                              : rounded;
 }
 
 }  // namespace
@@ -46,12 +57,54 @@ void HalfColumns::set(const Context& context, MatrixView<const double> V, Vector
     cuda::round_to_half(context, V, from, values_.matrix(), factor_.data(), length_.data(), rounding_.data());
 }
 
+DividedBounds::DividedBounds(const Context& context, const HalfColumns& D, VectorView<const double> weights) {
+  check_cuda(context, "DividedBounds");
+  SHRINKWARP_REQUIRE(weights.size == D.cols(), ShapeError, "DividedBounds: weights has ", weights.size,
+                     " elements, wanted one for each of ", D.cols(), " atoms");
+  check_matrix(context, "DividedBounds", "D", D.values(), D.values().rows, D.values().cols);
+  const HalfBounds whole = D.bounds();
+  const std::int64_t padded_cols = whole.factor.size;
+  std::vector<float> host(static_cast<std::size_t>(3 * padded_cols));
+  const MatrixView<float> bounds{host.data(), padded_cols, 3, padded_cols, {}};
+  const auto column = [&](std::int64_t k) { return VectorView<float>{bounds.column(k), padded_cols, {}}; };
+  copy(context, whole.factor, column(0));
+  copy(context, whole.length, column(1));
+  copy(context, whole.rounding, column(2));
+  context.synchronize();
+  for (std::int64_t j = 0; j < weights.size; ++j) {
+    // The factor is no power of two any more: it is rounded here, and its product with a sum where a key is made.
+    constexpr double kTwoRoundings = 0x1p-22;
+    const double weight = weights[j];
+    const double length = static_cast<double>(bounds(j, 1)), rounding = static_cast<double>(bounds(j, 2));
+    const auto factor = static_cast<float>(static_cast<double>(bounds(j, 0)) / weight);
+    const bool in_range = std::isnormal(factor);
+    bounds(j, 0) = in_range ? factor : 0.0F;
+    bounds(j, 1) = rounded_up(length / weight);
+    bounds(j, 2) = rounded_up((rounding + (in_range ? kTwoRoundings : 1.0) * length) / weight);
+  }
+  divided_ = Tensor<float>(context, padded_cols, 3);
+  copy(context, MatrixView<const float>(bounds), divided_.matrix());
+  context.synchronize();
+}
+
+std::int64_t DividedBounds::bytes(std::int64_t cols) {
+  return 12 * padded(cols, kColumnPadding) + 256;
+}
+
+HalfBounds DividedBounds::view() const {
+  const auto column = [this](std::int64_t k) {
+    const MatrixView<float> divided = divided_.matrix();
+    return VectorView<const float>{divided.column(k), divided.cols > 0 ? divided.rows : 0, divided.device};
+  };
+  return {column(0), column(1), column(2)};
+}
+
 float panel_accumulation(const HalfColumns& D) {
   return static_cast<float>(static_cast<double>(D.values().rows + 64) * 0x1p-22 * 1.000001);
 }
 
 void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumns& R, std::int64_t count,
-                  MatrixView<std::uint32_t> keys) {
+                  MatrixView<std::uint32_t> keys, const PanelPenalty& penalty) {
   check_cuda(context, "panel_bounds");
   SHRINKWARP_REQUIRE(D.rows() == R.rows(), ShapeError, "panel_bounds: R has ", R.rows(), " rows, wanted D's ",
                      D.rows());
@@ -60,8 +113,15 @@ void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumn
   check_matrix(context, "panel_bounds", "D", D.values(), D.values().rows, D.values().cols);
   check_matrix(context, "panel_bounds", "R", R.values(), R.values().rows, R.values().cols);
   check_matrix(context, "panel_bounds", "keys", keys, (D.cols() + kPanelAtoms - 1) / kPanelAtoms, count);
+  const bool weighted = !penalty.divided.factor.empty();
+  if (weighted) {
+    check_vector(context, "panel_bounds", "penalty.divided.factor", penalty.divided.factor, D.values().cols);
+    check_vector(context, "panel_bounds", "penalty.divided.length", penalty.divided.length, D.values().cols);
+    check_vector(context, "panel_bounds", "penalty.divided.rounding", penalty.divided.rounding, D.values().cols);
+  }
   if (keys.empty() || !context.select_cuda()) return;
-  if constexpr (kHasCuda) cuda::panel_bounds(context, D, R, count, keys);
+  if constexpr (kHasCuda)
+    cuda::panel_bounds(context, D, weighted ? penalty.divided : D.bounds(), R, count, penalty.nonnegative, keys);
 }
 
 }  // namespace shrinkwarp

@@ -95,6 +95,8 @@ struct PanelOperands {
   const float *factor, *length, *rounding;
 };
 
+/// @tparam kNonnegative  sums under 0 are no better than 0
+template <bool kNonnegative>
 __global__ void __launch_bounds__(kThreads, 2)
     panel_bounds_kernel(PanelOperands in, float accumulation, std::int64_t count, MatrixView<std::uint32_t> keys) {
   SHRINKWARP_SHARED_ARRAY(std::uint16_t, ring, 2 * kHalf);
@@ -173,7 +175,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           // The factors first: what is out of range then is so in the end.
-          const float correlation = std::fabs(c[i][j][2 * high + e]) * (factor[j][e] * its_factor);
+          const float sum = c[i][j][2 * high + e];
+          const float correlation = (kNonnegative ? fmaxf(sum, 0.0f) : std::fabs(sum)) * (factor[j][e] * its_factor);
           const float error = std::fma(rounding[j][e], its_length, length[j][e] * its_rounding);
           // Five operations, each off by half a unit, and the place in the last three bits.
           const float bound = (correlation + error) * (1.0f + 4e-7f) + kLeast;
@@ -203,13 +206,14 @@ void round_to_half(const Context& context, MatrixView<const double> V, VectorVie
          rounding);
 }
 
-void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumns& R, std::int64_t count,
-                  MatrixView<std::uint32_t> keys) {
+void panel_bounds(const Context& context, const HalfColumns& D, const HalfBounds& atoms, const HalfColumns& R,
+                  std::int64_t count, bool nonnegative, MatrixView<std::uint32_t> keys) {
   static_assert(kAcross == 4, "a lane of four writes the key of each panel of a warp");
-  const PanelOperands in{D.values(),        R.values(),      D.factor().data, D.length().data,
-                         D.rounding().data, R.factor().data, R.length().data, R.rounding().data};
-  launch(panel_bounds_kernel, dim3(grid_size(ceil_div(in.D.cols, kTile) * ceil_div(count, kTile), "panel_bounds")),
-         dim3(kThreads), 0, context.stream(), in, panel_accumulation(D), count, keys);
+  const PanelOperands in{D.values(),          R.values(),      atoms.factor.data, atoms.length.data,
+                         atoms.rounding.data, R.factor().data, R.length().data,   R.rounding().data};
+  launch(nonnegative ? panel_bounds_kernel<true> : panel_bounds_kernel<false>,
+         dim3(grid_size(ceil_div(in.D.cols, kTile) * ceil_div(count, kTile), "panel_bounds")), dim3(kThreads), 0,
+         context.stream(), in, panel_accumulation(D), count, keys);
 }
 
 }  // namespace shrinkwarp::cuda

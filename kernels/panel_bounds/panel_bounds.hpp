@@ -8,6 +8,7 @@
 //
 // all norms rounded up, K the padded number of rows. The last term is twice what is known of how tensor cores add: they cut
 // off less than a unit of float, 2^-23, of the largest partial sum with each term. Together some 4e-4 ||d|| ||r|| for 300 rows.
+// Under weights all of it is divided by the atom's, and where codes are to be nonnegative d'r is bounded without its sign.
 //
 // On CUDA only: on the CPU bounded_correlation does this in integers.
 #pragma once
@@ -22,6 +23,11 @@ namespace shrinkwarp {
 
 /// Atoms of a panel.
 inline constexpr std::int64_t kPanelAtoms = 8;
+
+/// What bounds correlations of columns in half precision: those of HalfColumns themselves, or divided by weights.
+struct HalfBounds {
+  VectorView<const float> factor, length, rounding;  ///< [cols padded]
+};
 
 /// Columns in half precision, and what bounds their error. Move-only; on CUDA.
 class HalfColumns {
@@ -46,6 +52,7 @@ class HalfColumns {
   VectorView<const float> factor() const { return factor_.vector(); }          ///< [cols padded] f, a power of two
   VectorView<const float> length() const { return length_.vector(); }          ///< >= ||v|| and ||f q||
   VectorView<const float> rounding() const { return rounding_.vector(); }      ///< >= ||v - f q||
+  HalfBounds bounds() const { return {factor(), length(), rounding()}; }
   Device device() const { return values_.matrix().device; }
 
  private:
@@ -57,13 +64,41 @@ class HalfColumns {
 /// What rounding in float may have taken from a sum of products of halves, as a share of the two lengths: (K + 64) 2^-22.
 float panel_accumulation(const HalfColumns& D);
 
+/// The bounds of atoms divided by weights, for what is compared with lambda: d_j'r / w_j. Move-only; on CUDA.
+class DividedBounds {
+ public:
+  DividedBounds() = default;
+  /// @param D        whose columns have been set
+  /// @param weights  [D.cols()] on the host, > 0; infinity leaves an atom out: it is bounded by 0 whatever r is
+  ///
+  /// Numerics: lengths and roundings are rounded up; factors to nearest, with 2^-22 of the length added to the rounding for
+  /// that. A factor that leaves the normal range becomes 0, all of the atom in its rounding.
+  /// Cost: 12 bytes a column. Allocates yes, synchronises yes. @throws ShapeError, DeviceError, OutOfMemory
+  DividedBounds(const Context& context, const HalfColumns& D, VectorView<const double> weights);
+  /// Bytes of all that.
+  static std::int64_t bytes(std::int64_t cols);
+  HalfBounds view() const;
+
+ private:
+  Tensor<float> divided_;  // [cols padded, 3]
+};
+
+/// What keys bound beside plain correlations.
+struct PanelPenalty {
+  HalfBounds divided;        ///< of D, by weights; empty for none
+  bool nonnegative = false;  ///< d_j'r in place of |d_j'r|
+};
+
 /// A bound of each panel's largest correlation, with the atom that it comes from: as a key, a float's bits of which the
 /// last three are the atom's place in its panel. As numbers keys compare like the floats that their bits are.
 ///
 ///   keys[p, b] >= max over atoms j of panel p of |d_j'r_b|    (read as a float)
 ///
-/// @param D, R   of the same number of rows; the first `count` columns of R
-/// @param keys   [ceil(m / 8), count], written; where atoms are equal the later one counts
+/// and under a penalty of |d_j'r_b| / w_j, or of d_j'r_b / w_j where codes are to be nonnegative; never under 0.
+///
+/// @param D, R     of the same number of rows; the first `count` columns of R
+/// @param keys     [ceil(m / 8), count], written; where atoms are equal the later one counts
+/// @param penalty  its `divided` from D
 ///
 /// Numerics     a key is over |c| and its bound by at most 2^-18 of itself; what is under 1e-37 is taken for that, what is over
 ///              3.4e38 for that
@@ -72,6 +107,6 @@ float panel_accumulation(const HalfColumns& D);
 ///              residual. Allocates no, synchronises no, capturable yes
 /// @throws ShapeError (also for a negative count), DeviceError
 void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumns& R, std::int64_t count,
-                  MatrixView<std::uint32_t> keys);
+                  MatrixView<std::uint32_t> keys, const PanelPenalty& penalty = {});
 
 }  // namespace shrinkwarp

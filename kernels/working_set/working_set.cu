@@ -36,9 +36,11 @@ __device__ __forceinline__ double dot(const double* a, const double* b, std::int
 
 // ---- problems come in --------------------------------------------------------------------------------------------
 
+/// @tparam kStarts  some of them start at codes
+template <bool kStarts>
 __global__ void __launch_bounds__(kThreads)
     admit_kernel(MatrixView<const double> X, const std::int32_t* places, const double* lambda, double dictionary_scale,
-                 WorkingSetProblems problems, ActiveSets sets) {
+                 WorkingSetProblems problems, ActiveSets sets, StartCodes starts) {
   const std::int64_t p = places[blockIdx.x];
   const double* const x = X.data + blockIdx.x * X.ld;
   double largest = 0;
@@ -52,7 +54,19 @@ __global__ void __launch_bounds__(kThreads)
     energy = std::fma(value, value, energy);
   }
   energy = block_sum<kThreads>(energy);
+  if constexpr (kStarts) {
+    const int start = starts.count[blockIdx.x];
+    const double unit = dictionary_scale / scale;
+    const std::int64_t first = starts.first[blockIdx.x];
+    for (int k = threadIdx.x; k < start && start <= sets.capacity; k += kThreads) {
+      sets.atom.column(p)[k] = starts.indices[first + k];
+      sets.code.column(p)[k] = starts.values[first + k] * unit;
+    }
+    if (threadIdx.x == 0) problems.start[p] = start;
+  }
   if (threadIdx.x != 0) return;
+  if constexpr (!kStarts) problems.start[p] = 0;
+  problems.weighted[p] = problems.squares[p] = 0;
   const double given = lambda[blockIdx.x];
   problems.scale[p] = scale;
   problems.energy[p] = energy / 2;
@@ -76,9 +90,19 @@ struct Look {
   MatrixView<std::uint32_t> keys;
   const std::int32_t* places;
   LookRules rules;
+  PenaltyView<double> penalty;
 };
 
+/// What is compared with lambda: |d_j'r| or, under a penalty, of c = d_j'r - ridge z_j.
+template <bool kPlain>
+__device__ __forceinline__ double over(const Look& in, std::int64_t atom, double c) {
+  if constexpr (kPlain) return std::fabs(c);
+  const double divided = in.penalty.weights.data != nullptr ? c / in.penalty.weights[atom] : c;
+  return in.penalty.nonnegative ? divided : std::fabs(divided);
+}
+
 /// One problem's keys and working set, in a block.
+template <bool kPlain>
 struct BlockLook {
   const Look& in;
   std::uint32_t* keys;
@@ -100,6 +124,11 @@ struct BlockLook {
     return found;
   }
   __device__ bool holds(std::int64_t atom) const { return (in_set[atom / 32] >> (atom % 32) & 1u) != 0; }
+  /// Whether any atom of a panel is in W.
+  __device__ bool holds_some(int panel) const {
+    constexpr int kPanels = 32 / static_cast<int>(kPanelAtoms);  // of a word
+    return (in_set[panel / kPanels] >> (panel % kPanels * kPanelAtoms) & ((1u << kPanelAtoms) - 1u)) != 0;
+  }
 
   /// The atoms of keys from `floor` on, in the order of panels: to `fresh`, at most `most` of them. Their number.
   __device__ int atoms_from(std::uint32_t floor, std::int32_t* fresh, int most) const {
@@ -111,7 +140,9 @@ struct BlockLook {
       const int q = first + static_cast<int>(threadIdx.x);
       const std::uint32_t key = q < panels ? keys[q] : 0;
       const std::int64_t atom = static_cast<std::int64_t>(q) * kPanelAtoms + key % kPanelAtoms;
-      const bool taken = key != 0 && key >= floor && atom < in.D.cols && !holds(atom);
+      bool taken = key != 0 && key >= floor && atom < in.D.cols && !holds(atom);
+      if constexpr (!kPlain)
+        if (taken && in.penalty.weights.data != nullptr) taken = std::isfinite(in.penalty.weights[atom]);
       const unsigned votes = __ballot_sync(kFullMask, taken);
       if (lane == 0) warp_counts[warp] = __popc(votes);
       __syncthreads();
@@ -127,7 +158,7 @@ struct BlockLook {
   }
 };
 
-/// |d_j'r| can be so large: from the halves once more, for one atom by a warp.
+/// |d_j'r| / w_j can be so large: from the halves once more, for one atom by a warp.
 __device__ __forceinline__ double atom_bound(const Look& in, std::int64_t atom, std::int64_t b) {
   const unsigned* const d = reinterpret_cast<const unsigned*>(in.half.data + atom * in.half.ld);
   const unsigned* const r = reinterpret_cast<const unsigned*>(in.residuals.data + b * in.residuals.ld);
@@ -147,7 +178,10 @@ __device__ __forceinline__ double atom_bound(const Look& in, std::int64_t atom, 
   return c + rounding * static_cast<double>(in.its_length[b]) + length * static_cast<double>(in.its_rounding[b]);
 }
 
-__global__ void __launch_bounds__(kThreads, 6) look_kernel(Look in, WorkingSetProblems problems, ActiveSets sets) {
+/// @tparam kPlain  the penalty is, and no problem waits to start at a code
+template <bool kPlain>
+__global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
+    look_kernel(Look in, WorkingSetProblems problems, ActiveSets sets) {
   const std::int64_t b = blockIdx.x;
   const std::int64_t p = in.places[b];
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
@@ -161,10 +195,11 @@ __global__ void __launch_bounds__(kThreads, 6) look_kernel(Look in, WorkingSetPr
   __syncthreads();
   for (int i = threadIdx.x; i < size; i += kThreads) atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);
   __syncthreads();
-  BlockLook look{in, in.keys.column(b), static_cast<int>(in.keys.rows), in_set};
+  BlockLook<kPlain> look{in, in.keys.column(b), static_cast<int>(in.keys.rows), in_set};
   const double* const x = problems.x.column(p);
   const double* const r = problems.r.column(p);
   const std::int64_t n = in.D.rows;
+  const int start = kPlain ? 0 : problems.start[p];
 
   // lambda_max: exact for the atom of the highest key, then for all that may have more.
   double lambda = problems.lambda[p];
@@ -175,14 +210,15 @@ __global__ void __launch_bounds__(kThreads, 6) look_kernel(Look in, WorkingSetPr
       if (look.keys[q] == highest && q < panel) panel = q;
     panel = block_min<kThreads>(panel);
     const std::int64_t best = static_cast<std::int64_t>(panel) * kPanelAtoms + highest % kPanelAtoms;
-    const double low = std::fabs(best < in.D.cols ? dot(in.D.data + best * in.D.ld, r, n) : 0.0);
+    double low = best < in.D.cols ? over<kPlain>(in, best, dot(in.D.data + best * in.D.ld, r, n)) : 0.0;
+    if constexpr (!kPlain) low = fmax(low, 0.0);
     double most = low;
     for (int q = warp; q < look.panels; q += kWarps) {
       if (static_cast<double>(__uint_as_float(look.keys[q])) < low) continue;
       for (int a = 0; a < kPanelAtoms; ++a) {
         const std::int64_t j = static_cast<std::int64_t>(q) * kPanelAtoms + a;
         if (j >= in.D.cols || atom_bound(in, j, b) < low) continue;
-        most = fmax(most, std::fabs(dot(in.D.data + j * in.D.ld, r, n)));
+        most = fmax(most, over<kPlain>(in, j, dot(in.D.data + j * in.D.ld, r, n)));
       }
     }
     lambda = fmin(in.rules.fraction * block_max<kThreads>(most), kLargestLambda);
@@ -197,11 +233,12 @@ __global__ void __launch_bounds__(kThreads, 6) look_kernel(Look in, WorkingSetPr
   std::int32_t state = kProblemRuns;
   int fresh_count = 0;
   double primal = 0, gap = 0, energy = 0;
+  const double weighted = kPlain || in.penalty.weights.data == nullptr ? problems.magnitude[p] : problems.weighted[p];
 
   const std::uint32_t far_over = __float_as_uint(static_cast<float>(kFarOver * lambda));
-  const bool many = !last && lambda > 0 && look.count_from(far_over) >= wanted;
+  const bool many = start == 0 && !last && lambda > 0 && look.count_from(far_over) >= wanted;
   if (many) fresh_count = look.atoms_from(look.kth_largest(wanted), fresh, kMost);
-  if (!many || (size > 0 && fresh_count < wanted / 2)) {
+  if (start == 0 && (!many || (size > 0 && fresh_count < wanted / 2))) {
     // Where nothing is chosen yet the highest panels will be wanted, if this is not the end.
     const std::uint32_t highest = size == 0 ? look.kth_largest(wanted) : 0;
     const int first_count = size == 0 ? look.atoms_from(highest, fresh, kMost) : 0;
@@ -209,12 +246,20 @@ __global__ void __launch_bounds__(kThreads, 6) look_kernel(Look in, WorkingSetPr
     double most = from;
     for (int q = warp; q < look.panels; q += kWarps) {
       std::uint32_t violator = 0;
-      if (static_cast<double>(__uint_as_float(look.keys[q])) >= from) {
+      // What a ridge takes from correlations of W the bounds do not know.
+      const bool with_ridge = !kPlain && in.penalty.ridge > 0;
+      if (static_cast<double>(__uint_as_float(look.keys[q])) >= from || (with_ridge && look.holds_some(q))) {
         for (int a = 0; a < kPanelAtoms; ++a) {
           const std::int64_t j = static_cast<std::int64_t>(q) * kPanelAtoms + a;
-          if (j >= in.D.cols || atom_bound(in, j, b) < from) continue;
-          const double correlation = dot(in.D.data + j * in.D.ld, r, n);
-          const double value = std::fabs(correlation);
+          if (j >= in.D.cols || (atom_bound(in, j, b) < from && !(with_ridge && look.holds(j)))) continue;
+          double correlation = dot(in.D.data + j * in.D.ld, r, n);
+          if (with_ridge && look.holds(j)) {
+            double z = 0;
+            for (int i = lane; i < size; i += kWarpSize)
+              if (atoms[i] == j) z = sets.code.column(p)[i];
+            correlation -= in.penalty.ridge * warp_sum(z);
+          }
+          const double value = over<kPlain>(in, j, correlation);
           most = fmax(most, value);
           if (look.holds(j)) {
             for (int i = lane; i < size; i += kWarpSize)
@@ -239,17 +284,24 @@ __global__ void __launch_bounds__(kThreads, 6) look_kernel(Look in, WorkingSetPr
     }
     __syncthreads();
     energy = problems.energy[p];
-    const double magnitude = problems.magnitude[p];
-    primal = sums[0] / 2 + lambda * magnitude;
-    gap = gap_at_best_scale(primal, sums[0], sums[1], most, lambda, in.rules.atom_norm * magnitude);
+    const double magnitude = problems.magnitude[p], reach = in.rules.atom_norm * magnitude;
+    if constexpr (kPlain) {
+      primal = sums[0] / 2 + lambda * magnitude;
+      gap = gap_at_best_scale(primal, sums[0], sums[1], most, lambda, reach);
+    } else {
+      const double own = in.penalty.ridge > 0 ? sums[0] + in.penalty.ridge * problems.squares[p] : sums[0];
+      primal = own / 2 + lambda * weighted;
+      gap = gap_under_penalty(primal, own, sums[1], most, lambda, reach, in.penalty.nonnegative);
+    }
     if (gap <= in.rules.gap * energy || last)
       state = kProblemDone;
     else
       fresh_count = size == 0 ? first_count : look.atoms_from(look.kth_largest(wanted), fresh, kMost);
   }
-  const int idle = fresh_count == 0 || sets.outcome[p] == kSetsStuck ? problems.idle[p] + 1 : 0;
+  int idle = fresh_count == 0 || sets.outcome[p] == kSetsStuck ? problems.idle[p] + 1 : 0;
+  if constexpr (!kPlain) idle = start > 0 ? 0 : idle;
   if (state == kProblemRuns && idle > kIdleRounds) state = kProblemStuck;
-  if (state == kProblemRuns && size + fresh_count > sets.capacity) state = kProblemFull;
+  if (state == kProblemRuns && size + fresh_count + start > sets.capacity) state = kProblemFull;
   __syncthreads();  // all have read what is written now
   if (threadIdx.x != 0) return;
   const bool runs = state == kProblemRuns;
@@ -258,17 +310,19 @@ __global__ void __launch_bounds__(kThreads, 6) look_kernel(Look in, WorkingSetPr
   problems.support[p] = support;
   problems.primal[p] = primal;
   problems.gap[p] = gap;
-  problems.iterations[p] = iteration + (runs ? 1 : 0);
+  problems.iterations[p] = iteration + (runs && start == 0 ? 1 : 0);
   problems.idle[p] = idle;
   problems.fresh_count[p] = runs ? fresh_count : 0;
-  const double room = fmax(lambda * problems.magnitude[p], 1e-300);
+  const double room = fmax(lambda * weighted, 1e-300);
   problems.tolerance[p] = runs ? fmax(1e-12, fmin(0.2 * in.rules.gap * problems.energy[p] / room, 1e-3)) : -1.0;
 }
 
 // ---- residuals ---------------------------------------------------------------------------------------------------
 
-__global__ void __launch_bounds__(kThreads) residual_kernel(MatrixView<const double> D, const std::int32_t* places,
-                                                            WorkingSetProblems problems, ActiveSets sets) {
+template <bool kPlain>
+__global__ void __launch_bounds__(kThreads)
+    residual_kernel(MatrixView<const double> D, const std::int32_t* places, WorkingSetProblems problems,
+                    ActiveSets sets, PenaltyView<double> penalty) {
   const std::int64_t p = places[blockIdx.x];
   if (problems.state[p] != kProblemRuns) return;  // the whole block
   const int support = sets.support[p];
@@ -288,6 +342,21 @@ __global__ void __launch_bounds__(kThreads) residual_kernel(MatrixView<const dou
   for (int k = threadIdx.x; k < support; k += kThreads) magnitude += std::fabs(code[active[k]]);
   magnitude = block_sum<kThreads>(magnitude);
   if (threadIdx.x == 0) problems.magnitude[p] = magnitude;
+  if constexpr (!kPlain) {
+    double weighted = 0, squares = 0;
+    for (int k = threadIdx.x; k < support; k += kThreads) {
+      const double z = code[active[k]];
+      if (penalty.weights.data != nullptr)
+        weighted = std::fma(penalty.weights[atom[active[k]]], std::fabs(z), weighted);
+      squares = std::fma(z, z, squares);
+    }
+    weighted = block_sum<kThreads>(weighted);
+    squares = block_sum<kThreads>(squares);
+    if (threadIdx.x == 0) {
+      problems.weighted[p] = weighted;
+      problems.squares[p] = squares;
+    }
+  }
 }
 
 // ---- codes leave -------------------------------------------------------------------------------------------------
@@ -316,35 +385,40 @@ __global__ void __launch_bounds__(kThreads)
 
 void admit_problems(const Context& context, MatrixView<const double> X, VectorView<const std::int32_t> places,
                     VectorView<const double> lambda, double dictionary_scale, const WorkingSetProblems& problems,
-                    const ActiveSets& sets) {
-  launch(admit_kernel, dim3(grid_size(places.size, "admit_problems")), dim3(kThreads), 0, context.stream(), X,
-         places.data, lambda.data, dictionary_scale, problems, sets);
+                    const ActiveSets& sets, const StartCodes& starts) {
+  launch(starts.count.empty() ? admit_kernel<false> : admit_kernel<true>,
+         dim3(grid_size(places.size, "admit_problems")), dim3(kThreads), 0, context.stream(), X, places.data,
+         lambda.data, dictionary_scale, problems, sets, starts);
 }
 
 void look_at_bounds(const Context& context, MatrixView<const double> D, const HalfColumns& half,
                     const HalfColumns& residuals, MatrixView<std::uint32_t> keys, VectorView<const std::int32_t> places,
-                    const LookRules& rules, const WorkingSetProblems& problems, const ActiveSets& sets) {
+                    const LookRules& rules, const WorkingSetProblems& problems, const ActiveSets& sets,
+                    const PenaltyView<double>& penalty, const HalfBounds& atoms) {
   const Look in{D,
                 half.values(),
                 residuals.values(),
-                half.factor().data,
-                half.length().data,
-                half.rounding().data,
+                atoms.factor.data,
+                atoms.length.data,
+                atoms.rounding.data,
                 residuals.factor().data,
                 residuals.length().data,
                 residuals.rounding().data,
                 panel_accumulation(half),
                 keys,
                 places.data,
-                rules};
-  launch(look_kernel, dim3(grid_size(places.size, "look_at_bounds")), dim3(kThreads),
+                rules,
+                penalty};
+  launch(penalty.plain() && !rules.starts ? look_kernel<true> : look_kernel<false>,
+         dim3(grid_size(places.size, "look_at_bounds")), dim3(kThreads),
          static_cast<std::size_t>(ceil_div(D.cols, 32)) * sizeof(std::uint32_t), context.stream(), in, problems, sets);
 }
 
 void update_residuals(const Context& context, MatrixView<const double> D, VectorView<const std::int32_t> places,
-                      const WorkingSetProblems& problems, const ActiveSets& sets) {
-  launch(residual_kernel, dim3(grid_size(places.size, "update_residuals")), dim3(kThreads), 0, context.stream(), D,
-         places.data, problems, sets);
+                      const WorkingSetProblems& problems, const ActiveSets& sets, const PenaltyView<double>& penalty) {
+  launch(penalty.plain() ? residual_kernel<true> : residual_kernel<false>,
+         dim3(grid_size(places.size, "update_residuals")), dim3(kThreads), 0, context.stream(), D, places.data,
+         problems, sets, penalty);
 }
 
 void collect_codes(const Context& context, VectorView<const std::int32_t> places,

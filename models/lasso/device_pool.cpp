@@ -5,6 +5,8 @@
 #include <numeric>
 #include <utility>
 
+#include <shrinkwarp/models/lasso/batch_penalty.hpp>
+#include <shrinkwarp/models/lasso/flow.hpp>
 #include <shrinkwarp/models/lasso/user_units.hpp>
 
 namespace shrinkwarp {
@@ -18,10 +20,25 @@ std::int64_t panels_of(std::int64_t atoms) {
   return (atoms + kPanelAtoms - 1) / kPanelAtoms;
 }
 
-// Atoms of finished codes that leave in one go, for each place: more make the block grow.
+// Atoms of codes that leave, or come in, in one go, for each place: more make the block grow.
 constexpr std::int64_t kCodeAtoms = 32;
 
 }  // namespace
+
+DevicePenalty::DevicePenalty(const Context& context, const Dictionary& dictionary, const Penalty& penalty) {
+  view_.ridge = in_batch_units(penalty, dictionary).ridge;
+  view_.nonnegative = penalty.nonnegative;
+  if (penalty.weights.empty()) return;
+  const VectorView<const double> weights{penalty.weights.data(), dictionary.atoms(), {}};
+  weights_ = Tensor<double>(context, weights.size);
+  copy(context, weights, weights_.vector());
+  view_.weights = weights_.vector();
+  divided_ = DividedBounds(context, dictionary.device_working_set(context).half, weights);  // waits
+}
+
+std::int64_t DevicePenalty::bytes(std::int64_t atoms) {
+  return 8 * atoms + 256 + DividedBounds::bytes(atoms);
+}
 
 void DevicePool::lay_out(Arena& arena, std::int64_t rows, std::int64_t atoms, std::int64_t capacity,
                          std::int64_t places) {
@@ -31,6 +48,7 @@ void DevicePool::lay_out(Arena& arena, std::int64_t rows, std::int64_t atoms, st
   list_ = arena.vector<std::int32_t>(places);
   given_ = arena.vector<double>(places);
   incoming_ = arena.matrix<double>(rows, places);
+  start_ = arena.vector<std::int32_t>(places);
 }
 
 std::int64_t DevicePool::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t capacity, std::int64_t places) {
@@ -41,12 +59,16 @@ std::int64_t DevicePool::bytes(std::int64_t rows, std::int64_t atoms, std::int64
 }
 
 DevicePool::DevicePool(const Context& context, const Dictionary& dictionary, const LassoOptions& options,
-                       double fraction, std::int64_t capacity, std::int64_t places)
+                       const DevicePenalty& penalty, double fraction, std::int64_t capacity, std::int64_t places,
+                       std::int64_t most_atoms)
     : context_(context),
       dictionary_(dictionary),
+      options_(options),
+      penalty_(penalty),
       parts_(dictionary.device_working_set(context)),
       profile_(options.profile),
-      rules_{options.gap, fraction, dictionary.atom_norm(), options.max_iterations},
+      most_atoms_(most_atoms),
+      rules_{options.gap, fraction, dictionary.atom_norm(), options.max_iterations, options.initial != nullptr},
       arena_([&] {
         Arena counting(context.device());
         lay_out(counting, dictionary.rows(), dictionary.atoms(), capacity, places);
@@ -61,11 +83,12 @@ DevicePool::DevicePool(const Context& context, const Dictionary& dictionary, con
       staging_(context, dictionary.rows(), places),
       arriving_lambda_(context, places),
       arriving_places_(context, places),
+      arriving_start_(context, places),
       list_of_running_(context, places),
       leaving_(context, places),
-      leaving_offsets_(context, places),
-      leaving_indices_(context, indices_.size()),
-      leaving_values_(context, values_.size()) {
+      moving_offsets_(context, places),
+      moving_indices_(context, indices_.size()),
+      moving_values_(context, values_.size()) {
   lay_out(arena_, dictionary.rows(), dictionary.atoms(), capacity, places);
   numbers_ = PinnedMatrix<double>(context, problems_.numbers.size);
   counts_ = PinnedMatrix<std::int32_t>(context, problems_.counts.size);
@@ -99,7 +122,59 @@ void DevicePool::admit(const std::vector<Problem>& problems, const std::vector<d
   copy(context_, arriving_places_.vector().slice(0, count), list);
   copy(context_, arriving_lambda_.vector().slice(0, count), given);
   copy(context_, staging_.matrix().columns(0, count), incoming);
-  admit_problems(context_, incoming, list, given, dictionary_.scale(), problems_, sets_);
+  StartCodes starts;
+  if (options_.initial != nullptr) {
+    starts = initial_codes(problems);
+    starting_ = true;
+  }
+  admit_problems(context_, incoming, list, given, dictionary_.scale(), problems_, sets_, starts);
+}
+
+// What problems start at, on its way to the device.
+StartCodes DevicePool::initial_codes(const std::vector<Problem>& problems) {
+  SparseCodes codes;
+  for (std::size_t b = 0; b < problems.size(); ++b) {
+    SparseCodes given;
+    append_start(*options_.initial, problems[b].index, options_.penalty, given);
+    std::vector<std::size_t> order(given.values.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t i, std::size_t k) { return given.indices[i] < given.indices[k]; });
+    // Of an atom that comes twice the first value counts.
+    order.erase(std::unique(order.begin(), order.end(),
+                            [&](std::size_t i, std::size_t k) { return given.indices[i] == given.indices[k]; }),
+                order.end());
+    auto count = static_cast<std::int64_t>(order.size());
+    if (count > most_atoms_) count = 0;
+    arriving_start_.data()[b] = static_cast<std::int32_t>(count);
+    moving_offsets_.data()[b] = codes.offsets.back();
+    if (count > sets_.capacity) count = 0;  // the problem goes on to a larger place
+    for (std::int64_t k = 0; k < count; ++k) {
+      codes.indices.push_back(given.indices[order[index_of(k)]]);
+      codes.values.push_back(given.values[order[index_of(k)]]);
+    }
+    codes.offsets.push_back(static_cast<std::int64_t>(codes.values.size()));
+  }
+  const auto count = static_cast<std::int64_t>(problems.size()), total = codes.offsets.back();
+  make_room(total);
+  std::copy(codes.indices.begin(), codes.indices.end(), moving_indices_.data());
+  std::copy(codes.values.begin(), codes.values.end(), moving_values_.data());
+  const StartCodes starts{start_.slice(0, count), offsets_.vector().slice(0, count), indices_.vector().slice(0, total),
+                          values_.vector().slice(0, total)};
+  copy(context_, arriving_start_.vector().slice(0, count), start_.slice(0, count));
+  copy(context_, moving_offsets_.vector().slice(0, count), offsets_.vector().slice(0, count));
+  copy(context_, moving_indices_.vector().slice(0, total), indices_.vector().slice(0, total));
+  copy(context_, moving_values_.vector().slice(0, total), values_.vector().slice(0, total));
+  return starts;
+}
+
+// For codes on their way: nothing that is queued reads or writes what is there.
+void DevicePool::make_room(std::int64_t entries) {
+  if (entries <= indices_.size()) return;
+  indices_ = Tensor<std::int32_t>(context_, entries);
+  values_ = Tensor<double>(context_, entries);
+  moving_indices_ = PinnedMatrix<std::int32_t>(context_, entries);
+  moving_values_ = PinnedMatrix<double>(context_, entries);
 }
 
 void DevicePool::begin_round() {
@@ -118,24 +193,31 @@ void DevicePool::begin_round() {
   {
     const double flops = 2.0 * static_cast<double>(D.rows) * static_cast<double>(D.cols) * static_cast<double>(count);
     const PhaseTimer timer(context_, profile_, "pass", flops);
-    panel_bounds(context_, parts_.half, residuals_, count, keys);
+    panel_bounds(context_, parts_.half, residuals_, count, keys, {penalty_.divided(), penalty_.view().nonnegative});
   }
   {
     const PhaseTimer timer(context_, profile_, "look");
-    look_at_bounds(context_, D, parts_.half, residuals_, keys, list, rules_, problems_, sets_);
+    look_at_bounds(context_, D, parts_.half, residuals_, keys, list, rules_, problems_, sets_, penalty_.view(),
+                   penalty_.divided());
+  }
+  if (std::exchange(starting_, false)) {
+    const PhaseTimer timer(context_, profile_, "start");
+    start_active_sets(context_, D, parts_.gram.matrix(), problems_.r, list, problems_.lambda, problems_.start, sets_,
+                      penalty_.view());
   }
   {
     const PhaseTimer timer(context_, profile_, "add atoms");
-    add_atoms(context_, D, parts_.gram.matrix(), problems_.r, list, problems_.fresh, problems_.fresh_count, sets_);
+    add_atoms(context_, D, parts_.gram.matrix(), problems_.r, list, problems_.fresh, problems_.fresh_count, sets_,
+              penalty_.view());
   }
   {
     const PhaseTimer timer(context_, profile_, "active set");
     constexpr std::int64_t kStepsAnAtom = 20;
-    solve_active_sets(context_, list, problems_.lambda, problems_.tolerance, kStepsAnAtom, sets_);
+    solve_active_sets(context_, list, problems_.lambda, problems_.tolerance, kStepsAnAtom, sets_, penalty_.view());
   }
   {
     const PhaseTimer timer(context_, profile_, "residual");
-    update_residuals(context_, D, list, problems_, sets_);
+    update_residuals(context_, D, list, problems_, sets_, penalty_.view());
   }
   const PhaseTimer timer(context_, profile_, "status");
   copy(context_, problems_.numbers, numbers_.vector());
@@ -208,27 +290,22 @@ void DevicePool::collect(const std::vector<std::int32_t>& done, SparseCodes& cod
   const std::int64_t before = codes.offsets.back();
   for (std::int64_t i = 0; i < number; ++i) {
     leaving_.data()[i] = done[index_of(i)];
-    leaving_offsets_.data()[i] = total;
+    moving_offsets_.data()[i] = total;
     total += support[done[index_of(i)]];
     codes.offsets.push_back(before + total);
   }
-  if (total > indices_.size()) {
-    indices_ = Tensor<std::int32_t>(context_, total);
-    values_ = Tensor<double>(context_, total);
-    leaving_indices_ = PinnedMatrix<std::int32_t>(context_, total);
-    leaving_values_ = PinnedMatrix<double>(context_, total);
-  }
+  make_room(total);
   copy(context_, leaving_.vector().slice(0, number), list_.slice(0, number));
-  copy(context_, leaving_offsets_.vector().slice(0, number), offsets_.vector().slice(0, number));
+  copy(context_, moving_offsets_.vector().slice(0, number), offsets_.vector().slice(0, number));
   const VectorView<std::int32_t> indices = indices_.vector().slice(0, total);
   const VectorView<double> values = values_.vector().slice(0, total);
   collect_codes(context_, list_.slice(0, number), offsets_.vector().slice(0, number), dictionary_.scale(), problems_,
                 sets_, indices, values);
-  copy(context_, indices, leaving_indices_.vector().slice(0, total));
-  copy(context_, values, leaving_values_.vector().slice(0, total));
+  copy(context_, indices, moving_indices_.vector().slice(0, total));
+  copy(context_, values, moving_values_.vector().slice(0, total));
   context_.synchronize();
-  codes.indices.insert(codes.indices.end(), leaving_indices_.data(), leaving_indices_.data() + total);
-  codes.values.insert(codes.values.end(), leaving_values_.data(), leaving_values_.data() + total);
+  codes.indices.insert(codes.indices.end(), moving_indices_.data(), moving_indices_.data() + total);
+  codes.values.insert(codes.values.end(), moving_values_.data(), moving_values_.data() + total);
 }
 
 }  // namespace shrinkwarp

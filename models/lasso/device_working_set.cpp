@@ -11,6 +11,7 @@ DeviceWorkingSetBatch::DeviceWorkingSetBatch(const Context& context, const Dicti
     : context_(context),
       dictionary_(dictionary),
       options_(options),
+      penalty_(context, dictionary, options.penalty),
       plan_(plan),
       fraction_(fraction),
       lambda_(std::move(lambda)),
@@ -25,7 +26,8 @@ DeviceWorkingSetBatch::DeviceWorkingSetBatch(const Context& context, const Dicti
 DeviceWorkingSetBatch::Pool DeviceWorkingSetBatch::make_pool(std::int64_t capacity, std::int64_t places) const {
   Pool pool;
   pool.context = std::make_unique<Context>(Context::cuda(context_.device().index));
-  pool.places = std::make_unique<DevicePool>(*pool.context, dictionary_, options_, fraction_, capacity, places);
+  pool.places = std::make_unique<DevicePool>(*pool.context, dictionary_, options_, penalty_, fraction_, capacity,
+                                             places, plan_.pools.back().capacity);
   return pool;
 }
 

@@ -3,7 +3,8 @@
 //
 // A problem keeps a working set W of atoms and is solved exactly on them (kernels/active_set/active_sets.hpp). A pass over all
 // atoms on tensor cores (kernels/panel_bounds) bounds the correlations of its residual, and what it leaves open float64
-// decides (kernels/working_set): the atoms to be added to W, or the certificate.
+// decides (kernels/working_set): the atoms to be added to W, or the certificate. A problem with an initial code starts with its
+// atoms as W, and at the code where that is better than 0.
 #pragma once
 
 #include <cstdint>
@@ -64,6 +65,7 @@ class DeviceWorkingSetBatch {
   const Context& context_;
   const Dictionary& dictionary_;
   const LassoOptions& options_;
+  const DevicePenalty penalty_;
   const DeviceWorkingSetPlan plan_;
   const double fraction_;
   const std::function<double(std::int64_t)> lambda_;

@@ -35,14 +35,7 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
     return solve_with_unpenalised(context, dictionary, source, rule, options, sink);
   }
   const Solver solver = resolved(context, dictionary.rows(), dictionary.atoms(), source.size(), options);
-  if (has_working_sets(solver)) {
-    const char* const only = "lasso: on cuda the working-set solver solves the plain Lasso from 0, found ";
-    SHRINKWARP_REQUIRE(!context.is_cuda() || options.penalty.plain(), ValueError, only,
-                       "another penalty, wanted ista or fista for it");
-    SHRINKWARP_REQUIRE(!context.is_cuda() || !options.initial, ValueError, only,
-                       "initial codes, wanted ista or fista for them");
-    return stream_working_set(context, dictionary, source, rule, options, solver, sink);
-  }
+  if (has_working_sets(solver)) return stream_working_set(context, dictionary, source, rule, options, solver, sink);
   return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   });

@@ -70,7 +70,7 @@ struct LassoOptions {
   std::int64_t memory_limit = std::int64_t{4}
                               << 30;  ///< bytes of all that a solve holds, on each side; see least_memory
   /// Warm start: valid codes of all N problems; nullptr starts at 0. Entries that the penalty does not allow count as 0. The
-  /// working-set solver starts with their atoms as its set.
+  /// working-set solver starts with their atoms as its set, on CUDA from the code 0 where an initial one is worse.
   const SparseCodes* initial = nullptr;
   std::function<bool(std::int64_t)> skip;  ///< problems that are left out, solved before perhaps; empty for none
   ProgressCallback progress;               ///< may be empty

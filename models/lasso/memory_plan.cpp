@@ -47,9 +47,10 @@ std::int64_t working_set_parts(std::int64_t n, std::int64_t m) {
          std::min<std::int64_t>(8 * n * round_up(m, 16), std::int64_t{1} << 20) + (n <= 2048 ? 40 * n * n : 0);
 }
 
-// Beside the dictionary on CUDA: it in half precision, and the Gram matrix of one that is not too large.
+// Beside the dictionary on CUDA: it in half precision, a penalty, and the Gram matrix of one that is not too large.
 std::int64_t device_working_set_parts(std::int64_t n, std::int64_t m) {
-  return HalfColumns::bytes(n, m) + (m <= DeviceWorkingSetDictionary::kMostGramAtoms ? 8 * m * m : 0);
+  return HalfColumns::bytes(n, m) + DevicePenalty::bytes(m) +
+         (m <= DeviceWorkingSetDictionary::kMostGramAtoms ? 8 * m * m : 0);
 }
 
 // Sizes of places on CUDA. Most problems stay within the first one: 158 atoms is the most seen at a tenth of lambda_max on a

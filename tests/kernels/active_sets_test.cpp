@@ -100,7 +100,7 @@ class Batch {
         to_device(context_, std::vector<std::int32_t>(index_of(places()), static_cast<std::int32_t>(count)), places());
     const auto list = to_device(context_, to, static_cast<std::int64_t>(to.size()));
     add_atoms(context_, device_D_.matrix(), gram_.matrix(), R.matrix(), list.vector(), fresh.matrix(), counts.vector(),
-              sets);
+              sets, penalty);
     context_.synchronize();
   }
   void add_all(const std::vector<std::int32_t>& to) {
@@ -112,8 +112,50 @@ class Batch {
   void solve(const std::vector<std::int32_t>& which, std::int64_t max_steps = kStepsAnAtom) {
     const auto list = to_device(context_, which, static_cast<std::int64_t>(which.size()));
     const auto lambdas = to_device(context_, lambda, places()), tolerances = to_device(context_, tolerance, places());
-    solve_active_sets(context_, list.vector(), lambdas.vector(), tolerances.vector(), max_steps, sets);
+    solve_active_sets(context_, list.vector(), lambdas.vector(), tolerances.vector(), max_steps, sets, penalty);
     context_.synchronize();
+  }
+
+  /// Before atoms are added.
+  void set_penalty(const std::vector<double>& weights, double ridge, bool nonnegative) {
+    weights_ = weights;
+    device_weights_ = to_device(context_, weights, static_cast<std::int64_t>(weights.size()));
+    penalty = {device_weights_.vector(), ridge, nonnegative};
+  }
+  double threshold(std::int64_t p, std::int64_t j) const {
+    return lambda[index_of(p)] * (weights_.empty() ? 1.0 : weights_[index_of(j)]);
+  }
+  /// What is compared with it.
+  double side(double correlation) const { return penalty.nonnegative ? correlation : std::fabs(correlation); }
+
+  /// Starts all places at codes of some atoms. A place with the code {} is left alone.
+  void start(const std::vector<std::vector<std::pair<std::int32_t, double>>>& codes) {
+    std::vector<std::int32_t> counts;
+    for (std::int64_t p = 0; p < places(); ++p) {
+      const auto& code = codes[index_of(p)];
+      counts.push_back(static_cast<std::int32_t>(code.size()));
+      std::vector<std::int32_t> atoms;
+      std::vector<double> values;
+      for (std::size_t k = 0; k < std::min(code.size(), index_of(sets.capacity)); ++k) {
+        atoms.push_back(code[k].first);
+        values.push_back(code[k].second);
+      }
+      const auto size = static_cast<std::int64_t>(atoms.size());
+      copy(context_, VectorView<const std::int32_t>{atoms.data(), size, {}},
+           VectorView<std::int32_t>{sets.atom.column(p), size, context_.device()});
+      copy(context_, VectorView<const double>{values.data(), size, {}},
+           VectorView<double>{sets.code.column(p), size, context_.device()});
+    }
+    context_.synchronize();
+    const auto start = to_device(context_, counts, places());
+    const auto lambdas = to_device(context_, lambda, places());
+    const auto list = to_device(context_, all(), places());
+    const auto X = to_device(context_, X_);
+    start_active_sets(context_, device_D_.matrix(), gram_.matrix(), X.matrix(), list.vector(), lambdas.vector(),
+                      start.vector(), sets, penalty);
+    const auto left = to_host(context_, start);
+    for (std::int64_t p = 0; p < places(); ++p)
+      EXPECT_EQ(left[index_of(p)], counts[index_of(p)] > sets.capacity ? counts[index_of(p)] : 0);
   }
 
   /// Correlations of W in long double, rounded: as the solver sets them from time to time.
@@ -170,7 +212,7 @@ class Batch {
         r[index_of(i)] -= static_cast<long double>(D_(i, j)) * z[index_of(j)];
     return {r.begin(), r.end()};
   }
-  /// D'(x - D z)
+  /// D'(x - D z) - ridge z
   std::vector<long double> correlations(std::int64_t p) const {
     const auto z = code(p);
     std::vector<long double> r, result;
@@ -181,7 +223,7 @@ class Batch {
       r.push_back(value);
     }
     for (std::int64_t j = 0; j < D_.cols; ++j) {
-      long double sum = 0;
+      long double sum = -static_cast<long double>(penalty.ridge) * z[index_of(j)];
       for (std::int64_t i = 0; i < D_.rows; ++i) sum += D_(i, j) * r[index_of(i)];
       result.push_back(sum);
     }
@@ -190,7 +232,10 @@ class Batch {
   double objective(std::int64_t p) const {
     long double sum = 0;
     for (const double value : residual(p)) sum += static_cast<long double>(value) * value / 2;
-    for (const double value : code(p)) sum += static_cast<long double>(lambda[index_of(p)]) * std::fabs(value);
+    const auto z = code(p);
+    for (std::int64_t j = 0; j < D_.cols; ++j)
+      if (const long double value = z[index_of(j)]; value != 0)
+        sum += threshold(p, j) * std::fabs(value) + penalty.ridge * value * value / 2;
     return static_cast<double>(sum);
   }
   double norm(std::int64_t j) const {
@@ -200,7 +245,10 @@ class Batch {
   }
   double lambda_max(std::int64_t p) const {  // of the code of this moment
     double most = 0;
-    for (const long double c : correlations(p)) most = std::max(most, static_cast<double>(std::fabs(c)));
+    const auto c = correlations(p);
+    for (std::int64_t j = 0; j < D_.cols; ++j)
+      most =
+          std::max(most, side(static_cast<double>(c[index_of(j)])) / (weights_.empty() ? 1.0 : weights_[index_of(j)]));
     return most;
   }
 
@@ -235,16 +283,19 @@ class Batch {
     long double energy = 0;
     for (std::int64_t i = 0; i < D_.rows; ++i) energy += static_cast<long double>(X_(i, p)) * X_(i, p);
     double magnitude = std::sqrt(static_cast<double>(energy));
-    for (std::int64_t j = 0; j < D_.cols; ++j) magnitude += norm(j) * std::fabs(z[index_of(j)]);
+    for (std::int64_t j = 0; j < D_.cols; ++j)
+      magnitude += std::hypot(norm(j), std::sqrt(penalty.ridge)) * std::fabs(z[index_of(j)]);
     for (std::size_t i = 0; i < now.atom.size(); ++i) {
       const std::int32_t j = now.atom[i];
       const auto c = static_cast<double>(truth[index_of(j)]);
-      const double room = units * kEps * norm(j) * magnitude, threshold = lambda[index_of(p)];
+      const double length = std::hypot(norm(j), std::sqrt(penalty.ridge));
+      const double room = units * kEps * length * magnitude;
       ASSERT_NEAR(now.correlation[i], c, room) << "atom " << j;
       if (now.code[i] != 0) {
-        ASSERT_NEAR(c, std::copysign(threshold, now.code[i]), room) << "atom " << j << ", z " << now.code[i];
+        ASSERT_NEAR(c, std::copysign(threshold(p, j), now.code[i]), room) << "atom " << j << ", z " << now.code[i];
+        ASSERT_TRUE(now.code[i] > 0 || !penalty.nonnegative) << "atom " << j << ", z " << now.code[i];
       } else {
-        ASSERT_LE(std::fabs(c), threshold * (1 + kTolerance) + room) << "atom " << j;
+        ASSERT_LE(side(c), threshold(p, j) * (1 + kTolerance) + room) << "atom " << j;
       }
     }
   }
@@ -255,9 +306,12 @@ class Batch {
   testing::Guarded<double> device_D_;
   Tensor<double> gram_;
   std::unique_ptr<Arena> arena_;
+  std::vector<double> weights_;
+  Tensor<double> device_weights_;
 
  public:
   ActiveSets sets;
+  PenaltyView<double> penalty;
   std::vector<double> lambda, tolerance;  // [P]
 };
 
@@ -590,6 +644,181 @@ TEST_P(ActiveSetsOnDevice, LambdaUpAndDownWearsNothingOut) {
   }
 }
 
+// ---- penalties ----
+
+/// Weights from 1/4 to 4.
+std::vector<double> some_weights(std::int64_t m) {
+  std::vector<double> weights;
+  for (std::int64_t j = 0; j < m; ++j) weights.push_back(std::exp2(static_cast<double>(j * 3 % 5) - 2));
+  return weights;
+}
+
+TEST_P(ActiveSetsOnDevice, PerpendicularAtomsAreShrunkAsThePenaltySays) {
+  const auto D = GuardedHost<double>::make(4, 4, [](std::int64_t i, std::int64_t j) { return i == j ? 1 << j : 0; });
+  const double x[] = {3, -2, 0.25, 0.5};
+  const auto X = GuardedHost<double>::make(4, 1, [&](std::int64_t i, std::int64_t) { return x[i]; });
+  const auto code = [&](const std::vector<double>& weights, double ridge, bool nonnegative) {
+    Batch batch(context(), D, X, 4);
+    batch.set_penalty(weights, ridge, nonnegative);
+    batch.add_all({0});
+    batch.solve({0});
+    EXPECT_EQ(batch.place(0).outcome, kSetsSolved);
+    return batch.code(0);
+  };
+  // D'x = 3, -4, 1, 4 and D'D = 1, 4, 16, 64.
+  EXPECT_EQ(code({2, 0.5, 0.5, 8}, 0, false), (std::vector<double>{1, -3.5 / 4, 0.5 / 16, 0}));
+  EXPECT_EQ(code({}, 0, true), (std::vector<double>{2, 0, 0, 3.0 / 64}));
+  const auto elastic = code({}, 1, false);
+  const double wanted[] = {2.0 / 2, -3.0 / 5, 0, 3.0 / 65};
+  for (std::size_t j = 0; j < 4; ++j) EXPECT_NEAR(elastic[j], wanted[j], 4 * kEps);
+  EXPECT_EQ(code({2, 0.5, 0.5, 2}, 4, true), (std::vector<double>{1.0 / 5, 0, 0.5 / 20, 2.0 / 68}));
+}
+
+TEST_P(ActiveSetsOnDevice, ProblemsUnderPenaltiesAreOptimal) {
+  // Random atoms, and smooth ones that drive each other out; at a tenth and a fiftieth of lambda_max.
+  for (const bool smooth : {false, true}) {
+    const std::int64_t n = smooth ? 30 : 25, m = testing::kThreadSanitizer ? 20 : 60;
+    const auto D = GuardedHost<double>::make(n, m, [&, random = normal_atoms(n, m, 1)](std::int64_t i, std::int64_t j) {
+      const double t = (static_cast<double>(i) - static_cast<double>(j * n) / static_cast<double>(m)) / 3;
+      return smooth ? std::exp(-t * t) : random(i, j);
+    });
+    for (const int kind : {1, 2, 4, 7}) {
+      if ((testing::kThreadSanitizer || smooth) && kind != 7) continue;
+      SCOPED_TRACE(::testing::Message() << "smooth " << smooth << ", kind " << kind);
+      Batch batch(context(), D, normal_atoms(n, 2, 2), m);
+      batch.set_penalty((kind & 1) != 0 ? some_weights(m) : std::vector<double>(), (kind & 2) != 0 ? 0.3 : 0.0,
+                        (kind & 4) != 0);
+      batch.lambda = {0.1 * batch.lambda_max(0), 0.02 * batch.lambda_max(1)};
+      std::vector<std::int32_t> first, rest;
+      for (std::int32_t j = 0; j < m; ++j) (j % 3 == 0 ? first : rest).push_back(j);
+      for (const auto& atoms : {first, rest}) {
+        batch.add(batch.all(), atoms);
+        batch.solve(batch.all());
+      }
+      for (const std::int64_t p : {0, 1}) {
+        batch.expect_optimal(p, units_of(D) + (smooth ? kPromised : 0));
+        if (HasFatalFailure()) return;
+        EXPECT_GT(batch.place(p).support, 1);
+      }
+      batch.lambda = {0.5 * batch.lambda[0], 20 * batch.lambda[1]};  // on, and by settling
+      batch.solve(batch.all());
+      for (const std::int64_t p : {0, 1}) batch.expect_optimal(p, units_of(D) + kPromised);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(ActiveSetsOnDevice, DegenerateProblemsUnderPenalties) {
+  // Small integers, atoms twice, thresholds that tie.
+  for (std::uint64_t seed = 1; seed <= (testing::kThreadSanitizer ? 2 : 12); ++seed) {
+    testing::Integers pick(seed);
+    const std::int64_t n = pick(1, 6), m = pick(1, 12);
+    GuardedHost<double> D(n, m);
+    const auto X =
+        GuardedHost<double>::make(n, 4, [&](std::int64_t, std::int64_t) { return static_cast<double>(pick(-4, 4)); });
+    for (std::int64_t j = 0; j < m; ++j) {
+      const std::int64_t copied = j > 0 && pick(0, 2) == 0 ? pick(0, j - 1) : -1, factor = pick(0, 1) == 0 ? 1 : -1;
+      for (std::int64_t i = 0; i < n; ++i)
+        D(i, j) = copied >= 0 ? static_cast<double>(factor) * D(i, copied) : static_cast<double>(pick(-2, 2));
+    }
+    std::vector<double> weights;
+    for (std::int64_t j = 0; j < m; ++j) weights.push_back(static_cast<double>(pick(1, 2)));
+    SCOPED_TRACE(::testing::Message() << "seed " << seed << ": " << n << " x " << m);
+    Batch batch(context(), D, X, m);
+    batch.set_penalty(seed % 3 == 0 ? std::vector<double>() : weights, seed % 2 == 0 ? 0.0 : 1.0, seed % 4 < 2);
+    for (double& lambda : batch.lambda) lambda = static_cast<double>(pick(1, 4)) / 2;
+    batch.add_all(batch.all());
+    batch.solve(batch.all());
+    for (std::int64_t p = 0; p < 4; ++p) {
+      batch.expect_optimal(p, units_of(D));
+      ASSERT_LT(batch.place(p).steps, 20 + 10 * m);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// ---- codes to start at ----
+
+TEST_P(ActiveSetsOnDevice, StartsAreTheirCodesOrNothing) {
+  const auto D = normal_atoms(20, 30, 1);
+  auto X = normal_atoms(20, 6, 2);
+  for (int kind = 0; kind < 8; kind += 7) {  // plain, and all of a penalty
+    SCOPED_TRACE(kind);
+    Batch batch(context(), D, X, 12);
+    if (kind > 0) batch.set_penalty(some_weights(30), 0.5, true);
+    for (std::int64_t p = 0; p < 6; ++p) batch.lambda[index_of(p)] = 0.2 * batch.lambda_max(p);
+    // Atoms that are worth something at first, for each place.
+    std::vector<std::vector<std::pair<std::int32_t, double>>> codes(6);
+    for (const std::int64_t p : {0, 1, 2, 3, 4, 5}) {
+      const auto c = batch.correlations(p);
+      for (std::int32_t j = 29; j >= 0 && codes[index_of(p)].size() < 4; --j) {
+        const auto correlation = static_cast<double>(c[index_of(j)]);
+        if (batch.side(correlation) > 2 * batch.threshold(p, j))
+          codes[index_of(p)].emplace_back(j, 1e-2 * correlation / (batch.norm(j) * batch.norm(j)));
+      }
+      ASSERT_GE(codes[index_of(p)].size(), 1U);
+    }
+    codes[1].front().second *= 1e9;                                        // worse than nothing
+    codes[2].front().second = std::numeric_limits<double>::infinity();     // none
+    codes[3].clear();                                                      // from 0
+    for (std::int32_t j = 0; j < 13; ++j) codes[4].emplace_back(j, 1e-3);  // more than there is room for
+    const std::vector<std::pair<std::int32_t, double>> given = codes[0];
+    batch.start(codes);
+    for (const std::int64_t p : {0, 5}) {  // begun, with correlations of the code
+      const Place now = batch.place(p);
+      ASSERT_EQ(now.size, static_cast<std::int32_t>(codes[index_of(p)].size()));
+      EXPECT_EQ(now.support, now.size);
+      const auto truth = batch.correlations(p);
+      for (std::size_t i = 0; i < now.atom.size(); ++i) {
+        EXPECT_EQ(now.atom[i], codes[index_of(p)][i].first);
+        EXPECT_EQ(now.code[i], codes[index_of(p)][i].second);
+        EXPECT_EQ(now.active[i], static_cast<std::int32_t>(i));
+        EXPECT_NEAR(now.correlation[i], static_cast<double>(truth[index_of(now.atom[i])]), 1e-12);
+      }
+      EXPECT_GT(now.largest, 0);
+    }
+    for (const std::int64_t p : {1, 2}) {  // their atoms, with the code 0 and its correlations
+      const Place now = batch.place(p);
+      ASSERT_EQ(now.size, static_cast<std::int32_t>(codes[index_of(p)].size()));
+      EXPECT_EQ(now.support, 0);
+      EXPECT_EQ(now.code, std::vector<double>(index_of(now.size), 0.0));
+      const auto truth = batch.correlations(p);
+      for (std::size_t i = 0; i < now.atom.size(); ++i)
+        EXPECT_NEAR(now.correlation[i], static_cast<double>(truth[index_of(now.atom[i])]), 1e-12);
+    }
+    for (const std::int64_t p : {3, 4}) EXPECT_EQ(batch.place(p).size, 0);
+    // What follows is a solve like another: from every start to the same code.
+    Batch cold(context(), D, X, 12);
+    if (kind > 0) cold.set_penalty(some_weights(30), 0.5, true);
+    cold.lambda = batch.lambda;
+    for (const std::int32_t p : {0, 1, 2, 5}) {
+      std::vector<std::int32_t> atoms;
+      for (const auto& [atom, value] : codes[index_of(p)]) atoms.push_back(atom);
+      cold.add({p}, atoms);
+      cold.solve({p});
+      batch.solve({p});
+      batch.expect_optimal(p, units_of(D));
+      const auto found = batch.code(p), wanted = cold.code(p);
+      for (std::size_t j = 0; j < 30; ++j) EXPECT_NEAR(found[j], wanted[j], 1000 * units_of(D) * kEps) << j;
+    }
+  }
+}
+
+TEST_P(ActiveSetsOnDevice, DependentStartsAreNotStartedAt) {
+  auto D = normal_atoms(10, 6, 1);
+  for (std::int64_t i = 0; i < 10; ++i) D(i, 4) = 2 * D(i, 1);
+  const auto X =
+      GuardedHost<double>::make(10, 1, [&](std::int64_t i, std::int64_t) { return D(i, 1) + D(i, 2) - D(i, 0); });
+  Batch batch(context(), D, X, 6);
+  batch.lambda = {0.1};
+  batch.start({{{1, 0.3}, {2, 0.5}, {4, 0.1}}});
+  EXPECT_EQ(batch.place(0).size, 3);
+  EXPECT_EQ(batch.place(0).support, 0);
+  batch.solve({0});
+  batch.expect_optimal(0, units_of(D));
+  EXPECT_GT(batch.place(0).support, 0);
+}
+
 // ---- what does not touch the bits ----
 
 TEST_P(ActiveSetsOnDevice, BitsAreThoseOfAnyCapacityPlaceAndCompany) {
@@ -762,13 +991,23 @@ TEST_P(ActiveSetsOnDevice, RefusesWhatDoesNotFit) {
   odd = sets;
   odd.code.device = {};
   EXPECT_THROW(solve(numbers.vector(), numbers.vector(), 1, odd), DeviceError);
+  const auto start = [&](VectorView<const double> lambda, VectorView<std::int32_t> number, const ActiveSets& of,
+                         const PenaltyView<double>& penalty) {
+    start_active_sets(context(), device_D.matrix(), none, R.matrix(), list.vector(), lambda, number, of, penalty);
+  };
+  EXPECT_THROW(start(one.vector(), counts.vector(), sets, {}), ShapeError);
+  EXPECT_THROW(start(numbers.vector(), few.vector(), sets, {}), ShapeError);
+  EXPECT_THROW(start(numbers.vector(), counts.vector(), sets, {numbers.vector(), 0, false}), ShapeError);
+  EXPECT_THROW(start(numbers.vector(), counts.vector(), odd, {}), DeviceError);
   Batch large(context(), D, normal_atoms(10, 2, 2), 1091, false);  // 11.5 numbers an atom, of 98 KiB
   EXPECT_THROW(solve(numbers.vector(), numbers.vector(), 1, large.sets), ValueError);
+  EXPECT_THROW(start(numbers.vector(), counts.vector(), large.sets, {}), ValueError);
 
   const Context cpu = Context::cpu(1);
   EXPECT_THROW(gram_matrix(cpu, testing::view_of(D), {}), DeviceError);
   EXPECT_THROW(add_atoms(cpu, testing::view_of(D), {}, {}, {}, {}, {}, sets), DeviceError);
   EXPECT_THROW(solve_active_sets(cpu, {}, {}, {}, 1, sets), DeviceError);
+  EXPECT_THROW(start_active_sets(cpu, testing::view_of(D), {}, {}, {}, {}, {}, sets), DeviceError);
 }
 
 }  // namespace

@@ -110,10 +110,11 @@ std::int64_t panels_of(std::int64_t atoms) {
 }
 
 /// Keys of all columns of R, whose guards are looked at.
-GuardedHost<std::uint32_t> keys_of(const Context& context, const Halves& D, const Halves& R, std::int64_t count) {
+GuardedHost<std::uint32_t> keys_of(const Context& context, const Halves& D, const Halves& R, std::int64_t count,
+                                   const PanelPenalty& penalty = {}) {
   const GuardedHost<std::uint32_t> before(panels_of(D.columns.cols()), count);
   const auto keys = to_device(context, before);
-  panel_bounds(context, D.columns, R.columns, count, keys.matrix());
+  panel_bounds(context, D.columns, R.columns, count, keys.matrix(), penalty);
   const auto after = to_host(context, keys);
   EXPECT_TRUE(guards_intact(before, after));
   return after;
@@ -333,6 +334,70 @@ TEST_P(PanelBounds, HoldForColumnsOfAllSizes) {
   }
 }
 
+// ---- bounds under penalties ----
+
+TEST_P(PanelBounds, HoldUnderWeightsAndSigns) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  constexpr std::int64_t n = 35, m = 83, count = 3;
+  const auto D = GuardedHost<double>::make(n, m, [base = normal_atoms(n, m, 1)](std::int64_t i, std::int64_t j) {
+    return base(i, j) * (j % 11 == 7 ? 1e-35 : 1.0);
+  });
+  const auto R = normal_atoms(n, count, 2);
+  // Of all sizes; one atom in five is left out, and all of the third panel.
+  const double sizes[] = {1, 0.3, 7, 1e-18, 1e18, 1e-3, 123456.789};
+  std::vector<double> weights;
+  for (std::int64_t j = 0; j < m; ++j) weights.push_back(j % 5 == 2 || j / 8 == 2 ? kInfinity : sizes[j % 7]);
+  const Halves half_D = half_columns(context(), D), half_R = half_columns(context(), R);
+  const DividedBounds divided(context(), half_D.columns, {weights.data(), m, {}});
+  const auto accumulation = static_cast<long double>(panel_accumulation(half_D.columns));
+  for (const bool weighted : {false, true}) {
+    for (const bool nonnegative : {false, true}) {
+      if (!weighted && !nonnegative) continue;
+      SCOPED_TRACE(::testing::Message() << "weights " << weighted << ", nonnegative " << nonnegative);
+      const auto keys =
+          keys_of(context(), half_D, half_R, count, {weighted ? divided.view() : HalfBounds{}, nonnegative});
+      for (std::int64_t b = 0; b < count; ++b) {
+        for (std::int64_t p = 0; p < panels_of(m); ++p) {
+          const auto bound = static_cast<long double>(float_of(keys(p, b)));
+          const std::int64_t named = p * kPanelAtoms + keys(p, b) % kPanelAtoms;
+          long double most = 0, limit = kLeast, reach = 0;
+          for (std::int64_t j = p * kPanelAtoms; j < std::min(m, (p + 1) * kPanelAtoms); ++j) {
+            const long double weight = weighted ? weights[index_of(j)] : 1.0;
+            long double value = 0;
+            for (std::int64_t i = 0; i < n; ++i) value += static_cast<long double>(D(i, j)) * R(i, b);
+            value = (nonnegative ? std::max(value, 0.0L) : std::fabs(value)) / weight;
+            const long double length = half_D.length[index_of(j)], its_length = half_R.length[index_of(b)];
+            // As without weights, and 2^-22 of the lengths for the divided factor.
+            const long double error =
+                ((half_D.rounding[index_of(j)] + (accumulation + 0x1p-22L) * length) * its_length +
+                 length * static_cast<long double>(half_R.rounding[index_of(b)])) /
+                weight;
+            // A factor out of range: the atom is all rounding.
+            const bool lost = weighted && half_D.factor[index_of(j)] / weights[index_of(j)] < 1.2e-38;
+            most = std::max(most, value);
+            limit = std::max(limit, value + (lost ? 3 * length * its_length / weight : 2 * error) + kLeast);
+            if (j == named) reach = lost ? limit : value + 2 * error;
+          }
+          ASSERT_GE(bound, most) << "panel " << p << " of " << b;
+          ASSERT_LE(bound, limit * kUnits) << "panel " << p << " of " << b;
+          ASSERT_GE((reach + kLeast) * kUnits, most) << "panel " << p << " of " << b << " names " << named;
+          if (weighted && p == 2) {
+            ASSERT_LE(bound, kLeast * kUnits);  // no atom is there
+          }
+        }
+      }
+    }
+  }
+  // Bounds of the weight 1 cost no more than what a factor is rounded by.
+  const std::vector<double> ones(index_of(m), 1.0);
+  const DividedBounds same(context(), half_D.columns, {ones.data(), m, {}});
+  EXPECT_EQ(testing::values_of(context(), same.view().factor), half_D.factor);
+  EXPECT_EQ(testing::values_of(context(), same.view().length), half_D.length);
+  EXPECT_EQ(same.view().factor.size, 128);
+  EXPECT_GE(DividedBounds::bytes(m), 12 * 128);
+  EXPECT_EQ(DividedBounds().view().factor.size, 0);
+}
+
 TEST_P(PanelBounds, NamesTheLaterOfEqualAtoms) {
   auto D = normal_atoms(20, 24, 1);
   const auto R = normal_atoms(20, 2, 2);
@@ -408,11 +473,21 @@ TEST_P(PanelBounds, RefusesWhatDoesNotFit) {
   elsewhere.device = {};
   EXPECT_THROW(panel_bounds(context(), D, R, 5, elsewhere), DeviceError);
   panel_bounds(context(), D, R, 5, keys.matrix());
+  const std::vector<double> ones(20, 1.0);
+  EXPECT_THROW(DividedBounds(context(), D, {ones.data(), 19, {}}), ShapeError);
+  const DividedBounds of_R(context(), HalfColumns(context(), 10, 200), {std::vector<double>(200, 1.0).data(), 200, {}});
+  EXPECT_THROW(panel_bounds(context(), D, R, 5, keys.matrix(), {of_R.view(), false}), ShapeError);
+  const DividedBounds of_D(context(), D, {ones.data(), 20, {}});
+  HalfBounds there = of_D.view();
+  panel_bounds(context(), D, R, 5, keys.matrix(), {there, true});
+  there.rounding.device = {};
+  EXPECT_THROW(panel_bounds(context(), D, R, 5, keys.matrix(), {there, false}), DeviceError);
 
   const Context cpu = Context::cpu(1);
   EXPECT_THROW(HalfColumns(cpu, 10, 20), DeviceError);
   EXPECT_THROW(D.set(cpu, testing::view_of(host), {numbers.data(), 20, {}}), DeviceError);
   EXPECT_THROW(panel_bounds(cpu, D, R, 5, keys.matrix()), DeviceError);
+  EXPECT_THROW(DividedBounds(cpu, D, {ones.data(), 20, {}}), DeviceError);
 }
 
 }  // namespace

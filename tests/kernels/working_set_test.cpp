@@ -52,11 +52,12 @@ class Bench {
 
   /// Column i of X to places[i].
   void admit(const GuardedHost<double>& X, const std::vector<std::int32_t>& places, const std::vector<double>& lambda,
-             double dictionary_scale = 1) {
+             double dictionary_scale = 1, const StartCodes& starts = {}) {
     const auto device_X = to_device(context_, X);
     const auto list = to_device(context_, places, static_cast<std::int64_t>(places.size()));
     const auto lambdas = to_device(context_, lambda, static_cast<std::int64_t>(lambda.size()));
-    admit_problems(context_, device_X.matrix(), list.vector(), lambdas.vector(), dictionary_scale, problems, sets);
+    admit_problems(context_, device_X.matrix(), list.vector(), lambdas.vector(), dictionary_scale, problems, sets,
+                   starts);
     context_.synchronize();
   }
   void look(const std::vector<std::int32_t>& places, const LookRules& rules) {
@@ -64,21 +65,24 @@ class Bench {
     const auto list = to_device(context_, places, count);
     const Tensor<std::uint32_t> keys(context_, (D_.cols + 7) / 8, count);
     residuals_.set(context_, problems.r, list.vector());
-    panel_bounds(context_, half_, residuals_, count, keys.matrix());
-    look_at_bounds(context_, device_D_.matrix(), half_, residuals_, keys.matrix(), list.vector(), rules, problems,
-                   sets);
+    panel_bounds(context_, half_, residuals_, count, keys.matrix(), {divided_.view(), penalty.nonnegative});
+    look_at_bounds(context_, device_D_.matrix(), half_, residuals_, keys.matrix(), list.vector(), rules, problems, sets,
+                   penalty, divided_.view());
     context_.synchronize();
   }
   /// The rest of a round.
   void solve(const std::vector<std::int32_t>& places) {
     const auto list = to_device(context_, places, static_cast<std::int64_t>(places.size()));
-    add_atoms(context_, device_D_.matrix(), {}, problems.r, list.vector(), problems.fresh, problems.fresh_count, sets);
-    solve_active_sets(context_, list.vector(), problems.lambda, problems.tolerance, 20, sets);
+    start_active_sets(context_, device_D_.matrix(), {}, problems.r, list.vector(), problems.lambda, problems.start,
+                      sets, penalty);
+    add_atoms(context_, device_D_.matrix(), {}, problems.r, list.vector(), problems.fresh, problems.fresh_count, sets,
+              penalty);
+    solve_active_sets(context_, list.vector(), problems.lambda, problems.tolerance, 20, sets, penalty);
     residual(places);
   }
   void residual(const std::vector<std::int32_t>& places) {
     const auto list = to_device(context_, places, static_cast<std::int64_t>(places.size()));
-    update_residuals(context_, device_D_.matrix(), list.vector(), problems, sets);
+    update_residuals(context_, device_D_.matrix(), list.vector(), problems, sets, penalty);
     context_.synchronize();
   }
 
@@ -113,16 +117,31 @@ class Bench {
     return z;
   }
 
-  /// |d_j'r| for the place's residual.
+  /// D'r - ridge z for the place's residual.
   std::vector<double> correlations(std::int64_t p) const {
     const auto r = column(problems.r, p, D_.rows);
+    const auto z = penalty.ridge > 0 ? code(p) : std::vector<double>(index_of(D_.cols), 0.0);
     std::vector<double> result;
     for (std::int64_t j = 0; j < D_.cols; ++j) {
-      long double sum = 0;
+      long double sum = -static_cast<long double>(penalty.ridge) * z[index_of(j)];
       for (std::int64_t i = 0; i < D_.rows; ++i) sum += static_cast<long double>(D_(i, j)) * r[index_of(i)];
-      result.push_back(static_cast<double>(std::fabs(sum)));
+      result.push_back(static_cast<double>(sum));
     }
     return result;
+  }
+  /// What is compared with lambda: their magnitudes, or what the penalty makes of them.
+  std::vector<double> sides(std::int64_t p) const {
+    auto result = correlations(p);
+    for (std::size_t j = 0; j < result.size(); ++j)
+      result[j] = (penalty.nonnegative ? result[j] : std::fabs(result[j])) / weight(static_cast<std::int64_t>(j));
+    return result;
+  }
+  double weight(std::int64_t j) const { return weights_.empty() ? 1 : weights_[index_of(j)]; }
+  void set_penalty(const std::vector<double>& weights, double ridge, bool nonnegative) {
+    weights_ = weights;
+    device_weights_ = to_device(context_, weights, static_cast<std::int64_t>(weights.size()));
+    if (!weights.empty()) divided_ = DividedBounds(context_, half_, {weights.data(), D_.cols, {}});
+    penalty = {device_weights_.vector(), ridge, nonnegative};
   }
   const GuardedHost<double>& D() const { return D_; }
   const Context& context() const { return context_; }
@@ -142,10 +161,14 @@ class Bench {
  public:
   ActiveSets sets;
   WorkingSetProblems problems;
+  PenaltyView<double> penalty;
 
  private:
   Arena arena_;
   HalfColumns half_, residuals_;
+  std::vector<double> weights_;
+  Tensor<double> device_weights_;
+  DividedBounds divided_;
 };
 
 double dot(const std::vector<double>& a, const std::vector<double>& b) {
@@ -224,7 +247,7 @@ TEST_P(WorkingSetSteps, LambdaMaxIsExact) {
     bench.admit(X, {0, 1, 2}, {-1, -1, -1});
     bench.look({2, 0, 1}, rules_of(1e-9, 0.5));
     for (const std::int64_t p : {0, 1, 2}) {
-      const double lambda_max = largest(bench.correlations(p));
+      const double lambda_max = largest(bench.sides(p));
       EXPECT_NEAR(bench.number(bench.problems.lambda, p), 0.5 * lambda_max, 40 * kEps * 0.5 * lambda_max) << m;
     }
   }
@@ -273,19 +296,27 @@ void run(Bench& bench, std::int64_t p, const LookRules& rules, int most_rounds) 
   const auto x = bench.column(bench.problems.x, p, bench.D().rows);
   for (int round = 0; round < most_rounds; ++round) {
     SCOPED_TRACE(::testing::Message() << "round " << round);
-    const auto correlations = bench.correlations(p);
+    const auto correlations = bench.correlations(p), sides = bench.sides(p);
     const auto before = bench.atoms(p);
     bench.look(list, rules);
-    const double lambda = bench.number(bench.problems.lambda, p), most = largest(correlations);
+    const double lambda = bench.number(bench.problems.lambda, p), most = largest(sides);
+    const PenaltyView<double>& penalty = bench.penalty;
     const auto r = bench.column(bench.problems.r, p, bench.D().rows);
     const auto z = bench.code(p);
-    double magnitude = 0;
-    for (const double value : z) magnitude += std::fabs(value);
+    double magnitude = 0, weighted = 0;
+    for (std::int64_t j = 0; j < bench.D().cols; ++j) {
+      const double value = z[index_of(j)];
+      magnitude += std::fabs(value);
+      if (value == 0) continue;
+      EXPECT_TRUE(value > 0 || !penalty.nonnegative);
+      weighted += bench.weight(j) * std::fabs(value);
+    }
     EXPECT_NEAR(bench.number(bench.problems.magnitude, p), magnitude, 100 * kEps * magnitude);
     const std::int32_t state = bench.count(bench.problems.state, p);
-    const double primal = dot(r, r) / 2 + lambda * magnitude;
-    const double gap = gap_at_best_scale(primal, dot(r, r), dot(x, r), std::max(most, 0.999 * lambda), lambda,
-                                         rules.atom_norm * magnitude);
+    const double own = dot(r, r) + penalty.ridge * dot(z, z);
+    const double primal = own / 2 + lambda * weighted;
+    const double gap = gap_under_penalty(primal, own, dot(x, r), std::max(most, 0.999 * lambda), lambda,
+                                         rules.atom_norm * magnitude, penalty.nonnegative);
     const double energy = dot(x, x) / 2;
     if (state == kProblemDone) {
       // The gap is a difference of sums like primal.
@@ -317,20 +348,25 @@ void run(Bench& bench, std::int64_t p, const LookRules& rules, int most_rounds) 
       }
     }
     // The worst violator is among them: its panel's bound is the highest but for what bounds are off, 1.1e-3 of the lengths.
-    const double off = 2.2e-3 * std::sqrt(dot(r, r)) * rules.atom_norm;
+    // With a ridge panels of S have higher bounds than their correlations, and an atom there may have to wait.
+    double least_weight = 1;
+    for (std::int64_t j = 0; j < bench.D().cols; ++j) least_weight = std::min(least_weight, bench.weight(j));
+    const double off = 2.2e-3 * std::sqrt(dot(r, r)) * rules.atom_norm / least_weight;
     double worst = 0, chosen = 0;
     for (std::int64_t j = 0; j < bench.D().cols; ++j)
       if (std::count(before.begin(), before.end(), static_cast<std::int32_t>(j)) == 0)
-        worst = std::max(worst, correlations[index_of(j)]);
-    for (const std::int32_t j : fresh) chosen = std::max(chosen, correlations[index_of(j)]);
-    if (worst > lambda) {
+        worst = std::max(worst, sides[index_of(j)]);
+    for (const std::int32_t j : fresh) {
+      chosen = std::max(chosen, sides[index_of(j)]);
+      EXPECT_TRUE(std::isfinite(bench.weight(j)));
+    }
+    if (worst > lambda && penalty.ridge == 0) {
       EXPECT_GE(chosen, worst - off);
     }
     // Correlations of W that float64 has seen are those.
     const auto set = bench.column(bench.sets.correlation, p, static_cast<std::int64_t>(before.size()));
     for (std::size_t i = 0; i < before.size(); ++i)
-      EXPECT_NEAR(std::fabs(set[i]), correlations[index_of(before[i])],
-                  1e-11 * rules.atom_norm * std::sqrt(2 * energy));
+      EXPECT_NEAR(set[i], correlations[index_of(before[i])], 1e-11 * rules.atom_norm * std::sqrt(2 * energy));
     bench.solve(list);
     if (::testing::Test::HasFatalFailure()) return;
   }
@@ -347,6 +383,126 @@ TEST_P(WorkingSetSteps, LooksAreRightUntilTheProblemIsDone) {
       run(bench, 1, rules_of(gap, fraction), 40);
       if (HasFatalFailure()) return;
     }
+  }
+}
+
+TEST_P(WorkingSetSteps, LooksAreRightUnderPenalties) {
+  constexpr std::int64_t m = 100;
+  const double infinity = std::numeric_limits<double>::infinity();
+  std::vector<double> weights;
+  for (std::int64_t j = 0; j < m; ++j)
+    weights.push_back(j % 7 == 3 || j / 8 == 4 ? infinity : std::exp2(static_cast<double>(j % 5) - 2));
+  for (const int kind : {1, 2, 4, 7}) {
+    if (testing::kThreadSanitizer && kind != 7) continue;
+    SCOPED_TRACE(kind);
+    Bench bench(context(), normal_atoms(40, m, 1), 2, m);
+    bench.set_penalty((kind & 1) != 0 ? weights : std::vector<double>(), (kind & 2) != 0 ? 5.0 : 0.0, (kind & 4) != 0);
+    bench.admit(normal_atoms(40, 1, 2), {1}, {-1});
+    const double lambda_max = std::max(largest(bench.sides(1)), 0.0);
+    run(bench, 1, rules_of(1e-10, 0.2), 60);
+    if (HasFatalFailure()) return;
+    EXPECT_NEAR(bench.number(bench.problems.lambda, 1), 0.2 * lambda_max, 40 * kEps * lambda_max);
+    EXPECT_GT(bench.count(bench.sets.support, 1), 0);
+  }
+}
+
+TEST_P(WorkingSetSteps, NothingCorrelatesAboveZero) {
+  // Nonnegative codes where all correlations are negative, and weights that leave every atom out: lambda_max is 0.
+  const auto D = normal_atoms(20, 30, 1);
+  const auto X = normal_atoms(20, 1, 2);
+  auto against = D;
+  for (std::int64_t j = 0; j < 30; ++j) {
+    double along = 0;
+    for (std::int64_t i = 0; i < 20; ++i) along += D(i, j) * X(i, 0);
+    for (std::int64_t i = 0; i < 20; ++i) against(i, j) = along > 0 ? -D(i, j) : D(i, j);
+  }
+  for (const bool nonnegative : {true, false}) {
+    Bench bench(context(), against, 1, 30);
+    bench.set_penalty(
+        nonnegative ? std::vector<double>() : std::vector<double>(30, std::numeric_limits<double>::infinity()), 0,
+        nonnegative);
+    for (const double lambda : {-1.0, 0.7}) {
+      bench.admit(X, {0}, {lambda});
+      bench.look({0}, rules_of(1e-9, 0.5));
+      EXPECT_EQ(bench.count(bench.problems.state, 0), kProblemDone);
+      EXPECT_EQ(bench.number(bench.problems.lambda, 0), std::max(lambda, 0.0) / bench.number(bench.problems.scale, 0));
+      EXPECT_LE(bench.number(bench.problems.gap, 0), 1e-13 * bench.number(bench.problems.energy, 0));
+    }
+  }
+}
+
+// ---- codes to start at ----
+
+TEST_P(WorkingSetSteps, ProblemsStartAtTheirCodes) {
+  const auto D = normal_atoms(40, 90, 1), X = normal_atoms(40, 4, 2);
+  LookRules rules = rules_of(1e-9, 0.3);
+  for (const bool plain : {true, false}) {
+    if (testing::kThreadSanitizer && plain) continue;
+    SCOPED_TRACE(plain);
+    const auto with_penalty = [&](Bench& bench) {
+      if (!plain) bench.set_penalty(std::vector<double>(90, 2.0), 0.5, true);
+    };
+    Bench cold(context(), D, 1, 90);
+    with_penalty(cold);
+    cold.admit(X.make(40, 1, [&](std::int64_t i, std::int64_t) { return X(i, 0); }), {0}, {-1}, 4);
+    for (int round = 0; round < 30 && cold.count(cold.problems.state, 0) == kProblemRuns; ++round) {
+      cold.look({0}, rules);
+      cold.solve({0});
+    }
+    ASSERT_EQ(cold.count(cold.problems.state, 0), kProblemDone);
+    // Place 3 starts at that, in the user's units and with another code before it; 1 at nothing, 2 at more than it has room
+    // for, 0 at a bad code.
+    const double unit = cold.number(cold.problems.scale, 0) / 4;
+    std::vector<std::int32_t> indices{77};
+    std::vector<double> values{1e-7};
+    const auto z = cold.code(0);
+    for (std::int32_t j = 0; j < 90; ++j) {
+      if (z[index_of(j)] == 0) continue;
+      indices.push_back(j);
+      values.push_back(z[index_of(j)] * unit);
+    }
+    const auto size = static_cast<std::int32_t>(values.size());
+    indices.insert(indices.end(), {5, 6});
+    values.insert(values.end(), {1e5, 1e5});
+    const auto count = to_device(context(), std::vector<std::int32_t>{size - 1, 0, 61, 2}, 4);
+    const auto first = to_device(context(), std::vector<std::int64_t>{1, 1, 1, size}, 4);
+    const auto there = to_device(context(), indices, size + 2);
+    const auto numbers = to_device(context(), values, size + 2);
+    Bench bench(context(), D, 4, 60);
+    with_penalty(bench);
+    const std::vector<std::int32_t> places{3, 1, 2, 0};
+    auto same = X;
+    for (std::int64_t i = 0; i < 40; ++i) same(i, 1) = X(i, 0);
+    bench.admit(same, places, {-1, -1, -1, -1}, 4, {count.vector(), first.vector(), there.vector(), numbers.vector()});
+    rules.starts = true;
+    bench.look(places, rules);
+    EXPECT_EQ(bench.number(bench.problems.lambda, 3), cold.number(cold.problems.lambda, 0));
+    for (const std::int64_t p : {0, 3}) {
+      EXPECT_EQ(bench.count(bench.problems.state, p), kProblemRuns);
+      EXPECT_EQ(bench.count(bench.problems.fresh_count, p), 0);
+      EXPECT_EQ(bench.count(bench.problems.iterations, p), 0);
+      EXPECT_EQ(bench.count(bench.problems.idle, p), 0);
+      EXPECT_GT(bench.number(bench.problems.tolerance, p), 0);
+    }
+    EXPECT_EQ(bench.count(bench.problems.state, 2), kProblemFull);
+    EXPECT_LT(bench.number(bench.problems.tolerance, 2), 0);
+    EXPECT_GE(bench.count(bench.problems.fresh_count, 1), 1);
+    bench.solve(places);
+    EXPECT_EQ(bench.count(bench.problems.start, 3), 0);
+    EXPECT_EQ(bench.count(bench.sets.support, 3), size - 1);
+    EXPECT_EQ(bench.atoms(0), (std::vector<std::int32_t>{5, 6}));
+    const auto begun = bench.code(3);
+    for (std::size_t j = 0; j < 90; ++j) EXPECT_NEAR(begun[j], z[j], 1e-11) << j;
+    bench.look({3, 1, 0}, rules);
+    EXPECT_EQ(bench.count(bench.problems.state, 3), kProblemDone);  // at once
+    EXPECT_EQ(bench.count(bench.problems.iterations, 3), 0);
+    // From 0 to the same bits beside problems that start at codes.
+    for (int round = 0; round < 30 && bench.count(bench.problems.state, 1) == kProblemRuns; ++round) {
+      bench.solve({1});
+      bench.look({1}, rules);
+    }
+    EXPECT_EQ(bench.code(1), z);
+    EXPECT_EQ(bench.number(bench.problems.gap, 1), cold.number(cold.problems.gap, 0));
   }
 }
 
@@ -608,9 +764,21 @@ TEST_P(WorkingSetSteps, RefusesWhatDoesNotFit) {
   bench.admit(normal_atoms(10, 2, 2), {0, 1}, {1, 1});
 
   const Tensor<std::uint32_t> keys(context(), 3, 2), few(context(), 3, 1);
-  const auto look = [&](MatrixView<const double> D, MatrixView<std::uint32_t> k) {
-    look_at_bounds(context(), D, bench.half(), bench.residuals(), k, list.vector(), {}, bench.problems, bench.sets);
+  const auto look = [&](MatrixView<const double> D, MatrixView<std::uint32_t> k,
+                        const PenaltyView<double>& penalty = {}) {
+    look_at_bounds(context(), D, bench.half(), bench.residuals(), k, list.vector(), {}, bench.problems, bench.sets,
+                   penalty);
   };
+  const Tensor<double> weights(context(), 20);
+  EXPECT_THROW(look(bench.device_D(), keys.matrix(), {lambda.vector(), 0, false}), ShapeError);
+  EXPECT_THROW(look(bench.device_D(), keys.matrix(), {weights.vector(), 0, false}), ShapeError);  // bounds are missing
+  EXPECT_THROW(update_residuals(context(), bench.device_D(), list.vector(), bench.problems, bench.sets,
+                                {lambda.vector(), 0, false}),
+               ShapeError);
+  const Tensor<std::int32_t> starts(context(), 2);
+  EXPECT_THROW(admit_problems(context(), X.matrix(), list.vector(), lambda.vector(), 1, bench.problems, bench.sets,
+                              {starts.vector(), {}, {}, {}}),
+               ShapeError);
   EXPECT_THROW(look(X.matrix(), keys.matrix()), ShapeError);
   EXPECT_THROW(look(bench.device_D(), few.matrix()), ShapeError);
   EXPECT_THROW(look(testing::view_of(bench.D()), keys.matrix()), DeviceError);

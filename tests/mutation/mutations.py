@@ -106,6 +106,9 @@ MUTATIONS = [
     Mutation("sets_sweep_barrier", RACES, ACTIVE_SETS, ACTIVE_SETS,
              "right()[i] = H[i + p * ld];\n      __syncthreads();", BARRIER,
              ("sets",), ("solve_kernel",)),
+    Mutation("start_load_barrier", RACES, ACTIVE_SETS, ACTIVE_SETS,
+             "    set.active(i) = i;\n  }\n  __syncthreads();", BARRIER,
+             ("start",), ("start_kernel",)),
     # The ring of halves.
     Mutation("panel_ring_barrier", RACES, PANEL_BOUNDS, PANEL_BOUNDS,
              "__syncthreads();  // this half has arrived", BARRIER,
@@ -140,7 +143,7 @@ MUTATIONS = [
              ("panel",), ("",)),
 ]
 OPERATIONS = ("residual", "step", "group_step", "code_residual", "correlation", "group_correlation", "gap", "group_gap", "panel",
-              "sets", "look", "count")
+              "sets", "start", "look", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
 

@@ -254,6 +254,50 @@ std::vector<double> sets(const Context& context) {
   return found;
 }
 
+/// Active sets that start at codes, under a penalty: the correlations that follow from that.
+std::vector<double> start(const Context& context) {
+  constexpr std::int64_t atoms = 12, places = 3;
+  constexpr double kRidge = 0.5;
+  const auto D = integers<double>(context, n, atoms, 1), X = integers<double>(context, n, places, 2);
+  const std::vector<double> d = host(context, D), x = host(context, X);
+  const auto product = [&](std::size_t j, const double* r) {
+    double sum = 0;
+    for (std::size_t i = 0; i < n; ++i) sum += d[j * n + i] * r[i];
+    return sum;
+  };
+  std::vector<double> codes, wanted;
+  for (std::size_t p = 0; p < places; ++p) {  // a little of each atom, along its correlation: better than nothing
+    std::vector<double> r(x.begin() + static_cast<std::ptrdiff_t>(p * n),
+                          x.begin() + static_cast<std::ptrdiff_t>((p + 1) * n));
+    for (std::size_t j = 0; j < atoms; ++j) codes.push_back(std::copysign(0x1p-8, product(j, x.data() + p * n)));
+    for (std::size_t j = 0; j < atoms; ++j)
+      for (std::size_t i = 0; i < n; ++i) r[i] -= d[j * n + i] * codes[p * atoms + j];
+    for (std::size_t j = 0; j < atoms; ++j) wanted.push_back(product(j, r.data()) - kRidge * codes[p * atoms + j]);
+  }
+  if (!context.is_cuda()) return wanted;
+  Arena counting(context.device());
+  ActiveSets::lay_out(counting, atoms, places);
+  Arena arena(context, counting.used());
+  const ActiveSets sets = ActiveSets::lay_out(arena, atoms, places);
+  std::vector<std::int32_t> numbers(static_cast<std::size_t>(atoms * places));
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::int32_t>(i) % atoms;
+  const Tensor<std::int32_t> list(context, places);
+  copy(context, VectorView<const std::int32_t>{numbers.data(), atoms * places, {}},
+       VectorView<std::int32_t>{sets.atom.data, atoms * places, context.device()});
+  copy(context, VectorView<const double>{codes.data(), atoms * places, {}},
+       VectorView<double>{sets.code.data, atoms * places, context.device()});
+  copy(context, VectorView<const std::int32_t>{numbers.data(), places, {}}, list.vector());
+  const auto weights = constant(context, atoms, 0.5), lambda = constant(context, places, 2.0);
+  const auto counts = constant(context, places, static_cast<std::int32_t>(atoms));
+  start_active_sets(context, D.matrix(), {}, X.matrix(), list.vector(), lambda.vector(), counts.vector(), sets,
+                    {weights.vector(), kRidge, false});
+  std::vector<double> found(wanted.size());
+  copy(context, VectorView<const double>{sets.correlation.data, atoms * places, context.device()},
+       VectorView<double>{found.data(), atoms * places, {}});
+  context.synchronize();
+  return found;
+}
+
 /// Two rounds of the working-set method: lambda at half of lambda_max, and what the first round has added once more.
 std::vector<double> look(const Context& context) {
   const auto D = integers<double>(context, n, m, 1), X = integers<double>(context, n, N, 2);
@@ -317,6 +361,7 @@ int run(const std::string& name) {
       {"count", count},
       {"panel", panel},
       {"sets", sets},
+      {"start", start},
       {"look", look}};
   const auto operation = operations.find(name);
   if (operation == operations.end()) {
