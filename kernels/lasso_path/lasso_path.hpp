@@ -51,7 +51,7 @@ class LassoPath {
   std::int64_t events() const { return events_; }                                     ///< since restart()
   std::int32_t atom(std::int64_t k) const { return atom_[at(active_[at(k)])]; }       ///< the k-th of S
   double code(std::int64_t k) const { return code_[at(active_[at(k)])]; }             ///< of the k-th of S
-  double rate(std::int64_t k) const { return rate_[at(k)]; }                          ///< u, of the k-th of S
+  double sign(std::int64_t k) const { return sign_[at(active_[at(k)])]; }             ///< s, of the k-th of S
   /// What corr is to be: lambda w_j s_j for the k-th of S.
   double target(std::int64_t k) const { return lambda_ * signed_weight(active_[at(k)]); }
   double lambda() const { return lambda_; }

@@ -111,7 +111,7 @@ struct LambdaRule {
     return {Kind::max_nonzeros, static_cast<double>(count), {}, "number of nonzeros", -1};
   }
   /// Whether lambda is a point of the exact path. It is then found on working sets on the CPU, whatever the device: the solver
-  /// has to be automatic or working_set. With l1_radius, objective is 1/2 ||x - D z||^2 and dual_gap that of the problem in
+  /// has to be automatic or one of the two. With l1_radius, objective is 1/2 ||x - D z||^2 and dual_gap that of the problem in
   /// the radius; there is no ridge with it.
   bool follows_path() const {
     return kind == Kind::l1_radius || kind == Kind::residual_norm || kind == Kind::max_nonzeros;

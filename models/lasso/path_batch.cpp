@@ -30,6 +30,14 @@ constexpr double kRounding = 4e-15;
 // Violators that leave the gap under this share of the one that is wanted are none: among very similar atoms there is always
 // one more.
 constexpr double kFarUnder = 1e-4;
+// A code of this share of ||x|| / ||d_j|| or less, or of the wrong sign, is rounding, and 0.
+constexpr double kDust = 0x1p-50;
+// How nearly a residual norm is met, beside its rounding, and how far a code may be out of its radius.
+constexpr double kMet = 1e-9, kOut = 1e-12;
+// The path of a problem has come to its end, lambda = 0, where correlations are no more than this share of lambda_max.
+constexpr double kEnd = 1e-8;
+// In the batch's units norms are far under this.
+constexpr double kLargestLimit = 1e100;
 // A working set that is full begins anew with the atoms in use, so many times.
 constexpr int kBeginnings = 8;
 // A path that has not met the number of atoms ends at this share of lambda_max.
@@ -73,7 +81,8 @@ struct PathBatch::Worker {
     bool met = false;    // the path has come to the rule's point
     int beginnings = 0;  // of a working set that was full
     bool done = false;
-    double distance = 0;  // ||x - D z|| at the end of a path that never comes to its point
+    double distance = 0;  // ||x - D z||, of a residual norm
+    bool ended = false;   // the path has come to its end, not to its point
 
     bool holds(std::int32_t atom) const { return (in_set[at(atom / 64)] >> (atom % 64) & 1U) != 0; }
     void mark(std::int32_t atom) { in_set[at(atom / 64)] |= std::uint64_t{1} << (atom % 64); }
@@ -202,11 +211,12 @@ struct PathBatch::Worker {
     slot.limit = rule.number;
     if (rule.kind == Kind::l1_radius) slot.limit *= dictionary.scale() / scale;
     if (rule.kind == Kind::residual_norm) slot.limit /= scale;
+    slot.limit = std::min(slot.limit, kLargestLimit);
     slot.path.clear(penalty.ridge, penalty.nonnegative, most_atoms);
     slot.beginnings = 0;
     std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
     slot.done = false;
-    slot.distance = 0;
+    slot.ended = false;
   }
 
   // The first `count` atoms of `fresh` join the working set.
@@ -248,7 +258,10 @@ struct PathBatch::Worker {
   void take_code(Slot& slot, bool last) {
     slot.atoms.clear();
     slot.values.clear();
+    const double norm = std::sqrt(2 * slot.problem.energy);
     for (std::int64_t k = 0; k < slot.path.support() - (last ? 0 : 1); ++k) {
+      const double* const d = D.column(slot.path.atom(k));
+      if (slot.path.sign(k) * slot.path.code(k) * std::sqrt(dot(d, d, D.rows)) <= kDust * norm) continue;
       slot.atoms.push_back(slot.path.atom(k));
       slot.values.push_back(slot.path.code(k));
     }
@@ -335,9 +348,29 @@ struct PathBatch::Worker {
       if (std::isfinite(fall)) path.move_to(std::max(path.lambda() - fall, 0.0));
     }
     take_code(slot, last);
-    if (slot.met || rule.kind != Kind::residual_norm || path.lambda() > 0) return;
+    keep_promise(slot);
+  }
+
+  // What the rule asks for is held against the code itself: among nearly dependent atoms rounding may have led astray.
+  void keep_promise(Slot& slot) const {
+    double weighted = 0, reach = 0;
+    for (std::size_t k = 0; k < slot.atoms.size(); ++k) {
+      weighted += weight(slot.atoms[k]) * std::fabs(slot.values[k]);
+      reach += dictionary.atom_norm() * std::fabs(slot.values[k]);
+    }
+    if (rule.kind == Kind::l1_radius && weighted > slot.limit * (1 + kOut)) {
+      for (double& value : slot.values) value *= slot.limit / weighted;
+      subtract_atoms(D, slot.atoms.data(), slot.values.data(), static_cast<std::int64_t>(slot.atoms.size()),
+                     slot.x.data(), slot.r.data());
+    }
+    if (rule.kind != Kind::residual_norm) return;
+    constexpr double kUnit = std::numeric_limits<double>::epsilon();
     slot.distance = std::sqrt(residual_energy(slot));
-    slot.met = slot.distance <= slot.limit * (1 + 1e-9);
+    const double tolerance = kMet * slot.limit + 8 * kUnit * (std::sqrt(2 * slot.problem.energy) + reach);
+    const bool over = slot.distance > slot.limit + tolerance;
+    // One that is far under is no solution either, but for the code 0 and a path that ends there.
+    const bool under = slot.distance < slot.limit - tolerance && !slot.atoms.empty();
+    slot.met = !over && (slot.met ? !under : slot.path.lambda() == 0);
   }
 
   // Of the atoms outside the working set those that are over lambda in the residual at `place`, into over_by as far as they
@@ -444,7 +477,7 @@ struct PathBatch::Worker {
   // The result of a problem, with its code in the user's units.
   void take_out(const Slot& slot, Result& result) const {
     if (!slot.done) return;
-    if (!slot.met && slot.distance > 0) {
+    if (slot.ended) {
       if (result.unreachable >= 0) return;
       result.unreachable = slot.problem.index;
       result.distance = slot.distance * slot.problem.scale;
@@ -476,8 +509,11 @@ struct PathBatch::Worker {
       std::vector<Slot*> right;
       for (std::size_t b = 0; b < running.size(); ++b) {
         Slot& slot = *running[b];
-        certify(slot,
-                violators(slot, static_cast<std::int64_t>(b), slot.r.data(), slot.path.lambda(), slot.path.norm()));
+        const double most =
+            violators(slot, static_cast<std::int64_t>(b), slot.r.data(), slot.path.lambda(), slot.path.norm());
+        certify(slot, most);
+        slot.ended =
+            rule.kind == Kind::residual_norm && !slot.met && slot.path.lambda() == 0 && most <= kEnd * slot.lambda_max;
         const Growth growth = add_violators(slot);
         if (growth == Growth::none) right.push_back(&slot);
         slot.done = growth == Growth::full;

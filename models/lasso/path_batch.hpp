@@ -25,7 +25,7 @@ class PathBatch {
   struct Result {
     std::vector<Retired> problems;
     SparseCodes codes;  ///< in the user's units
-    /// The first problem for which there is no such point, or -1, and how small ||x - D z|| can be.
+    /// The first problem whose path has no such point, or -1, and ||x - D z|| at its end.
     std::int64_t unreachable = -1;
     double distance = 0;
   };

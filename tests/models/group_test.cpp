@@ -291,7 +291,7 @@ TEST_P(Groups, NamesWhatItRefuses) {
     options.solver = Solver::automatic;
     EXPECT_EQ(resolved(context(), n, m, N, options), Solver::fista);
     options.solver = solver;
-    expect(options, "found another penalty, wanted ista or fista for it");
+    expect(options, "found groups of 3 atoms, wanted ista or fista for them");
   }
   penalty.nonnegative = true;
   expect(with(penalty), "the group size is 3, wanted 1 where codes are to be nonnegative");

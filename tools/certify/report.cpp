@@ -115,24 +115,33 @@ void check_claims(const Claims& claims, const Measures& measures, const Row& row
 }
 
 /// Certifies the problems whose lambda is 0: every atom is unpenalised there.
-class ZeroLambdas {
+class Unpenalised {
  public:
-  ZeroLambdas(const Context& context, MatrixView<const double> D, const Penalty& penalty)
+  Unpenalised(const Context& context, MatrixView<const double> D, const Penalty& penalty)
       : context_(context), D_(D), penalty_(penalty) {}
 
   /// Measures such problems once more, where their atoms let them.
   void measure(MatrixView<const double> X, const CodeRows& Z, VectorView<const double> lambda, std::int64_t first,
                Measures* out) {
+    std::vector<std::int64_t> problems;
+    std::vector<double> columns;
+    CodeRows codes;
     for (std::int64_t b = 0; b < X.cols; ++b) {
       if (lambda[b] != 0 || std::all_of(X.column(b), X.column(b) + X.rows, [](double v) { return v == 0; })) continue;
-      if (!prepare()) return;
+      problems.push_back(b);
+      columns.insert(columns.end(), X.column(b), X.column(b) + X.rows);
       const auto begin = Z.offsets[static_cast<std::size_t>(b)], end = Z.offsets[static_cast<std::size_t>(b) + 1];
-      CodeRows one;
-      one.offsets.push_back(end - begin);
-      one.indices.assign(Z.indices.begin() + begin, Z.indices.begin() + end);
-      one.values.assign(Z.values.begin() + begin, Z.values.begin() + end);
-      certifier_->measure(context_, X.columns(b, 1), one, lambda.slice(b, 1), first + b, out + b);
+      codes.indices.insert(codes.indices.end(), Z.indices.begin() + begin, Z.indices.begin() + end);
+      codes.values.insert(codes.values.end(), Z.values.begin() + begin, Z.values.begin() + end);
+      codes.offsets.push_back(static_cast<std::int64_t>(codes.values.size()));
     }
+    if (problems.empty() || !prepare()) return;
+    const auto count = static_cast<std::int64_t>(problems.size());
+    std::vector<double> zero(problems.size(), 0.0);
+    std::vector<Measures> found(problems.size());
+    certifier_->measure(context_, {columns.data(), X.rows, count, X.rows, Device{}}, codes,
+                        {zero.data(), count, Device{}}, first + problems.front(), found.data());
+    for (std::size_t k = 0; k < problems.size(); ++k) out[problems[k]] = found[k];
   }
 
  private:
@@ -247,7 +256,7 @@ Report certify_codes(const Context& context, const Request& request) {
                        ": found no weights, wanted one for each ", request.group_size > 1 ? "group" : "atom");
   }
   const MatrixView<const double> dictionary{D.data(), report.rows, report.atoms, report.rows, Device{}};
-  ZeroLambdas zero_lambdas(context, dictionary, penalty);
+  Unpenalised unpenalised(context, dictionary, penalty);
   const Certifier certifier(context, dictionary, std::move(penalty));
   const std::int64_t chunk = std::min<std::int64_t>(report.problems, 4 * kBlock * context.threads());
   std::vector<double> lambda(static_cast<std::size_t>(chunk), request.lambda.number);
@@ -283,7 +292,7 @@ Report certify_codes(const Context& context, const Request& request) {
                          " is ", here[b], ", wanted a finite number");
     }
     certifier.measure(context, X, Z, here, first, measures.data());
-    zero_lambdas.measure(X, Z, here, first, measures.data());
+    unpenalised.measure(X, Z, here, first, measures.data());
     for (std::int64_t b = 0; b < count; ++b) {
       const Measures& found = measures[static_cast<std::size_t>(b)];
       const Row row{first + b,           here[b],          found.at(here[b]), found.nonzeros, found.correlation_excess,

@@ -178,7 +178,8 @@ void check(const SolveOptions& options) {
       !on_path ||
           (options.lasso.solver != Solver::fista && options.lasso.solver != Solver::ista && options.lasso.restart),
       UsageError, "--solver: found ", name_of(options.lasso.solver), options.lasso.restart ? "" : " with --no-restart",
-      ", wanted working-set or auto, which follow the exact path; the lambda that they store can be given "
+      ", wanted auto or one of the working-set solvers, which follow the exact path; the lambda that they store can be "
+      "given "
       "to others by --lambda-file");
   SHRINKWARP_REQUIRE(
       !on_path || options.lasso.penalty.group_size == 1, UsageError,
