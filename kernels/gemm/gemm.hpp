@@ -12,6 +12,8 @@ enum class Transpose { no, yes };
 enum class MathMode {
   fp32,  ///< inputs and sums in float (double for double)
   tf32,  ///< inputs rounded to tf32 on CUDA tensor cores; the CPU computes fp32
+  /// Each input as the sum of two tf32, three products of these on CUDA tensor cores; the CPU computes fp32.
+  split_tf32,
 };
 
 /// General matrix product.
