@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/compaction/compaction.hpp>
 #include <shrinkwarp/kernels/gradient_step/group_step.hpp>
+#include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
 #include <shrinkwarp/models/lasso/batch_penalty.hpp>
 #include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
@@ -118,6 +120,8 @@ ProximalGradientBatch<T>::ProximalGradientBatch(const Context& context, const Di
   const Penalty scaled = in_batch_units(penalty, dictionary);
   penalty_ = {{}, scaled.ridge, scaled.nonnegative, scaled.group_size};
   step_penalty_ = {{}, scaled.ridge, scaled.nonnegative, scaled.group_size};
+  on_chip_ = std::is_same_v<T, float> && context.is_cuda() && scaled.weights.empty() && step_penalty_.plain() &&
+             iteration_plan(context, dictionary.rows(), dictionary.atoms(), places);
   if (scaled.weights.empty()) return;
   std::vector<T> rounded;
   for (const double weight : scaled.weights) rounded.push_back(static_cast<T>(weight));
@@ -249,6 +253,18 @@ void ProximalGradientBatch<T>::iterate(std::int64_t steps, bool use_active) {
   const auto first = [count](auto view) { return view.columns(0, count); };
   const VectorView<T> beta = state_.beta.slice(0, count);
   const VectorView<const std::uint8_t> active = use_active ? state_.active.slice(0, count) : VectorView<std::uint8_t>{};
+  if constexpr (std::is_same_v<T, float>) {
+    if (on_chip_) {
+      const std::int64_t n = dictionary_.rows(), m = dictionary_.atoms();
+      const PhaseTimer timer(context_, profile_, "iterations on chip",
+                             2 * static_cast<double>(steps) * product_flops(count),
+                             state_bytes(n, m) + 5 * state_bytes(m, count) + state_bytes(n, count));
+      proximal_iterations(context_, packed_, first(state_.offset), first(state_.anchor),
+                          state_.lambda_t.slice(0, count), active, {step_, {}}, steps, momentum_, MathMode::split_tf32,
+                          first(state_.current), first(state_.previous), state_.t.slice(0, count), beta, {});
+      return;
+    }
+  }
   const StepPartials<T> partials{first(state_.restart_partials), first(state_.support_partials)};
   const double dictionary_bytes = state_bytes(dictionary_.rows(), dictionary_.atoms());
   const double codes_bytes = state_bytes(dictionary_.atoms(), count);
@@ -281,12 +297,12 @@ void ProximalGradientBatch<T>::iterate(std::int64_t steps, bool use_active) {
 }
 
 // The same work for the same number of problems is recorded when it comes for the second time: a batch that is refilled
-// keeps its number, one that runs out changes it at nearly every certificate.
+// keeps its number, one that runs out changes it at nearly every certificate. Iterations on the chip are one launch anyway.
 template <class T>
 void ProximalGradientBatch<T>::iterate_recorded() {
   const bool again = running() == last_count_;
   last_count_ = running();
-  if (!again || profile_ || !Graph::can_record(context_)) return iterate(kCheckInterval, false);
+  if (!again || on_chip_ || profile_ || !Graph::can_record(context_)) return iterate(kCheckInterval, false);
   Recorded& recorded = recorded_[state_.current.data < state_.previous.data ? 0 : 1];
   if (recorded.graph.empty() || recorded.count != running() || recorded.current != state_.current.data) {
     const T* const current = state_.current.data;

@@ -151,6 +151,7 @@ class ProximalGradientBatch {
   PenaltyView<double> penalty_;  // in the batch's units
   PenaltyView<T> step_penalty_;  // likewise
   Profile* profile_;
+  bool on_chip_ = false;  // the iterations between two certificates are one launch, and the codes do not change places
   T step_;
   std::int64_t places_;
   Arena arena_;
