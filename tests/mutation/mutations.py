@@ -22,6 +22,7 @@ WRONG = "WRONG"  # the result is NaN, exit status 1, in every build
 
 GRADIENT_STEP = "kernels/gradient_step/gradient_step.cu"
 GROUP_STEP = "kernels/gradient_step/group_step.cu"
+ITERATIONS = "kernels/proximal_iterations/proximal_iterations.cu"
 CERTIFICATE = "kernels/certificate/certificate.cu"
 TILE_PRODUCT = "kernels/common/tile_product.cuh"
 DEVICE = "kernels/common/device.cuh"
@@ -126,6 +127,19 @@ MUTATIONS = [
     Mutation("look_last_barrier", RACES, WORKING_SET, WORKING_SET,
              "__syncthreads();  // all have read what is written now", BARRIER,
              ("look",), ("look_kernel",)),
+    # Iterations on the chip: what one warp has made all others read, and what all have read is written again.
+    Mutation("iterations_load_barrier", RACES, ITERATIONS, ITERATIONS,
+             "__syncthreads();  // D and X have come", BARRIER,
+             ("iterations",), ("iterations_kernel",)),
+    Mutation("iterations_parts_barrier", RACES, ITERATIONS, ITERATIONS,
+             "__syncthreads();  // all parts of R are there", BARRIER,
+             ("iterations",), ("iterations_kernel",)),
+    Mutation("iterations_residual_barrier", RACES, ITERATIONS, ITERATIONS,
+             "__syncthreads();  // R is complete", BARRIER,
+             ("iterations",), ("iterations_kernel",)),
+    Mutation("iterations_restart_barrier", RACES, ITERATIONS, ITERATIONS,
+             "__syncthreads();  // the sums of all warps are there", BARRIER,
+             ("iterations",), ("iterations_kernel",)),
     # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
              "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);", "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32)",
@@ -142,7 +156,7 @@ MUTATIONS = [
     Mutation("panel_async_commit", WRONG, PANEL_BOUNDS, PANEL_BOUNDS, "cp_async_commit();", "cp_async_commit();",
              ("panel",), ("",)),
 ]
-OPERATIONS = ("residual", "step", "group_step", "code_residual", "correlation", "group_correlation", "gap", "group_gap", "panel",
+OPERATIONS = ("residual", "step", "group_step", "iterations", "code_residual", "correlation", "group_correlation", "gap", "group_gap", "panel",
               "sets", "start", "look", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 

@@ -20,6 +20,7 @@
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/gradient_step/group_step.hpp>
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
+#include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
 #include <shrinkwarp/kernels/working_set/working_set.hpp>
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
@@ -100,6 +101,20 @@ std::vector<double> step_of_groups(const Context& context) {
   group_step<double>(context, D, R.matrix(), anchor.matrix(), current.matrix(), previous.matrix(), beta.vector(), 0.25,
                      lambda.vector(), {}, {restart.matrix(), support.matrix()}, {{}, 0, false, kGroup}, moved.matrix());
   return host(context, previous);
+}
+
+/// One, after which sums are too large to be exact.
+std::vector<double> iterations(const Context& context) {
+  const StepDictionary<float> D(context, integers<float>(context, n, m, 1).matrix());
+  const auto X = integers<float>(context, n, N, 2), anchor = integers<float>(context, m, N, 3);
+  const auto current = integers<float>(context, m, N, 4), previous = integers<float>(context, m, N, 5);
+  const auto beta = constant(context, N, 0.5f), lambda = constant(context, N, 4.0f);
+  const auto t = constant(context, N, 1.0);
+  const Tensor<float> scratch(context, iterations_scratch(context, D, N));
+  proximal_iterations(context, D, X.matrix(), anchor.matrix(), lambda.vector(), {}, {0.25f, {}}, 1,
+                      Momentum::fista_restart, MathMode::split_tf32, current.matrix(), previous.matrix(), t.vector(),
+                      beta.vector(), scratch.vector());
+  return host(context, current);
 }
 
 std::vector<double> residual_of_codes(const Context& context) {
@@ -352,6 +367,7 @@ int run(const std::string& name) {
   const std::map<std::string, std::function<std::vector<double>(const Context&)>> operations = {
       {"residual", residual},
       {"step", step},
+      {"iterations", iterations},
       {"code_residual", residual_of_codes},
       {"correlation", correlation},
       {"gap", gap},
