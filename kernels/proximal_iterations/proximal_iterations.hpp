@@ -81,11 +81,12 @@ std::int64_t iterations_scratch(const Context& context, const StepDictionary<flo
 /// Numerics     On CUDA, with u = 2^-24: a product of the residual or the correlation is off by at most
 ///                tf32        2^-10 (1 + 2^-12) sum |a b|   both inputs rounded to the nearest of 11 bits
 ///                split_tf32  2^-21 (1 + 2^-10) sum |a b|   three products of two parts each (split_tf32 in ptx.cuh)
-///              and its sums by 2 u for each of their terms, of which split_tf32 has three for each product, of the largest partial
-///              sum: as good as fp32, whose products and sums are off by u each. The rest is float as in gradient_step. NaN gives
-///              NaN, and so does infinity. On the CPU both modes compute fp32, to the bits of the operations above.
+///              and its sums by 2 u of the largest partial sum for each of their terms, of which split_tf32 has three for each
+///              product: at most six times what fp32 may be off by, u for each multiply-add. The rest is float as in
+///              gradient_step. What is not finite shows in what is written. On the CPU both modes compute fp32, to the bits of
+///              the operations above
 /// Determinism  a problem's bits depend on it alone: not on N, its place, its neighbours or the plan; K iterations have the
-///              bits of K calls for one; no atomics
+///              bits of K calls for one that keep `previous`; no atomics
 /// Cost         4 n m N K flops; on CUDA reads D once a block, X, anchor and the codes once and writes the codes once:
 ///              (n + 5 m) N sizeof(float) (n + 2 m without anchor and previous). Allocates no, synchronises no, capturable yes
 /// @throws ShapeError (also where D does not fit the device), DeviceError, ValueError (a step <= 0, negative K, fp32)
