@@ -45,6 +45,7 @@ struct Context::Impl {
   CudaStream stream = nullptr;
   bool owns_stream = false;
   int multiprocessors = 0;
+  std::int64_t block_memory = 0;
   mutable CublasHandle cublas = nullptr;
   std::unique_ptr<ThreadPool> pool;
 
@@ -80,6 +81,7 @@ Context Context::cuda([[maybe_unused]] int index) {
     impl->stream = cuda::create_stream();
     impl->owns_stream = true;
     impl->multiprocessors = cuda::multiprocessors(index);
+    impl->block_memory = cuda::block_memory(index);
     return Context(std::move(impl));
   }
   throw_no_cuda("Context::cuda");
@@ -92,6 +94,7 @@ Context Context::cuda_on([[maybe_unused]] CudaStream stream) {
     impl->device = {DeviceType::cuda, cuda::current_device()};
     impl->stream = stream;
     impl->multiprocessors = cuda::multiprocessors(impl->device.index);
+    impl->block_memory = cuda::block_memory(impl->device.index);
     return Context(std::move(impl));
   }
   throw_no_cuda("Context::cuda_on");
@@ -128,6 +131,9 @@ CudaStream Context::stream() const noexcept {
 }
 int Context::multiprocessors() const noexcept {
   return impl_->multiprocessors;
+}
+std::int64_t Context::block_memory() const noexcept {
+  return impl_->block_memory;
 }
 
 CublasHandle Context::cublas() const {

@@ -54,6 +54,8 @@ class Context {
   CublasHandle cublas() const;
   /// Streaming multiprocessors of a CUDA device; 0 on the CPU.
   int multiprocessors() const noexcept;
+  /// Bytes of shared memory that one block of a CUDA device may have; 0 on the CPU.
+  std::int64_t block_memory() const noexcept;
 
   /// Threads that `parallel_for` uses on the CPU (1 on CUDA).
   int threads() const noexcept;

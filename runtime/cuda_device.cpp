@@ -42,6 +42,12 @@ int multiprocessors(int index) {
   return count;
 }
 
+std::int64_t block_memory(int index) {
+  int bytes = 0;
+  SHRINKWARP_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
+  return bytes;
+}
+
 CudaStream create_stream() {
   cudaStream_t stream = nullptr;
   SHRINKWARP_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));

@@ -17,6 +17,8 @@ int current_device();
 void set_device(int index);
 std::string device_name(int index);
 int multiprocessors(int index);
+/// Bytes of shared memory that a block may ask for.
+std::int64_t block_memory(int index);
 
 CudaStream create_stream();
 void destroy_stream(CudaStream stream) noexcept;

@@ -24,25 +24,27 @@ namespace {
 HWY_EXPORT(ActiveSetLoopsF32);
 HWY_EXPORT(ActiveSetLoopsF64);
 
-template <class T>
-const ActiveSetLoops<T>& loops();
+}  // namespace
+
 template <>
-const ActiveSetLoops<float>& loops<float>() {
+const ActiveSetLoops<float>& active_set_loops<float>() {
   static const ActiveSetLoops<float> chosen = HWY_DYNAMIC_DISPATCH(ActiveSetLoopsF32)();
   return chosen;
 }
 template <>
-const ActiveSetLoops<double>& loops<double>() {
+const ActiveSetLoops<double>& active_set_loops<double>() {
   static const ActiveSetLoops<double> chosen = HWY_DYNAMIC_DISPATCH(ActiveSetLoopsF64)();
   return chosen;
 }
 
-}  // namespace
 }  // namespace cpu
 
 namespace {
 
-using cpu::loops;
+template <class T>
+const cpu::ActiveSetLoops<T>& loops() {
+  return cpu::active_set_loops<T>();
+}
 
 template <class T>
 struct Trust {};

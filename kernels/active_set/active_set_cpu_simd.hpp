@@ -1,47 +1,8 @@
 // The loops of the active-set method. Included once for each instruction set by active_set.cpp.
 
-// Once, whatever the instruction set: what active_set.cpp calls.
-#ifndef SHRINKWARP_KERNELS_ACTIVE_SET_LOOPS
-#define SHRINKWARP_KERNELS_ACTIVE_SET_LOOPS
-
 #include <algorithm>
-#include <cstdint>
-#include <limits>
 
-#include <shrinkwarp/runtime/view.hpp>
-
-namespace shrinkwarp::cpu {
-
-/// Arrays of the active set begin at whole vectors and have room to a multiple of this many elements.
-constexpr std::int64_t kActiveSetPadding = 16;
-
-/// The atom that is furthest over its guard.
-template <class T>
-struct MostOver {
-  std::int64_t position = -1;
-  T excess = 0;
-};
-
-/// What one instruction set offers. Matrices are symmetric, [ld, ld].
-template <class T>
-struct ActiveSetLoops {
-  /// u[0, size) = H g; zero up to the next multiple of the padding.
-  void (*multiply)(const T* H, std::int64_t ld, const T* g, std::int64_t size, T* u);
-  /// H += scale u u' on [size, size]; rows up to the padding are written too.
-  void (*rank_one)(T* H, std::int64_t ld, const T* u, T scale, std::int64_t size);
-  /// v[0, size) -= sum over k of factors[k] G[:, columns[k]]; v up to the padding is written too.
-  void (*subtract_columns)(const T* G, std::int64_t ld, const std::int32_t* columns, const T* factors,
-                           std::int64_t count, std::int64_t size, T* v);
-  /// The largest |v| - guard over [0, size), of those over 0 the first; with one_sided v - guard.
-  MostOver<T> (*most_over)(const T* v, const T* guard, std::int64_t size, bool one_sided);
-  /// G[i, j] = G[j, i] = d_i'd_j for j in [first, last) and i in [0, last), atoms[] naming columns of D.
-  void (*gram)(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t first, std::int64_t last, T* G,
-               std::int64_t ld);
-};
-
-}  // namespace shrinkwarp::cpu
-
-#endif
+#include <shrinkwarp/kernels/active_set/active_set_loops.hpp>
 
 #if defined(SHRINKWARP_KERNELS_ACTIVE_SET_CPU_SIMD) == defined(HWY_TARGET_TOGGLE)
 #ifdef SHRINKWARP_KERNELS_ACTIVE_SET_CPU_SIMD

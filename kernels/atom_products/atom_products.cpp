@@ -12,25 +12,12 @@
 namespace shrinkwarp {
 namespace cpu {
 namespace {
-HWY_EXPORT(Dot);
-HWY_EXPORT(SubtractAtoms);
-HWY_EXPORT(CorrelateAtoms);
-HWY_EXPORT(CorrelateAtomsF32);
-HWY_EXPORT(CorrelateAll);
+HWY_EXPORT(LoopsOfAtomProducts);
 
-struct Loops {
-  decltype(&subtract_atoms) subtract;
-  void (*correlate)(MatrixView<const double>, const std::int32_t*, std::int64_t, const double*, double*);
-  void (*correlate_float)(MatrixView<const float>, const std::int32_t*, std::int64_t, const float*, float*);
-  decltype(&correlate_all) all;
-  double (*dot)(const double*, const double*, std::int64_t);
-};
-
-/// Those for this processor.
-const Loops& loops() {
-  static const Loops chosen{HWY_DYNAMIC_DISPATCH(SubtractAtoms), HWY_DYNAMIC_DISPATCH(CorrelateAtoms),
-                            HWY_DYNAMIC_DISPATCH(CorrelateAtomsF32), HWY_DYNAMIC_DISPATCH(CorrelateAll),
-                            HWY_DYNAMIC_DISPATCH(Dot)};
+/// Those for this processor. A table of them: the pointer to an exported function would be that of Highway's chooser, which
+/// asks the processor at each call, where nothing of Highway's has run before.
+const AtomProductLoops& loops() {
+  static const AtomProductLoops chosen = HWY_DYNAMIC_DISPATCH(LoopsOfAtomProducts)();
   return chosen;
 }
 

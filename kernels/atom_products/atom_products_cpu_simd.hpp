@@ -1,4 +1,31 @@
 // Included once for each instruction set by atom_products.cpp.
+
+// Once, whatever the instruction set: what atom_products.cpp calls.
+#ifndef SHRINKWARP_KERNELS_ATOM_PRODUCTS_LOOPS
+#define SHRINKWARP_KERNELS_ATOM_PRODUCTS_LOOPS
+
+#include <cstdint>
+
+#include <shrinkwarp/runtime/view.hpp>
+
+namespace shrinkwarp::cpu {
+
+/// What one instruction set offers; see atom_products.hpp.
+struct AtomProductLoops {
+  void (*subtract)(MatrixView<const double> D, const std::int32_t* atoms, const double* values, std::int64_t count,
+                   const double* x, double* r);
+  void (*correlate)(MatrixView<const double> D, const std::int32_t* atoms, std::int64_t count, const double* r,
+                    double* result);
+  void (*correlate_float)(MatrixView<const float> D, const std::int32_t* atoms, std::int64_t count, const float* r,
+                          float* result);
+  void (*all)(MatrixView<const double> transposed, const double* r, double* result);
+  double (*dot)(const double* x, const double* y, std::int64_t n);
+};
+
+}  // namespace shrinkwarp::cpu
+
+#endif
+
 #if defined(SHRINKWARP_KERNELS_ATOM_PRODUCTS_CPU_SIMD) == defined(HWY_TARGET_TOGGLE)
 #ifdef SHRINKWARP_KERNELS_ATOM_PRODUCTS_CPU_SIMD
 #undef SHRINKWARP_KERNELS_ATOM_PRODUCTS_CPU_SIMD
@@ -138,6 +165,10 @@ void CorrelateAll(MatrixView<const double> transposed, const double* HWY_RESTRIC
       sum = hn::MulAdd(hn::LoadU(d, row), hn::Set(d, r[i]), sum);
     hn::StoreU(sum, d, result + j);
   }
+}
+
+AtomProductLoops LoopsOfAtomProducts() {
+  return {SubtractAtoms, CorrelateAtoms, CorrelateAtomsF32, CorrelateAll, Dot};
 }
 
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE

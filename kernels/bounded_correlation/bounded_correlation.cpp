@@ -6,6 +6,7 @@
 
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/common/checks.hpp>
+#include <shrinkwarp/kernels/common/cpu_clones.hpp>
 #include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 
@@ -91,6 +92,14 @@ void put_half(std::int32_t& pair, std::int64_t i, std::int32_t value) {
   const auto bits = static_cast<std::uint32_t>(value) & 0xffffU;
   const auto old = static_cast<std::uint32_t>(pair);
   pair = static_cast<std::int32_t>(i % 2 == 0 ? (old & 0xffff0000U) | bits : (old & 0xffffU) | (bits << 16));
+}
+
+// |c_j| + bound_j
+SHRINKWARP_CPU_CLONES void upper_magnitudes(const float* c, const float* rounding, float residual_norm,
+                                            const float* norm, float residual_rounding, const float* tail,
+                                            float residual_tail, std::int64_t atoms, float* upper) {
+  for (std::int64_t j = 0; j < atoms; ++j)
+    upper[j] = std::fabs(c[j]) + rounding[j] * residual_norm + norm[j] * residual_rounding + tail[j] * residual_tail;
 }
 
 }  // namespace
@@ -246,6 +255,25 @@ std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, 
                                  open + count);
   }
   return count;
+}
+
+void group_bounds(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
+                  std::int64_t place, const float* c, std::int64_t group_size, float* upper, double* about,
+                  double* most) {
+  const std::int64_t atoms = D.atoms();
+  upper_magnitudes(c, bounds.rounding.data, R.norm(place), bounds.norm.data, R.rounding(place),
+                   bounds.tail.column(R.level(place)), R.tail(place), atoms, upper);
+  // A few units of float in each magnitude, and of double in the sum.
+  constexpr double kRoom = 1 + 2e-6;
+  for (std::int64_t g = 0, j = 0; j < atoms; ++g) {
+    double sum = 0, bound = 0;
+    for (const std::int64_t end = j + group_size; j < end; ++j) {
+      sum += static_cast<double>(c[j]) * static_cast<double>(c[j]);
+      bound += static_cast<double>(upper[j]) * static_cast<double>(upper[j]);
+    }
+    about[g] = sum;
+    most[g] = bound * kRoom;
+  }
 }
 
 }  // namespace shrinkwarp

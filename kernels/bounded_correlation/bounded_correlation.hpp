@@ -124,6 +124,21 @@ void bounded_correlation(const Context& context, const QuantizedDictionary& D, c
 std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
                         std::int64_t place, const float* c, const float* highest, float threshold, std::int32_t* open);
 
+/// What a pass knows of the norms of the correlations of groups of consecutive atoms, group g being the atoms
+/// g s .. g s + s - 1:
+///
+///   about[g] = sum over j in g of c_j^2,   most[g] >= sum over j in g of (|c_j| + bound_j)^2 >= ||D_g'r||^2
+///
+/// @param c           the residual's column of bounded_correlation()
+/// @param group_size  s >= 1, a divisor of the number of atoms
+/// @param upper       [padded_atoms] scratch
+/// @param about, most [atoms / s], written
+///
+/// Numerics  sums of squares in double, which no float leaves. Cost 8 flops an atom, on the calling thread. Allocates no
+void group_bounds(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
+                  std::int64_t place, const float* c, std::int64_t group_size, float* upper, double* about,
+                  double* most);
+
 /// The bound itself: |d_j'r - c_j| <= error_bound(...).
 inline double error_bound(const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t place,
                           std::int64_t atom) {

@@ -11,7 +11,12 @@ namespace shrinkwarp {
   template <class T>                                                                                                \
   void code_residual(const Context& context, const CertificateDictionary& D, MatrixView<const T> anchor,            \
                      MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded);                      \
-  std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems);              \
+  std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems,               \
+                                   std::int64_t group_size);                                                        \
+  template <class T>                                                                                                \
+  void group_correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,    \
+                             MatrixView<const T> codes, PenaltyView<double> penalty, VectorView<double> result,     \
+                             VectorView<double> scratch);                                                           \
   void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,          \
                        VectorView<double> result, VectorView<double> scratch);                                      \
   template <class T>                                                                                                \
@@ -81,21 +86,22 @@ void code_residual(const Context& context, const CertificateDictionary& D, ident
   cpu::code_residual<T>(context, D, anchor, X, R, rounded);
 }
 
-std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems) {
+std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems,
+                                 std::int64_t group_size) {
   if (context.select_cuda()) {
-    if constexpr (kHasCuda) return cuda::correlation_scratch(context, atoms, problems);
+    if constexpr (kHasCuda) return cuda::correlation_scratch(context, atoms, problems, group_size);
   }
-  return cpu::correlation_scratch(context, atoms, problems);
+  return cpu::correlation_scratch(context, atoms, problems, group_size);
 }
 
 namespace {
 
 void check_correlation(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
-                       VectorView<double> result, VectorView<double> scratch) {
+                       VectorView<double> result, VectorView<double> scratch, std::int64_t group_size = 1) {
   check_matrix(context, "correlation_max", "D", D.matrix(), D.rows(), D.cols());
   check_matrix(context, "correlation_max", "R", R, D.rows(), R.cols);
   check_vector(context, "correlation_max", "result", result, R.cols);
-  const std::int64_t needed = correlation_scratch(context, D.cols(), R.cols);
+  const std::int64_t needed = correlation_scratch(context, D.cols(), R.cols, group_size);
   SHRINKWARP_REQUIRE(scratch.size >= needed, ShapeError, "correlation_max: scratch has ", scratch.size,
                      " elements, wanted at least ", needed);
   check_vector(context, "correlation_max", "scratch", scratch, scratch.size);
@@ -118,10 +124,16 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
                      identity_t<MatrixView<const T>> codes, PenaltyView<double> penalty, VectorView<double> result,
                      VectorView<double> scratch) {
   if (penalty.plain()) return correlation_max(context, D, R, result, scratch);
-  check_correlation(context, D, R, result, scratch);
+  check_groups(context, "correlation_max", penalty, D.cols());
+  check_correlation(context, D, R, result, scratch, penalty.group_size);
   if (!codes.empty()) check_matrix(context, "correlation_max", "codes", codes, D.cols(), R.cols);
-  if (!penalty.weights.empty()) check_vector(context, "correlation_max", "penalty.weights", penalty.weights, D.cols());
   if (result.empty()) return;
+  if (penalty.grouped()) {
+    if (context.select_cuda()) {
+      if constexpr (kHasCuda) return cuda::group_correlation_max<T>(context, D, R, codes, penalty, result, scratch);
+    }
+    return cpu::group_correlation_max<T>(context, D, R, codes, penalty, result, scratch);
+  }
   if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::correlation_max<T>(context, D, R, codes, penalty, result, scratch);
   }
@@ -141,7 +153,7 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
   check_vector(context, "dual_gap", "lambda", lambda, problems);
   check_vector(context, "dual_gap", "primal", primal, problems);
   check_vector(context, "dual_gap", "gap", gap, problems);
-  if (!penalty.weights.empty()) check_vector(context, "dual_gap", "penalty.weights", penalty.weights, codes.rows);
+  check_groups(context, "dual_gap", penalty, codes.rows);
   if (problems == 0) return;
   if (context.select_cuda()) {
     if constexpr (kHasCuda)

@@ -13,8 +13,10 @@
 #include <cstdint>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
+#include <shrinkwarp/kernels/certificate/group_pieces.hpp>
 #include <shrinkwarp/kernels/common/columns.cuh>
 #include <shrinkwarp/kernels/common/device.cuh>
+#include <shrinkwarp/kernels/common/group.cuh>
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/common/tile_product.cuh>
 
@@ -189,9 +191,104 @@ __global__ void __launch_bounds__(kMaxCols* kMaxSlices)
   result[col] = largest;
 }
 
+// ---- max ||(D'R)_g|| ----------------------------------------------------------------------------------------------
+
+/// One tile of D'R, of which the pieces of its groups leave (group_pieces.hpp): pieces[piece][tile][col]. A warp a column,
+/// as many lanes a group as it has atoms: beside the product 64 squares, 22 roots and divisions a column in groups of 3.
+template <class T>
+__global__ void __launch_bounds__(CorrelationTile::kThreads, CorrelationTile::kResident)
+    group_correlation_kernel(MatrixView<const double> D, MatrixView<const double> R, double* pieces, std::int64_t tiles,
+                             MatrixView<const T> codes, PenaltyView<double> penalty) {
+  using Tile = CorrelationTile;
+  SHRINKWARP_SHARED_ARRAY(double, shared, Tile::kShared);
+
+  const TileSpot<Tile> spot(D.cols, R.cols);
+  DepthOperand<Tile, Tile::kRows, 8> a(D.data + spot.row0 * D.ld, D.ld, spot.rows);
+  DepthOperand<Tile, Tile::kCols, 8> b(R.data + spot.col0 * R.ld, R.ld, spot.cols);
+  double acc[Tile::kThreadRows][Tile::kThreadCols];
+  tile_product<Tile>(shared, a, b, 0, D.rows, acc);
+
+  const int size = static_cast<int>(penalty.group_size);  // m is under 2^31
+  const int row0 = static_cast<int>(spot.row0);
+  const int first = row0 / size;
+  const int groups = (row0 + spot.rows - 1) / size - first + 1;
+  const int lanes = group_lanes(size);
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  for_each_column<Tile>(shared, acc, [&](int c, const double* sums) {
+    if (c >= spot.cols) return;
+    const std::int64_t col = spot.col0 + c;
+    const T* const z = codes.data != nullptr ? codes.data + spot.row0 + col * codes.ld : nullptr;
+    const auto leave = [&](GroupPiece piece, double value) {
+      pieces[(static_cast<std::int64_t>(piece) * tiles + spot.row_tile) * R.cols + col] = value;
+    };
+    double largest = 0;
+    for (int start = 0; start < groups; start += kWarpSize / lanes) {
+      const int group = start + lane / lanes;
+      const std::int64_t begin =
+          static_cast<std::int64_t>(first + group) * size - row0;  // in the tile, or beyond its ends
+      const std::int64_t end = begin + size;
+      double squares = 0;
+      if (group < groups) {
+        const int stop = clip(end, spot.rows);
+        for (int i = (begin < 0 ? 0 : static_cast<int>(begin)) + lane % lanes; i < stop; i += lanes) {
+          const double value = z != nullptr ? std::fma(-penalty.ridge, static_cast<double>(z[i]), sums[i]) : sums[i];
+          squares = std::fma(value, value, squares);
+        }
+      }
+      squares = group_sum(squares, lanes);
+      if (group >= groups || lane % lanes != 0) continue;
+      if (begin < 0)
+        leave(GroupPiece::head, squares);
+      else if (end > spot.rows)
+        leave(GroupPiece::tail, squares);
+      else
+        largest = max_or_nan(largest, group_correlation(squares, penalty.weights.data, first + group));
+    }
+    largest = warp_max(largest);
+    if (lane == 0) leave(GroupPiece::whole, largest);
+  });
+}
+
+constexpr int kGroupMaxThreads = 64;
+
+/// result = the largest group of each column, a thread a column: up to 3 tiles x N x 8 bytes.
+__global__ void __launch_bounds__(kGroupMaxThreads)
+    group_max_kernel(const double* pieces, std::int64_t tiles, std::int64_t atoms, std::int64_t group_size,
+                     const double* weights, std::int64_t cols, double* result) {
+  const std::int64_t col = static_cast<std::int64_t>(blockIdx.x) * kGroupMaxThreads + threadIdx.x;
+  if (col >= cols) return;
+  result[col] =
+      largest_group(atoms, CorrelationTile::kRows, group_size, weights, [&](GroupPiece piece, std::int64_t tile) {
+        return pieces[(static_cast<std::int64_t>(piece) * tiles + tile) * cols + col];
+      });
+}
+
 // ---- gap ---------------------------------------------------------------------------------------------------------
 
 constexpr int kGapThreads = 256;
+
+/// This thread's share of sum_g w_g ||z_g||, neighbouring lanes a group; every thread of the block calls it.
+template <class T>
+__device__ __forceinline__ double norms_of_thread(const T* z, std::int64_t atoms, const PenaltyView<double>& penalty) {
+  const int size = static_cast<int>(penalty.group_size);
+  const int groups = static_cast<int>(atoms) / size;
+  const int lanes = group_lanes(size);
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  double sum = 0;
+  for (int start = 0; start < groups; start += kGapThreads / lanes) {
+    const int group = start + static_cast<int>(threadIdx.x) / lanes;
+    double squares = 0;
+    if (group < groups) {
+      const T* const part = z + static_cast<std::int64_t>(group) * size;
+      for (int i = lane; i < size; i += lanes)
+        squares = std::fma(static_cast<double>(part[i]), static_cast<double>(part[i]), squares);
+    }
+    squares = group_sum(squares, lanes);
+    if (lane != 0 || squares == 0) continue;  // infinite weights have no z; a group that does not exist has none
+    sum = std::fma(penalty.weights.data != nullptr ? penalty.weights.data[group] : 1.0, std::sqrt(squares), sum);
+  }
+  return sum;
+}
 
 /// A block a problem: ||r||^2, <x, r> and ||z||_1 in one pass over 2 n doubles and m codes, memory bound. The threads'
 /// shares and the order in which they are summed depend on n and m alone.
@@ -218,6 +315,7 @@ __global__ void __launch_bounds__(kGapThreads)
     magnitude += value;
     if constexpr (kPenalised) {
       squares = std::fma(value, value, squares);
+      if (penalty.group_size != 1) continue;
       const double weight = penalty.weights.data != nullptr ? penalty.weights.data[j] : 1.0;
       if (value != 0) weighted = std::fma(weight, value, weighted);  // infinite weights have no z
     }
@@ -226,6 +324,7 @@ __global__ void __launch_bounds__(kGapThreads)
   alignment = block_sum<kGapThreads>(alignment);
   magnitude = block_sum<kGapThreads>(magnitude);
   if constexpr (kPenalised) {
+    if (penalty.group_size != 1) weighted = norms_of_thread(z, codes.rows, penalty);
     squares = block_sum<kGapThreads>(squares);
     weighted = block_sum<kGapThreads>(weighted);
   }
@@ -266,8 +365,8 @@ void code_residual(const Context& context, const CertificateDictionary& dictiona
          rounded.empty() ? MatrixView<T>{} : rounded);
 }
 
-std::int64_t correlation_scratch(const Context&, std::int64_t atoms, std::int64_t problems) {
-  return ceil_div(atoms, CorrelationTile::kRows) * problems;
+std::int64_t correlation_scratch(const Context&, std::int64_t atoms, std::int64_t problems, std::int64_t group_size) {
+  return (group_size > 1 ? kGroupPieces : 1) * ceil_div(atoms, CorrelationTile::kRows) * problems;
 }
 
 namespace {
@@ -301,6 +400,21 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 }
 
 template <class T>
+void group_correlation_max(const Context& context, const CertificateDictionary& dictionary, MatrixView<const double> R,
+                           MatrixView<const T> codes, PenaltyView<double> penalty, VectorView<double> result,
+                           VectorView<double> scratch) {
+  const MatrixView<const double> D = dictionary.matrix();
+  if (result.empty()) return;
+  const std::int64_t tiles = ceil_div(D.cols, CorrelationTile::kRows);
+  launch(group_correlation_kernel<T>, dim3(tile_grid<CorrelationTile>(D.cols, R.cols, "correlation_max")),
+         dim3(CorrelationTile::kThreads), 0, context.stream(), D, R, scratch.data, tiles,
+         codes.empty() ? MatrixView<const T>{} : codes, penalty);
+  launch(group_max_kernel, dim3(grid_size(ceil_div(R.cols, kGroupMaxThreads), "correlation_max")),
+         dim3(kGroupMaxThreads), 0, context.stream(), static_cast<const double*>(scratch.data), tiles, D.cols,
+         penalty.group_size, penalty.weights.data, R.cols, result.data);
+}
+
+template <class T>
 void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<const double> R,
               VectorView<const double> correlation, MatrixView<const T> codes, double atom_norm,
               VectorView<const double> lambda, VectorView<double> primal, VectorView<double> gap,
@@ -317,6 +431,9 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
                                  MatrixView<const double>, MatrixView<double>, MatrixView<T>);                        \
   template void correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,            \
                                    MatrixView<const T>, PenaltyView<double>, VectorView<double>, VectorView<double>); \
+  template void group_correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,      \
+                                         MatrixView<const T>, PenaltyView<double>, VectorView<double>,                \
+                                         VectorView<double>);                                                         \
   template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,                       \
                             VectorView<const double>, MatrixView<const T>, double, VectorView<const double>,          \
                             VectorView<double>, VectorView<double>, PenaltyView<double>);

@@ -5,7 +5,8 @@
 //
 // Under a penalty lambda sum w_j |z_j| + ridge/2 ||z||^2, z >= 0 (PenaltyView) r is the longer [r; -sqrt(ridge) z], the
 // residual of an elastic net written as a Lasso: D'r becomes D'r - ridge z, ||r||^2 becomes ||r||^2 + ridge ||z||^2, <x, r>
-// stays. Correlations are divided by w_j, and where z >= 0 only those over 0 count, and s >= 0.
+// stays. Correlations are divided by w_j, and where z >= 0 only those over 0 count, and s >= 0. In groups the norm of a
+// group's correlations, divided by w_g, is what |d_j'r| is to an atom.
 #pragma once
 
 #include <cstdint>
@@ -78,7 +79,8 @@ void code_residual(const Context& context, const CertificateDictionary& D, ident
                    MatrixView<const double> X, MatrixView<double> R, MatrixView<T> rounded);
 
 /// Elements of double that correlation_max needs as scratch.
-std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems);
+std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems,
+                                 std::int64_t group_size = 1);
 
 /// Largest absolute correlation of each residual with an atom; lambda_max where R holds the observations.
 ///
@@ -98,11 +100,15 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
 
 /// The same under a penalty:
 ///
-///   result[b] = max_j |c_j| / w_j, or max(0, max_j c_j / w_j) for z >= 0,   c = D'r_b - ridge z_b
+///   result[b] = max_g ||c_g||_2 / w_g,   c = D'r_b - ridge z_b
+///
+/// and in groups of one, which is max_j |c_j| / w_j, max(0, max_j c_j / w_j) for z >= 0.
 ///
 /// @param codes    [m, N], z; empty for 0
 /// @param penalty  a plain one is the function above
-/// The rest as above; a division an entry more.
+/// The rest as above; a division an entry, or in groups a root and a division a group, more. In groups of more than one what
+/// tiles know of the groups that their ends cut is 3 numbers a tile and problem; the tiles are fixed.
+/// @throws as above; ValueError, ShapeError (groups that m does not fall into, or that are nonnegative)
 template <class T>
 void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
                      identity_t<MatrixView<const T>> codes, PenaltyView<double> penalty, VectorView<double> result,

@@ -103,27 +103,28 @@ void pack_correlation(const Context& context, MatrixView<const double> D, double
 // Columns are shared out first; where there are fewer blocks of columns than tasks wanted, so are the atoms.
 constexpr std::int64_t kTasksPerThread = 3;
 
-std::int64_t correlation_scratch(const Context& context, std::int64_t, std::int64_t problems) {
-  return kTasksPerThread * context.threads() * problems;
-}
-
 namespace {
 
-// Shares the product out: run(task), which leaves the maxima of some atoms and columns.
+/// Atoms of a tile of group_pieces.hpp.
+std::int64_t group_tile_atoms() {
+  return kGroupTilePanels * kernels().shape.lanes * kernels().shape.vectors;
+}
+
+// Shares the product out, atoms in units of so many panels: run(task, which range of atoms it has). Returns how many there
+// are.
 template <class Task, class Run>
-void share_correlation(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
-                       VectorView<double> result, VectorView<double> scratch, const Task& whole, Run run) {
+std::int64_t share_correlation(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                               std::int64_t unit_panels, const Task& whole, Run run) {
   const CorrelationKernels& loops = kernels();
-  const std::int64_t height = loops.shape.lanes * loops.shape.vectors;
-  const std::int64_t panels = divide_up(D.cols(), height);
-  std::fill_n(result.data, result.size, 0.0);
-  if (panels == 0) return;
+  const std::int64_t height = loops.shape.lanes * loops.shape.vectors * unit_panels;
+  const std::int64_t units = divide_up(D.cols(), height);
+  if (units == 0) return 0;
   const std::int64_t wanted = context.threads() == 1 ? 1
                                                      : std::min(affordable_tasks(D.rows(), D.cols(), R.cols),
                                                                 kTasksPerThread * context.threads());
   Split cut;
   split_columns(cut, R.cols, loops.shape.columns, std::min<std::int64_t>(wanted, context.threads()));
-  split_rows(cut, panels, std::max<std::int64_t>(1, wanted / cut.blocks));
+  split_rows(cut, units, std::max<std::int64_t>(1, wanted / cut.blocks));
   const double* const packed = D.panels(context);
   context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
     const std::int64_t range = i % cut.ranges;
@@ -135,16 +136,23 @@ void share_correlation(const Context& context, const CertificateDictionary& D, M
     task.last_atom = std::min(D.cols(), task.first_atom + cut.range_units * height);
     task.first_column = i / cut.ranges * cut.block_columns;
     task.last_column = std::min(R.cols, task.first_column + cut.block_columns);
-    task.maxima = scratch.data + range * R.cols + task.first_column;
     task.scratch = thread_scratch<double>(loops.scratch(D.rows(), task.last_column - task.first_column));
+    run(task, range);
+  });
+  return cut.ranges;
+}
+
+// The maxima of ranges of atoms, and the largest of them.
+template <class Task>
+void find_maxima(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                 VectorView<double> result, VectorView<double> scratch, const Task& whole, void (*run)(const Task&)) {
+  std::fill_n(result.data, result.size, 0.0);
+  const std::int64_t ranges = share_correlation(context, D, R, 1, whole, [&](Task& task, std::int64_t range) {
+    task.maxima = scratch.data + range * R.cols + task.first_column;
     run(task);
   });
-  for (std::int64_t range = 0; range < cut.ranges; ++range) {
-    for (std::int64_t b = 0; b < R.cols; ++b) {
-      const double found = scratch[range * R.cols + b];
-      if (!(found <= result[b])) result[b] = std::isnan(result[b]) ? result[b] : found;  // NaN wins
-    }
-  }
+  for (std::int64_t range = 0; range < ranges; ++range)
+    for (std::int64_t b = 0; b < R.cols; ++b) result[b] = larger_or_nan(result[b], scratch[range * R.cols + b]);
 }
 
 template <class T>
@@ -152,6 +160,19 @@ double absolute_sum(const T* z, const double* weights, std::int64_t size) {
   double sum = 0;
   for (std::int64_t j = 0; j < size; ++j)
     if (z[j] != T(0)) sum += std::fabs(static_cast<double>(z[j])) * weights[j];  // infinite weights have no z
+  return sum;
+}
+
+/// sum_g w_g ||z_g||; `weights` may be nullptr.
+template <class T>
+double norm_sum(const T* z, const double* weights, std::int64_t size, std::int64_t group_size) {
+  double sum = 0;
+  for (std::int64_t begin = 0, group = 0; begin < size; begin += group_size, ++group) {
+    double squares = 0;
+    for (std::int64_t j = begin; j < begin + group_size; ++j)
+      squares += static_cast<double>(z[j]) * static_cast<double>(z[j]);
+    if (squares != 0) sum += std::sqrt(squares) * (weights ? weights[group] : 1.0);  // infinite weights have no z
+  }
   return sum;
 }
 
@@ -164,9 +185,15 @@ double square_sum(const T* z, std::int64_t size) {
 
 }  // namespace
 
+std::int64_t correlation_scratch(const Context& context, std::int64_t atoms, std::int64_t problems,
+                                 std::int64_t group_size) {
+  if (group_size > 1) return kGroupPieces * divide_up(atoms, group_tile_atoms()) * problems;
+  return kTasksPerThread * context.threads() * problems;
+}
+
 void correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
                      VectorView<double> result, VectorView<double> scratch) {
-  share_correlation(context, D, R, result, scratch, CorrelationTask{}, kernels().run);
+  find_maxima(context, D, R, result, scratch, CorrelationTask{}, kernels().run);
 }
 
 template <class T>
@@ -177,9 +204,33 @@ void correlation_max(const Context& context, const CertificateDictionary& D, Mat
   task.codes = codes;
   task.penalty = penalty;
   if constexpr (sizeof(T) == 4)
-    share_correlation(context, D, R, result, scratch, task, kernels().run_float_codes);
+    find_maxima(context, D, R, result, scratch, task, kernels().run_float_codes);
   else
-    share_correlation(context, D, R, result, scratch, task, kernels().run_double_codes);
+    find_maxima(context, D, R, result, scratch, task, kernels().run_double_codes);
+}
+
+template <class T>
+void group_correlation_max(const Context& context, const CertificateDictionary& D, MatrixView<const double> R,
+                           MatrixView<const T> codes, PenaltyView<double> penalty, VectorView<double> result,
+                           VectorView<double> scratch) {
+  GroupCorrelationTask<T> whole;
+  whole.codes = codes;
+  whole.penalty = penalty;
+  const std::int64_t tile_atoms = group_tile_atoms();
+  const std::int64_t column = kGroupPieces * divide_up(D.cols(), tile_atoms);  // pieces of a column
+  share_correlation(context, D, R, kGroupTilePanels, whole, [&](GroupCorrelationTask<T>& task, std::int64_t) {
+    task.pieces = scratch.data + task.first_column * column;
+    if constexpr (sizeof(T) == 4)
+      kernels().run_groups_float_codes(task);
+    else
+      kernels().run_groups_double_codes(task);
+  });
+  const double* const weights = penalty.weights.empty() ? nullptr : penalty.weights.data;
+  for (std::int64_t b = 0; b < R.cols; ++b)
+    result[b] =
+        largest_group(D.cols(), tile_atoms, penalty.group_size, weights, [&](GroupPiece piece, std::int64_t tile) {
+          return scratch[b * column + tile * kGroupPieces + static_cast<std::int64_t>(piece)];
+        });
 }
 
 template <class T>
@@ -193,8 +244,10 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
     const double magnitude = absolute_sum(codes.column(b), codes.rows);
     if (!penalty.plain()) {
       const double energy = residual_energy + penalty.ridge * square_sum(codes.column(b), codes.rows);
-      const double weighted =
-          penalty.weights.empty() ? magnitude : absolute_sum(codes.column(b), penalty.weights.data, codes.rows);
+      const double* const weights = penalty.weights.empty() ? nullptr : penalty.weights.data;
+      const double weighted = penalty.grouped() ? norm_sum(codes.column(b), weights, codes.rows, penalty.group_size)
+                              : weights         ? absolute_sum(codes.column(b), weights, codes.rows)
+                                                : magnitude;
       primal[b] = 0.5 * energy + lambda[b] * weighted;
       gap[b] = gap_under_penalty(primal[b], energy, alignment, correlation[b], lambda[b], atom_norm * magnitude,
                                  penalty.nonnegative);
@@ -211,6 +264,9 @@ void dual_gap(const Context& context, MatrixView<const double> X, MatrixView<con
                                  MatrixView<const double>, MatrixView<double>, MatrixView<T>);                        \
   template void correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,            \
                                    MatrixView<const T>, PenaltyView<double>, VectorView<double>, VectorView<double>); \
+  template void group_correlation_max<T>(const Context&, const CertificateDictionary&, MatrixView<const double>,      \
+                                         MatrixView<const T>, PenaltyView<double>, VectorView<double>,                \
+                                         VectorView<double>);                                                         \
   template void dual_gap<T>(const Context&, MatrixView<const double>, MatrixView<const double>,                       \
                             VectorView<const double>, MatrixView<const T>, double, VectorView<const double>,          \
                             VectorView<double>, VectorView<double>, PenaltyView<double>);

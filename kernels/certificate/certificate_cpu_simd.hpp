@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include <shrinkwarp/kernels/certificate/group_pieces.hpp>
 #include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
 #include <shrinkwarp/kernels/common/penalty.hpp>
 
@@ -31,6 +32,16 @@ struct PenalisedCorrelationTask : CorrelationTask {
   PenaltyView<double> penalty;
 };
 
+constexpr std::int64_t kGroupTilePanels = 8;  // panels of a tile of group_pieces.hpp
+
+/// What tiles of kGroupTilePanels panels know of the groups of d' r - ridge z.
+template <class T>
+struct GroupCorrelationTask : CorrelationTask {
+  MatrixView<const T> codes;  // [m, N] z, or empty for 0
+  PenaltyView<double> penalty;
+  double* pieces = nullptr;  // [tiles, 3] of the task's first column; those of the next one follow
+};
+
 /// What one instruction set offers.
 struct CorrelationKernels {
   PanelShape shape;
@@ -38,6 +49,8 @@ struct CorrelationKernels {
   void (*run)(const CorrelationTask& task);
   void (*run_float_codes)(const PenalisedCorrelationTask<float>& task);
   void (*run_double_codes)(const PenalisedCorrelationTask<double>& task);
+  void (*run_groups_float_codes)(const GroupCorrelationTask<float>& task);
+  void (*run_groups_double_codes)(const GroupCorrelationTask<double>& task);
 };
 
 }  // namespace shrinkwarp::cpu
@@ -137,11 +150,55 @@ void RunPenalisedCorrelation(const PenalisedCorrelationTask<T>& task) {
                });
 }
 
+/// The same in groups: sums of squares in the order of the atoms.
+template <class T>
+void RunGroupCorrelation(const GroupCorrelationTask<T>& task) {
+  const std::int64_t lanes = Lanes<double>();
+  const std::int64_t columns = task.last_column - task.first_column;
+  double* const packed = task.scratch;
+  double* const tile = packed + PackedColumns(task.R.rows, columns) + 2 * PadColumns(columns) * lanes;
+  const std::int64_t size = task.penalty.group_size;
+  const double* const weights = task.penalty.weights.empty() ? nullptr : task.penalty.weights.data;
+  const std::int64_t tile_atoms = kGroupTilePanels * kPanelVectors * lanes;
+  const std::int64_t tiles = (task.padded_atoms + tile_atoms - 1) / tile_atoms;
+  ForEachPanel(task, packed, tile,
+               [&](std::int64_t first, std::int64_t vectors, std::int64_t c, const double* products) {
+                 const T* const z = task.codes.empty() ? nullptr : task.codes.column(task.first_column + c) + first;
+                 const std::int64_t count = std::min(vectors * lanes, task.last_atom - first);
+                 const std::int64_t begin = first / tile_atoms * tile_atoms;
+                 double* const pieces = task.pieces + (c * tiles + first / tile_atoms) * kGroupPieces;
+                 double& whole = pieces[static_cast<int>(GroupPiece::whole)];
+                 double& head = pieces[static_cast<int>(GroupPiece::head)];
+                 double& open = pieces[static_cast<int>(GroupPiece::tail)];
+                 if (first == begin) whole = head = open = 0;
+                 std::int64_t group = first / size;
+                 for (std::int64_t j = 0; j < count; ++group) {
+                   const std::int64_t end = std::min(count, (group + 1) * size - first);
+                   const bool begun = group * size < begin;  // in an earlier tile
+                   if (group * size >= first) open = 0;
+                   double sum = begun ? head : open;
+                   for (; j < end; ++j) {
+                     double value = products[j];
+                     if (z) value -= task.penalty.ridge * static_cast<double>(z[j]);
+                     sum += value * value;
+                   }
+                   (begun ? head : open) = sum;
+                   if (!begun && first + end == (group + 1) * size)
+                     whole = larger_or_nan(whole, group_correlation(sum, weights, group));
+                 }
+               });
+}
+
 }  // namespace
 
 CorrelationKernels CorrelationKernelsF64() {
-  return {ShapeOfPanels<double>(), CorrelationScratch, RunCorrelation, RunPenalisedCorrelation<float>,
-          RunPenalisedCorrelation<double>};
+  return {ShapeOfPanels<double>(),
+          CorrelationScratch,
+          RunCorrelation,
+          RunPenalisedCorrelation<float>,
+          RunPenalisedCorrelation<double>,
+          RunGroupCorrelation<float>,
+          RunGroupCorrelation<double>};
 }
 
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include <shrinkwarp/kernels/common/penalty.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/view.hpp>
@@ -39,6 +40,19 @@ void check_vector(const Context& context, const char* function, const char* name
   SHRINKWARP_REQUIRE(view.data != nullptr, ValueError, function, ": ", name, " is a null pointer");
   SHRINKWARP_REQUIRE(view.device == context.device(), DeviceError, function, ": ", name, " lies on ", view.device,
                      ", wanted ", context.device());
+}
+
+/// `atoms` fall into whole groups of the penalty, and its weights are one for each of them, or none.
+template <class T>
+void check_groups(const Context& context, const char* function, const PenaltyView<T>& penalty, std::int64_t atoms) {
+  SHRINKWARP_REQUIRE(penalty.group_size >= 1, ValueError, function, ": penalty.group_size is ", penalty.group_size,
+                     ", wanted >= 1");
+  SHRINKWARP_REQUIRE(atoms % penalty.group_size == 0, ShapeError, function, ": found ", atoms,
+                     " atoms, wanted a multiple of penalty.group_size, ", penalty.group_size);
+  SHRINKWARP_REQUIRE(!penalty.grouped() || !penalty.nonnegative, ValueError, function, ": penalty.group_size is ",
+                     penalty.group_size, ", wanted 1 where the penalty is nonnegative");
+  if (!penalty.weights.empty())
+    check_vector(context, function, "penalty.weights", penalty.weights, atoms / penalty.group_size);
 }
 
 }  // namespace shrinkwarp

@@ -35,6 +35,23 @@ SHRINKWARP_HOST_DEVICE inline T anchored_shrinkage(T a, T w, T t, T keep, T pull
   return keep * (u > T(0) ? w - t : w + t) - pull * a;
 }
 
+/// How much of a group shrinking takes away: t / norm, and 1 where that is all, norm <= t. t may be infinite. NaN in norm
+/// gives NaN.
+template <class T>
+SHRINKWARP_HOST_DEVICE inline T group_share(double norm, T t) {
+  const auto share = static_cast<T>(static_cast<double>(t) / norm);  // always, so that loops of it are vectorised
+  return norm <= static_cast<double>(t) ? T(1) : share;
+}
+
+/// One entry of max(1 - t / ||u_g||, 0) u_g / (1 + c) - a, u = a + w, the proximal step of t ||z_g|| + c/2 ||z_g||^2 of a
+/// code that is kept as anchor a plus difference: the sum a + w, which is rounded, enters by `share` = group_share only.
+/// keep = 1 / (1 + c), pull = c / (1 + c).
+template <class T>
+SHRINKWARP_HOST_DEVICE inline T anchored_group_shrinkage(T a, T w, T share, T keep, T pull) {
+  const T shrunk = keep * (w - share * (a + w)) - pull * a;
+  return share >= T(1) ? -a : shrunk;
+}
+
 /// Duality gap of a code whose residual is r, at the best dual-feasible multiple of r; see certificate.hpp.
 ///
 ///   s = clip(<x,r> / ||r||^2, +-lambda / ||D'r||_inf),   gap = primal - s <x,r> + 1/2 s^2 ||r||^2, not under 0

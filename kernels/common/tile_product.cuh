@@ -560,11 +560,10 @@ __device__ __forceinline__ void tile_product(T* ring, OperandA& A, OperandB& B, 
 }
 
 /// Hands the sums out column by column: body(col, rows) is called by a whole warp, rows[i] being the sum of row i of
-/// the tile in shared memory. The barriers are inside; every thread of the block calls it. A's rows are contiguous.
+/// the tile in shared memory. The barriers are inside; every thread of the block calls it.
 template <class Tile, class Body, class T = typename Tile::Element>
 __device__ __forceinline__ void for_each_column(T* staging, const T (&acc)[Tile::kThreadRows][Tile::kThreadCols],
                                                 const Body& body) {
-  static_assert(Tile::kOrderA == Contiguous::rows);
   const ThreadPlace<Tile> place;
   constexpr int kThreadColsPerPass = Tile::kThreadCols / Tile::kPasses;
 #pragma unroll
@@ -574,10 +573,16 @@ __device__ __forceinline__ void for_each_column(T* staging, const T (&acc)[Tile:
     for (int j = 0; j < kThreadColsPerPass; ++j)
 #pragma unroll
       for (int i = 0; i < Tile::kThreadRows; i += Tile::kVector) {
+        T* const to = staging + place.col(j) * Tile::kStagingLd;
         Vector<T> sums;
 #pragma unroll
         for (int v = 0; v < Tile::kVector; ++v) sums.lane[v] = acc[i + v][pass * kThreadColsPerPass + j];
-        store_vector(staging + place.col(j) * Tile::kStagingLd + place.row(i), sums);
+        if constexpr (Tile::kOrderA == Contiguous::rows) {
+          store_vector(to + place.row(i), sums);
+        } else {  // whose rows come apart
+#pragma unroll
+          for (int v = 0; v < Tile::kVector; ++v) to[place.row(i + v)] = sums.lane[v];
+        }
       }
     __syncthreads();
     for (int col = static_cast<int>(threadIdx.x) / 32; col < Tile::kPassCols; col += Tile::kWarps)

@@ -1,6 +1,8 @@
 // The one door to dense products: cuBLAS on CUDA, the CPU BLAS on the CPU. Nothing else in the project calls a BLAS.
 #pragma once
 
+#include <cstdint>
+
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/view.hpp>
 
@@ -12,7 +14,15 @@ enum class Transpose { no, yes };
 enum class MathMode {
   fp32,  ///< inputs and sums in float (double for double)
   tf32,  ///< inputs rounded to tf32 on CUDA tensor cores; the CPU computes fp32
+  /// Each input as the sum of two tf32, three products of these on CUDA tensor cores; the CPU computes fp32.
+  split_tf32,
 };
+
+/// Elements of T that gemm needs as scratch for operands A and B as they are stored: 2 (A.rows A.cols + B.rows B.cols) for
+/// split_tf32 in float on CUDA, where it keeps both parts of each, else 0.
+template <class T>
+std::int64_t gemm_scratch(const Context& context, identity_t<MatrixView<const T>> A, identity_t<MatrixView<const T>> B,
+                          MathMode mode);
 
 /// General matrix product.
 ///
@@ -22,16 +32,23 @@ enum class MathMode {
 /// @param A        [M, K] (or [K, M] with Transpose::yes)
 /// @param B        [K, N] (or [N, K] with Transpose::yes)
 /// @param C        [M, N]; must not overlap A or B; not read when beta is 0
+/// @param scratch  gemm_scratch() elements on the device; not kept; without rows for the modes that need none
 ///
-/// Numerics     as the BLAS of the backend; MathMode has no meaning for double
+/// Numerics     as the BLAS of the backend; MathMode has no meaning for double. On CUDA, with sums over |op(A)| |op(B)|, an
+///              element is off by at most, each sum with what cuBLAS loses in adding, some 2^-23 for each of its terms,
+///                tf32        2^-10 (1 + 2^-12) |alpha| sum    both inputs rounded to 11 bits
+///                split_tf32  2^-21 (1 + 2^-10) |alpha| sum    high high + high low + low high, the small ones first, as
+///                            split_tf32 in ptx.cuh makes them, C rounded after each; infinity in an input gives NaN
 /// Determinism  same bits run to run for the same shapes and threads; not across shapes
-/// Cost         2 M N K flops. Allocates as the BLAS does, synchronises no, capturable yes (CUDA, after a first call)
+/// Cost         2 M N K flops, three times that for split_tf32 and 12 bytes for each element of A and B. Allocates as the
+///              BLAS does, synchronises no, capturable yes (CUDA, after a first call)
 /// Threads      on the CPU the columns of C are shared among context.threads(); the process-wide BLAS thread count is
 ///              one during the call and is left as found
 /// @throws ShapeError, DeviceError, CublasError
 template <class T>
 void gemm(const Context& context, Transpose op_a, Transpose op_b, T alpha, identity_t<MatrixView<const T>> A,
-          identity_t<MatrixView<const T>> B, T beta, MatrixView<T> C, MathMode mode = MathMode::fp32);
+          identity_t<MatrixView<const T>> B, T beta, MatrixView<T> C, MathMode mode = MathMode::fp32,
+          VectorView<T> scratch = {});
 
 /// Name of the kernels that the CPU BLAS has chosen for this processor, or "unknown".
 const char* cpu_blas_core_name();

@@ -125,7 +125,9 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, identity_
   if (!active.empty()) check_vector(context, kFunction, "active", active, problems);
   check_matrix(context, kFunction, "partials.restart", partials.restart, tiles, problems);
   check_matrix(context, kFunction, "partials.support", partials.support, tiles, problems);
-  if (!penalty.weights.empty()) check_vector(context, kFunction, "penalty.weights", penalty.weights, D.cols());
+  SHRINKWARP_REQUIRE(!penalty.grouped(), ValueError, kFunction, ": penalty.group_size is ", penalty.group_size,
+                     ", wanted 1; group_step takes groups");
+  check_groups(context, kFunction, penalty, D.cols());
   if (previous.empty()) return;
   if (context.select_cuda()) {
     if constexpr (kHasCuda)

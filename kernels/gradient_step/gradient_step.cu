@@ -35,9 +35,6 @@ namespace {
 /// fifth of the memory of the codes.
 constexpr std::int64_t kPieceAtoms = 512;
 constexpr std::int64_t kPieceRows = 320;
-/// Atoms a tile of the gradient step, for every T: step_tiles() promises one number.
-constexpr int kStepAtoms = 128;
-
 template <class T>
 struct Shapes;
 template <>
@@ -247,6 +244,33 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResident) step_kernel(S
   });
 }
 
+/// The same without a threshold: moved = y + step D'R.
+template <class Tile, class T = typename Tile::Element>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kResident)
+    extrapolated_step_kernel(MatrixView<const T> operand, MatrixView<const T> R, MatrixView<const T> current,
+                             MatrixView<const T> previous, const T* beta, T step, MatrixView<T> moved) {
+  SHRINKWARP_SHARED_ARRAY(T, shared, Tile::kShared);
+
+  const TileSpot<Tile> spot(moved.rows, moved.cols);
+  RowsOperand<Tile, 16> a(operand.data + spot.row0, operand.ld, clip(operand.ld - spot.row0, Tile::kRows));
+  DepthOperand<Tile, Tile::kCols, sizeof(T)> b(R.data + spot.col0 * R.ld, R.ld, spot.cols);
+  T acc[Tile::kThreadRows][Tile::kThreadCols];
+  tile_product<Tile>(shared, a, b, 0, R.rows, acc);
+
+  for_each_column<Tile>(shared, acc, [&](int c, const T* gradient) {
+    if (c >= spot.cols) return;
+    const std::int64_t col = spot.col0 + c;
+    const T momentum = beta[col];
+#pragma unroll 4
+    for (int r = static_cast<int>(threadIdx.x) % 32; r < spot.rows; r += 32) {
+      const std::int64_t row = spot.row0 + r;
+      const T now = current.data[row + col * current.ld];
+      const T before = momentum != T(0) ? previous.data[row + col * previous.ld] : T(0);
+      moved.data[row + col * moved.ld] = std::fma(step, gradient[r], extrapolate(now, before, momentum));
+    }
+  });
+}
+
 // ---- momentum ----------------------------------------------------------------------------------------------------
 
 constexpr int kMomentumThreads = 64;
@@ -376,6 +400,17 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixVie
 }
 
 template <class T>
+void extrapolated_step(const Context& context, const StepDictionary<T>& D, MatrixView<const T> R,
+                       MatrixView<const T> current, MatrixView<const T> previous, VectorView<const T> beta, T step,
+                       MatrixView<T> moved) {
+  using Tile = typename Shapes<T>::Step;
+  if (moved.empty()) return;
+  const MatrixView<const T> operand{D.correlation_operand(), D.cols(), D.rows(), D.correlation_ld(), D.device()};
+  launch(extrapolated_step_kernel<Tile>, dim3(tile_grid<Tile>(moved.rows, moved.cols, "group_step")),
+         dim3(Tile::kThreads), 0, context.stream(), operand, R, current, previous, beta.data, step, moved);
+}
+
+template <class T>
 void update_momentum(const Context& context, Momentum rule, StepPartials<const T> partials, VectorView<double> t,
                      VectorView<T> beta, VectorView<std::int32_t> support) {
   if (beta.empty()) return;
@@ -395,6 +430,8 @@ void update_momentum(const Context& context, Momentum rule, StepPartials<const T
   template void gradient_step<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>, MatrixView<const T>,   \
                                  MatrixView<const T>, MatrixView<T>, VectorView<const T>, T, VectorView<const T>,      \
                                  VectorView<const std::uint8_t>, StepPartials<T>, PenaltyView<T>);                     \
+  template void extrapolated_step<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>,                    \
+                                     MatrixView<const T>, MatrixView<const T>, VectorView<const T>, T, MatrixView<T>); \
   template void update_momentum<T>(const Context&, Momentum, StepPartials<const T>, VectorView<double>, VectorView<T>, \
                                    VectorView<std::int32_t>);
 SHRINKWARP_INSTANTIATE(float)

@@ -101,13 +101,14 @@ void extrapolated_residual(const Context& context, const StepDictionary<T>& D, i
 /// @param active    [N] of {0, 1}, or empty for all; where 0, previous <- current (the code keeps its bits)
 /// @param partials  written: partial sums of the restart test and of the support's size
 /// @param penalty   where it is not plain, st(u, step lambda) becomes max(st(u, step lambda w), 0 where nonnegative) /
-///                  (1 + step ridge), the proximal step of the penalty; an atom of infinite weight has z = 0
+///                  (1 + step ridge), the proximal step of the penalty; an atom of infinite weight has z = 0. Groups of more
+///                  than one atom are group_step's
 ///
 /// Numerics     T throughout; z = 0 exactly where previous = -anchor; NaN gives NaN
 /// Determinism  as extrapolated_residual; no atomics
 /// Cost         2 n m N flops; reads D once a column tile, n N and 3 m N sizeof(T) (2 without anchor), writes
 ///              m N sizeof(T). Allocates no, synchronises no, capturable yes
-/// @throws ShapeError, DeviceError, ValueError (step <= 0)
+/// @throws ShapeError, DeviceError, ValueError (step <= 0, groups)
 template <class T>
 void gradient_step(const Context& context, const StepDictionary<T>& D, identity_t<MatrixView<const T>> R,
                    identity_t<MatrixView<const T>> anchor, identity_t<MatrixView<const T>> current,

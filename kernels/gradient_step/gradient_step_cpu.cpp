@@ -80,31 +80,51 @@ void extrapolated_residual(const Context& context, const StepDictionary<T>& D, M
   });
 }
 
+namespace {
+
+/// Shares the product D'R and its epilogue out; `whole` says all but which part is whose.
+template <class T>
+void share_step(const Context& context, std::int64_t rows, std::int64_t atoms, const StepTask<T>& whole) {
+  const Kernels<T>& loops = kernels<T>();
+  const std::int64_t tiles = cpu::step_tiles(context, atoms);
+  const std::int64_t columns = whole.R.cols;
+  // Atoms first: a task then finds its part of D' in its own cache. More tasks than threads even the load out.
+  const std::int64_t wanted = context.threads() == 1 ? 1
+                                                     : std::min<std::int64_t>(3 * std::int64_t{context.threads()},
+                                                                              affordable_tasks(rows, atoms, columns));
+  Split cut;
+  split_rows(cut, tiles, divide_up(wanted, divide_up(columns, kBlockColumns)));
+  split_columns(cut, columns, loops.shape.columns, divide_up(wanted, cut.ranges));
+  context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
+    StepTask<T> task = whole;
+    task.first_column = i / cut.ranges * cut.block_columns;
+    task.last_column = std::min(columns, task.first_column + cut.block_columns);
+    task.first_tile = i % cut.ranges * cut.range_units;
+    task.last_tile = std::min(tiles, task.first_tile + cut.range_units);
+    task.scratch = thread_scratch<T>(loops.step_scratch(rows, task.last_column - task.first_column));
+    loops.step(task);
+  });
+}
+
+}  // namespace
+
 template <class T>
 void gradient_step(const Context& context, const StepDictionary<T>& D, MatrixView<const T> R,
                    MatrixView<const T> anchor, MatrixView<const T> current, MatrixView<T> previous,
                    VectorView<const T> beta, T step, VectorView<const T> lambda, VectorView<const std::uint8_t> active,
                    StepPartials<T> partials, PenaltyView<T> penalty) {
-  const Kernels<T>& loops = kernels<T>();
-  const std::int64_t tiles = cpu::step_tiles(context, D.cols());
-  // Atoms first: a task then finds its part of D' in its own cache. More tasks than threads even the load out.
-  const std::int64_t wanted =
-      context.threads() == 1
-          ? 1
-          : std::min<std::int64_t>(3 * std::int64_t{context.threads()}, affordable_tasks(D.rows(), D.cols(), R.cols));
-  Split cut;
-  split_rows(cut, tiles, divide_up(wanted, divide_up(R.cols, kBlockColumns)));
-  split_columns(cut, R.cols, loops.shape.columns, divide_up(wanted, cut.ranges));
-  context.parallel_for(cut.blocks * cut.ranges, [&](std::int64_t i, int) {
-    StepTask<T> task{D.correlation_operand(), R, anchor, current, previous, beta, lambda, step, active, partials};
-    task.first_column = i / cut.ranges * cut.block_columns;
-    task.last_column = std::min(R.cols, task.first_column + cut.block_columns);
-    task.first_tile = i % cut.ranges * cut.range_units;
-    task.last_tile = std::min(tiles, task.first_tile + cut.range_units);
-    task.penalty = penalty;
-    task.scratch = thread_scratch<T>(loops.step_scratch(D.rows(), task.last_column - task.first_column));
-    loops.step(task);
-  });
+  StepTask<T> task{
+      D.correlation_operand(), R, anchor, current, previous, previous, true, beta, lambda, step, active, partials};
+  task.penalty = penalty;
+  share_step(context, D.rows(), D.cols(), task);
+}
+
+template <class T>
+void extrapolated_step(const Context& context, const StepDictionary<T>& D, MatrixView<const T> R,
+                       MatrixView<const T> current, MatrixView<const T> previous, VectorView<const T> beta, T step,
+                       MatrixView<T> moved) {
+  const StepTask<T> task{D.correlation_operand(), R, {}, current, previous, moved, false, beta, {}, step, {}, {}};
+  share_step(context, D.rows(), D.cols(), task);
 }
 
 template <class T>
@@ -145,6 +165,8 @@ void update_momentum(const Context& context, Momentum rule, StepPartials<const T
   template void gradient_step<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>, MatrixView<const T>,   \
                                  MatrixView<const T>, MatrixView<T>, VectorView<const T>, T, VectorView<const T>,      \
                                  VectorView<const std::uint8_t>, StepPartials<T>, PenaltyView<T>);                     \
+  template void extrapolated_step<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>,                    \
+                                     MatrixView<const T>, MatrixView<const T>, VectorView<const T>, T, MatrixView<T>); \
   template void update_momentum<T>(const Context&, Momentum, StepPartials<const T>, VectorView<double>, VectorView<T>, \
                                    VectorView<std::int32_t>);
 SHRINKWARP_INSTANTIATE(float)

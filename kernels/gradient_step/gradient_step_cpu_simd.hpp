@@ -16,10 +16,10 @@
 
 #include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
+#include <shrinkwarp/kernels/gradient_step/operands.hpp>
 
 namespace shrinkwarp::cpu {
 
-constexpr std::int64_t kTileAtoms = 192;  // rows of StepPartials; a multiple of every panel's height
 /// R[rows of some vectors, some columns] = X - D Y.
 template <class T>
 struct ResidualTask {
@@ -33,12 +33,13 @@ struct ResidualTask {
   T* scratch = nullptr;  // Kernels::residual_scratch elements
 };
 
-/// previous[atoms of some tiles, some columns] <- the step.
+/// next[atoms of some tiles, some columns] <- the step.
 template <class T>
 struct StepTask {
   const T* panels;  // D' [m, n] in panels of m
-  MatrixView<const T> R, anchor, current;
-  MatrixView<T> previous;
+  MatrixView<const T> R, anchor, current, previous;
+  MatrixView<T> next;  // previous itself, or where nothing is to be shrunk another matrix
+  bool shrinks;
   VectorView<const T> beta, lambda;
   T step;
   VectorView<const std::uint8_t> active;
@@ -357,6 +358,19 @@ HWY_NOINLINE std::size_t StepColumn(const T* HWY_RESTRICT tile, const T* HWY_RES
   return support;
 }
 
+/// The epilogue without a threshold: moved <- y + step D'R.
+template <bool kExtrapolated, class T>
+HWY_NOINLINE void MoveColumn(const T* HWY_RESTRICT tile, const T* HWY_RESTRICT current, const T* HWY_RESTRICT previous,
+                             T* HWY_RESTRICT moved, std::int64_t count, T beta, T step) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  for (std::int64_t j = 0; j < count; j += lanes) {
+    auto y = LoadSome(current + j, count - j);
+    if constexpr (kExtrapolated) y = hn::MulAdd(hn::Set(d, beta), hn::Sub(y, LoadSome(previous + j, count - j)), y);
+    StoreSome(hn::MulAdd(hn::Set(d, step), hn::Load(d, tile + j), y), count - j, moved + j);
+  }
+}
+
 /// For each panel of D': the product for all columns of the block from the second-level cache, the epilogue behind each
 /// tile of it while the tile is in the first-level cache.
 ///
@@ -416,7 +430,14 @@ void RunStep(const StepTask<T>& task) {
           const std::int64_t b = task.first_column + c + g;
           const T* products = tile + g * vectors * lanes;
           const T* current = task.current.column(b) + first;
-          T* previous = task.previous.column(b) + first;
+          if (!task.shrinks) {
+            const T beta = task.beta[b];
+            (beta != T(0) ? MoveColumn<true, T>
+                          : MoveColumn<false, T>)(products, current, task.previous.column(b) + first,
+                                                  task.next.column(b) + first, count, beta, task.step);
+            continue;
+          }
+          T* previous = task.next.column(b) + first;
           const T* anchor = anchored ? task.anchor.column(b) + first : nullptr;
           if (!task.active.empty() && task.active[b] == 0) {
             for (std::int64_t j = 0; j < count; ++j) {
@@ -446,7 +467,7 @@ void RunStep(const StepTask<T>& task) {
         }
       }
     }
-    for (std::int64_t c = 0; c < columns; ++c) {
+    for (std::int64_t c = 0; task.shrinks && c < columns; ++c) {
       const auto sum = hn::SumOfLanes(d, hn::Load(d, restart + c * lanes));
       task.partials.restart(t, task.first_column + c) = hn::GetLane(sum);
       task.partials.support(t, task.first_column + c) = static_cast<std::int32_t>(support[c]);

@@ -7,7 +7,7 @@
 //   restart  sum of (y - next)(next - current) over the tile, next being what is stored; 0 where the column is inactive
 //   support  number of entries with next != -anchor (next != 0 without an anchor), in inactive columns too
 //   next     without an anchor soft_threshold(w, t), with one anchored_soft_threshold(anchor, w, t),
-//            w = y + step g, t = step lambda rounded to T
+//            w = y + step g, t = step lambda rounded to T; in groups anchored_group_shrinkage(anchor, w, ...)
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,22 @@ struct OperandLayout {
   std::int64_t correlation_elements = 0;  ///< elements to allocate
 };
 
+/// What the second pass of group_step works on, beside what the first has left; names and shapes are group_step's.
+template <class T>
+struct GroupShrinkage {
+  MatrixView<const T> anchor;  // or empty
+  MatrixView<const T> current;
+  MatrixView<T> previous;
+  VectorView<const T> beta, lambda;
+  T step;
+  VectorView<const std::uint8_t> active;  // or empty
+  StepPartials<T> partials;
+  PenaltyView<T> penalty;
+};
+
 namespace cpu {
+
+constexpr std::int64_t kTileAtoms = 192;  // rows of StepPartials; a multiple of every panel's height
 
 template <class T>
 OperandLayout operand_layout(std::int64_t rows, std::int64_t cols);
@@ -37,9 +52,19 @@ std::int64_t step_tiles(const Context& context, std::int64_t atoms);
 template <class T>
 std::int64_t residual_scratch(const Context& context, const StepDictionary<T>& D, std::int64_t problems);
 
+/// moved <- current + beta (current - previous) + step D'R: gradient_step without a threshold.
+template <class T>
+void extrapolated_step(const Context& context, const StepDictionary<T>& D, MatrixView<const T> R,
+                       MatrixView<const T> current, MatrixView<const T> previous, VectorView<const T> beta, T step,
+                       MatrixView<T> moved);
+template <class T>
+void shrink_groups(const Context& context, MatrixView<const T> moved, const GroupShrinkage<T>& arguments);
+
 }  // namespace cpu
 
 namespace cuda {
+
+constexpr int kStepAtoms = 128;  // rows of StepPartials, for every T: step_tiles() promises one number
 
 /// Residual operand: D [n, m], column-major with ld = residual_ld and zero padding rows. Correlation operand: D' [m,
 /// n], column-major with ld = correlation_ld and zero padding rows.
@@ -51,6 +76,14 @@ void pack(const Context& context, MatrixView<const T> D, T* residual_operand, T*
 std::int64_t step_tiles(const Context& context, std::int64_t atoms);
 template <class T>
 std::int64_t residual_scratch(const Context& context, const StepDictionary<T>& D, std::int64_t problems);
+
+/// moved <- current + beta (current - previous) + step D'R: gradient_step without a threshold.
+template <class T>
+void extrapolated_step(const Context& context, const StepDictionary<T>& D, MatrixView<const T> R,
+                       MatrixView<const T> current, MatrixView<const T> previous, VectorView<const T> beta, T step,
+                       MatrixView<T> moved);
+template <class T>
+void shrink_groups(const Context& context, MatrixView<const T> moved, const GroupShrinkage<T>& arguments);
 
 }  // namespace cuda
 

@@ -17,7 +17,8 @@ constexpr std::int64_t kFirstRoom = 32;
 
 }  // namespace
 
-void LassoPath::clear(double ridge, bool nonnegative) {
+void LassoPath::clear(double ridge, bool nonnegative, std::int64_t most) {
+  most_ = most;
   ridge_ = ridge;
   nonnegative_ = nonnegative;
   atom_.clear();
@@ -28,7 +29,7 @@ void LassoPath::clear(double ridge, bool nonnegative) {
 
 void LassoPath::make_room(std::int64_t size) {
   if (size <= ld_) return;
-  const std::int64_t room = std::max({size, 2 * ld_, kFirstRoom});
+  const std::int64_t room = std::max(size, std::min(std::max(2 * ld_, kFirstRoom), most_));
   std::vector<double> larger(at(room * room));
   const std::int64_t held = this->size();
   for (std::int64_t j = 0; j < held; ++j) std::copy_n(gram_.begin() + j * ld_, held, larger.begin() + j * room);

@@ -20,8 +20,8 @@
 
 namespace shrinkwarp {
 
-/// The path on one working set in double, on the CPU. Memory grows with W and is kept for the next problem. Move-only by
-/// use; not for several threads at once.
+/// The path on one working set in double, on the CPU. Memory grows with W, two square matrices, and is kept for the next
+/// problem. Not for several threads at once.
 class LassoPath {
  public:
   /// Where the linear piece that begins at lambda() ends.
@@ -31,8 +31,9 @@ class LassoPath {
     ends,    ///< lambda = 0
   };
 
-  /// Forgets the problem: W is empty. @param ridge  >= 0, on the diagonal of G @param nonnegative  z >= 0
-  void clear(double ridge, bool nonnegative);
+  /// Forgets the problem: W is empty.
+  /// @param ridge  >= 0, on the diagonal of G @param nonnegative  z >= 0 @param most  atoms that W will have
+  void clear(double ridge, bool nonnegative, std::int64_t most);
 
   /// Adds atoms to W, and goes back to the beginning of the path.
   /// @param D             [n, m] on the CPU, rows padded as kernels/atom_products has it; n flops an entry of G
@@ -50,7 +51,7 @@ class LassoPath {
   std::int64_t events() const { return events_; }                                     ///< since restart()
   std::int32_t atom(std::int64_t k) const { return atom_[at(active_[at(k)])]; }       ///< the k-th of S
   double code(std::int64_t k) const { return code_[at(active_[at(k)])]; }             ///< of the k-th of S
-  double rate(std::int64_t k) const { return rate_[at(k)]; }                          ///< u, of the k-th of S
+  double sign(std::int64_t k) const { return sign_[at(active_[at(k)])]; }             ///< s, of the k-th of S
   /// What corr is to be: lambda w_j s_j for the k-th of S.
   double target(std::int64_t k) const { return lambda_ * signed_weight(active_[at(k)]); }
   double lambda() const { return lambda_; }
@@ -90,6 +91,7 @@ class LassoPath {
   std::int64_t next_position_ = -1;  // in W of what joins, in S of what leaves
   std::int64_t just_left_ = -1;      // in W
   std::int64_t events_ = 0;
+  std::int64_t most_ = 0;
   std::int64_t ld_ = 0;                                             // of the two matrices, which are square
   std::vector<double> gram_;                                        // G over W
   std::vector<double> factor_;                                      // R with R'R = G_SS, upper triangular, in S's order

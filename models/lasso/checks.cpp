@@ -19,13 +19,21 @@ void check_penalty(const Penalty& penalty, std::int64_t atoms) {
   constexpr double kSmallest = 1e-18, kLargest = 1e18;
   SHRINKWARP_REQUIRE(penalty.ridge >= 0 && std::isfinite(penalty.ridge), ValueError, "lasso: the ridge is ",
                      penalty.ridge, ", wanted a finite number >= 0");
+  SHRINKWARP_REQUIRE(penalty.group_size >= 1, ValueError, "lasso: the group size is ", penalty.group_size,
+                     ", wanted >= 1");
+  SHRINKWARP_REQUIRE(atoms % penalty.group_size == 0, ShapeError, "lasso: the dictionary has ", atoms,
+                     " atoms, wanted a multiple of the group size, ", penalty.group_size);
+  SHRINKWARP_REQUIRE(!penalty.grouped() || !penalty.nonnegative, ValueError, "lasso: the group size is ",
+                     penalty.group_size, ", wanted 1 where codes are to be nonnegative");
   if (penalty.weights.empty()) return;
-  SHRINKWARP_REQUIRE(static_cast<std::int64_t>(penalty.weights.size()) == atoms, ShapeError, penalty.weights_name,
-                     ": found ", penalty.weights.size(), " weights, wanted one for each of ", atoms, " atoms");
+  const char* const one = penalty.grouped() ? "group" : "atom";
+  SHRINKWARP_REQUIRE(static_cast<std::int64_t>(penalty.weights.size()) == atoms / penalty.group_size, ShapeError,
+                     penalty.weights_name, ": found ", penalty.weights.size(), " weights, wanted one for each of ",
+                     atoms / penalty.group_size, " ", one, "s");
   for (std::size_t j = 0; j < penalty.weights.size(); ++j) {
     const double weight = penalty.weights[j];
     SHRINKWARP_REQUIRE(weight == 0 || std::isinf(weight) ? weight >= 0 : weight >= kSmallest && weight <= kLargest,
-                       ValueError, penalty.weights_name, ": the weight of atom ", j, " is ", weight,
+                       ValueError, penalty.weights_name, ": the weight of ", one, " ", j, " is ", weight,
                        ", wanted 0, infinity or a number from ", kSmallest, " to ", kLargest);
     SHRINKWARP_REQUIRE(weight > 0 || !penalty.nonnegative, ValueError, penalty.weights_name, ": the weight of atom ", j,
                        " is 0, wanted > 0 where codes are to be nonnegative");
@@ -66,6 +74,8 @@ void check_path(const LambdaRule& rule, const LassoOptions& options) {
   SHRINKWARP_REQUIRE(
       std::find(options.penalty.weights.begin(), options.penalty.weights.end(), 0.0) == options.penalty.weights.end(),
       ValueError, only, "a weight of 0, wanted weights > 0");
+  SHRINKWARP_REQUIRE(options.penalty.group_size == 1, ValueError, only, "groups of ", options.penalty.group_size,
+                     " atoms, whose path is not linear, wanted none");
   SHRINKWARP_REQUIRE(rule.kind != LambdaRule::Kind::l1_radius || options.penalty.ridge == 0, ValueError,
                      "lasso: found a ridge with an l1 radius, wanted one or the other");
 }

@@ -8,7 +8,7 @@
 namespace shrinkwarp {
 
 void check_options(const LassoOptions& options);
-/// Weights, one for each of `atoms` and legal; a finite ridge >= 0.
+/// Groups that `atoms` fall into; weights, one for each of them and legal; a finite ridge >= 0.
 void check_penalty(const Penalty& penalty, std::int64_t atoms);
 /// A ridge that the batches' units can hold: at most 1e30 times the square of the dictionary's scale.
 void check_ridge(const Penalty& penalty, const Dictionary& dictionary);

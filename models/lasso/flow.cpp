@@ -22,8 +22,7 @@ void append_start(const SparseCodes& initial, std::int64_t i, const Penalty& pen
        ++k) {
     const std::int32_t atom = initial.indices[static_cast<std::size_t>(k)];
     const double value = initial.values[static_cast<std::size_t>(k)];
-    const double weight = penalty.weights.empty() ? 1 : penalty.weights[static_cast<std::size_t>(atom)];
-    if (value == 0 || std::isinf(weight) || (penalty.nonnegative && value < 0)) continue;
+    if (value == 0 || std::isinf(penalty.weight_of(atom)) || (penalty.nonnegative && value < 0)) continue;
     to.indices.push_back(atom);
     to.values.push_back(value);
   }

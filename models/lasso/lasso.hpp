@@ -1,5 +1,6 @@
 // Very many Lasso problems with one dictionary: z_i = argmin 1/2 ||x_i - D z||^2 + lambda_i ||z||_1, each with a
-// certificate; with weights, as elastic nets or for nonnegative codes where options.penalty says so. This is the interface; how the iterations run is in proximal_gradient.hpp.
+// certificate; with weights, in groups, as elastic nets or for nonnegative codes where options.penalty says so. This is the
+// interface; how the iterations run is in proximal_gradient.hpp.
 #pragma once
 
 #include <cstdint>
@@ -39,18 +40,25 @@ struct SparseCodes {
   std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
 };
 
-/// What is added to 1/2 ||x - D z||^2: lambda sum_j w_j |z_j| + ridge / 2 ||z||^2, and z >= 0 where `nonnegative`. The default
-/// is the Lasso, lambda ||z||_1. All of it goes together, but for weights of 0 with z >= 0.
+/// What is added to 1/2 ||x - D z||^2: lambda sum_g w_g ||z_g||_2 + ridge / 2 ||z||^2, group g being the consecutive atoms
+/// g group_size .. (g + 1) group_size - 1; in groups of one, lambda sum_j w_j |z_j|, and z >= 0 where `nonnegative`. The default
+/// is the Lasso, lambda ||z||_1. All of it goes together, but for weights of 0, and groups of more than one, with z >= 0.
 struct Penalty {
-  /// [m] w, or empty for 1. 0 leaves an atom unpenalised, infinity leaves it out: z_j = 0. Others from 1e-18 to 1e18.
-  /// Of dependent unpenalised atoms the code of least norm is taken. lambda_max is the smallest lambda for which no
-  /// penalised atom is in use: max_j |d_j'x| / w_j, where the fit of x by the unpenalised ones is taken from x first.
+  /// [m / group_size] w, or empty for 1. 0 leaves a group unpenalised, infinity leaves it out: z_g = 0. Others from 1e-18 to
+  /// 1e18. Of dependent unpenalised atoms the code of least norm is taken. lambda_max is the smallest lambda for which no
+  /// penalised atom is in use: max_g ||D_g'x||_2 / w_g, where the fit of x by the unpenalised ones is taken from x first.
   std::vector<double> weights;
+  std::int64_t group_size = 1;           ///< >= 1, divides m; working sets on CUDA take 1 alone
   bool nonnegative = false;              ///< lambda_max is then max(0, max_j d_j'x / w_j)
   double ridge = 0;                      ///< mu of an elastic net, 0 to 1e30 ||D||^2
   std::string weights_name = "weights";  ///< begins the message of an error: a file, say
 
-  bool plain() const { return weights.empty() && !nonnegative && ridge == 0; }
+  bool plain() const { return weights.empty() && !nonnegative && ridge == 0 && !grouped(); }
+  bool grouped() const { return group_size != 1; }
+  /// w of the group that an atom is in.
+  double weight_of(std::int64_t atom) const {
+    return weights.empty() ? 1 : weights[static_cast<std::size_t>(atom / group_size)];
+  }
 };
 
 struct LassoOptions {
@@ -103,7 +111,7 @@ struct LambdaRule {
     return {Kind::max_nonzeros, static_cast<double>(count), {}, "number of nonzeros", -1};
   }
   /// Whether lambda is a point of the exact path. It is then found on working sets on the CPU, whatever the device: the solver
-  /// has to be automatic or working_set. With l1_radius, objective is 1/2 ||x - D z||^2 and dual_gap that of the problem in
+  /// has to be automatic or one of the two. With l1_radius, objective is 1/2 ||x - D z||^2 and dual_gap that of the problem in
   /// the radius; there is no ridge with it.
   bool follows_path() const {
     return kind == Kind::l1_radius || kind == Kind::residual_norm || kind == Kind::max_nonzeros;

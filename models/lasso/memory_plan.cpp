@@ -103,7 +103,7 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t places) {
 }
 
 std::int64_t unpenalised_bytes(std::int64_t rows, std::int64_t atoms, const Penalty& penalty) {
-  const std::int64_t count = std::count(penalty.weights.begin(), penalty.weights.end(), 0.0);
+  const std::int64_t count = penalty.group_size * std::count(penalty.weights.begin(), penalty.weights.end(), 0.0);
   if (count == 0) return 0;
   return dictionary_bytes(rows, atoms) + 8 * rows * (atoms + count) + SingularValues::most_bytes(rows, count);
 }
@@ -119,11 +119,11 @@ std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_
       pools += DevicePool::bytes(rows, atoms, capacity, 1);
     return least + pools;
   }
-  return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, 1, 1, 1);
+  return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, penalty.group_size, 1, 1, 1);
 }
 
 MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,
-                       std::int64_t memory_limit) {
+                       std::int64_t memory_limit, std::int64_t group_size) {
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
   const std::int64_t least = least_memory(context, n, m, Solver::fista);
@@ -131,12 +131,15 @@ MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std
                      " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
   const auto needed = [&](const MemoryPlan& plan) {
     // The double batch has twice the bytes a place; it is laid out only when a problem needs it, but planned for here.
-    return dictionary_bytes(n, m) + ProximalGradientBatch<float>::workspace(context, dictionary, plan.places) +
-           2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
+    const auto batch = [&](std::int64_t places) {
+      return ProximalGradientBatch<float>::workspace(context, dictionary, places, group_size);
+    };
+    return dictionary_bytes(n, m) + batch(plan.places) + 2 * batch(plan.double_places) +
            held_bytes(context, n, m, plan);
   };
   const BatchSize& size = context.is_cuda() ? kCudaBatch : kCpuBatch;
-  const std::int64_t state = 3 * m * static_cast<std::int64_t>(sizeof(float)) + n * 24;
+  const std::int64_t codes = group_size > 1 ? 4 : 3;
+  const std::int64_t state = codes * m * static_cast<std::int64_t>(sizeof(float)) + n * 24;
   std::int64_t places = std::clamp<std::int64_t>(size.bytes / state / 32 * 32, size.min_places, size.max_places);
   places = std::max<std::int64_t>(1, std::min(places, problems));
   while (places > 1 && needed(with_places(places)) > memory_limit) places /= 2;
@@ -144,7 +147,7 @@ MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std
 }
 
 WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
-                                std::int64_t memory_limit) {
+                                std::int64_t memory_limit, const Penalty& penalty) {
   // In all no more than 1000 problems are under way, as Pace has it: in the pools' places, in the queue, which keeps a
   // quarter so that no pool waits for the next round, and on their way through double.
   constexpr std::int64_t kDoublePlaces = 64;
@@ -152,7 +155,7 @@ WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictio
   constexpr std::int64_t kRunning = kInFlight / 4 * 3;
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
-  const std::int64_t least = least_memory(context, n, m, Solver::working_set);
+  const std::int64_t least = least_memory(context, n, m, Solver::working_set, penalty);
   SHRINKWARP_REQUIRE(memory_limit >= least, ValueError, "lasso: memory_limit is ", memory_limit,
                      " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
   WorkingSetPlan plan;
@@ -164,7 +167,7 @@ WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictio
     plan.double_places = std::min(kDoublePlaces, plan.queue);
     const std::int64_t in_flight = plan.queue + plan.workers * plan.places + plan.double_places;
     return dictionary_bytes(n, m) + working_set_parts(n, m) +
-           WorkingSetBatch::bytes(n, m, plan.workers, plan.places, plan.queue) +
+           WorkingSetBatch::bytes(n, m, penalty.group_size, plan.workers, plan.places, plan.queue) +
            2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
            held_bytes(context, n, m, {plan.queue, plan.double_places, in_flight});
   };

@@ -27,7 +27,7 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t places);
 /// The largest batches that are of use, no more than there are problems, and within the limit.
 /// @throws ValueError (the limit is under least_memory())
 MemoryPlan plan_memory(const Context& context, const Dictionary& dictionary, std::int64_t problems,
-                       std::int64_t memory_limit);
+                       std::int64_t memory_limit, std::int64_t group_size);
 
 struct WorkingSetPlan {
   std::int64_t workers = 1;        ///< threads, each with a pool
@@ -37,8 +37,9 @@ struct WorkingSetPlan {
 };
 
 /// The same for the working-set solver: no more than 1000 problems in its pools, its queue and its batch in double.
+/// Working sets of groups are counted at their largest, which leaves room for fewer of them.
 WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictionary, std::int64_t problems,
-                                std::int64_t memory_limit);
+                                std::int64_t memory_limit, const Penalty& penalty = {});
 
 struct PathPlan {
   std::int64_t workers = 1;  ///< threads

@@ -33,12 +33,14 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
   const Tensor<double> read(host, dictionary.rows(), block);
   const Tensor<double> X(context, dictionary.rows(), block);
   const Tensor<double> correlation(context, block);
-  const Tensor<double> scratch(context, correlation_scratch(context, dictionary.atoms(), block));
-  PenaltyView<double> penalty{{}, 0, options.penalty.nonnegative};
+  const Tensor<double> scratch(context,
+                               correlation_scratch(context, dictionary.atoms(), block, options.penalty.group_size));
+  PenaltyView<double> penalty{{}, 0, options.penalty.nonnegative, options.penalty.group_size};
   Tensor<double> weights;
   if (!options.penalty.weights.empty()) {
-    weights = Tensor<double>(context, dictionary.atoms());
-    copy(context, VectorView<const double>{options.penalty.weights.data(), dictionary.atoms(), {}}, weights.vector());
+    const auto count = static_cast<std::int64_t>(options.penalty.weights.size());
+    weights = Tensor<double>(context, count);
+    copy(context, VectorView<const double>{options.penalty.weights.data(), count, {}}, weights.vector());
     penalty.weights = weights.vector();
   }
   std::vector<double> found(static_cast<std::size_t>(block));

@@ -27,11 +27,29 @@ constexpr std::int64_t kPlaces = 32;
 constexpr double kLookFrom = 0.999;
 // Over its threshold is what passes it by more than the rounding of d'r, of about this share of ||d|| ||x||.
 constexpr double kRounding = 4e-15;
+// Violators that leave the gap under this share of the one that is wanted are none: among very similar atoms there is always
+// one more.
+constexpr double kFarUnder = 1e-4;
+// A code of this share of ||x|| / ||d_j|| or less, or of the wrong sign, is rounding, and 0.
+constexpr double kDust = 0x1p-50;
+// How nearly a residual norm is met, beside its rounding, and how far a code may be out of its radius.
+constexpr double kMet = 1e-9, kOut = 1e-12;
+// The path of a problem has come to its end, lambda = 0, where correlations are no more than this share of lambda_max.
+constexpr double kEnd = 1e-8;
+// In the batch's units norms are far under this.
+constexpr double kLargestLimit = 1e100;
+// A working set that is full begins anew with the atoms in use, so many times.
+constexpr int kBeginnings = 8;
 // A path that has not met the number of atoms ends at this share of lambda_max.
 constexpr double kSmallestFraction = 1e-6;
 // Atoms whose products with one residual after the other are made before the next atoms: they stay in the second-level
 // cache.
 constexpr std::int64_t kAtomBlock = 64;
+
+// No more atoms than rows are in use at once; W holds some times as many.
+std::int64_t largest_set(std::int64_t rows, std::int64_t atoms) {
+  return std::min(atoms, 4 * rows + 64);
+}
 
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -59,10 +77,12 @@ struct PathBatch::Worker {
     std::vector<std::int32_t> atoms;    // the code
     std::vector<double> values;
     double lambda_max = 0;
-    double limit = 0;  // the rule's number, in the batch's units
-    bool met = false;  // the path has come to the rule's point
+    double limit = 0;    // the rule's number, in the batch's units
+    bool met = false;    // the path has come to the rule's point
+    int beginnings = 0;  // of a working set that was full
     bool done = false;
-    double distance = 0;  // ||x - D z|| at the end of a path that never comes to its point
+    double distance = 0;  // ||x - D z||, of a residual norm
+    bool ended = false;   // the path has come to its end, not to its point
 
     bool holds(std::int32_t atom) const { return (in_set[at(atom / 64)] >> (atom % 64) & 1U) != 0; }
     void mark(std::int32_t atom) { in_set[at(atom / 64)] |= std::uint64_t{1} << (atom % 64); }
@@ -75,16 +95,18 @@ struct PathBatch::Worker {
   const LambdaRule& rule;
   const Penalty& penalty;  // in the batch's units
   const std::int64_t m;
-  const double gap;  // relative, that is wanted
+  const std::int64_t most_atoms;  // of a working set
+  const double gap;               // relative, that is wanted
   const std::int64_t max_events;
+  const CancelToken* const cancel;
   // A pass in integers knows no weights, and there is none where the dictionary is small.
   const bool bounded;
 
   QuantizedResiduals residuals;
-  Tensor<float> C, highest;     // of a pass in integers
-  Tensor<double> correlations;  // [m padded, places] of one in float64
-  Tensor<double> stops;         // [n padded, places] residuals of a path's events
-  std::vector<double> lambdas;  // of them
+  Tensor<float> C, highest;                 // of a pass in integers
+  Tensor<double> correlations;              // [m padded, places] of one in float64
+  Tensor<double> stops;                     // [n padded, places] residuals of a path's events
+  std::vector<double> lambdas, magnitudes;  // of them; sum of w_j |z_j|
   std::vector<Slot> slots;
   std::vector<std::int32_t> all, open, fresh;    // [m] atoms
   std::vector<double> values, over_by, weights;  // [m]
@@ -99,8 +121,10 @@ struct PathBatch::Worker {
         rule(rule),
         penalty(penalty),
         m(dictionary.atoms()),
+        most_atoms(largest_set(dictionary.rows(), m)),
         gap(options.gap),
         max_events(options.max_iterations),
+        cancel(options.cancel),
         bounded(parts.quantized.atoms() > 0 && penalty.weights.empty()),
         slots(at(kGroup)),
         timed(options.profile ? &profile : nullptr) {
@@ -113,7 +137,7 @@ struct PathBatch::Worker {
       correlations = Tensor<double>(context, (m + kAtomPadding - 1) / kAtomPadding * kAtomPadding, kPlaces);
     }
     if (rule.kind == Kind::max_nonzeros) stops = Tensor<double>(context, rows, kPlaces);
-    lambdas.resize(at(kPlaces));
+    for (auto* numbers : {&lambdas, &magnitudes}) numbers->resize(at(kPlaces));
     for (Slot& slot : slots) {
       slot.x = Tensor<double>::zeros(context, rows);
       slot.r = Tensor<double>::zeros(context, rows);
@@ -124,6 +148,8 @@ struct PathBatch::Worker {
     for (auto* atoms : {&open, &fresh}) atoms->resize(at(std::max(m, parts.quantized.padded_atoms())));
     for (auto* numbers : {&values, &over_by, &weights}) numbers->resize(at(m));
   }
+
+  bool cancelled() const { return cancel && cancel->cancelled(); }
 
   double weight(std::int32_t j) const { return penalty.weights.empty() ? 1 : penalty.weights[at(j)]; }
   // What is compared with lambda.
@@ -185,10 +211,12 @@ struct PathBatch::Worker {
     slot.limit = rule.number;
     if (rule.kind == Kind::l1_radius) slot.limit *= dictionary.scale() / scale;
     if (rule.kind == Kind::residual_norm) slot.limit /= scale;
-    slot.path.clear(penalty.ridge, penalty.nonnegative);
+    slot.limit = std::min(slot.limit, kLargestLimit);
+    slot.path.clear(penalty.ridge, penalty.nonnegative, most_atoms);
+    slot.beginnings = 0;
     std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
     slot.done = false;
-    slot.distance = 0;
+    slot.ended = false;
   }
 
   // The first `count` atoms of `fresh` join the working set.
@@ -230,7 +258,10 @@ struct PathBatch::Worker {
   void take_code(Slot& slot, bool last) {
     slot.atoms.clear();
     slot.values.clear();
+    const double norm = std::sqrt(2 * slot.problem.energy);
     for (std::int64_t k = 0; k < slot.path.support() - (last ? 0 : 1); ++k) {
+      const double* const d = D.column(slot.path.atom(k));
+      if (slot.path.sign(k) * slot.path.code(k) * std::sqrt(dot(d, d, D.rows)) <= kDust * norm) continue;
       slot.atoms.push_back(slot.path.atom(k));
       slot.values.push_back(slot.path.code(k));
     }
@@ -292,7 +323,7 @@ struct PathBatch::Worker {
         slot.met = rule.kind != Kind::residual_norm;
         break;
       }
-      if (path.events() >= max_events) break;
+      if (path.events() >= max_events || cancelled()) break;
       path.pass();
       if (counts && path.support() > static_cast<std::int64_t>(slot.limit)) {
         last = false;
@@ -317,17 +348,39 @@ struct PathBatch::Worker {
       if (std::isfinite(fall)) path.move_to(std::max(path.lambda() - fall, 0.0));
     }
     take_code(slot, last);
-    if (slot.met || rule.kind != Kind::residual_norm || path.lambda() > 0) return;
+    keep_promise(slot);
+  }
+
+  // What the rule asks for is held against the code itself: among nearly dependent atoms rounding may have led astray.
+  void keep_promise(Slot& slot) const {
+    double weighted = 0, reach = 0;
+    for (std::size_t k = 0; k < slot.atoms.size(); ++k) {
+      weighted += weight(slot.atoms[k]) * std::fabs(slot.values[k]);
+      reach += dictionary.atom_norm() * std::fabs(slot.values[k]);
+    }
+    if (rule.kind == Kind::l1_radius && weighted > slot.limit * (1 + kOut)) {
+      for (double& value : slot.values) value *= slot.limit / weighted;
+      subtract_atoms(D, slot.atoms.data(), slot.values.data(), static_cast<std::int64_t>(slot.atoms.size()),
+                     slot.x.data(), slot.r.data());
+    }
+    if (rule.kind != Kind::residual_norm) return;
+    constexpr double kUnit = std::numeric_limits<double>::epsilon();
     slot.distance = std::sqrt(residual_energy(slot));
-    slot.met = slot.distance <= slot.limit * (1 + 1e-9);
+    const double tolerance = kMet * slot.limit + 8 * kUnit * (std::sqrt(2 * slot.problem.energy) + reach);
+    const bool over = slot.distance > slot.limit + tolerance;
+    // One that is far under is no solution either, but for the code 0 and a path that ends there.
+    const bool under = slot.distance < slot.limit - tolerance && !slot.atoms.empty();
+    slot.met = !over && (slot.met ? !under : slot.path.lambda() == 0);
   }
 
   // Of the atoms outside the working set those that are over lambda in the residual at `place`, into over_by as far as they
   // are. @return the largest of all correlations, or kLookFrom lambda
-  double violators(const Slot& slot, std::int64_t place, const double* r, double lambda) {
+  double violators(const Slot& slot, std::int64_t place, const double* r, double lambda, double magnitude) {
     const std::int64_t count = look(place, r, kLookFrom * lambda);
     double most = kLookFrom * lambda;
     const double norm = std::sqrt(2 * slot.problem.energy);
+    // A correlation that is over lambda by e moves the gap by about e ||W z||_1.
+    const double room = magnitude > 0 ? kFarUnder * gap * slot.problem.energy / magnitude : 0;
     for (std::int64_t k = 0; k < count; ++k) {
       const std::int32_t j = open[at(k)];
       double correlation = values[at(k)];
@@ -335,48 +388,65 @@ struct PathBatch::Worker {
         const auto found = std::find(slot.atoms.begin(), slot.atoms.end(), j);
         if (found != slot.atoms.end()) correlation -= penalty.ridge * slot.values[at(found - slot.atoms.begin())];
       } else if (std::isfinite(weight(j))) {
-        const double excess = over(j, correlation) - lambda - kRounding * dictionary.atom_norm() * norm / weight(j);
-        over_by[at(j)] = std::max(over_by[at(j)], excess);
+        const double rounding = kRounding * dictionary.atom_norm() * norm / weight(j);
+        const double excess = over(j, correlation) - lambda;
+        if (excess > std::max(rounding, room)) over_by[at(j)] = std::max(over_by[at(j)], excess);
       }
       most = std::max(most, over(j, correlation));
     }
     return most;
   }
 
-  // The furthest of over_by join the working set. @return whether there were any
-  bool add_violators(Slot& slot) {
+  enum class Growth { none, some, full };
+
+  // The furthest of over_by join the working set, where there are any. One that is full begins anew.
+  Growth add_violators(Slot& slot) {
     fresh.clear();
     for (std::int32_t j = 0; j < m; ++j)
       if (over_by[at(j)] > 0) fresh.push_back(j);
-    const auto wanted = std::clamp<std::int64_t>(
-        static_cast<std::int64_t>(kGrowth * static_cast<double>(slot.path.support())), kFirstAtoms, kMostNewAtoms);
-    const std::int64_t count = std::min(wanted, static_cast<std::int64_t>(fresh.size()));
+    const std::int64_t in_use = slot.path.support();
+    const auto wanted = std::clamp<std::int64_t>(static_cast<std::int64_t>(kGrowth * static_cast<double>(in_use)),
+                                                 kFirstAtoms, kMostNewAtoms);
+    std::int64_t count = std::min(wanted, static_cast<std::int64_t>(fresh.size()));
     std::partial_sort(fresh.begin(), fresh.begin() + count, fresh.end(), [this](std::int32_t a, std::int32_t b) {
       return over_by[at(a)] > over_by[at(b)] || (over_by[at(a)] == over_by[at(b)] && a < b);
     });
-    fresh.resize(all.size());
     std::fill(over_by.begin(), over_by.end(), 0.0);
-    if (count == 0) return false;
-    add(slot, count);
-    return true;
+    Growth growth = count > 0 ? Growth::some : Growth::none;
+    if (slot.path.size() + count > most_atoms) {
+      if (++slot.beginnings > kBeginnings) {
+        growth = Growth::full;
+      } else {
+        fresh.resize(at(count));
+        for (std::int64_t k = 0; k < in_use; ++k) fresh.push_back(slot.path.atom(k));
+        count += in_use;
+        slot.path.clear(penalty.ridge, penalty.nonnegative, most_atoms);
+        std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
+      }
+    }
+    fresh.resize(all.size());
+    if (growth == Growth::some) add(slot, count);
+    return growth;
   }
 
-  // Whether the path is right at all of its events; otherwise new atoms have joined the working set.
-  bool verify(Slot& slot) {
+  // Whether the path is right at all of its events; otherwise new atoms have joined the working set, if it was not full.
+  Growth verify(Slot& slot) {
     std::int64_t kept = 0;
     const auto check = [&] {
       pass(kept, [&](std::int64_t b) { return stops.matrix().column(b); });
-      for (std::int64_t b = 0; b < kept; ++b) violators(slot, b, stops.matrix().column(b), lambdas[at(b)]);
+      for (std::int64_t b = 0; b < kept; ++b)
+        violators(slot, b, stops.matrix().column(b), lambdas[at(b)], magnitudes[at(b)]);
       kept = 0;
     };
     follow(slot, [&] {
       take_code(slot, true);
       std::copy_n(slot.r.data(), slot.r.size(), stops.matrix().column(kept));
-      lambdas[at(kept++)] = slot.path.lambda();
+      lambdas[at(kept)] = slot.path.lambda();
+      magnitudes[at(kept++)] = slot.path.norm();
       if (kept == kPlaces) check();
     });
     if (kept > 0) check();
-    return !add_violators(slot);
+    return add_violators(slot);
   }
 
   void certify(Slot& slot, double most) {
@@ -402,12 +472,12 @@ struct PathBatch::Worker {
           gap_under_penalty(problem.primal, whole, alignment, most, problem.lambda, reach, penalty.nonnegative);
     }
     if (!slot.met) problem.gap = problem.primal;  // no better is known of another lambda than the rule's
-    slot.done = true;
   }
 
   // The result of a problem, with its code in the user's units.
   void take_out(const Slot& slot, Result& result) const {
-    if (!slot.met && slot.distance > 0) {
+    if (!slot.done) return;
+    if (slot.ended) {
       if (result.unreachable >= 0) return;
       result.unreachable = slot.problem.index;
       result.distance = slot.distance * slot.problem.scale;
@@ -434,15 +504,28 @@ struct PathBatch::Worker {
     for (std::int64_t b = 0; b < count; ++b) running.push_back(&slots[at(b)]);
     while (!running.empty()) {
       for (Slot* slot : running) follow(*slot, [] {});
+      if (cancelled()) return;  // and paths may have been left in the middle
       pass(static_cast<std::int64_t>(running.size()), [&](std::int64_t b) { return running[at(b)]->r.data(); });
-      std::vector<std::pair<Slot*, double>> right;
+      std::vector<Slot*> right;
       for (std::size_t b = 0; b < running.size(); ++b) {
         Slot& slot = *running[b];
-        const double most = violators(slot, static_cast<std::int64_t>(b), slot.r.data(), slot.path.lambda());
-        if (!add_violators(slot)) right.emplace_back(&slot, most);
+        const double most =
+            violators(slot, static_cast<std::int64_t>(b), slot.r.data(), slot.path.lambda(), slot.path.norm());
+        certify(slot, most);
+        slot.ended =
+            rule.kind == Kind::residual_norm && !slot.met && slot.path.lambda() == 0 && most <= kEnd * slot.lambda_max;
+        const Growth growth = add_violators(slot);
+        if (growth == Growth::none) right.push_back(&slot);
+        slot.done = growth == Growth::full;
       }
-      for (const auto& [slot, most] : right)
-        if (rule.kind != Kind::max_nonzeros || verify(*slot)) certify(*slot, most);
+      for (Slot* slot : right) {
+        const Growth growth = rule.kind == Kind::max_nonzeros ? verify(*slot) : Growth::none;
+        if (cancelled()) return;
+        slot->done = growth != Growth::some;
+        if (growth != Growth::full) continue;
+        slot->met = false;
+        slot->problem.gap = slot->problem.primal;
+      }
       running.erase(std::remove_if(running.begin(), running.end(), [](const Slot* slot) { return slot->done; }),
                     running.end());
     }
@@ -465,9 +548,9 @@ PathBatch::~PathBatch() {
 
 std::int64_t PathBatch::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t workers) {
   const std::int64_t n = (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
-  const std::int64_t set = std::min(atoms, 4 * rows + 64);
+  const std::int64_t set = largest_set(rows, atoms);
   const std::int64_t slot = 2 * 8 * set * set + 128 * set + 16 * n + atoms / 8 + 512;
-  return workers * (kGroup * slot + kPlaces * (10 * n + 8 * (atoms + 16)) + 48 * (atoms + 16));
+  return workers * (kGroup * slot + 8 * set * set + kPlaces * (10 * n + 8 * (atoms + 16)) + 48 * (atoms + 16));
 }
 
 PathBatch::Result PathBatch::solve(const std::vector<std::int64_t>& rows, MatrixView<const double> X) {

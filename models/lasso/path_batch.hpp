@@ -25,7 +25,7 @@ class PathBatch {
   struct Result {
     std::vector<Retired> problems;
     SparseCodes codes;  ///< in the user's units
-    /// The first problem for which there is no such point, or -1, and how small ||x - D z|| can be.
+    /// The first problem whose path has no such point, or -1, and ||x - D z|| at its end.
     std::int64_t unreachable = -1;
     double distance = 0;
   };
@@ -39,8 +39,8 @@ class PathBatch {
   static std::int64_t bytes(std::int64_t rows, std::int64_t atoms, std::int64_t workers);
   ~PathBatch();
 
-  /// Solves problems with these rows, X [n, count] in the user's units. A cancel is heard between groups: what is not begun
-  /// is then missing from the result.
+  /// Solves problems with these rows, X [n, count] in the user's units. After a cancel what has not come to its end is missing
+  /// from the result.
   /// Determinism  a problem's bits do not depend on the others or on the number of threads
   Result solve(const std::vector<std::int64_t>& rows, MatrixView<const double> X);
 

@@ -1,5 +1,6 @@
 // Problems go through a path batch a few hundred at a time, and leave for the sink when all of these are done.
 #include <algorithm>
+#include <cstdio>
 #include <optional>
 #include <vector>
 
@@ -46,8 +47,11 @@ LassoSummary stream_path(const Context& context, const Dictionary& dictionary, O
     flow.deliver(result.problems, result.codes);
     if (result.unreachable >= 0) {
       try {
-        SHRINKWARP_THROW(ValueError, source.name(), ": row ", result.unreachable, " has ||x - D z|| of at least ",
-                         result.distance, " for every z, wanted a ", rule.name, " over that, found ", rule.number);
+        char distance[32], wanted[32];
+        std::snprintf(distance, sizeof distance, "%.17g", result.distance);
+        std::snprintf(wanted, sizeof wanted, "%.17g", rule.number);
+        SHRINKWARP_THROW(ValueError, source.name(), ": the path of row ", result.unreachable,
+                         " ends at ||x - D z|| = ", distance, ", wanted a ", rule.name, " over that, found ", wanted);
       } catch (...) {
         flow.stop();
       }

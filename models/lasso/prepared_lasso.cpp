@@ -15,6 +15,7 @@
 #include <shrinkwarp/models/lasso/memory_plan.hpp>
 #include <shrinkwarp/models/lasso/proximal_gradient.hpp>
 #include <shrinkwarp/models/lasso/stopping.hpp>
+#include <shrinkwarp/models/lasso/unpenalised.hpp>
 #include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
@@ -61,8 +62,9 @@ struct PreparedLasso::Impl {
   Impl(const Context& context, const Dictionary& dictionary, const LassoOptions& options, std::int64_t problems,
        VectorView<std::byte> memory)
       : context(context), dictionary(dictionary), options(options), problems(problems) {
-    const std::int64_t float_bytes = aligned(FloatBatch::workspace(context, dictionary, problems));
-    const std::int64_t needed = workspace(context, dictionary, problems);
+    const std::int64_t group_size = options.penalty.group_size;
+    const std::int64_t float_bytes = aligned(FloatBatch::workspace(context, dictionary, problems, group_size));
+    const std::int64_t needed = workspace(context, dictionary, problems, group_size);
     if (memory.empty()) {
       owned = Tensor<std::byte>(context, needed);
       memory = owned.vector();
@@ -263,10 +265,12 @@ struct PreparedLasso::Impl {
   PreparedResults results;
 };
 
-std::int64_t PreparedLasso::workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems) {
+std::int64_t PreparedLasso::workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                                      std::int64_t group_size) {
   check(context, dictionary, problems);
-  return aligned(FloatBatch::workspace(context, dictionary, problems)) +
-         DoubleBatch::workspace(context, dictionary, double_places(problems));
+  SHRINKWARP_REQUIRE(group_size >= 1, ValueError, "PreparedLasso: the group size is ", group_size, ", wanted >= 1");
+  return aligned(FloatBatch::workspace(context, dictionary, problems, group_size)) +
+         DoubleBatch::workspace(context, dictionary, double_places(problems), group_size);
 }
 
 PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionary, const LassoOptions& options,
@@ -279,7 +283,8 @@ PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionar
                      "PreparedLasso: found the solver working-set, wanted fista, ista or auto");
   check_penalty(options.penalty, dictionary.atoms());
   for (std::size_t j = 0; j < options.penalty.weights.size(); ++j)
-    SHRINKWARP_REQUIRE(options.penalty.weights[j] > 0, ValueError, "PreparedLasso: the weight of atom ", j,
+    SHRINKWARP_REQUIRE(options.penalty.weights[j] > 0, ValueError, "PreparedLasso: the weight of ",
+                       options.penalty.grouped() ? "group " : "atom ", j,
                        " is 0, wanted > 0; solve_lasso takes unpenalised atoms");
   check_ridge(options.penalty, dictionary);
   impl_ = std::make_unique<Impl>(context, dictionary, options, problems, memory);
@@ -302,9 +307,13 @@ const PreparedResults& PreparedLasso::solve(MatrixView<const T> X, const LambdaR
   check_matrix(impl.context, "PreparedLasso::solve", "X", X, impl.dictionary.rows(), count);
   check_matrix(impl.context, "PreparedLasso::solve", "Z", Z, impl.dictionary.atoms(), count);
   check_rule(rule, count);
+  constexpr const char* kWanted =
+      ", wanted a value, one for each problem, or a fraction of each problem's own lambda_max";
   SHRINKWARP_REQUIRE(rule.kind != LambdaRule::Kind::recording_fraction, ValueError,
-                     "PreparedLasso::solve: found a fraction of the recording's lambda_max, wanted a value, one for "
-                     "each problem, or a fraction of each problem's own");
+                     "PreparedLasso::solve: found a fraction of the recording's lambda_max", kWanted);
+  SHRINKWARP_REQUIRE(!rule.follows_path(), ValueError, "PreparedLasso::solve: found a lambda on the exact path",
+                     kWanted);
+  SHRINKWARP_REQUIRE(!has_zero_lambda(rule), ValueError, "PreparedLasso::solve: found a lambda of 0, wanted > 0");
   impl.clear();
   impl.finished_so_far.total = count;
   if (count > 0) {

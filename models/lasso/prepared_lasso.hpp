@@ -37,8 +37,10 @@ class PreparedLasso {
   /// Bytes on the device that a solver for `problems` problems works in. Not counted are the dictionary's double form,
   /// dictionary.rows() * dictionary.atoms() * 16 bytes, which this call makes if it is not there yet (allocates,
   /// synchronises), and on the host 20 dictionary.rows() + 250 bytes a problem and the CPU threads' scratch.
-  /// @throws ValueError (problems < 1 or more than 2^31 - 1), DeviceError, OutOfMemory, CudaError
-  static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems);
+  /// @param group_size  of the penalty
+  /// @throws ValueError (problems < 1 or more than 2^31 - 1; group_size < 1), DeviceError, OutOfMemory, CudaError
+  static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                                std::int64_t group_size = 1);
 
   /// @param options   solver ista, or fista, which automatic stands for; initial must be nullptr and skip empty; no weight
   ///                  of the penalty may be 0; memory_limit is not looked at. The progress callback and the cancel token
@@ -58,8 +60,8 @@ class PreparedLasso {
   /// Solves the Lasso for every column of X.
   ///
   /// @param X     [n, N] of float or double, N <= problems(), on the context's device; read only
-  /// @param rule  a value, one for each problem, or a fraction of each problem's lambda_max; no fraction of a
-  ///              recording's
+  /// @param rule  a value, one for each problem, or a fraction of each problem's lambda_max; > 0, no fraction of a
+  ///              recording's and no point of the path
   /// @param Z     [m, N], on the context's device, written: the codes, dense. Must not overlap X
   ///
   /// Work that the caller queued on the stream before is seen; Z is complete when the call returns.

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/compaction/compaction.hpp>
+#include <shrinkwarp/kernels/gradient_step/group_step.hpp>
+#include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
 #include <shrinkwarp/models/lasso/batch_penalty.hpp>
 #include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
@@ -40,7 +43,8 @@ std::size_t index_of(std::int64_t i) {
 template <class T>
 typename ProximalGradientBatch<T>::State ProximalGradientBatch<T>::lay_out(Arena& arena, const Context& context,
                                                                            const Dictionary& dictionary,
-                                                                           std::int64_t places) {
+                                                                           std::int64_t places,
+                                                                           std::int64_t group_size) {
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
   const std::int64_t tiles = step_tiles(context, m);
@@ -60,7 +64,7 @@ typename ProximalGradientBatch<T>::State ProximalGradientBatch<T>::lay_out(Arena
   state.restart_partials = arena.matrix<T>(tiles, places);
   state.support_partials = arena.matrix<std::int32_t>(tiles, places);
   state.residual_scratch = arena.vector<T>(residual_scratch(context, dictionary.packed<T>(context), places));
-  state.correlation_scratch = arena.vector<double>(correlation_scratch(context, m, places));
+  state.correlation_scratch = arena.vector<double>(correlation_scratch(context, m, places, group_size));
   state.columns = arena.vector<std::int32_t>(places);
   state.targets = arena.vector<std::int32_t>(places);
   state.factors = arena.vector<double>(places);
@@ -70,16 +74,17 @@ typename ProximalGradientBatch<T>::State ProximalGradientBatch<T>::lay_out(Arena
   const std::int64_t sparse = std::max(m, kSparsePerPlace * places);
   state.sparse_indices = arena.vector<std::int32_t>(sparse);
   state.sparse_values = arena.vector<double>(sparse);
-  state.weights = arena.vector<double>(m);
-  state.step_weights = arena.vector<T>(m);
+  state.weights = arena.vector<double>(m / group_size);
+  state.step_weights = arena.vector<T>(m / group_size);
+  if (group_size > 1) state.moved = arena.matrix<T>(m, places);
   return state;
 }
 
 template <class T>
 std::int64_t ProximalGradientBatch<T>::workspace(const Context& context, const Dictionary& dictionary,
-                                                 std::int64_t places) {
+                                                 std::int64_t places, std::int64_t group_size) {
   Arena counter(context.device());
-  lay_out(counter, context, dictionary, places);
+  lay_out(counter, context, dictionary, places, group_size);
   return counter.used();
 }
 
@@ -106,18 +111,21 @@ ProximalGradientBatch<T>::ProximalGradientBatch(const Context& context, const Di
       profile_(profile),
       step_(safe_step<T>(dictionary.lipschitz(context))),
       places_(places),
-      arena_(memory.empty() ? Arena(context, workspace(context, dictionary, places)) : Arena(memory)),
-      state_(lay_out(arena_, context, dictionary, places)),
+      arena_(memory.empty() ? Arena(context, workspace(context, dictionary, places, penalty.group_size))
+                            : Arena(memory)),
+      state_(lay_out(arena_, context, dictionary, places, penalty.group_size)),
       host_(places) {
   dictionary.exact().panels(context);  // made now, not in the first certificate
   problems_.reserve(static_cast<std::size_t>(places));
   const Penalty scaled = in_batch_units(penalty, dictionary);
-  penalty_ = {{}, scaled.ridge, scaled.nonnegative};
-  step_penalty_ = {{}, scaled.ridge, scaled.nonnegative};
+  penalty_ = {{}, scaled.ridge, scaled.nonnegative, scaled.group_size};
+  step_penalty_ = {{}, scaled.ridge, scaled.nonnegative, scaled.group_size};
+  on_chip_ = std::is_same_v<T, float> && context.is_cuda() && scaled.weights.empty() && step_penalty_.plain() &&
+             iteration_plan(context, dictionary.rows(), dictionary.atoms(), places);
   if (scaled.weights.empty()) return;
   std::vector<T> rounded;
   for (const double weight : scaled.weights) rounded.push_back(static_cast<T>(weight));
-  copy(context, VectorView<const double>{scaled.weights.data(), dictionary.atoms(), {}}, state_.weights);
+  copy(context, VectorView<const double>{scaled.weights.data(), state_.weights.size, {}}, state_.weights);
   copy(context, host_view(rounded), state_.step_weights);
   context.synchronize();  // what is copied ends here
   penalty_.weights = state_.weights;
@@ -245,6 +253,18 @@ void ProximalGradientBatch<T>::iterate(std::int64_t steps, bool use_active) {
   const auto first = [count](auto view) { return view.columns(0, count); };
   const VectorView<T> beta = state_.beta.slice(0, count);
   const VectorView<const std::uint8_t> active = use_active ? state_.active.slice(0, count) : VectorView<std::uint8_t>{};
+  if constexpr (std::is_same_v<T, float>) {
+    if (on_chip_) {
+      const std::int64_t n = dictionary_.rows(), m = dictionary_.atoms();
+      const PhaseTimer timer(context_, profile_, "iterations on chip",
+                             2 * static_cast<double>(steps) * product_flops(count),
+                             state_bytes(n, m) + 5 * state_bytes(m, count) + state_bytes(n, count));
+      proximal_iterations(context_, packed_, first(state_.offset), first(state_.anchor),
+                          state_.lambda_t.slice(0, count), active, {step_, {}}, steps, momentum_, MathMode::split_tf32,
+                          first(state_.current), first(state_.previous), state_.t.slice(0, count), beta, {});
+      return;
+    }
+  }
   const StepPartials<T> partials{first(state_.restart_partials), first(state_.support_partials)};
   const double dictionary_bytes = state_bytes(dictionary_.rows(), dictionary_.atoms());
   const double codes_bytes = state_bytes(dictionary_.atoms(), count);
@@ -257,11 +277,18 @@ void ProximalGradientBatch<T>::iterate(std::int64_t steps, bool use_active) {
                                first(state_.offset), first(state_.step_residual), state_.residual_scratch);
     }
     {
+      const bool grouped = step_penalty_.grouped();
       const PhaseTimer timer(context_, profile_, "gradient step", product_flops(count),
-                             dictionary_bytes + 4 * codes_bytes + residual_bytes);
-      gradient_step<T>(context_, packed_, first(state_.step_residual), first(state_.anchor), first(state_.current),
-                       first(state_.previous), beta, step_, state_.lambda_t.slice(0, count), active, partials,
-                       step_penalty_);
+                             dictionary_bytes + (grouped ? 8 : 4) * codes_bytes + residual_bytes);
+      const auto take = [&](auto step, auto... moved) {
+        step(context_, packed_, first(state_.step_residual), first(state_.anchor), first(state_.current),
+             first(state_.previous), beta, step_, state_.lambda_t.slice(0, count), active, partials, step_penalty_,
+             moved...);
+      };
+      if (grouped)
+        take(group_step<T>, first(state_.moved));
+      else
+        take(gradient_step<T>);
     }
     std::swap(state_.current, state_.previous);
     const PhaseTimer timer(context_, profile_, "momentum");
@@ -270,12 +297,12 @@ void ProximalGradientBatch<T>::iterate(std::int64_t steps, bool use_active) {
 }
 
 // The same work for the same number of problems is recorded when it comes for the second time: a batch that is refilled
-// keeps its number, one that runs out changes it at nearly every certificate.
+// keeps its number, one that runs out changes it at nearly every certificate. Iterations on the chip are one launch anyway.
 template <class T>
 void ProximalGradientBatch<T>::iterate_recorded() {
   const bool again = running() == last_count_;
   last_count_ = running();
-  if (!again || profile_ || !Graph::can_record(context_)) return iterate(kCheckInterval, false);
+  if (!again || on_chip_ || profile_ || !Graph::can_record(context_)) return iterate(kCheckInterval, false);
   Recorded& recorded = recorded_[state_.current.data < state_.previous.data ? 0 : 1];
   if (recorded.graph.empty() || recorded.count != running() || recorded.current != state_.current.data) {
     const T* const current = state_.current.data;

@@ -52,8 +52,9 @@ class ProximalGradientBatch {
     MatrixView<const double> dense = {};
   };
 
-  /// Bytes on the device for `places` problems.
-  static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t places);
+  /// Bytes on the device for `places` problems; groups of more than one atom take m elements of T a problem more.
+  static std::int64_t workspace(const Context& context, const Dictionary& dictionary, std::int64_t places,
+                                std::int64_t group_size = 1);
   /// @param penalty  in the user's units, without weights of 0
   /// @param memory   workspace() bytes on the device, aligned to 256, that outlive the batch; empty has it allocate them
   /// @throws OutOfMemory
@@ -108,10 +109,12 @@ class ProximalGradientBatch {
     VectorView<std::uint8_t> compaction_scratch;
     VectorView<std::int32_t> sparse_indices;  // [max(m, kSparsePerPlace places)]
     VectorView<double> sparse_values;         // the same
-    VectorView<double> weights;               // [m], where there are any
-    VectorView<T> step_weights;               // [m], likewise
+    VectorView<double> weights;               // [groups], where there are any
+    VectorView<T> step_weights;               // [groups], likewise
+    MatrixView<T> moved;                      // [m, places], where groups have more than one atom
   };
-  static State lay_out(Arena& arena, const Context& context, const Dictionary& dictionary, std::int64_t places);
+  static State lay_out(Arena& arena, const Context& context, const Dictionary& dictionary, std::int64_t places,
+                       std::int64_t group_size);
 
   double product_flops(std::int64_t count) const;
   double state_bytes(std::int64_t rows, std::int64_t count) const;
@@ -148,6 +151,7 @@ class ProximalGradientBatch {
   PenaltyView<double> penalty_;  // in the batch's units
   PenaltyView<T> step_penalty_;  // likewise
   Profile* profile_;
+  bool on_chip_ = false;  // the iterations between two certificates are one launch, and the codes do not change places
   T step_;
   std::int64_t places_;
   Arena arena_;

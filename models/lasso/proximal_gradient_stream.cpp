@@ -142,7 +142,8 @@ LassoSummary stream_proximal_gradient(const Context& context, const Dictionary& 
                                       FunctionRef<double()> seconds) {
   Flow flow(context, dictionary, source, rule, options, sink);
   if (flow.total() == 0) return flow.summary();
-  const MemoryPlan plan = plan_memory(context, dictionary, flow.total(), options.memory_limit);
+  const MemoryPlan plan =
+      plan_memory(context, dictionary, flow.total(), options.memory_limit, options.penalty.group_size);
   flow.begin();
   Stream(context, dictionary, options, flow, plan, seconds).run();
   return flow.summary();

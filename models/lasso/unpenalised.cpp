@@ -34,8 +34,8 @@ class Fit {
     copy(context, dictionary.exact().matrix(), D_.matrix());
     context.synchronize();
     std::for_each(D_.data(), D_.data() + D_.size(), [&](double& value) { value *= dictionary.scale(); });
-    for (std::size_t j = 0; j < penalty.weights.size(); ++j)
-      if (penalty.weights[j] == 0) atoms_.push_back(static_cast<std::int32_t>(j));
+    for (std::int64_t j = 0; j < dictionary.atoms(); ++j)
+      if (penalty.weight_of(j) == 0) atoms_.push_back(static_cast<std::int32_t>(j));
     const Context one = Context::cpu(1);
     const Tensor<double> unpenalised(one, D_.rows(), static_cast<std::int64_t>(atoms_.size()));
     for (std::size_t k = 0; k < atoms_.size(); ++k)
@@ -164,17 +164,22 @@ class WholeCodes : public CodeSink {
       if (free[k] != 0) code.emplace_back(fit_.atoms()[k], free[k]);
     std::sort(code.begin(), code.end());
     // x is the residual now. The dual value is that of the reduced problem; the objective is the whole code's.
+    const Penalty& penalty = options_.penalty;
     double squares = 0, magnitude = 0;
-    for (const auto& [atom, value] : code) {
+    double group_squares = 0;  // of the entries so far of the group at hand
+    for (std::size_t k = 0; k < code.size(); ++k) {
+      const auto [atom, value] = code[k];
       squares += value * value;
-      if (options_.penalty.weights[static_cast<std::size_t>(atom)] > 0)
-        magnitude += options_.penalty.weights[static_cast<std::size_t>(atom)] * std::fabs(value);
+      group_squares += value * value;
       whole.codes.indices.push_back(atom);
       whole.codes.values.push_back(value);
+      if (k + 1 < code.size() && code[k + 1].first / penalty.group_size == atom / penalty.group_size) continue;
+      magnitude += penalty.weight_of(atom) * (penalty.grouped() ? std::sqrt(group_squares) : std::fabs(value));
+      group_squares = 0;
     }
     whole.codes.offsets.push_back(static_cast<std::int64_t>(whole.codes.values.size()));
     const double objective =
-        (product(x.data(), x.data(), n) + options_.penalty.ridge * squares) / 2 + batch.lambda[i] * magnitude;
+        (product(x.data(), x.data(), n) + penalty.ridge * squares) / 2 + batch.lambda[i] * magnitude;
     const double gap =
         std::max(batch.dual_gap[i], batch.dual_gap[i] + (objective - batch.objective[i])) + 16 * kUnit * objective;
     SHRINKWARP_REQUIRE(std::isfinite(objective) && std::isfinite(gap), ValueError, source_.name(),
@@ -269,7 +274,7 @@ LassoSummary solve_with_zero_lambdas(const Context& context, const Dictionary& d
   LassoOptions free = options;
   free.initial = nullptr;
   free.skip = [&](std::int64_t i) { return !is_zero(i) || (options.skip && options.skip(i)); };
-  free.penalty.weights.resize(static_cast<std::size_t>(dictionary.atoms()), 0.0);
+  free.penalty.weights.resize(static_cast<std::size_t>(dictionary.atoms() / free.penalty.group_size), 0.0);
   for (double& weight : free.penalty.weights)
     if (std::isfinite(weight)) weight = 0;
   if (options.progress) {

@@ -1,9 +1,10 @@
 // The batch behind the working-set solver on the CPU: problems wait in a queue, each thread runs a pool of them side by
 // side, and those that are done are taken out. Which problem comes next is the caller's business.
 //
-// A problem keeps a working set W of atoms and is solved exactly on them (kernels/active_set). One pass over all atoms in
-// 16-bit integers for the whole pool (kernels/bounded_correlation) then bounds every correlation of its residual: it names
-// the atoms to be added to W or, with float64 for the few atoms that the bounds leave open, certifies the code.
+// A problem keeps a working set W of atoms, or of groups of them, and is solved exactly on it (kernels/active_set, group_set).
+// One pass over all atoms in 16-bit integers for the whole pool (kernels/bounded_correlation) then bounds every correlation of
+// its residual: it names what is to be added to W or, with float64 for the few atoms that the bounds leave open, certifies
+// the code.
 #pragma once
 
 #include <atomic>
@@ -11,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include <shrinkwarp/kernels/group_set/group_set.hpp>
 #include <shrinkwarp/models/lasso/dictionary.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/context.hpp>
@@ -19,10 +21,12 @@
 
 namespace shrinkwarp {
 
+class WorkingSetPool;
+
 /// A queue of problems and the pools that solve them.
 ///
-/// Numerics     inner solves in float with float64 residuals; certificates in float64 from the code that is delivered.
-///              What float cannot bring to its gap is finished in double by the same method
+/// Numerics     inner solves in float with float64 residuals, those of groups in double; certificates in float64 from the
+///              code that is delivered. What float cannot bring to its gap is finished in double by the same method
 /// Determinism  a problem's bits do not depend on the others, on the number of threads or of places
 class WorkingSetBatch {
  public:
@@ -48,8 +52,8 @@ class WorkingSetBatch {
   WorkingSetBatch(const Context& context, const Dictionary& dictionary, const WorkingSetDictionary& parts,
                   const LassoOptions& options, std::int64_t workers, std::int64_t places, std::int64_t queue);
   /// Bytes of all that, at most, for a dictionary [n, m].
-  static std::int64_t bytes(std::int64_t rows, std::int64_t atoms, std::int64_t workers, std::int64_t places,
-                            std::int64_t queue);
+  static std::int64_t bytes(std::int64_t rows, std::int64_t atoms, std::int64_t group_size, std::int64_t workers,
+                            std::int64_t places, std::int64_t queue);
   ~WorkingSetBatch();
 
   /// Problems that wait or run.
@@ -71,19 +75,18 @@ class WorkingSetBatch {
   const std::vector<Problem>& retire(SparseCodes& codes);
 
  private:
-  struct Slot;
-  struct Worker;
-  bool take(Worker& worker, Slot& slot);
   AtomBounds divided_bounds();
-  void work(Worker& worker, bool more, FunctionRef<double(std::int64_t, double)> lambda_of);
+  bool take(WorkingSetPool& pool);
+  void work(WorkingSetPool& pool, bool more, FunctionRef<double(std::int64_t, double)> lambda_of);
 
   const Context& context_;
   const Dictionary& dictionary_;
   const WorkingSetDictionary& parts_;
   const LassoOptions& options_;
   const Penalty penalty_;  // in the batch's units
+  GroupBasis basis_;       // where the penalty is of groups
   Tensor<float> divided_;  // [padded m, 3 + levels], bounds divided by the weights, where there are any
-  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::unique_ptr<WorkingSetPool>> pools_;
   Tensor<double> staging_;             // [n, queue]
   Tensor<double> waiting_;             // [n, queue]
   std::vector<Problem> queue_;         // [queue]

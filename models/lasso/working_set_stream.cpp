@@ -77,7 +77,8 @@ class Stream {
 
 void run_on_cpu(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Solver solver,
                 Flow& flow) {
-  const WorkingSetPlan plan = plan_working_set(context, dictionary, flow.total(), options.memory_limit);
+  const WorkingSetPlan plan =
+      plan_working_set(context, dictionary, flow.total(), options.memory_limit, options.penalty);
   flow.begin();
   const WorkingSetDictionary& parts = dictionary.working_set(context, solver == Solver::plain_working_set);
   WorkingSetBatch batch(context, dictionary, parts, options, plan.workers, plan.places, plan.queue);

@@ -1,4 +1,4 @@
-// That a prepared solver allocates nothing while it solves. The linker leads every posix_memalign and cudaMalloc of the
+// That a prepared solver, and a set of groups, allocate nothing while they solve. The linker leads every posix_memalign and cudaMalloc of the
 // library, in one of which each Context::allocate ends, through the counters here, and operator new is replaced: hence
 // a program of its own.
 #include <atomic>
@@ -10,6 +10,8 @@
 
 #include <gtest/gtest.h>
 
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+#include <shrinkwarp/kernels/group_set/group_set.hpp>
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/models/lasso/prepared_lasso.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
@@ -92,6 +94,31 @@ TEST_P(Allocation, NoneAfterPreparation) {
     EXPECT_EQ(from_new, host_allocations);
   }
   EXPECT_EQ(results.unconverged, 0);
+}
+
+TEST(AllocationOfGroupSets, NoneInASolve) {
+  const Context context = Context::cpu(1);
+  const std::int64_t rows = 32, groups = 20, s = 3;
+  const Tensor<double> D(context, rows, groups * s);
+  fill_normal(context, 4, 0, 0, D.vector());
+  const Tensor<double> x(context, rows);
+  fill_normal(context, 4, 1, 0, x.vector());
+  const GroupBasis basis(context, D.matrix(), s);
+  GroupSet set(context, s, groups);
+  GroupSetScratch scratch;
+  scratch.reserve(context, groups * s);
+  std::vector<std::int32_t> all(groups), atoms(groups * s);
+  std::vector<double> correlations(groups * s), thresholds(groups, 2);
+  for (std::int32_t g = 0; g < groups; ++g) all[static_cast<std::size_t>(g)] = g;
+  for (std::int32_t j = 0; j < groups * s; ++j) atoms[static_cast<std::size_t>(j)] = j;
+  correlate_atoms(D.matrix(), atoms.data(), groups * s, x.data(), correlations.data());
+  set.clear(0);
+  const std::int64_t by_context = from_context, by_new = from_new;
+  set.add(D.matrix(), basis, all.data(), correlations.data(), thresholds.data(), groups);
+  EXPECT_EQ(set.solve(scratch, 1e-10, 100), GroupSetOutcome::solved);
+  EXPECT_EQ(from_context, by_context);
+  EXPECT_EQ(from_new, by_new);
+  EXPECT_GT(set.steps(), 2);
 }
 
 }  // namespace

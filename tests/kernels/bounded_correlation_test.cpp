@@ -470,6 +470,53 @@ TEST(BoundedCorrelation, OpenAtomsAreThoseThatMayPass) {
   }
 }
 
+TEST(BoundedCorrelation, NormsOfGroupsKeepTheirBounds) {
+  for (const Atoms kind : kAtoms) {
+    for (const std::int64_t s : {1, 2, 3, 7, 42}) {
+      const std::int64_t m = 84;
+      const auto D = make_atoms(kind, 70, m);
+      const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+      const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
+      const AtomBounds bounds = quantized.bounds();
+      const auto R = make_residuals(D, basis);
+      const auto r = padded<double>(R);
+      const std::vector<long double> exact = products(D, R);
+      QuantizedResiduals places(Context::cpu(1), quantized, kResiduals);
+      for (std::int64_t level = 0; level < quantized.levels(); ++level) {
+        set_all(quantized, r, level, places);
+        const Pass pass = run(quantized, bounds, places, kResiduals);
+        for (std::int64_t b = 0; b < kResiduals; ++b) {
+          SCOPED_TRACE(::testing::Message() << "groups of " << s << ", level " << level << ", residual " << b);
+          std::vector<float> upper(static_cast<std::size_t>(quantized.padded_atoms()));
+          std::vector<double> about(static_cast<std::size_t>(m / s) + 1, -7), most(about);
+          group_bounds(quantized, bounds, places, b, &pass.C(0, b), s, upper.data(), about.data(), most.data());
+          EXPECT_EQ(about.back(), -7);
+          EXPECT_EQ(most.back(), -7);
+          for (std::int64_t g = 0; g < m / s; ++g) {
+            long double square = 0;
+            double known = 0, bound = 0;
+            for (std::int64_t j = g * s; j < (g + 1) * s; ++j) {
+              const auto c = static_cast<double>(pass.C(j, b));
+              const double limit = std::fabs(c) + error_bound(bounds, places, b, j);
+              square += exact[static_cast<std::size_t>(b * m + j)] * exact[static_cast<std::size_t>(b * m + j)];
+              known += c * c;
+              bound += limit * limit;
+            }
+            const auto at = static_cast<std::size_t>(g);
+            EXPECT_EQ(about[at], known);
+            // Float rounds each magnitude by six units at most, up or down, for which there is twice as much room; what is
+            // under its range it knows to 1e-44.
+            const double under = 6 * std::sqrt(static_cast<double>(s)) * 1e-44;
+            EXPECT_GE(std::sqrt(most[at]) + under, std::sqrt(static_cast<double>(square)));
+            EXPECT_LE(std::sqrt(most[at]), std::sqrt(bound) * (1 + 1e-6 + 8 * kFloatUnit) + under);
+            EXPECT_GE(std::sqrt(most[at]) + under, std::sqrt(bound));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(BoundedCorrelation, WeightsDivideCorrelationsAndBounds) {
   const std::int64_t n = 70, m = 100;
   const auto D = make_atoms(Atoms::normal, n, m);

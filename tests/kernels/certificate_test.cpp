@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -424,8 +425,12 @@ TEST_P(Certificate, TheSolutionUnderTheIdentityHasNoGap) {
 struct Penalised {
   bool weighted, nonnegative;
   double ridge;
+  std::int64_t group_size = 1;  // 0 for all of m
 };
-constexpr Penalised kPenalties[] = {{true, false, 0}, {false, true, 0}, {false, false, 0.7}, {true, true, 3}};
+// In groups of 100 and more a group lies in several tiles, in groups of 3 it is cut by their ends.
+constexpr Penalised kPenalties[] = {{true, false, 0},     {false, true, 0},      {false, false, 0.7},
+                                    {true, true, 3},      {true, false, 0.7, 3}, {false, false, 0, 100},
+                                    {true, false, 0.3, 0}};
 
 /// The largest correlation and the gap under each penalty against the formulas in long double.
 template <class T>
@@ -434,17 +439,21 @@ void check_penalties(const Context& context) {
   for (const Size& size : {Size{43, 597, 7}, {302, 211, 33}, {1, 1, 1}, {5, 1, 130}, {17, 1300, 3}, {7, 3, 0}}) {
     const auto D = normal_matrix<double>(size.n, size.m, 1, 5), X = normal_matrix<double>(size.n, size.N, 2, 1);
     for (const Penalised& kind : kPenalties) {
+      const std::int64_t group_size = kind.group_size > 0 ? kind.group_size : size.m;
+      if (size.m % group_size != 0) continue;
+      if (testing::kThreadSanitizer && group_size > 1 && size.m > 600) continue;
       SCOPED_TRACE(::testing::Message() << size.n << " x " << size.m << ", " << size.N << " problems, ridge "
-                                        << kind.ridge);
+                                        << kind.ridge << ", groups of " << group_size);
       auto Z = codes_matrix<T>(size.m, size.N, 3);
-      const auto weight = [&](std::int64_t j) { return kind.weighted ? kWeights[j % 5] : 1.0; };
+      const auto weight = [&](std::int64_t j) { return kind.weighted ? kWeights[j / group_size % 5] : 1.0; };
       for (std::int64_t b = 0; b < size.N; ++b)
         for (std::int64_t j = 0; j < size.m; ++j)
           if (std::isinf(weight(j)) || (kind.nonnegative && Z(j, b) < T(0))) Z(j, b) = T(0);
       const auto placed_D = to_device(context, D), placed_X = to_device(context, X);
       const auto placed_Z = to_device(context, Z);
       const auto weights = to_device(
-          context, GuardedHost<double>::make(size.m, 1, [&](std::int64_t j, std::int64_t) { return weight(j); }));
+          context, GuardedHost<double>::make(size.m / group_size, 1,
+                                             [&](std::int64_t g, std::int64_t) { return weight(g * group_size); }));
       const auto lambda = to_device(
           context, GuardedHost<double>::make(size.N, 1, [](std::int64_t b, std::int64_t) { return 0.5 * (b + 1.0); }));
       const GuardedHost<double> none(size.N, 1);
@@ -452,8 +461,8 @@ void check_penalties(const Context& context) {
       const auto largest = to_device(context, none), first = to_device(context, none);
       const auto primal = to_device(context, none), gap = to_device(context, none);
       const CertificateDictionary dictionary(context, placed_D.matrix());
-      const Tensor<double> scratch(context, correlation_scratch(context, size.m, size.N));
-      PenaltyView<double> penalty{{}, kind.ridge, kind.nonnegative};
+      const Tensor<double> scratch(context, correlation_scratch(context, size.m, size.N, group_size));
+      PenaltyView<double> penalty{{}, kind.ridge, kind.nonnegative, group_size};
       if (kind.weighted) penalty.weights = weights.vector();
       code_residual<T>(context, dictionary, placed_Z.matrix(), placed_X.matrix(), R.matrix(), {});
       correlation_max<T>(context, dictionary, R.matrix(), placed_Z.matrix(), penalty, largest.vector(),
@@ -473,6 +482,7 @@ void check_penalties(const Context& context) {
           xr += static_cast<long double>(found_R(i, b)) * X(i, b);
         }
         const long double terms = rr;
+        long double group = 0, group_at_zero = 0, group_bound = 0, group_z = 0;  // sums of squares
         for (std::int64_t j = 0; j < size.m; ++j) {
           const long double z = Z(j, b);
           long double c = -kind.ridge * z, cx = 0, of = std::fabs(c);
@@ -481,14 +491,20 @@ void check_penalties(const Context& context) {
             cx += static_cast<long double>(D(i, j)) * X(i, b);
             of += std::fabs(static_cast<long double>(D(i, j)) * (std::fabs(found_R(i, b)) + std::fabs(X(i, b))));
           }
-          most = std::max(most, (kind.nonnegative ? c : std::fabs(c)) / weight(j));
-          most_at_zero = std::max(most_at_zero, (kind.nonnegative ? cx : std::fabs(cx)) / weight(j));
-          bound = std::max(bound, of / weight(j));
           rr += kind.ridge * z * z;
-          if (z != 0) magnitude += weight(j) * std::fabs(z);
           reach += static_cast<double>(std::fabs(z));
+          if (j % group_size == 0) group = group_at_zero = group_bound = group_z = 0;
+          if (!kind.nonnegative || c > 0) group += c * c;
+          if (!kind.nonnegative || cx > 0) group_at_zero += cx * cx;
+          group_bound += of * of;
+          group_z += z * z;
+          if ((j + 1) % group_size != 0) continue;
+          most = std::max(most, std::sqrt(group) / weight(j));
+          most_at_zero = std::max(most_at_zero, std::sqrt(group_at_zero) / weight(j));
+          bound = std::max(bound, std::sqrt(group_bound) / weight(j));
+          if (group_z != 0) magnitude += weight(j) * std::sqrt(group_z);
         }
-        const double correlation_bound = static_cast<double>((size.n + 6) * kEps * bound);
+        const double correlation_bound = static_cast<double>((size.n + group_size + 6) * kEps * bound);
         ASSERT_NEAR(found(b), static_cast<double>(most), correlation_bound) << b;
         ASSERT_NEAR(at_zero(b), static_cast<double>(most_at_zero), correlation_bound) << b;
         const double l = 0.5 * (b + 1.0);
@@ -568,6 +584,54 @@ TEST_P(Certificate, GapOfNaNIsNaN) {
 }
 
 // ---- errors ----
+
+TEST_P(Certificate, GroupsAreTheSameBitsInAnyBatchAndNaNStays) {
+  const std::int64_t m = 600, N = 9;
+  const auto D = normal_matrix<double>(5, m, 1);
+  auto X = normal_matrix<double>(5, N, 2);
+  X(2, 1) = kNaN;
+  const auto placed_D = to_device(context(), D);
+  const CertificateDictionary dictionary(context(), placed_D.matrix());
+  for (const std::int64_t group_size : {3, 300}) {
+    const auto find = [&](const Context& on, const GuardedHost<double>& columns) {
+      const auto placed = to_device(on, columns);
+      const Tensor<double> scratch(on, correlation_scratch(on, m, columns.cols, group_size)), result(on, columns.cols);
+      correlation_max<double>(on, dictionary, placed.matrix(), {}, {{}, 0, false, group_size}, result.vector(),
+                              scratch.vector());
+      return testing::to_host(on, result);
+    };
+    const std::vector<double> all = find(context(), X);
+    for (std::int64_t b = 0; b < N; ++b) {
+      EXPECT_EQ(std::isnan(all[static_cast<std::size_t>(b)]), b == 1) << b;
+      if (b == 1) continue;
+      EXPECT_EQ(find(context(), column_choice(X, {b})).front(), all[static_cast<std::size_t>(b)]) << b;
+    }
+    if (context().is_cuda()) continue;
+    EXPECT_EQ(find(Context::cpu(7), column_choice(X, {0, 2})).back(), all[2]);
+  }
+}
+
+TEST_P(Certificate, RefusesGroupsThatDoNotFit) {
+  const Context& c = context();
+  const CertificateDictionary dictionary(c, Tensor<double>::zeros(c, 5, 8).matrix());
+  const auto R = Tensor<double>::zeros(c, 5, 3), codes = Tensor<double>::zeros(c, 8, 3);
+  const auto weights = Tensor<double>::zeros(c, 8), numbers = Tensor<double>::zeros(c, 3);
+  const Tensor<double> scratch(c, correlation_scratch(c, 8, 3, 4));
+  const auto run = [&](PenaltyView<double> penalty) {
+    correlation_max<double>(c, dictionary, R.matrix(), {}, penalty, numbers.vector(), scratch.vector());
+  };
+  const auto measure = [&](PenaltyView<double> penalty) {
+    dual_gap<double>(c, R.matrix(), R.matrix(), numbers.vector(), codes.matrix(), 1.0, numbers.vector(),
+                     numbers.vector(), numbers.vector(), penalty);
+  };
+  run({{}, 0, false, 4});
+  for (const auto& call : {std::function<void(PenaltyView<double>)>(run), {measure}}) {
+    EXPECT_THROW(call({weights.vector(), 0, false, 4}), ShapeError);
+    EXPECT_THROW(call({{}, 0, false, 3}), ShapeError);
+    EXPECT_THROW(call({{}, 0, false, -1}), ValueError);
+    EXPECT_THROW(call({{}, 0, true, 4}), ValueError);
+  }
+}
 
 TEST_P(Certificate, RefusesWhatDoesNotFit) {
   const Context& c = context();

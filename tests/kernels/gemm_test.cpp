@@ -29,9 +29,12 @@ std::vector<T> random_values(std::int64_t count, std::uint64_t stream) {
   return values;
 }
 
+/// @param extra  by how much products may be off besides the additions, as a share of the sum of their magnitudes
+/// @return how many elements are within
 template <class T>
-void check_against_loops(const Context& context, std::int64_t M, std::int64_t N, std::int64_t K, Transpose op_a,
-                         Transpose op_b, T alpha, T beta) {
+int elements_within(const Context& context, std::int64_t M, std::int64_t N, std::int64_t K, Transpose op_a,
+                    Transpose op_b, T alpha, T beta, MathMode mode, double extra) {
+  int within = 0;
   const std::int64_t a_rows = op_a == Transpose::no ? M : K;
   const std::int64_t b_rows = op_b == Transpose::no ? K : N;
   const std::int64_t lda = a_rows + 3, ldb = b_rows + 1, ldc = M + 2;
@@ -43,15 +46,17 @@ void check_against_loops(const Context& context, std::int64_t M, std::int64_t N,
   const Tensor<T> B = testing::to_device(context, b, ldb, b_cols);
   const Tensor<T> C = testing::to_device(context, c, ldc, N);
   const Device device = context.device();
-  gemm(context, op_a, op_b, alpha, MatrixView<const T>{A.data(), a_rows, a_cols, lda, device},
-       MatrixView<const T>{B.data(), b_rows, b_cols, ldb, device}, beta, MatrixView<T>{C.data(), M, N, ldc, device});
+  const MatrixView<const T> left{A.data(), a_rows, a_cols, lda, device}, right{B.data(), b_rows, b_cols, ldb, device};
+  const Tensor<T> scratch(context, gemm_scratch<T>(context, left, right, mode));
+  gemm(context, op_a, op_b, alpha, left, right, beta, MatrixView<T>{C.data(), M, N, ldc, device}, mode,
+       scratch.vector());
   const auto found = testing::to_host(context, C);
   for (std::int64_t j = 0; j < N; ++j) {
     for (std::int64_t i = 0; i < ldc; ++i) {
       const auto at = static_cast<std::size_t>(i + j * ldc);
       if (i >= M) {  // padding keeps its bits
         if (!std::isnan(c[at])) {
-          ASSERT_EQ(found[at], c[at]);
+          EXPECT_EQ(found[at], c[at]);
         }
         continue;
       }
@@ -64,12 +69,24 @@ void check_against_loops(const Context& context, std::int64_t M, std::int64_t N,
       }
       const double start = beta == T(0) ? 0 : static_cast<double>(beta) * static_cast<double>(c[at]);
       const double wanted = static_cast<double>(alpha) * sum + start;
-      const double bound = std::numeric_limits<T>::epsilon() *
-                           (static_cast<double>(K + 2) * std::fabs(static_cast<double>(alpha)) * magnitude +
-                            2 * std::fabs(start) + std::numeric_limits<T>::min());
-      ASSERT_NEAR(found[at], wanted, bound) << "(" << i << ", " << j << ") of " << M << " x " << N << " x " << K;
+      // Three products round C three times.
+      const double additions = static_cast<double>(mode == MathMode::split_tf32 ? 3 * K + 8 : K + 2);
+      const double bound =
+          std::numeric_limits<T>::epsilon() *
+              (additions * std::fabs(static_cast<double>(alpha)) * magnitude +
+               (mode == MathMode::split_tf32 ? 6 : 2) * std::fabs(start) + std::numeric_limits<T>::min()) +
+          extra * std::fabs(static_cast<double>(alpha)) * magnitude;
+      within += std::fabs(found[at] - wanted) <= bound;
     }
   }
+  return within;
+}
+
+template <class T>
+void check_against_loops(const Context& context, std::int64_t M, std::int64_t N, std::int64_t K, Transpose op_a,
+                         Transpose op_b, T alpha, T beta, MathMode mode = MathMode::fp32, double extra = 0) {
+  EXPECT_EQ(elements_within(context, M, N, K, op_a, op_b, alpha, beta, mode, extra), M * N)
+      << M << " x " << N << " x " << K;
 }
 
 TEST_P(Gemm, AgreesWithLoops) {
@@ -82,6 +99,44 @@ TEST_P(Gemm, AgreesWithLoops) {
       check_against_loops<double>(context, 5, 3, 97, op_a, op_b, 1.0, 0.0);
     }
   }
+}
+
+TEST_P(Gemm, ModesKeepTheirBounds) {
+  const Context& context = this->context();
+  const double tf32 = context.is_cuda() ? 0x1p-10 * (1 + 0x1p-12) : 0;
+  const double split = context.is_cuda() ? 0x1p-21 * (1 + 0x1p-10) : 0;
+  for (const Transpose op_a : {Transpose::no, Transpose::yes}) {
+    for (const Transpose op_b : {Transpose::no, Transpose::yes}) {
+      check_against_loops<float>(context, 43, 17, 29, op_a, op_b, 1.5f, 0.0f, MathMode::tf32, tf32);
+      check_against_loops<float>(context, 43, 17, 29, op_a, op_b, 1.5f, 0.0f, MathMode::split_tf32, split);
+      check_against_loops<float>(context, 31, 5, 2, op_a, op_b, -0.5f, 2.0f, MathMode::split_tf32, split);
+      check_against_loops<float>(context, 1, 1, 1, op_a, op_b, 1.0f, 1.0f, MathMode::split_tf32, split);
+      check_against_loops<double>(context, 9, 8, 7, op_a, op_b, 1.0, 0.5, MathMode::split_tf32, 0);
+    }
+  }
+}
+
+// Plain tf32 misses the bound of split_tf32, so the test above can tell the two apart.
+TEST_P(Gemm, Tf32IsNoSubstituteForItsSplit) {
+  if (!context().is_cuda()) GTEST_SKIP() << "the CPU computes fp32 in every mode";
+  const int within = elements_within<float>(context(), 128, 128, 5, Transpose::no, Transpose::no, 1.0f, 0.0f,
+                                            MathMode::tf32, 0x1p-21 * (1 + 0x1p-10) + 13 * 0x1p-23);
+  EXPECT_LT(within, 128 * 128 / 2);
+}
+
+TEST_P(Gemm, SplitNeedsItsScratch) {
+  const Context& context = this->context();
+  const Tensor<float> A = Tensor<float>::zeros(context, 4, 3), B = Tensor<float>::zeros(context, 3, 5),
+                      C(context, 4, 5);
+  EXPECT_EQ(gemm_scratch<float>(context, A.matrix(), B.matrix(), MathMode::tf32), 0);
+  EXPECT_EQ(gemm_scratch<double>(context, {nullptr, 4, 3, 4, {}}, {nullptr, 3, 5, 3, {}}, MathMode::split_tf32), 0);
+  EXPECT_EQ(gemm_scratch<float>(context, A.matrix(), B.matrix(), MathMode::split_tf32),
+            context.is_cuda() ? 2 * (12 + 15) : 0);
+  if (!context.is_cuda()) return;
+  const Tensor<float> scratch(context, 53);
+  EXPECT_THROW(gemm(context, Transpose::no, Transpose::no, 1.0f, A.matrix(), B.matrix(), 0.0f, C.matrix(),
+                    MathMode::split_tf32, scratch.vector()),
+               ShapeError);
 }
 
 TEST_P(Gemm, TakesEmptyBatches) {
@@ -119,7 +174,7 @@ TEST(CpuBlas, ThreadCountIsLeftAsFound) {
 
 struct QueuedProducts {
   const Context& context;
-  Tensor<float> A, B, C;
+  Tensor<float> A, B, C, scratch;
   Tensor<double> E, F;
 
   explicit QueuedProducts(const Context& c)
@@ -127,16 +182,21 @@ struct QueuedProducts {
         A(testing::numbers<float>(c, 33, 17, 1)),
         B(testing::numbers<float>(c, 17, 9, 2)),
         C(testing::numbers<float>(c, 33, 9, 3)),
+        scratch(c, gemm_scratch<float>(c, A.matrix(), B.matrix(), MathMode::split_tf32)),
         E(testing::numbers<double>(c, 21, 21, 4)),
         F(testing::numbers<double>(c, 21, 21, 5)) {
     const Tensor<float> C0 = Tensor<float>::zeros(c, 33, 9);  // the first calls, which may allocate
     const Tensor<double> F0 = Tensor<double>::zeros(c, 21, 21);
     gemm(context, Transpose::no, Transpose::no, 0.5f, A.matrix(), B.matrix(), 0.5f, C0.matrix());
+    gemm(context, Transpose::no, Transpose::no, 0.5f, A.matrix(), B.matrix(), 0.5f, C0.matrix(), MathMode::split_tf32,
+         scratch.vector());
     gemm(context, Transpose::yes, Transpose::no, 0.25, E.matrix(), E.matrix(), 0.5, F0.matrix());
     context.synchronize();
   }
   void queue() {
     gemm(context, Transpose::no, Transpose::no, 0.5f, A.matrix(), B.matrix(), 0.5f, C.matrix());
+    gemm(context, Transpose::no, Transpose::no, 0.5f, A.matrix(), B.matrix(), 0.5f, C.matrix(), MathMode::split_tf32,
+         scratch.vector());
     gemm(context, Transpose::yes, Transpose::no, 0.25, E.matrix(), E.matrix(), 0.5, F.matrix());
   }
   std::vector<unsigned char> written() const { return testing::bits_of(context, C, F); }

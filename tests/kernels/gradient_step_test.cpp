@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
+#include <shrinkwarp/kernels/gradient_step/group_step.hpp>
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -124,10 +125,11 @@ struct Options {
   bool weighted = false;
   bool nonnegative = false;
   double ridge = 0;
+  std::int64_t group_size = 1;  // over 1: group_step
   bool plain() const { return !weighted && !nonnegative && ridge == 0; }
 };
 
-/// Weights of atoms, one in five infinite.
+/// Weights of groups, one in five infinite.
 double weight_of(std::int64_t j, const Options& options) {
   constexpr double kWeights[] = {1, 0.25, 3, std::numeric_limits<double>::infinity(), 0.75};
   return options.weighted ? kWeights[j % 5] : 1;
@@ -154,19 +156,28 @@ Outputs<T> iterate(const Context& context, const Inputs<T>& in, Options options 
   const auto restart = to_device(context, no_restart);
   const auto support = to_device(context, no_support);
   const Tensor<T> scratch(context, residual_scratch(context, dictionary, in.N));
-  const auto host_weights =
-      GuardedHost<T>::make(in.m, 1, [&](std::int64_t j, std::int64_t) { return weight_of(j, options); });
+  const auto host_weights = GuardedHost<T>::make(in.m / options.group_size, 1,
+                                                 [&](std::int64_t j, std::int64_t) { return weight_of(j, options); });
   const auto weights = to_device(context, host_weights);
-  PenaltyView<T> penalty{{}, options.ridge, options.nonnegative};
+  const GuardedHost<T> no_moved(in.m, in.N, 6);
+  const auto moved = to_device(context, no_moved);
+  PenaltyView<T> penalty{{}, options.ridge, options.nonnegative, options.group_size};
   if (options.weighted) penalty.weights = weights.vector();
 
   extrapolated_residual(context, dictionary, current.matrix(), previous.matrix(), beta.vector(), X.matrix(), R.matrix(),
                         scratch.vector());
   EXPECT_TRUE(same_elements(in.previous, to_host(context, previous)));
-  gradient_step(context, dictionary, R.matrix(), options.anchored ? anchor.matrix() : MatrixView<T>{}, current.matrix(),
-                previous.matrix(), beta.vector(), in.step, lambda.vector(),
-                options.all_active ? VectorView<const std::uint8_t>{} : active.vector(),
-                StepPartials<T>{restart.matrix(), support.matrix()}, penalty);
+  const MatrixView<T> anchors = options.anchored ? anchor.matrix() : MatrixView<T>{};
+  const VectorView<const std::uint8_t> moves = options.all_active ? VectorView<const std::uint8_t>{} : active.vector();
+  const StepPartials<T> partials{restart.matrix(), support.matrix()};
+  if (options.group_size > 1) {
+    group_step(context, dictionary, R.matrix(), anchors, current.matrix(), previous.matrix(), beta.vector(), in.step,
+               lambda.vector(), moves, partials, penalty, moved.matrix());
+    EXPECT_TRUE(guards_intact(no_moved, to_host(context, moved)));
+  } else {
+    gradient_step(context, dictionary, R.matrix(), anchors, current.matrix(), previous.matrix(), beta.vector(), in.step,
+                  lambda.vector(), moves, partials, penalty);
+  }
 
   Outputs<T> out{to_host(context, R), to_host(context, previous), to_host(context, restart), to_host(context, support)};
   EXPECT_TRUE(same_elements(in.D, to_host(context, D)));
@@ -237,6 +248,20 @@ void check_against_reference(const Inputs<T>& in, const Outputs<T>& out, Options
     const double t = static_cast<double>(in.step) * static_cast<double>(in.lambda(b));
     double restart = 0, restart_size = 0;
     std::int64_t support = 0;
+    // The points before shrinking, and how far rounding may put them off.
+    std::vector<double> point(static_cast<std::size_t>(in.m)), off(static_cast<std::size_t>(in.m));
+    for (std::int64_t j = 0; moves && j < in.m; ++j) {
+      double g = 0, g_size = 0;
+      for (std::int64_t i = 0; i < in.n; ++i) {
+        const double product = static_cast<double>(in.D(i, j)) * static_cast<double>(out.R(i, b));
+        g += product;
+        g_size += std::fabs(product);
+      }
+      const double step = in.step, anchor = options.anchored ? static_cast<double>(in.anchor(j, b)) : 0;
+      point[static_cast<std::size_t>(j)] = anchor + y(j) + step * g;
+      off[static_cast<std::size_t>(j)] = (n + 4) * step * g_size + 4 * y_size(j) + 4 * std::fabs(anchor);
+    }
+    double norm = 0, error = 0;  // of the group
     for (std::int64_t j = 0; j < in.m; ++j) {
       const T next = out.next(j, b);
       const T a = options.anchored ? in.anchor(j, b) : T(0);
@@ -245,22 +270,25 @@ void check_against_reference(const Inputs<T>& in, const Outputs<T>& out, Options
         ASSERT_TRUE(same_bits(next, in.current(j, b))) << "(" << j << ", " << b << ")";
         continue;
       }
-      double g = 0, g_size = 0;
-      for (std::int64_t i = 0; i < in.n; ++i) {
-        const double product = static_cast<double>(in.D(i, j)) * static_cast<double>(out.R(i, b));
-        g += product;
-        g_size += std::fabs(product);
-      }
+      const std::int64_t group = j / options.group_size;
       const double step = in.step, anchor = a;
-      const double weight = weight_of(j, options);
+      const double weight = weight_of(group, options);
       const double threshold = std::isinf(weight) ? weight : t * weight;
-      double code = std::isinf(weight) ? 0 : soft(anchor + y(j) + step * g, threshold) / (1 + step * options.ridge);
+      // Shrinking, of a group too, and the step to the anchored form pass an error of their argument on at most as it is.
+      if (j % options.group_size == 0) {
+        norm = error = 0;
+        for (std::int64_t k = j; k < j + options.group_size; ++k) {
+          norm = std::hypot(norm, point[static_cast<std::size_t>(k)]);
+          error = std::hypot(error, off[static_cast<std::size_t>(k)]);
+        }
+      }
+      const double shrunk = options.group_size == 1
+                                ? soft(point[static_cast<std::size_t>(j)], threshold)
+                                : (norm <= threshold ? 0 : (1 - threshold / norm) * point[static_cast<std::size_t>(j)]);
+      double code = std::isinf(weight) ? 0 : shrunk / (1 + step * options.ridge);
       if (options.nonnegative) code = std::max(code, 0.0);
       const double wanted = code - anchor;
-      // The soft-threshold and the step to the anchored form both pass an error of their argument on at most as it is.
-      const double bound = eps * ((n + 4) * step * g_size + 4 * y_size(j) + 4 * std::fabs(anchor) +
-                                  4 * (std::isinf(weight) ? 0 : threshold)) +
-                           tiny;
+      const double bound = eps * (error + 4 * (std::isinf(weight) ? 0 : threshold)) + tiny;
       ASSERT_NEAR(next, wanted, bound) << "next(" << j << ", " << b << ")";
       const double now = in.current(j, b), z = next;
       restart += (y(j) - z) * (z - now);
@@ -331,6 +359,37 @@ TEST_P(GradientStep, TakesTheStepOfAPenaltyInFloat) {
 
 TEST_P(GradientStep, TakesTheStepOfAPenaltyInDouble) {
   check_penalties<double>(context());
+}
+
+// Groups that tiles cut and that they do not, small and large, all of m at last.
+template <class T>
+void check_groups(const Context& context) {
+  const std::pair<std::int64_t, std::int64_t> shapes[] = {{3, 6}, {43, 594}, {64, 384}};
+  for (const auto& [n, m] : shapes) {
+    for (const std::int64_t size : {std::int64_t{2}, std::int64_t{3}, m / 6 * 2, m}) {
+      for (const std::int64_t N : {0, 1, 6}) {
+        const auto in = make_inputs<T>(n, m, N);
+        for (const bool anchored : {false, true}) {
+          for (const Options& options : {Options{anchored, N % 2 == 1, true, false, 0, size},
+                                         {anchored, false, true, false, 0.3 * static_cast<double>(n + m), size},
+                                         {anchored, true, false, false, 0, size}}) {
+            SCOPED_TRACE(::testing::Message() << n << " x " << m << ", " << N << " problems, anchored " << anchored
+                                              << ", groups of " << size << ", ridge " << options.ridge);
+            check_against_reference(in, iterate(context, in, options), options);
+            if (::testing::Test::HasFatalFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(GradientStep, ShrinksGroupsInFloat) {
+  check_groups<float>(context());
+}
+
+TEST_P(GradientStep, ShrinksGroupsInDouble) {
+  check_groups<double>(context());
 }
 
 // Weights of 1 and a ridge of 1e-300 are no penalty to speak of, and go through the other epilogue.
@@ -436,6 +495,21 @@ void check_same_bits(const Context& context) {
 TEST_P(GradientStep, GivesAColumnTheSameBitsInAnyBatch) {
   check_same_bits<float>(context());
   check_same_bits<double>(context());
+}
+
+TEST_P(GradientStep, GivesAColumnInGroupsTheSameBitsInAnyBatch) {
+  const auto in = make_inputs<float>(20, 300, 9);
+  const std::vector<std::int64_t> some{8, 0, 3, 6};
+  for (const std::int64_t size : {3, 150}) {
+    const Options options{true, false, true, false, 0, size};
+    const auto all = iterate(context(), in, options), part = iterate(context(), columns_of(in, some), options);
+    for (std::size_t k = 0; k < some.size(); ++k)
+      for (std::int64_t j = 0; j < 300; ++j)
+        ASSERT_TRUE(same_bits(part.next(j, static_cast<std::int64_t>(k)), all.next(j, some[k])))
+            << j << ", " << some[k];
+    if (context().is_cuda()) continue;
+    for (const int threads : {2, 5}) EXPECT_TRUE(same_outputs(all, iterate(Context::cpu(threads), in, options)));
+  }
 }
 
 // Large enough that the work is cut by columns, by rows and by atoms.
@@ -675,6 +749,33 @@ TEST_P(GradientStep, RefusesWeightsThatDoNotFit) {
       ShapeError);
 }
 
+TEST_P(GradientStep, RefusesGroupsThatDoNotFit) {
+  const auto in = make_inputs<float>(3, 6, 2);
+  const auto D = to_device(context(), in.D);
+  const StepDictionary<float> dictionary(context(), D.matrix());
+  const auto R = to_device(context(), in.X), current = to_device(context(), in.current);
+  const auto previous = to_device(context(), in.previous), beta = to_device(context(), in.beta);
+  const auto weights = to_device(context(), GuardedHost<float>::make(6, 1, [](auto, auto) { return 1; }));
+  const Tensor<float> restart(context(), step_tiles(context(), 6), 2), moved(context(), 6, 2), small(context(), 5, 2);
+  const Tensor<std::int32_t> support(context(), step_tiles(context(), 6), 2);
+  const StepPartials<float> partials{restart.matrix(), support.matrix()};
+  const auto step = [&](PenaltyView<float> penalty, float size, MatrixView<float> to) {
+    group_step<float>(context(), dictionary, R.matrix(), {}, current.matrix(), previous.matrix(), beta.vector(), size,
+                      beta.vector(), {}, partials, penalty, to);
+  };
+  step({weights.vector().slice(0, 2), 0, false, 3}, 0.1F, moved.matrix());
+  step({{}, 0, false, 1}, 0.1F, moved.matrix());
+  EXPECT_THROW(step({weights.vector(), 0, false, 3}, 0.1F, moved.matrix()), ShapeError);
+  EXPECT_THROW(step({{}, 0, false, 4}, 0.1F, moved.matrix()), ShapeError);
+  EXPECT_THROW(step({{}, 0, false, 0}, 0.1F, moved.matrix()), ValueError);
+  EXPECT_THROW(step({{}, 0, true, 3}, 0.1F, moved.matrix()), ValueError);
+  EXPECT_THROW(step({{}, 0, false, 3}, 0, moved.matrix()), ValueError);
+  EXPECT_THROW(step({{}, 0, false, 3}, 0.1F, small.matrix()), ShapeError);
+  EXPECT_THROW(gradient_step<float>(context(), dictionary, R.matrix(), {}, current.matrix(), previous.matrix(),
+                                    beta.vector(), 0.1F, beta.vector(), {}, partials, {{}, 0, false, 3}),
+               ValueError);
+}
+
 TEST_P(GradientStep, RefusesWhatDoesNotFit) {
   constexpr std::int64_t n = 6, m = 9, N = 4;
   const Context& on = context();
@@ -796,6 +897,19 @@ TEST_P(GradientStep, TakesEmptyBatches) {
   const StepDictionary<float> none;
   EXPECT_EQ(none.rows(), 0);
   EXPECT_EQ(none.bytes(), 0);
+}
+
+// One entry that is NaN makes its group NaN, and nothing else.
+TEST_P(GradientStep, NaNShowsInItsGroup) {
+  auto in = make_inputs<float>(4, 300, 3);
+  std::fill_n(&in.beta(0), 3, 0.0F);
+  for (const std::int64_t j : {127, 191})
+    in.anchor(j, 1) = static_cast<float>(kNaN);  // the ends of tiles cut their groups
+  const Options options{true, true, false, false, 0, 5};
+  const auto out = iterate(context(), in, options);
+  for (std::int64_t b = 0; b < 3; ++b)
+    for (std::int64_t j = 0; j < 300; ++j)
+      EXPECT_EQ(std::isnan(out.next(j, b)), b == 1 && (j / 5 == 25 || j / 5 == 38)) << j << ", " << b;
 }
 
 template <class T>

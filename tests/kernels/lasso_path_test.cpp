@@ -41,7 +41,7 @@ struct Problem {
 
   LassoPath path() const {
     LassoPath path;
-    path.clear(ridge, nonnegative);
+    path.clear(ridge, nonnegative, m);
     std::vector<std::int32_t> atoms(static_cast<std::size_t>(m));
     std::iota(atoms.begin(), atoms.end(), 0);
     std::vector<double> correlations(static_cast<std::size_t>(m));
@@ -212,7 +212,7 @@ TEST(LassoPath, GrowsAndStartsAgain) {
 
   // Bit by bit the same from atoms that come in two parts.
   LassoPath parts;
-  parts.clear(0, false);
+  parts.clear(0, false, 50);
   for (std::int32_t begin : {0, 20}) {
     std::vector<std::int32_t> atoms(begin == 0 ? 20 : 30);
     std::iota(atoms.begin(), atoms.end(), begin);
@@ -231,7 +231,7 @@ TEST(LassoPath, NothingHasAPathThatEndsAtOnce) {
   EXPECT_EQ(problem.path().next_event(), LassoPath::Event::ends);
   EXPECT_EQ(problem.path().lambda(), 0);
   LassoPath empty;
-  empty.clear(0, false);
+  empty.clear(0, false, 1);
   EXPECT_EQ(empty.next_event(), LassoPath::Event::ends);
 }
 

@@ -244,6 +244,7 @@ TEST_P(Prepared, NamesWhatItRefuses) {
   EXPECT_THROW(prepared.solve(X4, LambdaRule::value(0), Z4), ValueError);
   EXPECT_THROW(prepared.solve(X4, LambdaRule::per_problem({1, 2, 3}), Z4), ShapeError);
   EXPECT_THROW(prepared.solve(X4, LambdaRule::recording_fraction(0.5), Z4), ValueError);
+  EXPECT_THROW(prepared.solve(X4, LambdaRule::l1_radius(0.5), Z4), ValueError);
   MatrixView<double> elsewhere = Z4;
   elsewhere.device = {DeviceType::cuda, 17};
   EXPECT_THROW(prepared.solve(X4, rule, elsewhere), DeviceError);

@@ -21,6 +21,8 @@ RACES = "RACES"  # ThreadSanitizer reports a data race, exit status 66
 WRONG = "WRONG"  # the result is NaN, exit status 1, in every build
 
 GRADIENT_STEP = "kernels/gradient_step/gradient_step.cu"
+GROUP_STEP = "kernels/gradient_step/group_step.cu"
+ITERATIONS = "kernels/proximal_iterations/proximal_iterations.cu"
 CERTIFICATE = "kernels/certificate/certificate.cu"
 TILE_PRODUCT = "kernels/common/tile_product.cuh"
 DEVICE = "kernels/common/device.cuh"
@@ -48,17 +50,20 @@ MUTATIONS = [
     # The ring of the tiled product: a half must be complete before it is read, and read before it is filled again.
     Mutation("ring_barrier", RACES, TILE_PRODUCT, GRADIENT_STEP,
              "__syncthreads();  // this half is complete", BARRIER,
-             ("residual", "step"), ("residual_kernel", "step_kernel")),
+             ("residual", "step", "group_step"), ("residual_kernel", "step_kernel", "extrapolated_step_kernel")),
     Mutation("ring_barrier_double", RACES, TILE_PRODUCT, CERTIFICATE,
              "__syncthreads();  // this half is complete", BARRIER,
              ("code_residual", "correlation"), ("code_residual_kernel", "correlation_kernel")),
     # The sums leave through the memory of the ring.
     Mutation("staging_barrier_before", RACES, TILE_PRODUCT, CERTIFICATE,
              "__syncthreads();  // the ring, or the staged columns", BARRIER,
-             ("code_residual",), ("code_residual_kernel",)),
+             ("code_residual", "group_correlation"), ("code_residual_kernel", "group_correlation_kernel")),
     Mutation("staging_barrier_after", RACES, TILE_PRODUCT, CERTIFICATE,
              "    __syncthreads();\n    for (int col = static_cast<int>(threadIdx.x) / 32; col < Tile::kPassCols", BARRIER,
-             ("code_residual",), ("code_residual_kernel",)),
+             ("code_residual", "group_correlation"), ("code_residual_kernel", "group_correlation_kernel")),
+    Mutation("shares_barrier", RACES, GROUP_STEP, GROUP_STEP,
+             "__syncthreads();  // all shares are there", BARRIER,
+             ("group_step",), ("shrink_groups_kernel",)),
     Mutation("pack_barrier", RACES, GRADIENT_STEP, GRADIENT_STEP,
              "  __syncthreads();\n  for (int r = y; r < kPackTile", BARRIER,
              ("residual",), ("pack_kernel",)),
@@ -76,7 +81,7 @@ MUTATIONS = [
              ("correlation",), ("partial_max_kernel",)),
     Mutation("fold_barrier_before", RACES, DEVICE, CERTIFICATE,
              "    __syncthreads();\n    value = partial[0];", BARRIER,
-             ("gap",), ("dual_gap_kernel",)),
+             ("gap", "group_gap"), ("dual_gap_kernel", "dual_gap_kernel")),
     Mutation("fold_barrier_after", RACES, DEVICE, CERTIFICATE,
              "partial[warp]);\n    __syncthreads();", BARRIER,
              ("gap",), ("dual_gap_kernel",)),
@@ -122,6 +127,19 @@ MUTATIONS = [
     Mutation("look_last_barrier", RACES, WORKING_SET, WORKING_SET,
              "__syncthreads();  // all have read what is written now", BARRIER,
              ("look",), ("look_kernel",)),
+    # Iterations on the chip: what one warp has made all others read, and what all have read is written again.
+    Mutation("iterations_load_barrier", RACES, ITERATIONS, ITERATIONS,
+             "__syncthreads();  // D and X have come", BARRIER,
+             ("iterations",), ("iterations_kernel",)),
+    Mutation("iterations_parts_barrier", RACES, ITERATIONS, ITERATIONS,
+             "__syncthreads();  // all parts of R are there", BARRIER,
+             ("iterations",), ("iterations_kernel",)),
+    Mutation("iterations_residual_barrier", RACES, ITERATIONS, ITERATIONS,
+             "__syncthreads();  // R is complete", BARRIER,
+             ("iterations",), ("iterations_kernel",)),
+    Mutation("iterations_restart_barrier", RACES, ITERATIONS, ITERATIONS,
+             "__syncthreads();  // the sums of all warps are there", BARRIER,
+             ("iterations",), ("iterations_kernel",)),
     # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
              "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);", "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32)",
@@ -138,7 +156,8 @@ MUTATIONS = [
     Mutation("panel_async_commit", WRONG, PANEL_BOUNDS, PANEL_BOUNDS, "cp_async_commit();", "cp_async_commit();",
              ("panel",), ("",)),
 ]
-OPERATIONS = ("residual", "step", "code_residual", "correlation", "gap", "panel", "sets", "start", "look", "count")
+OPERATIONS = ("residual", "step", "group_step", "iterations", "code_residual", "correlation", "group_correlation", "gap", "group_gap", "panel",
+              "sets", "start", "look", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
 

@@ -18,7 +18,9 @@
 #include <shrinkwarp/kernels/active_set/active_sets.hpp>
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
+#include <shrinkwarp/kernels/gradient_step/group_step.hpp>
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
+#include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
 #include <shrinkwarp/kernels/working_set/working_set.hpp>
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
@@ -32,6 +34,7 @@ namespace {
 constexpr std::int64_t n = 20;   // two steps of every product along the sensors
 constexpr std::int64_t m = 140;  // two tiles of atoms
 constexpr std::int64_t N = 9;
+constexpr std::int64_t kGroup = 20;  // the last group of 20 atoms lies in both tiles
 
 /// rows x cols integers from -4 to 4 on the context's device.
 template <class T>
@@ -88,6 +91,32 @@ std::vector<double> step(const Context& context) {
   return host(context, previous);
 }
 
+std::vector<double> step_of_groups(const Context& context) {
+  const StepDictionary<double> D(context, integers<double>(context, n, m, 1).matrix());
+  const auto R = integers<double>(context, n, N, 2), anchor = integers<double>(context, m, N, 3);
+  const auto current = integers<double>(context, m, N, 4), previous = integers<double>(context, m, N, 5);
+  const auto beta = constant(context, N, 0.5), lambda = constant(context, N, 4.0);
+  const Tensor<double> restart(context, step_tiles(context, m), N), moved(context, m, N);
+  const Tensor<std::int32_t> support(context, step_tiles(context, m), N);
+  group_step<double>(context, D, R.matrix(), anchor.matrix(), current.matrix(), previous.matrix(), beta.vector(), 0.25,
+                     lambda.vector(), {}, {restart.matrix(), support.matrix()}, {{}, 0, false, kGroup}, moved.matrix());
+  return host(context, previous);
+}
+
+/// One, after which sums are too large to be exact.
+std::vector<double> iterations(const Context& context) {
+  const StepDictionary<float> D(context, integers<float>(context, n, m, 1).matrix());
+  const auto X = integers<float>(context, n, N, 2), anchor = integers<float>(context, m, N, 3);
+  const auto current = integers<float>(context, m, N, 4), previous = integers<float>(context, m, N, 5);
+  const auto beta = constant(context, N, 0.5f), lambda = constant(context, N, 4.0f);
+  const auto t = constant(context, N, 1.0);
+  const Tensor<float> scratch(context, iterations_scratch(context, D, N));
+  proximal_iterations(context, D, X.matrix(), anchor.matrix(), lambda.vector(), {}, {0.25f, {}}, 1,
+                      Momentum::fista_restart, MathMode::split_tf32, current.matrix(), previous.matrix(), t.vector(),
+                      beta.vector(), scratch.vector());
+  return host(context, current);
+}
+
 std::vector<double> residual_of_codes(const Context& context) {
   const CertificateDictionary D(context, integers<double>(context, n, m, 1).matrix());
   const auto codes = integers<float>(context, m, N, 2);
@@ -106,14 +135,30 @@ std::vector<double> correlation(const Context& context) {
   return host(context, result);
 }
 
-std::vector<double> gap(const Context& context) {
+std::vector<double> group_correlation(const Context& context) {
+  const CertificateDictionary D(context, integers<double>(context, n, m, 1).matrix());
+  const auto R = integers<double>(context, n, N, 2);
+  const Tensor<double> result(context, N), scratch(context, correlation_scratch(context, m, N, kGroup));
+  correlation_max<double>(context, D, R.matrix(), {}, {{}, 0, false, kGroup}, result.vector(), scratch.vector());
+  return host(context, result);
+}
+
+std::vector<double> gap_under(const Context& context, const PenaltyView<double>& penalty) {
   const auto X = integers<double>(context, n, N, 1), R = integers<double>(context, n, N, 2);
   const auto codes = integers<float>(context, m, N, 3);
   const auto correlation = constant(context, N, 64.0), lambda = constant(context, N, 8.0);
   const Tensor<double> primal(context, N), gap(context, N);
   dual_gap<float>(context, X.matrix(), R.matrix(), correlation.vector(), codes.matrix(), 1.0, lambda.vector(),
-                  primal.vector(), gap.vector());
+                  primal.vector(), gap.vector(), penalty);
   return host(context, gap);
+}
+
+std::vector<double> gap(const Context& context) {
+  return gap_under(context, {});
+}
+
+std::vector<double> group_gap(const Context& context) {
+  return gap_under(context, {{}, 0, false, kGroup});
 }
 
 // ---- kernels that only CUDA has ----
@@ -322,9 +367,13 @@ int run(const std::string& name) {
   const std::map<std::string, std::function<std::vector<double>(const Context&)>> operations = {
       {"residual", residual},
       {"step", step},
+      {"iterations", iterations},
       {"code_residual", residual_of_codes},
       {"correlation", correlation},
       {"gap", gap},
+      {"group_step", step_of_groups},
+      {"group_correlation", group_correlation},
+      {"group_gap", group_gap},
       {"count", count},
       {"panel", panel},
       {"sets", sets},

@@ -901,6 +901,146 @@ TEST_F(Device, ProductsKeepNaN) {
   });
 }
 
+// ---- tf32 ----
+
+unsigned bits_of(float value) {
+  unsigned bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+__global__ void split_kernel(const float* in, unsigned* nearest, unsigned* high, unsigned* low, int size) {
+  for (int i = static_cast<int>(threadIdx.x); i < size; i += static_cast<int>(blockDim.x)) {
+    nearest[i] = tf32_from_float(in[i]);
+    split_tf32(in[i], high[i], low[i]);
+  }
+}
+
+TEST_F(Device, FloatsGoToTheNearestTf32AndSplit) {
+  Halves numbers;
+  std::vector<float> in = {0.0f,        -0.0f, 1.0f, 1.0f + 0x1p-11f, 1.0f + 0x1p-11f - 0x1p-23f, -1.0f - 3 * 0x1p-11f,
+                           0x1.ffdp127f};
+  for (int i = 0; i < 3000; ++i) {
+    const float fraction = 1 + static_cast<float>(numbers.next() % (1u << 23)) * 0x1p-23f;
+    const float value = std::ldexp(fraction, static_cast<int>(numbers.next() % 200) - 100);
+    in.push_back(i % 2 != 0 ? -value : value);
+  }
+  const std::size_t finite = in.size();
+  for (const float v :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity})
+    in.push_back(v);
+  unsigned payload = 0x7fffffffu;  // the NaN that a GPU makes
+  in.emplace_back();
+  std::memcpy(&in.back(), &payload, sizeof payload);
+  in_all_orders([&] {
+    DeviceArray<float> in_device(in);
+    DeviceArray<float> nearest_device(in.size()), high_device(in.size()), low_device(in.size());
+    launch(split_kernel, 1, 256, 0, nullptr, in_device.data(), reinterpret_cast<unsigned*>(nearest_device.data()),
+           reinterpret_cast<unsigned*>(high_device.data()), reinterpret_cast<unsigned*>(low_device.data()),
+           static_cast<int>(in.size()));
+    const std::vector<float> nearest = nearest_device.download(), high = high_device.download(),
+                             low = low_device.download();
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      for (const float part : {nearest[i], high[i], low[i]}) ASSERT_EQ(bits_of(part) & 0x1fffu, 0u) << in[i];
+      if (i >= finite) {
+        ASSERT_TRUE(std::isnan(low[i])) << in[i];
+        ASSERT_TRUE(std::isnan(in[i]) ? std::isnan(nearest[i]) : nearest[i] == in[i]) << in[i];
+        continue;
+      }
+      const double value = in[i], unit = in[i] == 0 ? 0 : std::exp2(std::ilogb(in[i]));
+      ASSERT_EQ(bits_of(nearest[i]), bits_of(high[i]));
+      ASSERT_LE(std::fabs(nearest[i] - value), 0x1p-11 * unit) << in[i];
+      if (std::fabs(nearest[i] - value) == 0x1p-11 * unit) {
+        ASSERT_GE(std::fabs(nearest[i]), std::fabs(value)) << "a tie";
+      }
+      ASSERT_LE(std::fabs(low[i]), 0x1p-11 * unit);
+      ASSERT_LE(std::fabs(value - high[i] - low[i]), 0x1p-23 * unit) << in[i];
+    }
+  });
+}
+
+/// A 16 x 8, B 8 x 8 and C 16 x 8, all by rows.
+struct Tf32Product {
+  float a[16][8], b[8][8], c[16][8];
+};
+
+/// Each warp multiplies one. Elements lie where the figures of mma.m16n8k8 with .tf32 in the PTX manual have them.
+__global__ void mma_tf32_kernel(const Tf32Product* in, float* out, int times) {
+  const int warp = static_cast<int>((blockIdx.x * blockDim.x + threadIdx.x) / 32);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = lane >> 2, in_group = lane % 4;
+  const Tf32Product& mine = in[warp];
+  unsigned a[4], b[2];
+  float c[4];
+  for (int i = 0; i < 4; ++i) {
+    a[i] = __float_as_uint(mine.a[i % 2 == 0 ? group : group + 8][i < 2 ? in_group : in_group + 4]);
+    c[i] = mine.c[i < 2 ? group : group + 8][in_group * 2 + (i & 1)];
+  }
+  for (int i = 0; i < 2; ++i) b[i] = __float_as_uint(mine.b[i == 0 ? in_group : in_group + 4][group]);
+  for (int time = 0; time < times; ++time) mma_tf32(c, a, b);
+  for (int i = 0; i < 4; ++i) out[warp * 128 + (i < 2 ? group : group + 8) * 8 + in_group * 2 + (i & 1)] = c[i];
+}
+
+TEST_F(Device, ProductsInTf32KeepTheirBound) {
+  Halves numbers;
+  std::vector<Tf32Product> products;
+  for (int p = 0; p < 8; ++p) {
+    Tf32Product product;
+    const auto number = [&] {
+      const float integer = static_cast<float>(static_cast<int>(numbers.next() % 2047) - 1023);  // 11 bits
+      return p < 2 ? std::round(integer / 64) : std::ldexp(integer, static_cast<int>(numbers.next() % (5u * p)));
+    };
+    for (auto& row : product.a)
+      for (float& value : row) value = number();
+    for (auto& row : product.b)
+      for (float& value : row) value = number();
+    for (auto& row : product.c)
+      for (float& value : row) value = p % 2 != 0 ? number() : 0;
+    products.push_back(product);
+  }
+  in_all_orders([&] {
+    const auto multiply = [](const std::vector<Tf32Product>& given, int times) {
+      const DeviceArray<Tf32Product> in(given);
+      const DeviceArray<float> out(given.size() * 128);
+      launch(mma_tf32_kernel, static_cast<unsigned>(given.size() / 2), 64, 0, nullptr, in.data(), out.data(), times);
+      return out.download();
+    };
+    for (const int times : {1, 2}) {  // C is added to
+      const std::vector<float> found = multiply(products, times);
+      for (std::size_t p = 0; p < products.size(); ++p) {
+        for (int row = 0; row < 16; ++row) {
+          for (int col = 0; col < 8; ++col) {
+            double sum = products[p].c[row][col], magnitude = std::fabs(sum);
+            for (int k = 0; k < 8; ++k) {
+              const double term = static_cast<double>(products[p].a[row][k]) * products[p].b[k][col];
+              sum += times * term;
+              magnitude += times * std::fabs(term);
+            }
+            // Small integers exactly; else 9 terms a time, each cut off by at most a unit of the largest.
+            ASSERT_LE(std::fabs(found[p * 128 + static_cast<std::size_t>(row * 8 + col)] - sum),
+                      p < 2 ? 0 : times * 9 * 0x1p-23 * magnitude)
+                << "product " << p << " at " << row << ", " << col;
+          }
+        }
+      }
+    }
+    // Bits below a tf32 do not count, and a NaN stays in its row or column.
+    std::vector<Tf32Product> ill = {products[0], products[1]};
+    for (auto& row : ill[0].a)
+      for (float& value : row) {
+        const unsigned bits = bits_of(value) | 0x1fffu;
+        std::memcpy(&value, &bits, sizeof bits);
+      }
+    ill[1].a[11][6] = std::numeric_limits<float>::quiet_NaN();
+    ill[1].b[3][5] = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<float> good = multiply({products[0], products[1]}, 1), found = multiply(ill, 1);
+    for (std::size_t i = 0; i < 128; ++i) {
+      ASSERT_EQ(good[i], found[i]) << i;
+      ASSERT_EQ(std::isnan(found[128 + i]), i / 8 == 11 || i % 8 == 5) << i;
+    }
+  });
+}
+
 #ifdef SHRINKWARP_SIMT
 
 // ---- what the executor refuses ----

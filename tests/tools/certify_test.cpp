@@ -26,6 +26,12 @@ constexpr double kUnit = std::numeric_limits<long double>::epsilon() / 2;
 Quad magnitude(Quad value) {
   return value < 0 ? -value : value;
 }
+/// Newton's iteration from the root in extended precision doubles its digits.
+Quad root(Quad value) {
+  if (value == 0) return 0;
+  const Quad near = std::sqrt(static_cast<long double>(value));
+  return (near + value / near) / 2;
+}
 
 /// A dictionary, one observation and its code.
 struct Problem {
@@ -37,8 +43,9 @@ struct Problem {
   Penalty penalty = {};
 
   double weight(std::int64_t j) const {
-    return penalty.weights.empty() ? 1.0 : penalty.weights[static_cast<std::size_t>(j)];
+    return penalty.weights.empty() ? 1.0 : penalty.weights[static_cast<std::size_t>(j / penalty.group_size)];
   }
+  bool ends_group(std::int64_t j) const { return (j + 1) % penalty.group_size == 0; }
   double d(std::int64_t i, std::int64_t j) const { return D[static_cast<std::size_t>(j * n + i)]; }
   std::int64_t nonzeros() const { return m - std::count(z.begin(), z.end(), 0.0); }
 };
@@ -68,10 +75,11 @@ Certificate certificate_of(const Problem& problem) {
   return measured(problem).at(problem.lambda);
 }
 
-/// The certificate's formulas in quadruple precision, and the sizes that bounds of rounding are made of.
+/// The certificate's formulas in quadruple precision, without weights and ridge, and the sizes that bounds of rounding are
+/// made of.
 struct Exact {
   Quad energy = 0, objective = 0, gap = 0, scale = 0;
-  Quad largest = 0;        // ||D'r||_inf
+  Quad largest = 0;        // ||D'r||_inf, or the largest ||D_g'r||
   Quad r_square = 0;       // ||r||^2
   double terms_norm = 0;   // ||x|| + sum_j ||d_j|| |z_j|
   double column_norm = 0;  // largest ||d_j||
@@ -79,10 +87,11 @@ struct Exact {
 Exact exact(const Problem& problem) {
   Exact result;
   std::vector<Quad> r(problem.x.begin(), problem.x.end());
-  Quad l1 = 0, xr = 0;
+  Quad l1 = 0, xr = 0, group = 0;
   for (std::int64_t j = 0; j < problem.m; ++j) {
     const Quad z = problem.z[static_cast<std::size_t>(j)];
-    l1 += magnitude(z);
+    group += z * z;
+    if (problem.ends_group(j)) l1 += root(group), group = 0;
     long double square = 0;
     for (std::int64_t i = 0; i < problem.n; ++i) {
       r[static_cast<std::size_t>(i)] -= z * problem.d(i, j);
@@ -102,7 +111,12 @@ Exact exact(const Problem& problem) {
   for (std::int64_t j = 0; j < problem.m; ++j) {
     Quad correlation = 0;
     for (std::int64_t i = 0; i < problem.n; ++i) correlation += r[static_cast<std::size_t>(i)] * problem.d(i, j);
-    result.largest = std::max(result.largest, magnitude(correlation));
+    if (problem.penalty.group_size == 1) {
+      result.largest = std::max(result.largest, magnitude(correlation));
+      continue;
+    }
+    group += correlation * correlation;
+    if (problem.ends_group(j)) result.largest = std::max(result.largest, root(group)), group = 0;
   }
   const Quad lambda = problem.lambda;
   result.objective = result.r_square / 2 + lambda * l1;
@@ -118,12 +132,15 @@ Exact exact(const Problem& problem) {
 /// F of any code, in quadruple precision.
 Quad objective_of(const Problem& problem, const std::vector<Quad>& z) {
   std::vector<Quad> r(problem.x.begin(), problem.x.end());
-  Quad objective = 0;
+  Quad objective = 0, group = 0;
   for (std::int64_t j = 0; j < problem.m; ++j) {
     const Quad value = z[static_cast<std::size_t>(j)];
-    if (value == 0) continue;
     for (std::int64_t i = 0; i < problem.n; ++i) r[static_cast<std::size_t>(i)] -= value * problem.d(i, j);
-    objective += magnitude(value) * problem.lambda * problem.weight(j) + value * value * problem.penalty.ridge / 2;
+    objective += value * value * problem.penalty.ridge / 2;
+    group += value * value;
+    if (!problem.ends_group(j)) continue;
+    if (group != 0) objective += root(group) * problem.lambda * problem.weight(j);
+    group = 0;
   }
   for (const Quad value : r) objective += value * value / 2;
   return objective;
@@ -159,6 +176,47 @@ Quad descend(const Problem& problem, std::vector<Quad>& z) {
     Quad now = 0;
     for (const Quad value : r) now += value * value;
     if (moved <= now * Quad(1e-60)) break;
+  }
+  return objective_of(problem, z);
+}
+/// The same by groups: of each a proximal step of its own, ||D_g||_F^2 for ||D_g||_2^2, which takes more sweeps.
+Quad descend_by_groups(const Problem& problem, std::vector<Quad>& z) {
+  const std::int64_t size = problem.penalty.group_size;
+  std::vector<Quad> r(problem.x.begin(), problem.x.end()), u(static_cast<std::size_t>(size));
+  const auto add = [&](std::int64_t j, Quad change) {
+    for (std::int64_t i = 0; i < problem.n; ++i) r[static_cast<std::size_t>(i)] += change * problem.d(i, j);
+  };
+  for (std::int64_t j = 0; j < problem.m; ++j) add(j, -z[static_cast<std::size_t>(j)]);
+  for (int sweep = 0; sweep < 5000; ++sweep) {
+    Quad moved = 0, now = 0;
+    for (std::int64_t begin = 0; begin < problem.m; begin += size) {
+      if (problem.weight(begin) == kInfinity) continue;
+      Quad square = 0, norm = 0;
+      for (std::int64_t k = 0; k < size; ++k) {
+        Quad along = 0;
+        for (std::int64_t i = 0; i < problem.n; ++i) {
+          const Quad d = problem.d(i, begin + k);
+          square += d * d;
+          along += d * r[static_cast<std::size_t>(i)];
+        }
+        u[static_cast<std::size_t>(k)] = along;
+      }
+      for (std::int64_t k = 0; k < size; ++k) {
+        Quad& value = u[static_cast<std::size_t>(k)];
+        value += square * z[static_cast<std::size_t>(begin + k)];
+        norm += value * value;
+      }
+      const Quad left = norm > 0 ? 1 - Quad(problem.lambda) * problem.weight(begin) / root(norm) : 0;
+      for (std::int64_t k = 0; k < size; ++k) {
+        Quad& old = z[static_cast<std::size_t>(begin + k)];
+        const Quad next = left > 0 ? left * u[static_cast<std::size_t>(k)] / (square + problem.penalty.ridge) : Quad(0);
+        add(begin + k, old - next);
+        moved += (next - old) * (next - old) * square;
+        old = next;
+      }
+    }
+    for (const Quad value : r) now += value * value;
+    if (moved <= now * Quad(1e-50)) break;
   }
   return objective_of(problem, z);
 }
@@ -296,6 +354,30 @@ TEST(Certifier, WrongSignsAreCounted) {
   EXPECT_EQ(measured(identity(2, 0.5)).sign_errors, 0);
 }
 
+/// D = I, x = (3, 4), lambda = 1, one group: the solution is 4/5 of x.
+TEST(Certifier, AGroupByHand) {
+  Problem problem{2, 2, {1, 0, 0, 1}, {3, 4}, {2.4, 3.2}, 1};
+  problem.penalty.group_size = 2;
+  const Measures solution = measured(problem);
+  EXPECT_NEAR(solution.at(1).objective, 4.5, 1e-15);
+  EXPECT_LE(solution.at(1).dual_gap, 1e-15);
+  EXPECT_LE(solution.kkt_violation, 1e-15);
+  EXPECT_EQ(solution.sign_errors, 0);
+  problem.z = {0, 0};
+  const Measures zero = measured(problem);
+  EXPECT_EQ(zero.correlation_excess, 4);
+  EXPECT_NEAR(zero.at(1).dual_gap, 12.5 - (5 - 0.5), 1e-14);  // s = 1/5
+  EXPECT_LE(zero.at(5).relative_gap, 40 * kUnit);
+  problem.z = {-1, 0};  // r = (4, 4), which points away from z
+  EXPECT_EQ(measured(problem).sign_errors, 1);
+  EXPECT_NEAR(measured(problem).kkt_violation, std::hypot(5, 4), 1e-14);
+  const Context context = Context::cpu(1);
+  double found = 0;
+  Certifier(context, {problem.D.data(), 2, 2, 2, Device{}}, problem.penalty)
+      .lambda_max(context, {problem.x.data(), 2, 1, 2, Device{}}, {&found, 1, Device{}});
+  EXPECT_EQ(found, 5);
+}
+
 TEST(Certifier, AnObservationOfZeros) {
   Problem problem = identity(0, 0);
   problem.x = {0, 0};
@@ -353,6 +435,32 @@ TEST(Certifier, WhereTheResidualIsExactTheGapIsWithinItsBound) {
         EXPECT_LE(found.rounding,
                   ulp(found.dual_gap) + 8 * static_cast<double>(n + problem.nonzeros() + 4) * kUnit * size);
         EXPECT_LE(found.objective_rounding, ulp(found.objective) / 2 + found.rounding);
+      }
+    }
+  }
+}
+
+TEST(Certifier, WhereTheResidualIsExactTheGapOfGroupsIsWithinItsBound) {
+  std::mt19937_64 random(12);
+  // Groups that the tiles of 512 atoms cut, and one of all atoms.
+  const std::vector<std::vector<std::int64_t>> shapes = {{3, 70, 7}, {64, 128, 2}, {43, 600, 3}, {20, 1100, 1100}};
+  for (const auto& shape : shapes) {
+    const std::int64_t n = shape[0], m = shape[1];
+    for (const std::int64_t nonzeros : {0, 1, 20}) {
+      for (int round = 0; round < 5; ++round) {
+        Problem problem = dyadic_problem(n, m, nonzeros, random);
+        problem.penalty.group_size = shape[2];
+        const Certificate found = certificate_of(problem);
+        const Exact truth = exact(problem);
+        EXPECT_GE(Quad(found.dual_gap), truth.gap);
+        EXPECT_LE(Quad(found.dual_gap), truth.gap + Quad(found.rounding));
+        EXPECT_LE(magnitude(truth.objective - Quad(found.objective)), Quad(found.objective_rounding));
+        // As without groups, with the roundings of a group's norm; s r may be longer by the root of its size.
+        const double size = static_cast<double>(truth.objective) +
+                            problem.lambda * truth.terms_norm / truth.column_norm + truth.terms_norm * truth.terms_norm;
+        const double terms = static_cast<double>(n + problem.nonzeros() + problem.penalty.group_size + 8);
+        EXPECT_LE(found.rounding,
+                  ulp(found.dual_gap) + 8 * terms * kUnit * size * std::sqrt(static_cast<double>(shape[2])));
       }
     }
   }
@@ -453,28 +561,118 @@ std::vector<Problem> penalised_problems(std::int64_t n, std::int64_t m, std::mt1
   return problems;
 }
 
+/// In groups: all atoms in one; groups of `size`, plain, with weights and a ridge, and one of them unpenalised.
+std::vector<Problem> grouped_problems(std::int64_t n, std::int64_t m, std::int64_t size, std::mt19937_64& random) {
+  std::vector<Problem> problems;
+  for (int kind = 0; kind < 4; ++kind) {
+    Problem problem = random_problem(n, m, 3, random);
+    Penalty& penalty = problem.penalty;
+    penalty.group_size = kind == 0 ? m : size;
+    for (std::int64_t g = 0; kind > 1 && g < m / size; ++g)
+      penalty.weights.push_back(g % 3 == 2                ? kInfinity
+                                : g % 3 == 1 && kind == 3 ? 0
+                                                          : std::exp(std::normal_distribution<double>()(random)));
+    if (kind == 2) penalty.ridge = std::exp(std::normal_distribution<double>()(random));
+    for (std::int64_t j = 0; j < m; ++j)
+      if (problem.weight(j) == kInfinity) problem.z[static_cast<std::size_t>(j)] = 0;
+    problem.lambda = 0.2 * std::exp(std::normal_distribution<double>()(random));
+    problems.push_back(problem);
+  }
+  return problems;
+}
+
+/// What holds of a code, and of the solution that `descend` makes of it, rounded to float64.
+void expect_bounds(Problem problem, Quad (*descend)(const Problem&, std::vector<Quad>&)) {
+  const Certificate rough = certificate_of(problem);
+  std::vector<Quad> z(problem.z.begin(), problem.z.end());
+  EXPECT_LE(magnitude(objective_of(problem, z) - Quad(rough.objective)), Quad(rough.objective_rounding));
+  const Quad least = descend(problem, z);
+  EXPECT_LE(objective_of(problem, {problem.z.begin(), problem.z.end()}) - Quad(rough.dual_gap),
+            least * (1 + Quad(1e-20)));
+  // The solution has a gap of its rounding: some of its units of ||d|| |z| ||r||, and no more.
+  std::transform(z.begin(), z.end(), problem.z.begin(), [](Quad value) { return static_cast<double>(value); });
+  const Certificate fine = certificate_of(problem);
+  const Quad objective = objective_of(problem, {problem.z.begin(), problem.z.end()});
+  EXPECT_LE(objective - Quad(fine.dual_gap), least * (1 + Quad(1e-20)));
+  const Exact sizes = exact(problem);
+  EXPECT_LE(fine.dual_gap, 64 * 0x1p-53 * sizes.terms_norm * sizes.terms_norm);
+}
+
 TEST(Certifier, BoundsHoldUnderPenalties) {
   std::mt19937_64 random(11);
   for (const auto& [n, m] : {std::pair{1, 1}, {3, 2}, {12, 9}, {12, 16}}) {
     for (int round = 0; round < 4; ++round) {
-      for (Problem& problem : penalised_problems(n, m, random)) {
+      for (const Problem& problem : penalised_problems(n, m, random)) {
         SCOPED_TRACE(::testing::Message()
                      << n << " x " << m << ", ridge " << problem.penalty.ridge << ", nonnegative "
                      << problem.penalty.nonnegative << ", weights " << problem.penalty.weights.size());
-        const Certificate rough = certificate_of(problem);
-        std::vector<Quad> z(problem.z.begin(), problem.z.end());
-        EXPECT_LE(magnitude(objective_of(problem, z) - Quad(rough.objective)), Quad(rough.objective_rounding));
-        const Quad least = descend(problem, z);
-        EXPECT_LE(objective_of(problem, {problem.z.begin(), problem.z.end()}) - Quad(rough.dual_gap),
-                  least * (1 + Quad(1e-20)));
-        // The solution rounded to float64 has a gap of its rounding: some of its units of ||d|| |z| ||r||, and no more.
-        std::transform(z.begin(), z.end(), problem.z.begin(), [](Quad value) { return static_cast<double>(value); });
-        const Certificate fine = certificate_of(problem);
-        const Quad objective = objective_of(problem, {problem.z.begin(), problem.z.end()});
-        EXPECT_LE(objective - Quad(fine.dual_gap), least * (1 + Quad(1e-20)));
-        const Exact sizes = exact(problem);
-        EXPECT_LE(fine.dual_gap, 64 * 0x1p-53 * sizes.terms_norm * sizes.terms_norm);
+        expect_bounds(problem, descend);
       }
+    }
+  }
+}
+
+// With more rows than atoms, so that the descent ends.
+TEST(Certifier, BoundsHoldInGroups) {
+  std::mt19937_64 random(14);
+  for (const auto& [n, m] : {std::pair{3, 2}, {8, 6}, {20, 12}}) {
+    for (int round = 0; round < 3; ++round) {
+      for (const Problem& problem : grouped_problems(n, m, m == 12 ? 3 : 2, random)) {
+        SCOPED_TRACE(::testing::Message()
+                     << n << " x " << m << ", groups of " << problem.penalty.group_size << ", ridge "
+                     << problem.penalty.ridge << ", weights " << problem.penalty.weights.size());
+        expect_bounds(problem, descend_by_groups);
+      }
+    }
+  }
+}
+
+TEST(Certifier, BoundsHoldInARadius) {
+  std::mt19937_64 random(13);
+  for (const auto& [n, m] : {std::pair{1, 1}, {3, 2}, {12, 9}, {12, 16}}) {
+    for (int round = 0; round < 8; ++round) {
+      Problem problem = random_problem(n, m, 3, random);
+      problem.penalty.nonnegative = round % 2 == 1;
+      if (round % 4 > 1)
+        for (std::int64_t j = 0; j < m; ++j)
+          problem.penalty.weights.push_back(j % 5 == 4 ? kInfinity : 1 + 0.25 * static_cast<double>(j % 3));
+      for (std::int64_t j = 0; j < m; ++j)
+        if (problem.weight(j) == kInfinity) problem.z[static_cast<std::size_t>(j)] = 0;
+      if (problem.penalty.nonnegative)
+        for (double& value : problem.z) value = std::fabs(value);
+      problem.lambda = 0.05 * std::exp(std::normal_distribution<double>()(random));
+      const auto norm = [&](const auto& z) {
+        Quad sum = 0;
+        for (std::int64_t j = 0; j < m; ++j)
+          if (z[static_cast<std::size_t>(j)] != 0)
+            sum += magnitude(Quad(z[static_cast<std::size_t>(j)])) * problem.weight(j);
+        return sum;
+      };
+      // The solution for lambda is the one in the radius of its norm C; the least value falls by lambda a unit of radius.
+      std::vector<Quad> z(problem.z.begin(), problem.z.end());
+      const Quad penalised = descend(problem, z);
+      const Quad reached = norm(z);
+      problem.penalty.radius = static_cast<double>(reached);
+      if (problem.penalty.radius == 0) continue;
+      const Quad radius = problem.penalty.radius;
+      const Quad least = penalised - Quad(problem.lambda) * reached - Quad(problem.lambda) * (radius - reached);
+      const auto in_radius = [&](const std::vector<double>& code) {
+        return objective_of(problem, {code.begin(), code.end()}) - Quad(problem.lambda) * norm(code);
+      };
+      const Quad slack = exact(problem).energy * Quad(1e-20);
+      // A code from anywhere within.
+      const Quad size = norm(problem.z);
+      for (double& value : problem.z) value *= size > 0 ? static_cast<double>(radius / size) * 0.75 : 0;
+      const Certificate rough = certificate_of(problem);
+      EXPECT_LE(magnitude(in_radius(problem.z) - Quad(rough.objective)), Quad(rough.objective_rounding));
+      EXPECT_LE(in_radius(problem.z) - Quad(rough.dual_gap), least + slack);
+      std::transform(z.begin(), z.end(), problem.z.begin(), [](Quad value) { return static_cast<double>(value); });
+      const Certificate fine = certificate_of(problem);
+      EXPECT_LE(in_radius(problem.z) - Quad(fine.dual_gap), least + slack);
+      const Exact sizes = exact(problem);
+      EXPECT_LE(fine.dual_gap, 64 * 0x1p-53 * sizes.terms_norm * sizes.terms_norm);
+      // lambda is no part of it.
+      EXPECT_EQ(measured(problem).at(7).dual_gap, fine.dual_gap);
     }
   }
 }
@@ -501,6 +699,23 @@ TEST(Certifier, RefusesPenaltiesThatAreNone) {
   EXPECT_NE(refused(problem).find("is 0, wanted > 0"), std::string::npos);
   problem.penalty = {{}, false, -1};
   EXPECT_NE(refused(problem).find("the ridge is -1"), std::string::npos);
+  problem.penalty = {{}, false, 0, 2.5};
+  EXPECT_NE(refused(problem).find("code 0 has an l1 norm of 3, wanted at most the radius of 2.5"), std::string::npos);
+  problem.penalty = {{}, false, 1, 3};
+  EXPECT_NE(refused(problem).find("found a radius of 3 with a ridge of 1"), std::string::npos);
+  problem.penalty = {{1, 0}, false, 0, 3};
+  EXPECT_NE(refused(problem).find("is 0, wanted > 0 with a radius"), std::string::npos);
+  const auto in_groups = [&](Penalty penalty, std::int64_t size) {
+    penalty.group_size = size;
+    problem.penalty = penalty;
+    return refused(problem);
+  };
+  EXPECT_NE(in_groups({}, 0).find("the group size is 0, wanted >= 1"), std::string::npos);
+  EXPECT_NE(in_groups({}, 3).find("has 2 atoms, wanted a multiple of the group size, 3"), std::string::npos);
+  EXPECT_NE(in_groups({{}, true}, 2).find("the group size is 2, wanted 1 where"), std::string::npos);
+  EXPECT_NE(in_groups({{1, 1}}, 2).find("found 2 weights, wanted one for each of 1 groups"), std::string::npos);
+  EXPECT_NE(in_groups({{-1}}, 2).find("the weight of group 0 is -1"), std::string::npos);
+  EXPECT_NE(in_groups({{kInfinity}}, 2).find("at atom 0, wanted 0 where the weight is infinite"), std::string::npos);
   // Atoms that float64 cannot tell from dependent, but extended precision can.
   problem = {2, 2, {1, 0, 1, 0x1p-20}, {3, 1}, {0, 0}, 1, {{0, 0}}};
   EXPECT_EQ(refused(problem), "");
@@ -613,9 +828,11 @@ TEST(Certifier, LambdaMaxIsTheLargestCorrelation) {
 /// Objective and gap in plain float64, sums from first to last.
 std::pair<double, double> plain(const Problem& problem) {
   std::vector<double> r = problem.x;
-  double l1 = 0, rr = 0, xr = 0, largest = 0;
+  double l1 = 0, rr = 0, xr = 0, largest = 0, group = 0;
   for (std::int64_t j = 0; j < problem.m; ++j) {
-    l1 += std::fabs(problem.z[static_cast<std::size_t>(j)]);
+    const double z = problem.z[static_cast<std::size_t>(j)];
+    group += z * z;
+    if (problem.ends_group(j)) l1 += problem.penalty.group_size > 1 ? std::sqrt(group) : std::fabs(z), group = 0;
     for (std::int64_t i = 0; i < problem.n; ++i)
       r[static_cast<std::size_t>(i)] -= problem.d(i, j) * problem.z[static_cast<std::size_t>(j)];
   }
@@ -623,7 +840,10 @@ std::pair<double, double> plain(const Problem& problem) {
   for (std::int64_t j = 0; j < problem.m; ++j) {
     double correlation = 0;
     for (std::int64_t i = 0; i < problem.n; ++i) correlation += r[static_cast<std::size_t>(i)] * problem.d(i, j);
-    largest = std::max(largest, std::fabs(correlation));
+    group += correlation * correlation;
+    if (!problem.ends_group(j)) continue;
+    largest = std::max(largest, problem.penalty.group_size > 1 ? std::sqrt(group) : std::fabs(correlation));
+    group = 0;
   }
   const double limit = problem.lambda / largest, s = std::clamp(xr / rr, -limit, limit);
   const double objective = rr / 2 + problem.lambda * l1;
@@ -636,7 +856,8 @@ TEST(Certifier, PlainFloat64IsWithinItsSlack) {
   for (const auto& [n, m] : {std::pair{1, 3}, {20, 50}, {306, 200}}) {
     for (const std::int64_t nonzeros : {0, 1, 10, 100}) {
       for (int round = 0; round < 10; ++round) {
-        const Problem problem = random_problem(n, m, nonzeros, random);
+        Problem problem = random_problem(n, m, nonzeros, random);
+        if (round % 2 == 1) problem.penalty.group_size = m % 5 == 0 ? 5 : 3;
         const Measures measures = measured(problem);
         const Certificate found = measures.at(problem.lambda);
         const Float64Slack slack = measures.float64_slack(problem.lambda);
@@ -678,6 +899,43 @@ TEST(Certifier, OptimalityConditions) {
     EXPECT_NEAR(found.kkt_violation, violation, tolerance) << m;
     EXPECT_EQ(found.sign_errors, signs) << m;
     EXPECT_EQ(found.nonzeros, problem.nonzeros()) << m;
+  }
+}
+
+TEST(Certifier, OptimalityConditionsOfGroups) {
+  std::mt19937_64 random(13);
+  const std::vector<std::vector<std::int64_t>> shapes = {{6, 3}, {513, 3}, {1500, 4}, {1500, 750}};
+  for (const auto& shape : shapes) {
+    const std::int64_t m = shape[0], size = shape[1];
+    Problem problem = random_problem(40, m, 30, random);
+    problem.penalty.group_size = size;
+    const Measures found = measured(problem);
+    std::vector<double> r = problem.x;
+    for (std::int64_t j = 0; j < m; ++j)
+      for (std::int64_t i = 0; i < 40; ++i)
+        r[static_cast<std::size_t>(i)] -= problem.d(i, j) * problem.z[static_cast<std::size_t>(j)];
+    double excess = 0, violation = 0;
+    std::int64_t signs = 0;
+    for (std::int64_t begin = 0; begin < m; begin += size) {
+      double norm = 0, distance = 0, c_norm = 0, along = 0;
+      for (std::int64_t j = begin; j < begin + size; ++j)
+        norm = std::hypot(norm, problem.z[static_cast<std::size_t>(j)]);
+      for (std::int64_t j = begin; j < begin + size; ++j) {
+        double c = 0;
+        for (std::int64_t i = 0; i < 40; ++i) c += problem.d(i, j) * r[static_cast<std::size_t>(i)];
+        const double z = problem.z[static_cast<std::size_t>(j)];
+        c_norm = std::hypot(c_norm, c);
+        distance = std::hypot(distance, norm > 0 ? c / problem.lambda - z / norm : 0);
+        along += c * z;
+      }
+      excess = std::max(excess, c_norm / problem.lambda - 1);
+      violation = std::max(violation, norm > 0 ? distance : c_norm / problem.lambda - 1);
+      if (along < 0) ++signs;
+    }
+    const double tolerance = 100 * 0x1p-53 * (1 + excess + 40 * 8 * static_cast<double>(size) / problem.lambda);
+    EXPECT_NEAR(found.correlation_excess, excess, tolerance) << m;
+    EXPECT_NEAR(found.kkt_violation, violation, tolerance) << m;
+    EXPECT_EQ(found.sign_errors, signs) << m;
   }
 }
 

@@ -7,12 +7,14 @@ from program import EPS, energy
 
 
 class Penalty:
-    """lambda sum w_j |z_j| + ridge/2 ||z||^2, z >= 0 where `nonnegative`, for D (n, m)."""
+    """lambda sum w_g ||z_g|| + ridge/2 ||z||^2, z >= 0 where `nonnegative`, for D (n, m) in groups of `group` columns."""
 
-    def __init__(self, D, weights=None, nonnegative=False, ridge=0.0):
+    def __init__(self, D, weights=None, nonnegative=False, ridge=0.0, group=1):
         self.D = np.asarray(D, np.float64)
         n, m = self.D.shape
-        self.weights = np.ones(m) if weights is None else np.asarray(weights, np.float64)
+        self.group = group
+        self.group_weights = np.ones(m // group) if weights is None else np.asarray(weights, np.float64)
+        self.weights = np.repeat(self.group_weights, group)  # of atoms
         self.nonnegative = nonnegative
         self.ridge = ridge
         self.free = self.weights == 0
@@ -23,17 +25,23 @@ class Penalty:
     def options(self, folder):
         options = []
         if not (self.weights == 1).all():
-            np.save(folder / "W.npy", self.weights)
+            np.save(folder / "W.npy", self.group_weights)
             options += ["--weights", folder / "W.npy"]
         if self.nonnegative:
             options += ["--nonnegative"]
         if self.ridge:
             options += ["--elastic-net", repr(self.ridge)]
+        if self.group > 1:
+            options += ["--group-size", self.group]
         return options
 
+    def norms(self, Z):
+        """The norm of each group of each row."""
+        return np.sqrt((np.asarray(Z) ** 2).reshape(len(Z), -1, self.group).sum(2)) if self.group > 1 else np.abs(Z)
+
     def cost(self, Z, lam):
-        used = np.where(self.out, 0, self.weights)
-        return lam * (np.abs(Z) @ used) + self.ridge / 2 * (Z * Z).sum(1)
+        used = np.where(np.isinf(self.group_weights), 0, self.group_weights)
+        return lam * (self.norms(Z) @ used) + self.ridge / 2 * (Z * Z).sum(1)
 
     def objective(self, X, Z, lam):
         return energy(X - Z @ self.D.T) + self.cost(Z, lam)
@@ -53,7 +61,7 @@ class Penalty:
         if not kept.any():
             return np.zeros(len(C))
         C = C[:, kept] / self.weights[kept]
-        return np.maximum(C.max(1), 0) if self.nonnegative else np.abs(C).max(1)
+        return np.maximum(C.max(1), 0) if self.nonnegative else self.norms(C).max(1)
 
     def lambda_max(self, X):
         X = np.asarray(X, np.float64)
@@ -76,13 +84,22 @@ class Penalty:
         return objective, objective - (energy(X_longer) - energy(X_longer - s[:, None] * R))
 
     def descend(self, x, lam, sweeps=20000, tolerance=1e-13):
-        """Coordinate descent to float64's end. For small problems."""
+        """Coordinate descent, of groups with proximal steps, to float64's end. For small problems."""
         z = np.zeros(self.D.shape[1])
         r = np.array(x, np.float64)
         norms = (self.D * self.D).sum(0)
+        blocks = [(j, np.linalg.norm(self.D[:, j : j + self.group], 2) ** 2) for j in range(0, len(z), self.group) if not self.out[j]]
         for _ in range(sweeps):
             largest = 0.0
-            for j in np.flatnonzero((norms > 0) & ~self.out):
+            for j, bound in blocks if self.group > 1 else ():
+                part = slice(j, j + self.group)
+                u = bound * z[part] + self.D[:, part].T @ r
+                left = max(1 - lam * self.weights[j] / max(np.linalg.norm(u), 1e-300), 0)
+                change = left * u / (bound + self.ridge) - z[part]
+                r -= self.D[:, part] @ change
+                z[part] += change
+                largest = max(largest, np.linalg.norm(change) * np.sqrt(bound))
+            for j in np.flatnonzero((norms > 0) & ~self.out) if self.group == 1 else ():
                 u = norms[j] * z[j] + self.D[:, j] @ r
                 new = np.sign(u) * max(abs(u) - lam * self.weights[j], 0) / (norms[j] + self.ridge)
                 new = max(new, 0) if self.nonnegative else new

@@ -84,6 +84,35 @@ def test_solve(folder):
     assert "10 problems a call" in run(*options, status=DONE).stdout
 
 
+def test_kernels():
+    options = ["bench", "kernels", "--runs", 1, "--threads", 1, "--rows", 20, "--atoms", 50, "--problems", 70]
+    lines = [json.loads(line) for line in run(*options, "--iterations", 3, "--json", status=DONE).stdout.splitlines()]
+    assert [line["kernel"] for line in lines] == ["extrapolated_residual", "gradient_step", "proximal_iterations",
+                                                  "code_residual", "correlation_max", "bounded_correlation", "gemm"]
+    for said in lines:
+        assert said["schema"] == "shrinkwarp-bench-1" and said["benchmark"] == "kernels" and said["shape"] == "custom"
+        assert said["rows"] == 20 and said["atoms"] == 50 and said["problems"] == 70 and said["calls"] >= 1
+        assert 0 < said["fastest_seconds"] <= said["median_seconds"]
+        assert said["percent_of_gemm"] == pytest.approx(
+            100 * said["flops"] / said["median_seconds"] / said["gemm_flops_per_second"])
+        assert said["percent_of_copy"] == pytest.approx(
+            100 * said["bytes"] / said["median_seconds"] / said["copy_bytes_per_second"])
+        product = 2 * 20 * 50 * 70
+        times = {"proximal_iterations": 2 * 3, "bounded_correlation": 128 / 70}  # 3 iterations; places in 64s
+        assert said["flops"] == pytest.approx(times.get(said["kernel"], 1) * product)
+        assert said["iterations"] == (3 if said["kernel"] == "proximal_iterations" else 1)
+
+
+def test_kernels_that_are_named():
+    done = run("bench", "kernels", "--runs", 1, "--shapes", "small", "--problems", 64, "--kernels",
+               "gemm,correlation_max", status=DONE)
+    rows = [line.split()[0] for line in done.stdout.splitlines()[2:]]
+    assert rows == ["correlation_max", "gemm"]
+    for options in (["--shapes", "tiny"], ["--kernels", "sgemm"], ["--rows", 5], ["--atoms", 5], ["--runs", 0],
+                    ["--rows", 5, "--atoms", 5, "--shapes", "small"]):
+        one_line(run("bench", "kernels", *options, status=USAGE))
+
+
 def test_solve_refuses(folder, files):
     np.save(folder / "L.npy", np.ones(6))
     options = ["bench", "solve", *files, "--problems", 7]

@@ -788,7 +788,7 @@ def test_lambda_missing(folder):
         refused(folder, path, files, path.name, "lambda", "--lambda-fraction", options=())
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, -1.0])
 def test_lambda_file_refused(folder, value):
     D, X, Z = problem()
     np.save(folder / "Z.npy", Z)
@@ -816,7 +816,6 @@ def test_files_that_do_not_fit(folder):
 @pytest.mark.parametrize(
     "options, wanted",
     [
-        (["--lambda", 0], ["--lambda", "0"]),
         (["--lambda", -1], ["--lambda", "-1"]),
         (["--lambda", "nan"], ["--lambda", "nan"]),
         (["--lambda", 1, "--lambda-fraction", 0.5], ["--lambda"]),

@@ -196,7 +196,11 @@ def test_bench(check):
     call = {"benchmark": "solve", "solver": "working-set", "lambda_fraction": 0.3, "gap": 1e-6, "problems": 1000,
             "problems_per_second": 5e5, "nonzeros": 29000, "worst_gap": 8e-7,
             "phases": [{"name": "look", "seconds": 1e-4}, {"name": "pass", "seconds": 2e-4}]}
-    check.write("shrinkwarp", f"case $2 in fista) echo '{json.dumps(line)}';; solve) echo '{json.dumps(call)}';; *) exit 1;; esac")
+    kernel = {"benchmark": "kernels", "kernel": "proximal_iterations", "mode": "tf32", "rows": 64, "atoms": 256,
+              "problems": 100000, "iterations": 100, "median_seconds": 0.004, "bytes_per_second": 2e11,
+              "percent_of_copy": 7.0, "flops_per_second": 1.6e14, "percent_of_gemm": 41.0}
+    check.write("shrinkwarp", f"case $2 in fista) echo '{json.dumps(line)}';; solve) echo '{json.dumps(call)}';; "
+                              f"kernels) echo '{json.dumps(kernel)}';; *) exit 1;; esac")
     status, steps = check.run("bench")
     assert status == 1  # the iterations'
     assert steps["PyTorch iteration 64 x 128"]["status"] == "skipped"
@@ -205,6 +209,9 @@ def test_bench(check):
     assert "| 0.5 | 1e-06 | 100 | 2.00 | 50 | 70 | 9.0e-07 |" in check.report_text()
     assert steps["calls, working-set"]["results"] == [call]
     assert "| working-set | 0.3 | 1e-06 | 1000 | 500000 | 29.0 | 8.0e-07 | pass 200, look 100 |" in check.report_text()
+    assert steps["kernels"]["results"] == steps["iterations on chip"]["results"] == [kernel]
+    wanted = "| proximal_iterations | tf32 | 64 x 256 | 100000 | 100 | 4000.0 | 200 | 7 % | 160.00 | 41 % |"
+    assert wanted in check.report_text()
     check.write("shrinkwarp", "exit 0")
     status, steps = check.run("bench")
     assert status == 1 and steps["solve at 0.5 to 1e-06"]["reason"] == "no results"

@@ -87,6 +87,46 @@ def test_the_lambda_that_is_stored_gives_the_code_to_others(folder):
     np.testing.assert_allclose(again.Z.toarray(), found.Z.toarray(), atol=1e-5)
 
 
+def certified(folder, *options, status=DONE):
+    done = run("certify", folder / "Z.npz", "--dictionary", folder / "D.npy", "--observations", folder / "X.npy",
+               "--json", *options, status=status)
+    return json.loads(done.stdout)
+
+
+def test_certified_by_other_code(folder):
+    D, X = problem(20, 50, 12)
+    w = np.random.default_rng(3).uniform(0.5, 2, 50)
+    np.save(folder / "W.npy", w)
+    for options in ([], ["--nonnegative"], ["--weights", folder / "W.npy"]):
+        for rule, value in RULES:
+            solve(folder, D, X, rule, value, "--gap", 1e-9, *options)
+            told = certified(folder, "--gap", 1e-9, *options, *([rule, value] if rule == "--l1-radius" else []))
+            assert told["missed"] == 0 and told["worst_kkt"] < 1e-12
+            assert all(claim["contradicted"] == 0 for claim in told["claims"].values())
+    solve(folder, D, X, "--l1-radius", 0.5)
+    assert certified(folder)["claims"]["objective"]["contradicted"] == 12  # not the Lasso's objective
+    files = [folder / "Z.npz", "--dictionary", folder / "D.npy", "--observations", folder / "X.npy"]
+    assert "was solved with --l1-radius, without which" in run("certify", *files, status=DONE).stderr
+    assert not run("certify", *files, "--l1-radius", 0.5, status=DONE).stderr
+    done = run("certify", *files, "--l1-radius", 0.4, status=FAILED)
+    assert "wanted at most the radius of 0.4" in one_line(done)
+
+
+def test_lambda_zero_is_certified(folder):
+    for shape, options in [((6, 20, 4), []), ((20, 6, 4), []), ((6, 20, 4), ["--elastic-net", 0.3])]:
+        D, X = problem(*shape)
+        X[2] = 0
+        solve(folder, D, X, "--lambda", 0, "--gap", 1e-9, *options)
+        told = certified(folder, "--gap", 1e-9, *options)
+        assert told["missed"] == 0
+        assert all(claim["contradicted"] == 0 for claim in told["claims"].values())
+        assert certified(folder, "--gap", 1e-9, "--lambda", 0, *options)["missed"] == 0
+    D, X = problem(20, 6, 4)
+    D[:, 3] = D[:, 0] + D[:, 1]  # dependent, and not all of x
+    solve(folder, D, X, "--lambda", 0)
+    assert certified(folder, status=UNCONVERGED)["missed"] == 4
+
+
 def test_penalties_resume_and_debias_go_with_them(folder):
     D, X = problem(20, 50, 8)
     w = np.random.default_rng(3).uniform(0.5, 2, 50)
@@ -122,7 +162,7 @@ def test_a_noise_level_that_no_code_has(folder):
     save(folder, D, X)
     done = run("solve", "--dictionary", folder / "D.npy", "--observations", folder / "X.npy", "--residual-norm", 0.02,
                "--output", folder / "Z.npz", status=FAILED)
-    assert "row 1 has ||x - D z|| of at least" in one_line(done) and "--residual-norm over that" in one_line(done)
+    assert "the path of row 1 ends at ||x - D z|| = " in one_line(done) and "--residual-norm over that" in one_line(done)
     assert "of 5 problems are kept" in one_line(done)
 
 

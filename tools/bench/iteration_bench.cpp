@@ -1,14 +1,12 @@
 #include <shrinkwarp/tools/bench/iteration_bench.hpp>
 
 #include <chrono>
-#include <cmath>
-#include <vector>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
-#include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/tools/bench/inputs.hpp>
 
 namespace shrinkwarp::bench {
 namespace {
@@ -29,50 +27,22 @@ double seconds_a_call(const Context& context, double min_seconds, Call call) {
   }
 }
 
-// Normal values, all but `density` of them set to zero.
-Tensor<float> sparse_codes(const Context& context, std::int64_t atoms, std::int64_t problems, double density,
-                           std::uint64_t seed) {
-  const Context host = Context::cpu(1);
-  const Tensor<float> draws(host, atoms, problems);
-  fill_normal(host, seed, 0, 0, draws.vector());
-  const auto period = static_cast<std::int64_t>(std::llround(1 / density));
-  for (std::int64_t i = 0; i < draws.size(); ++i)
-    if (i % period != 0) draws.data()[i] = 0;
-  Tensor<float> codes(context, atoms, problems);
-  copy(context, draws.vector(), codes.vector());
-  context.synchronize();
-  return codes;
-}
-
-template <class T>
-Tensor<T> filled(const Context& context, std::int64_t size, T value) {
-  const std::vector<T> values(static_cast<std::size_t>(size), value);
-  Tensor<T> tensor(context, size);
-  copy(context, VectorView<const T>{values.data(), size, {}}, tensor.vector());
-  context.synchronize();
-  return tensor;
-}
-
 }  // namespace
 
 IterationBenchResult run_iteration_bench(const Context& context, const IterationBenchOptions& options,
                                          std::int64_t problems) {
   const std::int64_t n = options.rows;
   const std::int64_t m = options.atoms;
-  const Tensor<float> D(context, n, m);
-  const Tensor<double> D_exact(context, n, m);
-  fill_normal(context, 1, 0, 0, D.vector());
-  fill_normal(context, 1, 0, 0, D_exact.vector());
+  const Tensor<float> D = normal_numbers<float>(context, n, m, 1);
+  const Tensor<double> D_exact = normal_numbers<double>(context, n, m, 1);
   const StepDictionary<float> packed(context, D.matrix());
   const CertificateDictionary exact(context, D_exact.matrix());
 
   const Tensor<float> current = sparse_codes(context, m, problems, options.density, 2);
   const Tensor<float> previous = sparse_codes(context, m, problems, options.density, 3);
   const Tensor<float> anchor = sparse_codes(context, m, problems, options.density, 4);
-  const Tensor<float> X(context, n, problems);
-  const Tensor<double> X_exact(context, n, problems);
-  fill_normal(context, 5, 0, 0, X.vector());
-  fill_normal(context, 5, 0, 0, X_exact.vector());
+  const Tensor<float> X = normal_numbers<float>(context, n, problems, 5);
+  const Tensor<double> X_exact = normal_numbers<double>(context, n, problems, 5);
   const Tensor<float> R(context, n, problems);
   const Tensor<double> R_exact(context, n, problems);
   const Tensor<float> beta = filled(context, problems, 0.5f);

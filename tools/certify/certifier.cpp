@@ -29,8 +29,9 @@ constexpr Extended kUnit64 = std::numeric_limits<double>::epsilon() / 2;
 constexpr Extended kMargin = 1 + 1e-9L;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-constexpr std::int64_t kRows = 32;   // problems of a panel
-constexpr std::int64_t kTile = 512;  // atoms whose correlations are looked at together: 128 KiB
+constexpr double kRadiusSlack = 1e-9;  // by which rounding may have brought a code out of its radius
+constexpr std::int64_t kRows = 32;     // problems of a panel
+constexpr std::int64_t kTile = 512;    // atoms whose correlations are looked at together: 128 KiB
 
 /// Higham's gamma_k: k roundings of unit roundoff u change a product by this factor at most, and a sum of k terms by this
 /// times the sum of their magnitudes, in any order, with fused multiply-adds or without.
@@ -108,8 +109,15 @@ void CodeRows::clear() {
 /// Up to kRows problems on their way through the dictionary, owned by one thread.
 struct Certifier::Panel {
   struct Candidate {
-    std::int64_t atom;
-    double bound;  // of its correlation's magnitude
+    std::int64_t atom;  // or a group's first
+    double bound;       // of its correlation's magnitude
+  };
+  /// Of the group that a pass is in; sums of squares.
+  struct Group {
+    Extended correlation = 0, error = 0;  // of float64's correlations, and of what they may be off by
+    Extended z_norm = 0;                  // ||z_g||
+    Extended distance = 0;                // of correlations over the weight from lambda z_g / ||z_g||
+    Extended along = 0;                   // <D_g'r, z_g> / ||z_g||
   };
   struct Row {
     double norm_bound = 0;  // >= ||r||
@@ -132,6 +140,7 @@ struct Certifier::Panel {
     double least = 0;  // some correlation is at least so large
     std::vector<Candidate> candidates;
     std::int64_t seen = 0;  // nonzeros of the tiles so far
+    Group group;
     std::size_t ridge_seen = 0;
     Extended ridge_value(std::int64_t atom) const {
       const auto at = std::lower_bound(ridge_indices.begin(), ridge_indices.end(), atom);
@@ -174,17 +183,32 @@ Certifier::Certifier(const Context& context, MatrixView<const double> D, Penalty
   });
   SHRINKWARP_REQUIRE(penalty_.ridge >= 0 && std::isfinite(penalty_.ridge), ValueError, "the ridge is ", penalty_.ridge,
                      ", wanted a finite number >= 0");
-  SHRINKWARP_REQUIRE(penalty_.weights.empty() || static_cast<std::int64_t>(penalty_.weights.size()) == D.cols,
+  const std::int64_t size = penalty_.group_size;
+  SHRINKWARP_REQUIRE(size >= 1, ValueError, "the group size is ", size, ", wanted >= 1");
+  SHRINKWARP_REQUIRE(D.cols % size == 0, ShapeError, "the dictionary has ", D.cols,
+                     " atoms, wanted a multiple of the group size, ", size);
+  SHRINKWARP_REQUIRE(size == 1 || !penalty_.nonnegative, ValueError, "the group size is ", size,
+                     ", wanted 1 where codes are to be nonnegative");
+  const std::string one = size > 1 ? "group" : "atom";
+  SHRINKWARP_REQUIRE(penalty_.weights.empty() || static_cast<std::int64_t>(penalty_.weights.size()) == D.cols / size,
                      ShapeError, penalty_.name, ": found ", penalty_.weights.size(),
-                     " weights, wanted one for each of ", D.cols, " atoms");
-  for (std::int64_t j = 0; j < D.cols; ++j) {
-    SHRINKWARP_REQUIRE(weight(j) >= 0, ValueError, penalty_.name, ": the weight of atom ", j, " is ", weight(j),
+                     " weights, wanted one for each of ", D.cols / size, " ", one, "s");
+  SHRINKWARP_REQUIRE(penalty_.radius < 0 || (std::isfinite(penalty_.radius) && penalty_.ridge == 0), ValueError,
+                     "found a radius of ", penalty_.radius, " with a ridge of ", penalty_.ridge,
+                     ", wanted a finite radius and no ridge with it");
+  for (std::int64_t g = 0; g < D.cols / size; ++g) {
+    const double w = weight(g * size);
+    SHRINKWARP_REQUIRE(w > 0 || penalty_.radius < 0, ValueError, penalty_.name, ": the weight of ", one, " ", g, " is ",
+                       w, ", wanted > 0 with a radius");
+    SHRINKWARP_REQUIRE(w >= 0, ValueError, penalty_.name, ": the weight of ", one, " ", g, " is ", w,
                        ", wanted a number >= 0 or infinity");
-    SHRINKWARP_REQUIRE(weight(j) > 0 || !penalty_.nonnegative, ValueError, penalty_.name, ": the weight of atom ", j,
+    SHRINKWARP_REQUIRE(w > 0 || !penalty_.nonnegative, ValueError, penalty_.name, ": the weight of ", one, " ", g,
                        " is 0, wanted > 0 where codes are to be nonnegative");
-    if (weight(j) > 0)
-      largest_norm_ =
-          std::max(largest_norm_, above(static_cast<Extended>(norms_[static_cast<std::size_t>(j)]) / weight(j)));
+    if (w == 0) continue;
+    Extended square = 0;  // >= ||D_g||_F^2
+    for (std::int64_t j = g * size; j < (g + 1) * size; ++j)
+      square += static_cast<Extended>(norms_[static_cast<std::size_t>(j)]) * norms_[static_cast<std::size_t>(j)];
+    largest_norm_ = std::max(largest_norm_, above(std::sqrt(square * (1 + gamma(size + 2))) * kMargin / w));
   }
   prepare_free();
 }
@@ -302,11 +326,91 @@ void Certifier::free_residual(std::vector<Extended>& r, std::vector<double>& fre
   }
 }
 
+/// What float64's correlations of `count` atoms from `tile` on, which lie in panel.C, tell of them: which may be the largest.
+void Certifier::look_at_atoms(Panel& panel, std::int64_t tile, std::int64_t count) const {
+  const auto relative =
+      static_cast<double>(gamma(rows() + 8, kUnit64) * kMargin);  // 8: penalty and comparisons round as well
+  const double underflow = static_cast<double>(rows() + 8) * std::numeric_limits<double>::denorm_min();
+  for (std::int64_t t = 0; t < count; ++t) {
+    const double norm = norms_[static_cast<std::size_t>(tile + t)];
+    const double w = weight(tile + t);
+    if (!(w > 0 && w < kInfinity)) continue;  // unpenalised, or left out
+    for (std::int64_t b = 0; b < panel.count; ++b) {
+      Panel::Row& row = panel.rows[b];
+      const double value = panel.C[static_cast<std::size_t>(t * kRows + b)] / w;
+      const double size = penalty_.nonnegative ? value : std::fabs(value);
+      const double error = (relative * (norm * row.norm_bound + row.ridge_bound) + underflow) / w;
+      // What overflowed tells nothing: it stays a candidate and excludes no other.
+      if (size + error < row.least) continue;
+      row.candidates.push_back({tile + t, size + error});
+      if (size < kInfinity && error < kInfinity) row.least = std::max(row.least, size - error);
+    }
+  }
+  for (std::int64_t b = 0; b < panel.count; ++b) {
+    Panel::Row& row = panel.rows[b];
+    for (; row.seen < row.nonzeros && row.indices[row.seen] < tile + count; ++row.seen) {
+      const std::int64_t j = row.indices[row.seen];
+      if (weight(j) == 0) continue;
+      const double along = std::copysign(1.0, row.values[row.seen]) *
+                           panel.C[static_cast<std::size_t>((j - tile) * kRows + b)] / weight(j);
+      const double error =
+          (relative * (norms_[static_cast<std::size_t>(j)] * row.norm_bound + row.ridge_bound) + underflow) / weight(j);
+      row.support_violation = std::max(row.support_violation, std::fabs(along - row.lambda));
+      if (along < -error) ++row.sign_errors;
+    }
+  }
+}
+
+/// The same in groups. Off by at most e_j each, correlations are off by sqrt(sum e_j^2) together.
+void Certifier::look_at_groups(Panel& panel, std::int64_t tile, std::int64_t count) const {
+  const std::int64_t size = penalty_.group_size;
+  const auto relative = static_cast<double>(gamma(rows() + 8, kUnit64) * kMargin);
+  const double underflow = static_cast<double>(rows() + 8) * std::numeric_limits<double>::denorm_min();
+  const Extended rounding = gamma(size + 4);
+  for (std::int64_t t = 0; t < count; ++t) {
+    const std::int64_t j = tile + t;
+    const double norm = norms_[static_cast<std::size_t>(j)], w = weight(j);
+    for (std::int64_t b = 0; b < panel.count; ++b) {
+      Panel::Row& row = panel.rows[b];
+      Panel::Group& group = row.group;
+      if (j % size == 0) {
+        group = {};
+        std::int64_t end = row.seen;
+        while (end < row.nonzeros && row.indices[end] < j + size) ++end;
+        for (std::int64_t k = row.seen; k < end; ++k)
+          group.z_norm += static_cast<Extended>(row.values[k]) * row.values[k];
+        group.z_norm = std::sqrt(group.z_norm);
+      }
+      const Extended value = panel.C[static_cast<std::size_t>(t * kRows + b)];
+      const Extended error = relative * (norm * row.norm_bound + row.ridge_bound) + underflow;
+      group.correlation += value * value;
+      group.error += error * error;
+      if (group.z_norm > 0) {
+        const bool used = row.seen < row.nonzeros && row.indices[row.seen] == j;
+        const Extended direction = used ? row.values[row.seen] / group.z_norm : 0;
+        if (used) ++row.seen;
+        const Extended distance = value / w - row.lambda * direction;
+        group.distance += distance * distance;
+        group.along += value * direction;
+      }
+      // The end of a group that is penalised and not left out.
+      if ((j + 1) % size != 0 || !(w > 0 && w < kInfinity)) continue;
+      const Extended found = std::sqrt(group.correlation);
+      const Extended off = (std::sqrt(group.error) + rounding * found) * (1 + rounding) * kMargin;
+      if (group.z_norm > 0) {
+        row.support_violation = std::max(row.support_violation, static_cast<double>(std::sqrt(group.distance)));
+        if (group.along < -off) ++row.sign_errors;
+      }
+      const double most = above((found + off) / w * kMargin), least = above((found - off) / w / kMargin);
+      if (most < row.least) continue;
+      row.candidates.push_back({j + 1 - size, most});
+      if (most < kInfinity) row.least = std::max(row.least, least * (1 - 4 * std::numeric_limits<double>::epsilon()));
+    }
+  }
+}
+
 void Certifier::correlations(Panel& panel) const {
   const std::int64_t n = rows(), m = atoms();
-  const auto relative =
-      static_cast<double>(gamma(n + 8, kUnit64) * kMargin);  // 8: penalty and comparisons round as well
-  const double underflow = static_cast<double>(n + 8) * std::numeric_limits<double>::denorm_min();
   for (std::int64_t tile = 0; tile < m; tile += kTile) {
     const std::int64_t count = std::min(kTile, m - tile);
     correlate(D_.column(tile), D_.ld, n, count, panel.R.data(), panel.C.data());
@@ -317,35 +421,10 @@ void Certifier::correlations(Panel& panel) const {
         panel.C[static_cast<std::size_t>((row.ridge_indices[row.ridge_seen] - tile) * kRows + b)] -=
             penalty_.ridge * row.ridge_values[row.ridge_seen];
     }
-    for (std::int64_t t = 0; t < count; ++t) {
-      const double norm = norms_[static_cast<std::size_t>(tile + t)];
-      const double w = weight(tile + t);
-      if (!(w > 0 && w < kInfinity)) continue;  // unpenalised, or left out
-      for (std::int64_t b = 0; b < panel.count; ++b) {
-        Panel::Row& row = panel.rows[b];
-        const double value = panel.C[static_cast<std::size_t>(t * kRows + b)] / w;
-        const double size = penalty_.nonnegative ? value : std::fabs(value);
-        const double error = (relative * (norm * row.norm_bound + row.ridge_bound) + underflow) / w;
-        // What overflowed tells nothing: it stays a candidate and excludes no other.
-        if (size + error < row.least) continue;
-        row.candidates.push_back({tile + t, size + error});
-        if (size < kInfinity && error < kInfinity) row.least = std::max(row.least, size - error);
-      }
-    }
-    for (std::int64_t b = 0; b < panel.count; ++b) {
-      Panel::Row& row = panel.rows[b];
-      for (; row.seen < row.nonzeros && row.indices[row.seen] < tile + count; ++row.seen) {
-        const std::int64_t j = row.indices[row.seen];
-        if (weight(j) == 0) continue;
-        const double along = std::copysign(1.0, row.values[row.seen]) *
-                             panel.C[static_cast<std::size_t>((j - tile) * kRows + b)] / weight(j);
-        const double error =
-            (relative * (norms_[static_cast<std::size_t>(j)] * row.norm_bound + row.ridge_bound) + underflow) /
-            weight(j);
-        row.support_violation = std::max(row.support_violation, std::fabs(along - row.lambda));
-        if (along < -error) ++row.sign_errors;
-      }
-    }
+    if (grouped())
+      look_at_groups(panel, tile, count);
+    else
+      look_at_atoms(panel, tile, count);
   }
   for (std::int64_t b = 0; b < panel.count; ++b) {
     Panel::Row& row = panel.rows[b];
@@ -353,14 +432,29 @@ void Certifier::correlations(Panel& panel) const {
       panel.r[static_cast<std::size_t>(i)] = panel.R[static_cast<std::size_t>(i * kRows + b)];
     for (const Panel::Candidate& candidate : row.candidates) {
       if (candidate.bound < row.least) continue;
-      const Product exact = product(D_.column(candidate.atom), panel.r.data(), n);
-      const Extended w = weight(candidate.atom), norm = norms_[static_cast<std::size_t>(candidate.atom)];
-      const Extended shrunk = static_cast<Extended>(penalty_.ridge) * row.ridge_value(candidate.atom);
-      const Extended value = shrunk == 0 ? exact.sum : exact.sum - shrunk;
-      const Extended size = penalty_.nonnegative ? value : std::fabs(value);
-      Extended error = gamma(n) * exact.magnitude;
-      if (shrunk != 0) error += 4 * kUnit * (std::fabs(exact.sum) + std::fabs(shrunk));
-      if (row.repair > 0) error += std::sqrt(norm * norm + penalty_.ridge) * row.repair * kMargin;
+      const Extended w = weight(candidate.atom);
+      Extended size = 0, error = 0;  // sums of squares, of more than one atom
+      for (std::int64_t j = candidate.atom; j < candidate.atom + penalty_.group_size; ++j) {
+        const Product exact = product(D_.column(j), panel.r.data(), n);
+        const Extended norm = norms_[static_cast<std::size_t>(j)];
+        const Extended shrunk = static_cast<Extended>(penalty_.ridge) * row.ridge_value(j);
+        const Extended value = shrunk == 0 ? exact.sum : exact.sum - shrunk;
+        Extended off = gamma(n) * exact.magnitude;
+        if (shrunk != 0) off += 4 * kUnit * (std::fabs(exact.sum) + std::fabs(shrunk));
+        if (row.repair > 0) off += std::sqrt(norm * norm + penalty_.ridge) * row.repair * kMargin;
+        if (grouped()) {
+          size += value * value;
+          error += off * off;
+        } else {
+          size = penalty_.nonnegative ? value : std::fabs(value);
+          error = off;
+        }
+      }
+      if (grouped()) {
+        const Extended rounding = gamma(penalty_.group_size + 4);
+        size = std::sqrt(size);
+        error = (std::sqrt(error) + rounding * size) * (1 + rounding) * kMargin;
+      }
       row.largest = std::max(row.largest, size / w);
       row.low = std::max(row.low, (size - error) / w * (1 - 4 * kUnit));
       row.high = std::max(row.high, (size + error) / w * (1 + 4 * kUnit));
@@ -422,6 +516,20 @@ void Certifier::residual(const double* x, const std::int64_t* indices, const dou
   }
 }
 
+/// sum_g w_g ||z_g||: a group of k nonzeros takes k + 2 roundings, and g groups g + 1 more; k + g <= nonzeros + 1.
+Extended Certifier::weighted_norms(const std::int64_t* indices, const double* values, std::int64_t nonzeros) const {
+  Extended sum = 0;
+  for (std::int64_t k = 0; k < nonzeros;) {
+    const std::int64_t group = indices[k] / penalty_.group_size;
+    const double w = weight(indices[k]);
+    Extended square = 0;
+    for (; k < nonzeros && indices[k] / penalty_.group_size == group; ++k)
+      square += static_cast<Extended>(values[k]) * values[k];
+    sum += std::sqrt(square) * w;
+  }
+  return sum;
+}
+
 void Certifier::measure(const Context& context, MatrixView<const double> X, const CodeRows& Z,
                         VectorView<const double> lambda, std::int64_t first, Measures* out) const {
   const std::int64_t n = rows();
@@ -447,6 +555,7 @@ void Certifier::measure(const Context& context, MatrixView<const double> X, cons
       measures.nonzeros = nonzeros;
       measures.n_ = measures.dual_terms_ = n;
       measures.nonnegative_ = penalty_.nonnegative;
+      measures.radius_ = penalty_.radius;
       measures.largest_column_ = largest_norm_;
       for (std::int64_t i = 0; i < n; ++i) {
         measures.residual_ += r[static_cast<std::size_t>(i)] * r[static_cast<std::size_t>(i)];
@@ -461,10 +570,17 @@ void Certifier::measure(const Context& context, MatrixView<const double> X, cons
                            " at atom ", indices[k], ", wanted 0 where the weight is infinite");
         SHRINKWARP_REQUIRE(values[k] > 0 || !penalty_.nonnegative, ValueError, "code ", first + problem, " has ",
                            values[k], " at atom ", indices[k], ", wanted numbers >= 0");
-        measures.l1_ += penalty_.weights.empty() ? size : size * weight(indices[k]);
+        if (!grouped()) measures.l1_ += penalty_.weights.empty() ? size : size * weight(indices[k]);
         if (penalty_.ridge > 0) measures.ridge_ += size * size;
         measures.column_sum_ += size * norms_[static_cast<std::size_t>(indices[k])];
       }
+      if (grouped()) {
+        measures.l1_ = weighted_norms(indices, values, nonzeros);
+        measures.group_terms_ = penalty_.group_size + 4;
+      }
+      SHRINKWARP_REQUIRE(penalty_.radius < 0 || measures.l1_ <= penalty_.radius * (1 + kRadiusSlack), ValueError,
+                         "code ", first + problem, " has an l1 norm of ", static_cast<double>(measures.l1_),
+                         ", wanted at most the radius of ", penalty_.radius);
       measures.column_sum_ *= (1 + gamma(nonzeros + 1)) * kMargin;
       measures.ridge_ *= static_cast<Extended>(penalty_.ridge) / 2;
       measures.energy_ = product(x, x, n).sum;
@@ -543,14 +659,17 @@ struct Measures::Values {
 
 Measures::Values Measures::values(double lambda) const {
   Values v{};
-  const Extended weight = lambda;
+  const bool in_radius = radius_ >= 0;
+  const Extended weight = in_radius ? 0 : lambda;
   const Extended penalty = weight * l1_;
   v.objective = residual_ / 2 + penalty + ridge_;
   v.objective_error =
-      kMargin * (gamma(n_ + 1) * residual_ / 2 + gamma(nonzeros + 2) * penalty + gamma(nonzeros + 3) * ridge_ +
-                 2 * kUnit * v.objective + std::sqrt(residual_ * (1 + gamma(n_ + 1))) * residual_error_ +
-                 residual_error_ * residual_error_ / 2);
-  if (dual_square_ > 0) {
+      kMargin * (gamma(n_ + 1) * residual_ / 2 + gamma(nonzeros + (group_terms_ > 0 ? 4 : 2)) * penalty +
+                 gamma(nonzeros + 3) * ridge_ + 2 * kUnit * v.objective +
+                 std::sqrt(residual_ * (1 + gamma(n_ + 1))) * residual_error_ + residual_error_ * residual_error_ / 2);
+  const Extended toll = in_radius ? radius_ * correlation_high_ * (1 + 2 * kUnit) : 0;
+  if (in_radius && dual_square_ > 0) v.scale = std::max<Extended>(dual_product_ - toll, 0) / dual_square_;
+  if (!in_radius && dual_square_ > 0) {
     Extended top = dual_product_ / dual_square_;
     if (nonnegative_) top = std::max<Extended>(top, 0);
     // Division and multiplication round: four units keep |s| ||D'r||_inf <= lambda.
@@ -559,14 +678,20 @@ Measures::Values Measures::values(double lambda) const {
     v.clipped = std::fabs(top) > limit;
     v.scale = v.clipped ? std::copysign(limit, top) : top;
   }
-  const Extended linear = v.scale * dual_product_, square = v.scale * v.scale * dual_square_;
+  const Extended linear = v.scale * (dual_product_ - toll), square = v.scale * v.scale * dual_square_;
   v.dual = linear - square / 2;
   // |<x, r>| is at most ||x|| ||r||, and so are the magnitudes that its sum is made of.
-  v.dual_error = kMargin * (gamma(n_) * std::fabs(v.scale) * std::sqrt(energy_ * dual_square_) +
-                            gamma(dual_terms_) * square / 2 + 4 * kUnit * (std::fabs(linear) + square));
+  v.dual_error =
+      kMargin * (gamma(n_) * std::fabs(v.scale) * std::sqrt(energy_ * dual_square_) + gamma(dual_terms_) * square / 2 +
+                 4 * kUnit * (std::fabs(v.scale * dual_product_) + v.scale * toll + square));
   // The feasible point is not s r but one so near to it, and Dual no steeper between them.
   const Extended repair = std::fabs(v.scale) * repair_;
   v.dual_error += kMargin * repair * (std::sqrt(energy_) + std::fabs(v.scale) * std::sqrt(dual_square_) + repair);
+  if (in_radius && dual_square_ > 0) {
+    // With the exact ||D'r||_inf the top is no further than `end`, and the value there higher by no more than this.
+    const Extended end = std::max<Extended>(dual_product_ - radius_ * correlation_low_, 0) / dual_square_;
+    v.lost = kMargin * (end * radius_ * (correlation_high_ - correlation_low_) * (1 + 4 * kUnit) + v.dual_error);
+  }
   if (v.clipped) {
     // Dual is concave along the line: from s on it rises no faster than at s, and not past its top.
     const Extended size = std::fabs(v.scale), top = std::fabs(dual_product_) / dual_square_;
@@ -599,18 +724,20 @@ Float64Slack Measures::float64_slack(double lambda) const {
   const Values v = values(lambda);
   const auto lost = [](std::int64_t roundings) { return gamma(roundings, kUnit64); };
   const Extended x = std::sqrt(energy_), r = std::sqrt(residual_), size = std::fabs(v.scale);
-  const Extended penalty = static_cast<Extended>(lambda) * l1_ + ridge_;
+  const Extended radius = std::max(radius_, 0.0);
+  const Extended penalty = (radius_ >= 0 ? 0 : static_cast<Extended>(lambda) * l1_) + ridge_;
   // Of the residual, of the objective, of ||D'r||_inf, of the scale and of the dual value, in this order.
   const Extended of_r = lost(nonzeros + 1) * (x + column_sum_) + lost(1) * r;
-  const Extended of_objective =
-      lost(n_ + 2) * r * r / 2 + r * of_r + of_r * of_r / 2 + lost(nonzeros + 3) * penalty + lost(1) * v.objective;
-  const Extended of_correlation = largest_column_ * (lost(n_) * r + of_r);
+  const Extended of_objective = lost(n_ + 2) * r * r / 2 + r * of_r + of_r * of_r / 2 +
+                                lost(nonzeros + (group_terms_ > 0 ? 5 : 3)) * penalty + lost(1) * v.objective;
+  const Extended of_correlation = largest_column_ * (lost(n_) * r + of_r) + lost(group_terms_) * correlation_high_;
   Extended of_scale = lost(2 * n_ + 4) * size;
   if (v.clipped && correlation_high_ > 0) of_scale += size * of_correlation / correlation_high_;
-  if (!v.clipped && r > 0) of_scale += (x + 2 * size * r) * of_r / (r * r);
-  const Extended slope = std::fabs(dual_product_ - v.scale * dual_square_);
+  if (!v.clipped && r > 0) of_scale += ((x + 2 * size * r) * of_r + radius * of_correlation) / (r * r);
+  const Extended slope = std::fabs(dual_product_ - radius * correlation_high_ - v.scale * dual_square_);
   const Extended of_dual = size * (lost(n_ + 3) * x * r + x * of_r) + size * size * (lost(n_ + 4) * r * r + r * of_r) +
-                           slope * of_scale + r * r * of_scale * of_scale;
+                           size * radius * (of_correlation + lost(2) * correlation_high_) + slope * of_scale +
+                           r * r * of_scale * of_scale;
   return {above(slack_factor_ * of_objective * kMargin), above(slack_factor_ * (of_objective + of_dual) * kMargin)};
 }
 

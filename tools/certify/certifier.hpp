@@ -12,8 +12,11 @@
 // precision.
 //
 // Under a penalty lambda sum_j w_j |z_j| + ridge/2 ||z||^2, z >= 0, the same with r the longer [r; -sqrt(ridge) z]; correlations
-// divided by w_j, and for z >= 0 only those over 0, with s >= 0. Atoms of weight 0 must not correlate with r at all: what
+// divided by w_j, and for z >= 0 only those over 0, with s >= 0. In groups, lambda sum_g w_g ||z_g||, the norm of a group's
+// correlations is what a correlation's magnitude is to an atom. Atoms of weight 0 must not correlate with r at all: what
 // of r does is taken away, and the rest by which rounding leaves them correlated is bounded by the smallest singular value.
+//
+// In a radius C, F(z) = 1/2 ||x - D z||^2 and Dual(s r) = s (<x, r> - C ||D'r||_inf) - 1/2 s^2 ||r||^2, s >= 0 at its top.
 #pragma once
 
 #include <cstdint>
@@ -35,12 +38,16 @@ struct CodeRows {
   void clear();
 };
 
-/// What is added to 1/2 ||x - D z||^2: lambda sum_j w_j |z_j| + ridge / 2 ||z||^2, with z >= 0 where `nonnegative`.
+/// What is added to 1/2 ||x - D z||^2: lambda sum_g w_g ||z_g|| + ridge / 2 ||z||^2, group g being atoms g group_size ..
+/// (g + 1) group_size - 1; in groups of one lambda sum_j w_j |z_j|, with z >= 0 where `nonnegative`.
 struct Penalty {
-  std::vector<double> weights;   ///< [m], >= 0, infinity where z_j = 0 is demanded; empty for 1
-  bool nonnegative = false;      ///< not together with weights of 0
-  double ridge = 0;              ///< finite, >= 0
+  std::vector<double> weights;  ///< [m / group_size], >= 0, infinity where z_g = 0 is demanded; empty for 1
+  bool nonnegative = false;     ///< not together with weights of 0, nor with groups of more than one atom
+  double ridge = 0;             ///< finite, >= 0
+  /// Where >= 0, sum_g w_g ||z_g|| <= radius in place of that penalty: weights > 0 then, and no ridge.
+  double radius = -1;
   std::string name = "weights";  ///< begins the message of an error about the weights
+  std::int64_t group_size = 1;   ///< >= 1, divides m
 };
 
 /// The certificate of a code at one lambda. Bounds hold in exact arithmetic for the numbers given; they are infinite where
@@ -66,10 +73,10 @@ class Measures {
   std::int64_t nonzeros = 0;
   /// ||D'r||_inf / lambda - 1 where positive, else 0: how far the residual is outside the dual feasible set.
   double correlation_excess = 0;
-  /// The largest distance of a correlation d_j'r from lambda times the subdifferential of |z_j|, over lambda: 0 at a
-  /// solution. To float64's rounding.
+  /// The largest distance of a correlation d_j'r from lambda times the subdifferential of |z_j|, over lambda, or of a
+  /// group's D_g'r from that of ||z_g||: 0 at a solution. To float64's rounding.
   double kkt_violation = 0;
-  /// Atoms in use whose correlation has the other sign, beyond rounding.
+  /// Atoms in use whose correlation has the other sign, or groups with <D_g'r, z_g> < 0, beyond rounding.
   std::int64_t sign_errors = 0;
 
   /// @param lambda  finite, >= 0
@@ -84,6 +91,7 @@ class Measures {
   std::int64_t n_ = 0;
   std::int64_t dual_terms_ = 0;  // that ||r||^2 and <x, r> have
   bool nonnegative_ = false;
+  double radius_ = -1;
   long double energy_ = 0;            // ||x||^2
   long double residual_ = 0;          // ||r||^2, r in extended precision
   long double residual_error_ = 0;    // >= ||that r - (x - D z)||
@@ -91,11 +99,12 @@ class Measures {
   long double dual_product_ = 0;      // <x, r>
   long double correlation_low_ = 0;   // <= ||D'r||_inf
   long double correlation_high_ = 0;  // >= ||D'r||_inf
-  long double l1_ = 0;                // sum of w_j |z_j|
+  long double l1_ = 0;                // sum of w_j |z_j|, or of w_g ||z_g||
   long double ridge_ = 0;             // ridge / 2 ||z||^2
   long double repair_ = 0;            // >= the distance of r to vectors that no unpenalised atom correlates with
   long double column_sum_ = 0;        // >= sum_j ||d_j|| |z_j|
-  long double largest_column_ = 0;    // >= max_j ||d_j|| / w_j
+  long double largest_column_ = 0;    // >= max_j ||d_j|| / w_j, or max_g ||D_g|| / w_g
+  std::int64_t group_terms_ = 0;      // roundings that the norm of a group takes
   long double slack_factor_ = 1;      // for float64_slack
 };
 
@@ -113,7 +122,7 @@ class Certifier {
   std::int64_t rows() const { return D_.rows; }
   std::int64_t atoms() const { return D_.cols; }
 
-  /// out[b] = ||D'x_b||_inf, rounded to nearest from extended precision; max_j |d_j'x_b| / w_j and so on under a penalty,
+  /// out[b] = ||D'x_b||_inf, rounded to nearest from extended precision; max_g ||D_g'x_b|| / w_g and so on under a penalty,
   /// where with atoms of weight 0 x is first rounded to float64 without what they explain.
   /// @param X    [n, N], finite
   /// @param out  [N]
@@ -141,8 +150,13 @@ class Certifier {
   void free_residual(std::vector<long double>& r, std::vector<double>& free_code, long double& before,
                      long double& repair) const;
   void correlations(Panel& panel) const;
+  void look_at_atoms(Panel& panel, std::int64_t tile, std::int64_t count) const;
+  void look_at_groups(Panel& panel, std::int64_t tile, std::int64_t count) const;
+  long double weighted_norms(const std::int64_t* indices, const double* values, std::int64_t nonzeros) const;
+  bool grouped() const { return penalty_.group_size > 1; }
+  /// Of the group that the atom is in.
   double weight(std::int64_t atom) const {
-    return penalty_.weights.empty() ? 1.0 : penalty_.weights[static_cast<std::size_t>(atom)];
+    return penalty_.weights.empty() ? 1.0 : penalty_.weights[static_cast<std::size_t>(atom / penalty_.group_size)];
   }
   void residual(const double* x, const std::int64_t* indices, const double* values, std::int64_t nonzeros,
                 long double* r) const;
@@ -150,7 +164,7 @@ class Certifier {
   MatrixView<const double> D_;
   Penalty penalty_;
   std::vector<double> norms_;  // [m], >= ||d_j||
-  double largest_norm_ = 0;    // over weights, of penalised atoms
+  double largest_norm_ = 0;    // over weights, of penalised atoms or groups
   // Atoms of weight 0, but for copies; with G = D_0'D_0 + ridge I.
   std::vector<std::int64_t> free_;
   std::vector<long double> inverse_;  // [free, free], about G^-1

@@ -68,8 +68,8 @@ std::vector<double> lambdas_of_file(const LambdaChoice& choice, const CodesFile&
   SHRINKWARP_REQUIRE(static_cast<std::int64_t>(values.size()) == codes.size(), ShapeError, choice.path, ": found ",
                      values.size(), " lambdas, wanted one for each of ", codes.size(), " codes");
   for (std::size_t i = 0; i < values.size(); ++i) {
-    SHRINKWARP_REQUIRE(values[i] > 0 && std::isfinite(values[i]), ValueError, choice.path, ": lambda of problem ", i,
-                       " is ", values[i], ", wanted a finite number > 0");
+    SHRINKWARP_REQUIRE(values[i] >= 0 && std::isfinite(values[i]), ValueError, choice.path, ": lambda of problem ", i,
+                       " is ", values[i], ", wanted a finite number >= 0");
   }
   return values;
 }
@@ -113,6 +113,59 @@ void check_claims(const Claims& claims, const Measures& measures, const Row& row
   if (claims.converged && (*claims.converged)[i] != 0 && row.certificate.relative_gap > gap)
     contradict(report.converged_claim, row.problem, row.certificate.relative_gap);
 }
+
+/// Certifies the problems whose lambda is 0: every atom is unpenalised there.
+class Unpenalised {
+ public:
+  Unpenalised(const Context& context, MatrixView<const double> D, const Penalty& penalty)
+      : context_(context), D_(D), penalty_(penalty) {}
+
+  /// Measures such problems once more, where their atoms let them.
+  void measure(MatrixView<const double> X, const CodeRows& Z, VectorView<const double> lambda, std::int64_t first,
+               Measures* out) {
+    std::vector<std::int64_t> problems;
+    std::vector<double> columns;
+    CodeRows codes;
+    for (std::int64_t b = 0; b < X.cols; ++b) {
+      if (lambda[b] != 0 || std::all_of(X.column(b), X.column(b) + X.rows, [](double v) { return v == 0; })) continue;
+      problems.push_back(b);
+      columns.insert(columns.end(), X.column(b), X.column(b) + X.rows);
+      const auto begin = Z.offsets[static_cast<std::size_t>(b)], end = Z.offsets[static_cast<std::size_t>(b) + 1];
+      codes.indices.insert(codes.indices.end(), Z.indices.begin() + begin, Z.indices.begin() + end);
+      codes.values.insert(codes.values.end(), Z.values.begin() + begin, Z.values.begin() + end);
+      codes.offsets.push_back(static_cast<std::int64_t>(codes.values.size()));
+    }
+    if (problems.empty() || !prepare()) return;
+    const auto count = static_cast<std::int64_t>(problems.size());
+    std::vector<double> zero(problems.size(), 0.0);
+    std::vector<Measures> found(problems.size());
+    certifier_->measure(context_, {columns.data(), X.rows, count, X.rows, Device{}}, codes,
+                        {zero.data(), count, Device{}}, first + problems.front(), found.data());
+    for (std::size_t k = 0; k < problems.size(); ++k) out[problems[k]] = found[k];
+  }
+
+ private:
+  bool prepare() {
+    if (tried_) return certifier_ != nullptr;
+    tried_ = true;
+    // More atoms than rows are dependent, but for a ridge; where they span all of x the objective is 0, and that is enough.
+    if (penalty_.nonnegative || penalty_.radius >= 0 || (D_.cols > D_.rows && penalty_.ridge == 0)) return false;
+    penalty_.weights.resize(static_cast<std::size_t>(D_.cols / penalty_.group_size), 0.0);
+    for (double& weight : penalty_.weights)
+      if (std::isfinite(weight)) weight = 0;
+    try {
+      certifier_ = std::make_unique<Certifier>(context_, D_, penalty_);
+    } catch (const ValueError&) {  // dependent
+    }
+    return certifier_ != nullptr;
+  }
+
+  const Context& context_;
+  MatrixView<const double> D_;
+  Penalty penalty_;
+  bool tried_ = false;
+  std::unique_ptr<Certifier> certifier_;
+};
 
 /// The per-problem numbers as an .npz.
 class RowsFile {
@@ -196,13 +249,15 @@ Report certify_codes(const Context& context, const Request& request) {
   if (!request.output.empty()) output = std::make_unique<RowsFile>(request.output);
 
   const std::vector<double> D = read_dictionary(dictionary_file);
-  Penalty penalty{{}, request.nonnegative, request.ridge, request.weights};
+  Penalty penalty{{}, request.nonnegative, request.ridge, request.radius, request.weights, request.group_size};
   if (!request.weights.empty()) {
     penalty.weights = NpyFile::open(request.weights).read_vector();
     SHRINKWARP_REQUIRE(!penalty.weights.empty(), ShapeError, request.weights,
-                       ": found no weights, wanted one for each atom");
+                       ": found no weights, wanted one for each ", request.group_size > 1 ? "group" : "atom");
   }
-  const Certifier certifier(context, {D.data(), report.rows, report.atoms, report.rows, Device{}}, std::move(penalty));
+  const MatrixView<const double> dictionary{D.data(), report.rows, report.atoms, report.rows, Device{}};
+  Unpenalised unpenalised(context, dictionary, penalty);
+  const Certifier certifier(context, dictionary, std::move(penalty));
   const std::int64_t chunk = std::min<std::int64_t>(report.problems, 4 * kBlock * context.threads());
   std::vector<double> lambda(static_cast<std::size_t>(chunk), request.lambda.number);
   if (request.lambda.kind == LambdaChoice::Kind::recording_fraction) {
@@ -237,6 +292,7 @@ Report certify_codes(const Context& context, const Request& request) {
                          " is ", here[b], ", wanted a finite number");
     }
     certifier.measure(context, X, Z, here, first, measures.data());
+    unpenalised.measure(X, Z, here, first, measures.data());
     for (std::int64_t b = 0; b < count; ++b) {
       const Measures& found = measures[static_cast<std::size_t>(b)];
       const Row row{first + b,           here[b],          found.at(here[b]), found.nonzeros, found.correlation_excess,

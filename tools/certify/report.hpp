@@ -14,7 +14,7 @@ namespace shrinkwarp::certify {
 /// Which lambda each problem is certified at.
 struct LambdaChoice {
   enum class Kind {
-    of_codes_file,       ///< the array `lambda` beside the codes; 0 is taken there
+    of_codes_file,       ///< the array `lambda` beside the codes
     value,               ///< `number` for all
     sample_fraction,     ///< `number` times each observation's lambda_max, rounded to float64
     recording_fraction,  ///< `number` times the largest lambda_max of all
@@ -30,9 +30,11 @@ struct Request {
   std::string dictionary;    ///< D.npy (n, m), f4 or f8
   std::string observations;  ///< X.npy (N, n), f4 or f8
   LambdaChoice lambda;
-  std::string weights;        ///< W.npy (m,), or empty for 1
+  std::string weights;  ///< W.npy (m / group_size,), or empty for 1
+  std::int64_t group_size = 1;
   bool nonnegative = false;   ///< codes are to be >= 0
   double ridge = 0;           ///< mu of an elastic net
+  double radius = -1;         ///< C of codes in a radius, or negative
   double gap = 1e-6;          ///< relative
   std::string output;         ///< an .npz with the numbers of each problem; empty: none
   ProgressCallback progress;  ///< after each chunk of rows; may be empty
@@ -78,7 +80,8 @@ struct Report {
   std::vector<Row> worst;      // the kWorstRows problems of the largest relative gaps, largest first
 };
 
-/// Certifies a file. Streams: memory for D, 24 bytes a problem, 8 for each claim, and blocks of rows.
+/// Certifies a file. Where lambda is 0 every atom counts as one of weight 0, if they are independent; else the gap of such a
+/// problem is its objective. Streams: memory for D, 24 bytes a problem, 8 for each claim, and blocks of rows.
 ///
 /// @param context  of the CPU
 /// @throws IoError, ShapeError, ValueError, naming the file with what was found and what was wanted

@@ -45,6 +45,7 @@ void add_bench(CLI::App& app, Action& action) {
   command->footer("Example:\n  shrinkwarp bench fista");
   add_bench_fista(*command, action);
   add_bench_iteration(*command, action);
+  add_bench_kernels(*command, action);
   add_bench_latency(*command, action);
   add_bench_solve(*command, action);
 }

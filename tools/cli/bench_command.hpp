@@ -21,6 +21,7 @@ void write_codes(const std::string& path, std::int64_t atoms, const std::vector<
 
 void add_bench_fista(CLI::App& bench, Action& action);
 void add_bench_iteration(CLI::App& bench, Action& action);
+void add_bench_kernels(CLI::App& bench, Action& action);
 void add_bench_latency(CLI::App& bench, Action& action);
 void add_bench_solve(CLI::App& bench, Action& action);
 

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/npz.hpp>
 #include <shrinkwarp/tools/certify/report.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
@@ -144,6 +145,44 @@ nlohmann::json as_json(const Report& report, const CertifyArguments& arguments, 
           {"seconds", seconds}};
 }
 
+/// How the file says that it was made, where `solve` wrote it; empty for others.
+std::string fingerprint_of_codes(const std::string& codes) {
+  try {
+    const NpzReader file = NpzReader::open(codes);
+    if (!file.contains("fingerprint")) return {};
+    const NpyArray array = file.read("fingerprint");
+    return array.header.type == ElementType::s && array.header.size() == 1 ? array.text() : "";
+  } catch (const Error&) {  // no archive, or one whose fingerprint is damaged
+    return {};
+  }
+}
+
+/// What the file of codes says about its penalty and these options do not, or nothing.
+std::string other_penalty(const certify::Request& request) {
+  const std::string text = fingerprint_of_codes(request.codes);
+  const auto says = [&text](const std::string& line) {
+    return text.rfind(line, 0) == 0 || text.find("\n" + line) != std::string::npos;
+  };
+  std::string missing;
+  const auto look = [&](const char* line, const char* option, bool given) {
+    if (given || !says(line)) return;
+    missing += missing.empty() ? "" : ", ";
+    missing += option;
+  };
+  look("values of --weights: ", "--weights", !request.weights.empty());
+  look("--group-size: ", "--group-size", request.group_size > 1);
+  look("--nonnegative: ", "--nonnegative", request.nonnegative);
+  look("--elastic-net: ", "--elastic-net", request.ridge > 0);
+  look("--l1-radius: ", "--l1-radius", request.radius >= 0);
+  return missing;
+}
+
+bool is_contradicted(const Report& report) {
+  return report.lambda_claim.contradicted + report.objective_claim.contradicted + report.gap_claim.contradicted +
+             report.converged_claim.contradicted >
+         0;
+}
+
 int run_certify(const CertifyArguments& arguments) {
   const auto started = std::chrono::steady_clock::now();
   certify::Request request = arguments.request;
@@ -169,6 +208,12 @@ int run_certify(const CertifyArguments& arguments) {
   } else if (!arguments.quiet) {
     print_table(report, arguments, seconds);
   }
+  if (report.missed > 0 || is_contradicted(report)) {
+    const std::string missing = other_penalty(request);
+    if (!missing.empty())
+      std::cerr << "shrinkwarp: " << request.codes << " was solved with " << missing
+                << ", without which it is held against another problem here\n";
+  }
   if (report.missed == 0) return kDone;
   std::cerr << "shrinkwarp: " << with_commas(report.missed) << " of " << with_commas(report.problems)
             << " problems missed the gap of " << request.gap << '\n';
@@ -191,7 +236,7 @@ void add_certify(CLI::App& app, Action& action) {
       ->required();
   CLI::Option_group* lambda =
       command->add_option_group("lambda", "the weight of the l1 norm; without any the array 'lambda' of Z.npz");
-  lambda->add_option("--lambda", arguments->lambda, "one value for all problems")->check(positive_number());
+  lambda->add_option("--lambda", arguments->lambda, "one value for all problems")->check(number_from_0());
   lambda->add_option("--lambda-fraction", arguments->lambda_fraction, "a fraction of lambda_max = ||D'x||_inf")
       ->check(positive_number());
   lambda->add_option("--lambda-file", arguments->lambda_file, "L.npy (N,): a value a problem");
@@ -202,11 +247,23 @@ void add_certify(CLI::App& app, Action& action) {
       ->check(one_of({"sample", "recording"}))
       ->needs("--lambda-fraction")
       ->capture_default_str();
-  command->add_option("--weights", arguments->request.weights,
-                      "W.npy (m,): lambda times w_j for atom j; 0 is unpenalised, infinity demands z_j = 0");
+  command->add_option(
+      "--weights", arguments->request.weights,
+      "W.npy (m,): lambda times w_j for atom j; 0 is unpenalised, infinity demands z_j = 0; a weight for "
+      "each group with --group-size");
+  command
+      ->add_option("--group-size", arguments->request.group_size,
+                   "G: the penalty is lambda times the sum of the norms of groups of G consecutive atoms")
+      ->check(whole_number(1, std::int64_t{1} << 31))
+      ->capture_default_str();
   command->add_flag("--nonnegative", arguments->request.nonnegative, "codes are to be >= 0");
   command->add_option("--elastic-net", arguments->request.ridge, "MU: MU/2 ||z||^2 is part of the objective")
       ->check(number_from_0());
+  command
+      ->add_option("--l1-radius", arguments->request.radius,
+                   "C: codes with ||z||_1 <= C that minimise 1/2 ||x - D z||^2, in place of a penalty")
+      ->check(positive_number())
+      ->excludes("--elastic-net");
   command->add_option("--gap", arguments->request.gap, "relative duality gap to certify: gap <= G * 1/2 ||x||^2")
       ->check(positive_number())
       ->capture_default_str();

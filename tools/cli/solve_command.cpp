@@ -194,8 +194,9 @@ int run_one(const SolveOptions& options, Inputs& inputs) {
   const LassoSummary& summary = outcome.summary;
   if (summary.unconverged == 0) return kDone;
   std::cerr << "shrinkwarp: " << with_commas(summary.unconverged) << " of " << with_commas(summary.problems)
-            << " problems missed the gap of " << lasso.gap << " within " << with_commas(lasso.max_iterations)
-            << " iterations; " << options.output << " is written and says which\n";
+            << " problems missed the gap of " << lasso.gap;
+  if (!rule.follows_path()) std::cerr << " within " << with_commas(lasso.max_iterations) << " iterations";
+  std::cerr << "; " << options.output << " is written and says which\n";
   return kUnconverged;
 }
 

@@ -84,7 +84,15 @@ void add_solver(CLI::App& command, SolveOptions& options) {
 
 void add_penalty(CLI::App& command, SolveOptions& options) {
   command.add_option("--weights", options.weights,
-                     "W.npy (m,): lambda times w_j for atom j; 0 leaves an atom unpenalised, infinity leaves it out");
+                     "W.npy (m,): lambda times w_j for atom j; 0 leaves an atom unpenalised, infinity leaves it out; a "
+                     "weight for each group with --group-size");
+  command
+      .add_option(
+          "--group-size", options.lasso.penalty.group_size,
+          "G: groups of G consecutive atoms, lambda times the sum of their norms in place of the l1 norm; on cuda "
+          "with fista and ista")
+      ->check(whole_number(1, std::int64_t{1} << 31))
+      ->capture_default_str();
   command.add_flag("--nonnegative", options.lasso.penalty.nonnegative, "codes >= 0");
   command.add_option("--elastic-net", options.lasso.penalty.ridge, "MU: adds MU/2 ||z||^2 to the objective")
       ->check(number_from_0());
@@ -170,8 +178,13 @@ void check(const SolveOptions& options) {
       !on_path ||
           (options.lasso.solver != Solver::fista && options.lasso.solver != Solver::ista && options.lasso.restart),
       UsageError, "--solver: found ", name_of(options.lasso.solver), options.lasso.restart ? "" : " with --no-restart",
-      ", wanted working-set or auto, which follow the exact path; the lambda that they store can be given "
+      ", wanted auto or one of the working-set solvers, which follow the exact path; the lambda that they store can be "
+      "given "
       "to others by --lambda-file");
+  SHRINKWARP_REQUIRE(
+      !on_path || options.lasso.penalty.group_size == 1, UsageError,
+      "--group-size: found a lambda on the exact path, which groups have none of, wanted one of the other "
+      "lambda options");
   SHRINKWARP_REQUIRE(!options.l1_radius || options.lasso.penalty.ridge == 0, UsageError,
                      "--l1-radius: found --elastic-net, wanted one or the other");
   SHRINKWARP_REQUIRE(!options.lambda || *options.lambda > 0 || !options.lasso.penalty.nonnegative, UsageError,
@@ -181,6 +194,8 @@ void check(const SolveOptions& options) {
                      "--lambda-scope: found no fraction, wanted --lambda-fraction or --lambda-fractions with it");
   SHRINKWARP_REQUIRE(!options.debias || !options.lasso.penalty.nonnegative, UsageError,
                      "--debias: found --nonnegative, wanted codes of any sign: least squares have no sign");
+  SHRINKWARP_REQUIRE(!options.lasso.penalty.grouped() || !options.lasso.penalty.nonnegative, UsageError,
+                     "--group-size: found --nonnegative, wanted codes of any sign");
   if (options.least_squares) {
     const bool plain = !has_lambda && options.weights.empty() && options.lasso.penalty.plain() &&
                        options.warm_start.empty() && !options.debias && !options.resume && options.lasso.restart;
@@ -220,8 +235,8 @@ Penalty penalty(const SolveOptions& options) {
   penalty.weights = NpyFile::open(options.weights).read_vector();
   penalty.weights_name = options.weights;
   // No weights at all are not the same as a file of none.
-  SHRINKWARP_REQUIRE(!penalty.weights.empty(), ShapeError, options.weights,
-                     ": found no weights, wanted one for each atom");
+  SHRINKWARP_REQUIRE(!penalty.weights.empty(), ShapeError, options.weights, ": found no weights, wanted one for each ",
+                     penalty.grouped() ? "group" : "atom");
   return penalty;
 }
 

@@ -62,6 +62,7 @@ void add_penalty(const Penalty& penalty, Fingerprint& fingerprint) {
         hash_bytes(penalty.weights.data(), static_cast<std::int64_t>(penalty.weights.size() * sizeof(double))));
   if (penalty.nonnegative) fingerprint.add("--nonnegative", "yes");
   if (penalty.ridge > 0) fingerprint.add("--elastic-net", penalty.ridge);
+  if (penalty.grouped()) fingerprint.add("--group-size", penalty.group_size);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "executor.hpp"
@@ -30,7 +31,16 @@ struct Product {
   std::int64_t ldb;
   T* C;
   std::int64_t ldc;
+  bool tf32;  // for float
 };
+
+/// As tensor cores see an input: the nearest of 11 bits.
+template <class T>
+T seen(T value, bool tf32) {
+  if (!std::is_same_v<T, float> || !tf32 || !std::isfinite(value) || value == T(0)) return value;
+  const T unit = std::ldexp(T(1), std::ilogb(value) - 10);
+  return std::round(value / unit) * unit;
+}
 
 /// C = alpha op(A) op(B) + beta C.
 template <class T>
@@ -43,14 +53,14 @@ void multiply(const Product<T>& p, T alpha, T beta) {
     for (std::int64_t l = 0; l < p.k && product; ++l) {
       for (std::int64_t j = 0; j < kCols; ++j) {
         const std::int64_t column = j0 + std::min(j, cols - 1);
-        b[l * kCols + j] = p.transpose_b ? p.B[column + l * p.ldb] : p.B[l + column * p.ldb];
+        b[l * kCols + j] = seen(p.transpose_b ? p.B[column + l * p.ldb] : p.B[l + column * p.ldb], p.tf32);
       }
     }
     for (std::int64_t i0 = 0; i0 < p.m; i0 += kRows) {
       const std::int64_t rows = std::min(kRows, p.m - i0);
       T sum[kCols][kRows] = {};
       if (product) {
-        if (!p.transpose_a && rows == kRows) {
+        if (!p.transpose_a && rows == kRows && !p.tf32) {
           for (std::int64_t l = 0; l < p.k; ++l) {
             const T* column = p.A + i0 + l * p.lda;
             for (int j = 0; j < kCols; ++j) {
@@ -61,7 +71,7 @@ void multiply(const Product<T>& p, T alpha, T beta) {
           for (std::int64_t i = 0; i < kRows; ++i) {
             const std::int64_t row = i0 + std::min(i, rows - 1);
             for (std::int64_t l = 0; l < p.k; ++l) {
-              a[l * kRows + i] = p.transpose_a ? p.A[l + row * p.lda] : p.A[row + l * p.lda];
+              a[l * kRows + i] = seen(p.transpose_a ? p.A[l + row * p.lda] : p.A[row + l * p.lda], p.tf32);
             }
           }
           for (std::int64_t l = 0; l < p.k; ++l) {
@@ -117,10 +127,11 @@ cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperati
   const bool on_host = handle->pointer_mode == CUBLAS_POINTER_MODE_HOST;
   const T host_alpha = on_host ? *alpha : T(0);
   const T host_beta = on_host ? *beta : T(0);
+  const bool tf32 = handle->math == CUBLAS_TF32_TENSOR_OP_MATH;
   return status_of(shrinkwarp::simt::enqueue(handle->stream, [=] {
     for (std::int64_t i = 0; i < count; ++i) {
-      const Product<T> product = {transpose_a, transpose_b,      m,  n, k, A + i * stride_a, lda, B + i * stride_b,
-                                  ldb,         C + i * stride_c, ldc};
+      const Product<T> product = {transpose_a, transpose_b,      m,   n,   k, A + i * stride_a, lda, B + i * stride_b,
+                                  ldb,         C + i * stride_c, ldc, tf32};
       multiply(product, on_host ? host_alpha : *alpha, on_host ? host_beta : *beta);
     }
   }));

@@ -1,0 +1,272 @@
+#include <shrinkwarp/models/lasso/working_set_pool.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+#include <shrinkwarp/kernels/common/scalar.hpp>
+#include <shrinkwarp/models/lasso/flow.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+// A pass multiplies so many coordinates that what is beyond them blurs correlations by this share of lambda: the blur
+// leaves atoms open, whose float64 products cost what the coordinates save.
+constexpr double kBlur = 0.1;
+// What lambda is taken for before it is known, as a share of the largest that it can be.
+constexpr double kLikelyLambda = 0.3;
+// In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
+constexpr double kLargestLambda = 1e30;
+// `values` has room for so many more than there are atoms.
+constexpr std::int64_t kMore = 64;
+
+std::size_t index_of(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+std::int64_t padded_rows(std::int64_t rows) {
+  return (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
+}
+
+// Places of a pool's residuals: each level begins at a whole group, and so leaves out as many as a group has but one.
+std::int64_t residual_places(std::int64_t rows, std::int64_t places) {
+  constexpr std::int64_t kLargestGroup = 8;
+  const std::int64_t levels = (rows + QuantizedDictionary::kLevelRows - 1) / QuantizedDictionary::kLevelRows;
+  return places + std::min(places, levels) * (kLargestGroup - 1);
+}
+
+// The median of the finite weights: only for how many coordinates a pass multiplies.
+double typical(const std::vector<double>& weights) {
+  std::vector<double> finite;
+  std::copy_if(weights.begin(), weights.end(), std::back_inserter(finite), [](double w) { return std::isfinite(w); });
+  if (finite.empty()) return 1;
+  const auto middle = finite.begin() + static_cast<std::ptrdiff_t>(finite.size() / 2);
+  std::nth_element(finite.begin(), middle, finite.end());
+  return *middle;
+}
+
+}  // namespace
+
+WorkingSetPool::WorkingSetPool(const Dictionary& dictionary, const WorkingSetDictionary& parts,
+                               const LassoOptions& options, const Penalty& penalty, const AtomBounds& bounds,
+                               std::int64_t places)
+    : parts(parts),
+      bounds(bounds),
+      penalty(penalty),
+      plain(penalty.plain()),
+      initial(options.initial),
+      m(dictionary.atoms()),
+      gap(options.gap),
+      dictionary_scale(dictionary.scale()),
+      atom_norm(dictionary.atom_norm()),
+      max_passes(options.max_iterations),
+      residuals(context, parts.quantized, residual_places(dictionary.rows(), places)),
+      C(context, parts.quantized.padded_atoms(), residuals.places()),
+      highest(context, parts.quantized.panels(), residuals.places()),
+      timed(options.profile ? &profile_ : nullptr),
+      cancel(options.cancel),
+      typical_weight(typical(penalty.weights)) {
+  for (auto* atoms : {&open, &list, &fresh}) atoms->resize(index_of(std::max(m, parts.quantized.padded_atoms())));
+  values.resize(index_of(m + kMore));
+  if (initial) atom_stamps.assign(index_of(m), 0);
+  float_residual = Tensor<float>::zeros(context, padded_rows(dictionary.rows()));
+  float_values.resize(index_of(m));
+  if (small()) all_correlations.resize(index_of(parts.transposed.rows()));
+}
+
+std::int64_t WorkingSetPool::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t places) {
+  const std::int64_t n = padded_rows(rows);
+  const std::int64_t slots = places * (16 * n + atoms / 8 + 512);
+  const std::int64_t passes = (residual_places(rows, places) + 8) * (2 * n + 5 * (atoms + 16) + 64);
+  return slots + passes + 64 * (atoms + 1024);
+}
+
+void WorkingSetPool::make_place(Slot& slot) {
+  const std::int64_t rows = parts.exact_columns.rows;
+  slot.x = Tensor<double>::zeros(context, rows);
+  slot.r = Tensor<double>::zeros(context, rows);
+  slot.in_set.resize(index_of((m + 63) / 64));
+  idle_.push_back(&slot);
+}
+
+void WorkingSetPool::fill(const double* x, std::int64_t rows, const Problem& problem) {
+  Slot& slot = *idle_.back();
+  idle_.pop_back();
+  running_.push_back(&slot);
+  slot.problem = problem;
+  double largest = 0;
+  for (std::int64_t i = 0; i < rows; ++i) largest = std::max(largest, std::fabs(x[i]));
+  slot.problem.scale = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
+  double energy = 0;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const double value = x[i] / slot.problem.scale;
+    slot.x.data()[i] = slot.r.data()[i] = value;
+    energy += value * value;
+  }
+  slot.problem.energy = energy / 2;
+  empty_set(slot);
+  std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
+  slot.idle = 0;
+  slot.waits_for_start = initial != nullptr;
+  slot.magnitude = slot.weighted = slot.squares = 0;
+}
+
+// How many coordinates the next pass of a problem multiplies: its own business, or its bits would be its neighbours'.
+std::int64_t WorkingSetPool::level_of(const Slot& slot) const {
+  const QuantizedDictionary& D = parts.quantized;
+  const double norm = std::sqrt(dot(slot.r.data(), slot.r.data(), slot.r.size()));
+  const double lambda =
+      slot.problem.lambda >= 0 ? slot.problem.lambda * typical_weight : kLikelyLambda * norm * D.typical_norm();
+  std::int64_t level = 0;
+  while (level + 1 < D.levels() && D.typical_tail(level) * norm > kBlur * lambda) ++level;
+  return level;
+}
+
+// Puts the residuals of what runs in places, those of one level together. @return the places in use
+std::int64_t WorkingSetPool::arrange() {
+  const PhaseTimer timer(context, timed, "quantize");
+  for (Slot* slot : running_) slot->level = level_of(*slot);
+  std::stable_sort(running_.begin(), running_.end(), [](const Slot* a, const Slot* b) { return a->level < b->level; });
+  std::int64_t place = 0;
+  const std::int64_t group = residuals.group();
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    if (i > 0 && running_[i]->level != running_[i - 1]->level) place = (place + group - 1) / group * group;
+    running_[i]->place = place;
+    residuals.set(parts.quantized, place++, running_[i]->level, running_[i]->r.data());
+  }
+  return place;
+}
+
+void WorkingSetPool::pass() {
+  const std::int64_t count = arrange();
+  const QuantizedDictionary& D = parts.quantized;
+  const PhaseTimer timer(
+      context, timed, "pass",
+      2.0 * static_cast<double>(D.rows()) * static_cast<double>(D.atoms()) * static_cast<double>(count));
+  bounded_correlation(context, D, bounds, residuals, count, C.matrix().columns(0, count),
+                      highest.matrix().columns(0, count));
+  passed_ = running_.size();
+}
+
+void WorkingSetPool::step(FunctionRef<bool()> stop, LambdaOf lambda_of) {
+  std::size_t kept = running_.size() - passed_, next = kept;
+  while (next < running_.size() && !stop()) {
+    Slot* const slot = running_[next++];
+    if (take_step(*slot, lambda_of))
+      idle_.push_back(slot);
+    else
+      running_[kept++] = slot;
+  }
+  passed_ = running_.size() - next;
+  running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(kept),
+                 running_.begin() + static_cast<std::ptrdiff_t>(next));
+}
+
+void WorkingSetPool::solve_small(LambdaOf lambda_of) {
+  Slot& slot = *running_.front();
+  solve_whole(slot, lambda_of);
+  running_.clear();
+  idle_.push_back(&slot);
+}
+
+void WorkingSetPool::retire(std::vector<Problem>& problems, SparseCodes& codes) {
+  const std::int64_t start = codes.offsets.back();
+  for (std::size_t i = 1; i < codes_.offsets.size(); ++i) codes.offsets.push_back(start + codes_.offsets[i]);
+  codes.indices.insert(codes.indices.end(), codes_.indices.begin(), codes_.indices.end());
+  codes.values.insert(codes.values.end(), codes_.values.begin(), codes_.values.end());
+  problems.insert(problems.end(), done_.begin(), done_.end());
+  codes_.indices.clear();
+  codes_.values.clear();
+  codes_.offsets.assign(1, 0);
+  done_.clear();
+}
+
+double WorkingSetPool::threshold(double lambda, double weight) {
+  return std::max(lambda, std::numeric_limits<double>::min()) * weight;
+}
+
+void WorkingSetPool::set_lambda(Problem& problem, double lambda_max, LambdaOf lambda_of) const {
+  if (problem.lambda >= 0) return;
+  problem.asked_lambda = lambda_of(problem.index, lambda_max_of(lambda_max, problem.scale, dictionary_scale));
+  problem.lambda = batch_lambda(problem.asked_lambda, problem.scale, dictionary_scale, kLargestLambda);
+}
+
+void WorkingSetPool::subtract(Slot& slot, std::int64_t count) {
+  subtract_atoms(exact_columns(), list.data(), values.data(), count, slot.x.data(), slot.r.data());
+  slot.magnitude = slot.squares = 0;
+  for (std::int64_t k = 0; k < count; ++k) {
+    slot.magnitude += std::fabs(values[index_of(k)]);
+    slot.squares += values[index_of(k)] * values[index_of(k)];
+  }
+}
+
+WorkingSetPool::Certificate WorkingSetPool::certificate(const Slot& slot, double correlation) const {
+  const double* const r = slot.r.data();
+  const double energy = dot(r, r, slot.r.size()) + penalty.ridge * slot.squares;
+  const double alignment = dot(slot.x.data(), r, slot.r.size());
+  Certificate result;
+  result.primal = energy / 2 + slot.problem.lambda * slot.weighted;
+  result.gap = gap_under_penalty(result.primal, energy, alignment, correlation, slot.problem.lambda,
+                                 atom_norm * slot.magnitude, penalty.nonnegative);
+  return result;
+}
+
+bool WorkingSetPool::better_than_nothing(const Slot& slot) const {
+  const double* const r = slot.r.data();
+  return (dot(r, r, slot.r.size()) + penalty.ridge * slot.squares) / 2 + slot.problem.lambda * slot.weighted <=
+         slot.problem.energy;
+}
+
+void WorkingSetPool::forget_code(Slot& slot) const {
+  std::copy_n(slot.x.data(), slot.x.size(), slot.r.data());
+  slot.magnitude = slot.weighted = slot.squares = 0;
+}
+
+double WorkingSetPool::inner_tolerance(const Slot& slot, double least) const {
+  const double room = slot.problem.lambda * slot.weighted;
+  return std::clamp(0.2 * gap * slot.problem.energy / std::max(room, 1e-300), least, 1e-3);
+}
+
+std::int64_t WorkingSetPool::initial_code(const Slot& slot, std::int64_t most) {
+  SparseCodes code;
+  append_start(*initial, slot.problem.index, penalty, code);
+  const double unit = dictionary_scale / slot.problem.scale;
+  ++stamp;
+  std::int64_t count = 0;
+  for (std::size_t k = 0; k < code.indices.size(); ++k) {
+    std::int64_t& seen = atom_stamps[index_of(code.indices[k])];
+    if (seen == stamp) continue;
+    seen = stamp;
+    if (count == most) return 0;
+    fresh[index_of(count)] = code.indices[k];
+    values[index_of(count++)] = code.values[k] * unit;
+  }
+  return count;
+}
+
+void WorkingSetPool::round_residual(const Slot& slot) {
+  std::transform(slot.r.data(), slot.r.data() + slot.r.size(), float_residual.data(),
+                 [](double value) { return static_cast<float>(value); });
+}
+
+void WorkingSetPool::leave(Slot& slot, std::int64_t count, const Certificate& found, bool stuck) {
+  slot.problem.primal = found.primal;
+  slot.problem.gap = found.gap;
+  slot.problem.stuck = stuck;
+  std::vector<std::int32_t>& order = fresh;
+  std::iota(order.begin(), order.begin() + count, 0);
+  std::sort(order.begin(), order.begin() + count,
+            [this](std::int32_t a, std::int32_t b) { return list[index_of(a)] < list[index_of(b)]; });
+  const double unit = slot.problem.scale / dictionary_scale;
+  for (std::int64_t k = 0; k < count; ++k) {
+    codes_.indices.push_back(list[index_of(order[index_of(k)])]);
+    codes_.values.push_back(values[index_of(order[index_of(k)])] * unit);
+  }
+  codes_.offsets.push_back(static_cast<std::int64_t>(codes_.values.size()));
+  done_.push_back(slot.problem);
+}
+
+}  // namespace shrinkwarp
