@@ -636,10 +636,10 @@ __device__ __forceinline__ BlockSet<kPlain> block_set(double* vectors, std::int6
   return set;
 }
 
-// Five blocks a multiprocessor: left to itself the compiler aims at more, with spills.
+// Five blocks a multiprocessor, or four: left to itself the compiler aims at more, with spills.
 // The first launch writes down the others' places, as ~tier in their outcome: supports change, and each is solved once.
 template <bool kPlain>
-__global__ void __launch_bounds__(kThreads, 5)
+__global__ void __launch_bounds__(kThreads, kPlain ? 5 : 4)
     solve_kernel(int tier, bool first, const std::int32_t* places, const double* lambda, const double* tolerance,
                  int max_steps, ActiveSets sets, PenaltyView<double> penalty) {
   const std::int64_t p = places[blockIdx.x];
