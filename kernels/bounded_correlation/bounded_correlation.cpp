@@ -244,14 +244,17 @@ void bounded_correlation(const Context& context, const QuantizedDictionary& D, c
 }
 
 std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
-                        std::int64_t place, const float* c, const float* highest, float threshold, std::int32_t* open) {
+                        std::int64_t place, const float* c, const float* highest, double threshold,
+                        std::int32_t* open) {
+  float limit = static_cast<float>(threshold);
+  if (static_cast<double>(limit) > threshold) limit = std::nextafterf(limit, 0);
   const std::int64_t height = D.panel_atoms();
   std::int64_t count = 0;
   for (std::int64_t panel = 0; panel < D.panels(); ++panel) {
-    if (!(highest[panel] > threshold)) continue;
+    if (!(highest[panel] > limit)) continue;
     const std::int64_t first = panel * height;
     count += cpu::kernels().open({bounds, c, bounds.tail.column(R.level(place)), R.norm(place), R.rounding(place),
-                                  R.tail(place), threshold, first, std::min(first + height, D.padded_atoms())},
+                                  R.tail(place), limit, first, std::min(first + height, D.padded_atoms())},
                                  open + count);
   }
   return count;

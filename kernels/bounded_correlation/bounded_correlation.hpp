@@ -118,11 +118,11 @@ void bounded_correlation(const Context& context, const QuantizedDictionary& D, c
 /// The atoms whose correlation with the residual at `place` may pass a threshold: |c_j| + bound_j > threshold.
 ///
 /// @param c, highest  the residual's columns of bounded_correlation(), [padded_atoms] and [panels]
-/// @param threshold   >= 0
+/// @param threshold   >= 0, rounded down to float
 /// @param open        [atoms] at least, written: ascending
 /// @return their number. Only panels that `highest` leaves open are read. On the calling thread. Allocates no
 std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
-                        std::int64_t place, const float* c, const float* highest, float threshold, std::int32_t* open);
+                        std::int64_t place, const float* c, const float* highest, double threshold, std::int32_t* open);
 
 /// What a pass knows of the norms of the correlations of groups of consecutive atoms, group g being the atoms
 /// g s .. g s + s - 1:

@@ -52,6 +52,15 @@ SHRINKWARP_HOST_DEVICE inline T anchored_group_shrinkage(T a, T w, T share, T ke
   return share >= T(1) ? -a : shrunk;
 }
 
+/// What rounding may hide in a gap: 16 units of the sums that nearly cancel, and what ||r||^2 / 2 moves by where r, a
+/// difference of x and D z, is known to delta = 4 units of ||x|| + reach <= ||r|| + 2 reach.
+SHRINKWARP_HOST_DEVICE inline double hidden_in_gap(double sums, double residual_energy, double reach) {
+  constexpr double kUnit = 2.220446049250313e-16;
+  const double norm = std::sqrt(residual_energy);
+  const double delta = 4 * kUnit * (norm + 2 * reach);
+  return 16 * kUnit * sums + norm * delta + 0.5 * delta * delta;
+}
+
 /// Duality gap of a code whose residual is r, at the best dual-feasible multiple of r; see certificate.hpp.
 ///
 ///   s = clip(<x,r> / ||r||^2, +-lambda / ||D'r||_inf),   gap = primal - s <x,r> + 1/2 s^2 ||r||^2, not under 0
@@ -61,13 +70,11 @@ SHRINKWARP_HOST_DEVICE inline T anchored_group_shrinkage(T a, T w, T share, T ke
 /// @param correlation      ||D'r||_inf
 /// @param reach            a bound of max_j ||d_j|| ||z||_1
 ///
-/// What rounding may hide is estimated, a few units of each quantity it enters by, and added: 16 of each of the two sums
-/// that nearly cancel; r itself, a difference of x and D z, is known to delta = 4 units of ||x|| + reach <= ||r|| + 2 reach,
-/// which moves the primal value by ||r|| delta + 1/2 delta^2. An estimate and no worst case: that would grow with the number
+/// What rounding may hide is estimated, a few units of each quantity it enters by, and added (hidden_in_gap). An estimate and
+/// no worst case: that would grow with the number
 /// of terms. r = 0 is the exact fit: its gap is the primal value. NaN in any argument gives NaN.
 SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double residual_energy, double alignment,
                                                        double correlation, double lambda, double reach) {
-  constexpr double kUnit = 2.220446049250313e-16;
   if (residual_energy == 0.0) return primal + correlation * 0.0;
   double scale = alignment / residual_energy;
   const double largest = lambda / correlation;  // infinite where no atom correlates: any multiple is feasible
@@ -75,10 +82,7 @@ SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double res
   if (scale < -largest) scale = -largest;
   const double along = scale * alignment;
   const double gap = primal - along + 0.5 * scale * scale * residual_energy + correlation * 0.0;
-  const double norm = std::sqrt(residual_energy);
-  const double delta = 4 * kUnit * (norm + 2 * reach);
-  const double hidden = 16 * kUnit * (primal + (along < 0.0 ? -along : along)) + norm * delta + 0.5 * delta * delta;
-  return (gap < 0.0 ? 0.0 : gap) + hidden;
+  return (gap < 0.0 ? 0.0 : gap) + hidden_in_gap(primal + (along < 0.0 ? -along : along), residual_energy, reach);
 }
 
 /// Duality gap of a code with ||z||_1 <= radius whose residual is r, in min 1/2 ||x - D z||^2 over all such z, at the best
@@ -89,17 +93,13 @@ SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double res
 /// which at s = 1 is radius ||D'r||_inf - <D'r, z>. Arguments and what is added for rounding as above.
 SHRINKWARP_HOST_DEVICE inline double gap_in_radius(double residual_energy, double alignment, double correlation,
                                                    double radius, double reach) {
-  constexpr double kUnit = 2.220446049250313e-16;
   if (residual_energy == 0.0) return 0.0;
   const double room = alignment - radius * correlation;
   const double scale = room > 0.0 ? room / residual_energy : 0.0;
   const double primal = 0.5 * residual_energy;
   const double gap = primal + 0.5 * scale * scale * residual_energy - scale * room;
-  const double norm = std::sqrt(residual_energy);
-  const double delta = 4 * kUnit * (norm + 2 * reach);
   const double along = scale * ((alignment < 0.0 ? -alignment : alignment) + radius * correlation);
-  const double hidden = 16 * kUnit * (primal + along) + norm * delta + 0.5 * delta * delta;
-  return (gap < 0.0 ? 0.0 : gap) + hidden;
+  return (gap < 0.0 ? 0.0 : gap) + hidden_in_gap(primal + along, residual_energy, reach);
 }
 
 /// gap_at_best_scale under more of a penalty; see certificate.hpp. An elastic net is a Lasso whose residual is longer, so energy

@@ -112,19 +112,8 @@ void gradient_step(const Context& context, const StepDictionary<T>& D, identity_
                    identity_t<VectorView<const T>> lambda, VectorView<const std::uint8_t> active,
                    StepPartials<T> partials, PenaltyView<T> penalty) {
   constexpr const char* kFunction = "gradient_step";
-  SHRINKWARP_REQUIRE(step > T(0), ValueError, kFunction, ": step is ", step, ", wanted > 0");
   check_dictionary(context, kFunction, D);
-  const std::int64_t problems = previous.cols;
-  const std::int64_t tiles = step_tiles(context, D.cols());
-  check_matrix(context, kFunction, "previous", previous, D.cols(), problems);
-  check_matrix(context, kFunction, "current", current, D.cols(), problems);
-  if (!anchor.empty()) check_matrix(context, kFunction, "anchor", anchor, D.cols(), problems);
-  check_matrix(context, kFunction, "R", R, D.rows(), problems);
-  check_vector(context, kFunction, "beta", beta, problems);
-  check_vector(context, kFunction, "lambda", lambda, problems);
-  if (!active.empty()) check_vector(context, kFunction, "active", active, problems);
-  check_matrix(context, kFunction, "partials.restart", partials.restart, tiles, problems);
-  check_matrix(context, kFunction, "partials.support", partials.support, tiles, problems);
+  check_step<T>(context, kFunction, D, R, {anchor, current, previous, beta, lambda, step, active, partials, penalty});
   SHRINKWARP_REQUIRE(!penalty.grouped(), ValueError, kFunction, ": penalty.group_size is ", penalty.group_size,
                      ", wanted 1; group_step takes groups");
   check_groups(context, kFunction, penalty, D.cols());

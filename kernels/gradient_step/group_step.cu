@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kStepAtoms) shrink_groups_kernel(ShrinkArgumen
 }  // namespace
 
 template <class T>
-void shrink_groups(const Context& context, MatrixView<const T> moved, const GroupShrinkage<T>& arguments) {
+void shrink_groups(const Context& context, MatrixView<const T> moved, const StepInputs<T>& arguments) {
   const MatrixView<T> previous = arguments.previous;
   if (previous.empty()) return;
   const double pull = static_cast<double>(arguments.step) * arguments.penalty.ridge;
@@ -133,7 +133,7 @@ void shrink_groups(const Context& context, MatrixView<const T> moved, const Grou
 }
 
 #define SHRINKWARP_INSTANTIATE(T) \
-  template void shrink_groups<T>(const Context&, MatrixView<const T>, const GroupShrinkage<T>&);
+  template void shrink_groups<T>(const Context&, MatrixView<const T>, const StepInputs<T>&);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

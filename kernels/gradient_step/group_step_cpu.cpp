@@ -107,7 +107,7 @@ std::int32_t keep_tile(const T* anchor, const T* current, T* previous, std::int6
 }  // namespace
 
 template <class T>
-void shrink_groups(const Context& context, MatrixView<const T> moved, const GroupShrinkage<T>& arguments) {
+void shrink_groups(const Context& context, MatrixView<const T> moved, const StepInputs<T>& arguments) {
   const std::int64_t atoms = moved.rows;
   const std::int64_t size = arguments.penalty.group_size;
   const double pull = static_cast<double>(arguments.step) * arguments.penalty.ridge;
@@ -164,7 +164,7 @@ void shrink_groups(const Context& context, MatrixView<const T> moved, const Grou
 }
 
 #define SHRINKWARP_INSTANTIATE(T) \
-  template void shrink_groups<T>(const Context&, MatrixView<const T>, const GroupShrinkage<T>&);
+  template void shrink_groups<T>(const Context&, MatrixView<const T>, const StepInputs<T>&);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

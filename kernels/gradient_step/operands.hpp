@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include <shrinkwarp/kernels/common/checks.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/view.hpp>
@@ -26,9 +27,9 @@ struct OperandLayout {
   std::int64_t correlation_elements = 0;  ///< elements to allocate
 };
 
-/// What the second pass of group_step works on, beside what the first has left; names and shapes are group_step's.
+/// What gradient_step and group_step take beside D and R; names and shapes are theirs.
 template <class T>
-struct GroupShrinkage {
+struct StepInputs {
   MatrixView<const T> anchor;  // or empty
   MatrixView<const T> current;
   MatrixView<T> previous;
@@ -38,6 +39,24 @@ struct GroupShrinkage {
   StepPartials<T> partials;
   PenaltyView<T> penalty;
 };
+
+/// Their shapes, devices and step, and those of R. @throws ShapeError, DeviceError, ValueError (step <= 0)
+template <class T>
+void check_step(const Context& context, const char* function, const StepDictionary<T>& D, MatrixView<const T> R,
+                const StepInputs<T>& inputs) {
+  SHRINKWARP_REQUIRE(inputs.step > T(0), ValueError, function, ": step is ", inputs.step, ", wanted > 0");
+  const std::int64_t problems = inputs.previous.cols;
+  const std::int64_t tiles = step_tiles(context, D.cols());
+  check_matrix(context, function, "previous", inputs.previous, D.cols(), problems);
+  check_matrix(context, function, "current", inputs.current, D.cols(), problems);
+  if (!inputs.anchor.empty()) check_matrix(context, function, "anchor", inputs.anchor, D.cols(), problems);
+  check_matrix(context, function, "R", R, D.rows(), problems);
+  check_vector(context, function, "beta", inputs.beta, problems);
+  check_vector(context, function, "lambda", inputs.lambda, problems);
+  if (!inputs.active.empty()) check_vector(context, function, "active", inputs.active, problems);
+  check_matrix(context, function, "partials.restart", inputs.partials.restart, tiles, problems);
+  check_matrix(context, function, "partials.support", inputs.partials.support, tiles, problems);
+}
 
 namespace cpu {
 
@@ -58,7 +77,7 @@ void extrapolated_step(const Context& context, const StepDictionary<T>& D, Matri
                        MatrixView<const T> current, MatrixView<const T> previous, VectorView<const T> beta, T step,
                        MatrixView<T> moved);
 template <class T>
-void shrink_groups(const Context& context, MatrixView<const T> moved, const GroupShrinkage<T>& arguments);
+void shrink_groups(const Context& context, MatrixView<const T> moved, const StepInputs<T>& arguments);
 
 }  // namespace cpu
 
@@ -83,7 +102,7 @@ void extrapolated_step(const Context& context, const StepDictionary<T>& D, Matri
                        MatrixView<const T> current, MatrixView<const T> previous, VectorView<const T> beta, T step,
                        MatrixView<T> moved);
 template <class T>
-void shrink_groups(const Context& context, MatrixView<const T> moved, const GroupShrinkage<T>& arguments);
+void shrink_groups(const Context& context, MatrixView<const T> moved, const StepInputs<T>& arguments);
 
 }  // namespace cuda
 

@@ -34,12 +34,6 @@ std::int64_t largest_capacity(std::int64_t rows, std::int64_t atoms) {
   return std::min({kLargestCapacity, atoms, 4 * rows + 64});
 }
 
-// The largest float that is not over a number.
-float rounded_down(double value) {
-  const float rounded = static_cast<float>(value);
-  return static_cast<double>(rounded) > value ? std::nextafterf(rounded, 0) : rounded;
-}
-
 // A pool of problems whose working sets are of atoms.
 class AtomPool : public WorkingSetPool {
   struct Slot : WorkingSetPool::Slot {
@@ -89,7 +83,7 @@ class AtomPool : public WorkingSetPool {
 
   std::int64_t open_at(std::int64_t place, double threshold) {
     return open_atoms(parts.quantized, bounds, residuals, place, correlations(place), highest.matrix().column(place),
-                      rounded_down(threshold), open.data());
+                      threshold, open.data());
   }
 
   // lambda_max of an observation whose pass has run: exact for the atoms that may have it.

@@ -97,6 +97,14 @@ Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const
   exact_ = CertificateDictionary(context.is_cuda() ? on_device(context, scaled) : std::move(scaled), D.rows);
 }
 
+Tensor<double> Dictionary::in_user_units(const Context& context) const {
+  Tensor<double> D(Context::cpu(1), rows(), atoms());
+  copy(context, exact_.matrix(), D.matrix());
+  context.synchronize();
+  std::for_each(D.data(), D.data() + D.size(), [this](double& value) { value *= scale_; });
+  return D;
+}
+
 double Dictionary::lipschitz(const Context& context) const {
   const std::lock_guard lock(*packing_);
   // On one thread of the CPU: the bits of a BLAS depend on how it shares its work, and the step's must not.

@@ -68,6 +68,8 @@ class Dictionary {
   /// The same on CUDA.
   const DeviceWorkingSetDictionary& device_working_set(const Context& context) const;
   Device device() const { return exact_.device(); }
+  /// [n, m] D as it was given, on the host. Cost: a copy of D. Allocates yes, synchronises. @throws OutOfMemory
+  Tensor<double> in_user_units(const Context& context) const;
 
  private:
   CertificateDictionary exact_;

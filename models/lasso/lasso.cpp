@@ -1,6 +1,7 @@
 // The entry points: arguments are checked here, once. The work is in the streams.
 #include <shrinkwarp/models/lasso/lasso.hpp>
 
+#include <algorithm>
 #include <chrono>
 
 #include <shrinkwarp/models/lasso/checks.hpp>
@@ -42,6 +43,15 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
   return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   });
+}
+
+LassoSummary& LassoSummary::operator+=(const LassoSummary& others) {
+  problems += others.problems;
+  unconverged += others.unconverged;
+  nonzeros += others.nonzeros;
+  iterations += others.iterations;
+  worst_gap = std::max(worst_gap, others.worst_gap);
+  return *this;
 }
 
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems,

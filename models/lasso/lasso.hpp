@@ -156,6 +156,9 @@ struct LassoSummary {
   std::int64_t nonzeros = 0;
   std::int64_t iterations = 0;  ///< sum over problems
   double worst_gap = 0;         ///< largest relative gap
+
+  /// With other problems.
+  LassoSummary& operator+=(const LassoSummary& others);
 };
 
 /// Solves all problems of a source on the context's device; memory is bounded by options.memory_limit, not by N.

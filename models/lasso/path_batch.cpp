@@ -10,6 +10,8 @@
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/lasso_path/lasso_path.hpp>
 #include <shrinkwarp/models/lasso/batch_penalty.hpp>
+#include <shrinkwarp/models/lasso/path_pass.hpp>
+#include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
 namespace shrinkwarp {
@@ -42,9 +44,6 @@ constexpr double kLargestLimit = 1e100;
 constexpr int kBeginnings = 8;
 // A path that has not met the number of atoms ends at this share of lambda_max.
 constexpr double kSmallestFraction = 1e-6;
-// Atoms whose products with one residual after the other are made before the next atoms: they stay in the second-level
-// cache.
-constexpr std::int64_t kAtomBlock = 64;
 
 // No more atoms than rows are in use at once; W holds some times as many.
 std::int64_t largest_set(std::int64_t rows, std::int64_t atoms) {
@@ -53,11 +52,6 @@ std::int64_t largest_set(std::int64_t rows, std::int64_t atoms) {
 
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
-}
-
-float rounded_down(double value) {
-  const auto rounded = static_cast<float>(value);
-  return static_cast<double>(rounded) > value ? std::nextafterf(rounded, 0) : rounded;
 }
 
 // The smaller root d of a d^2 - 2 b d + c, where b^2 >= a c and b > 0.
@@ -99,17 +93,12 @@ struct PathBatch::Worker {
   const double gap;               // relative, that is wanted
   const std::int64_t max_events;
   const CancelToken* const cancel;
-  // A pass in integers knows no weights, and there is none where the dictionary is small.
-  const bool bounded;
 
-  QuantizedResiduals residuals;
-  Tensor<float> C, highest;                 // of a pass in integers
-  Tensor<double> correlations;              // [m padded, places] of one in float64
+  PathPass pass;
   Tensor<double> stops;                     // [n padded, places] residuals of a path's events
   std::vector<double> lambdas, magnitudes;  // of them; sum of w_j |z_j|
   std::vector<Slot> slots;
-  std::vector<std::int32_t> all, open, fresh;    // [m] atoms
-  std::vector<double> values, over_by, weights;  // [m]
+  std::vector<double> over_by;  // [m], how far atoms outside a working set are over lambda
   Profile profile;
   Profile* timed = nullptr;
 
@@ -125,17 +114,11 @@ struct PathBatch::Worker {
         gap(options.gap),
         max_events(options.max_iterations),
         cancel(options.cancel),
-        bounded(parts.quantized.atoms() > 0 && penalty.weights.empty()),
+        pass(context, parts, penalty, kPlaces),
         slots(at(kGroup)),
+        over_by(at(m), 0.0),
         timed(options.profile ? &profile : nullptr) {
     const std::int64_t rows = D.rows;
-    if (bounded) {
-      residuals = QuantizedResiduals(context, parts.quantized, kPlaces);
-      C = Tensor<float>(context, parts.quantized.padded_atoms(), residuals.places());
-      highest = Tensor<float>(context, parts.quantized.panels(), residuals.places());
-    } else {
-      correlations = Tensor<double>(context, (m + kAtomPadding - 1) / kAtomPadding * kAtomPadding, kPlaces);
-    }
     if (rule.kind == Kind::max_nonzeros) stops = Tensor<double>(context, rows, kPlaces);
     for (auto* numbers : {&lambdas, &magnitudes}) numbers->resize(at(kPlaces));
     for (Slot& slot : slots) {
@@ -143,71 +126,27 @@ struct PathBatch::Worker {
       slot.r = Tensor<double>::zeros(context, rows);
       slot.in_set.resize(at((m + 63) / 64));
     }
-    all.resize(at(m));
-    std::iota(all.begin(), all.end(), 0);
-    for (auto* atoms : {&open, &fresh}) atoms->resize(at(std::max(m, parts.quantized.padded_atoms())));
-    for (auto* numbers : {&values, &over_by, &weights}) numbers->resize(at(m));
   }
 
   bool cancelled() const { return cancel && cancel->cancelled(); }
 
-  double weight(std::int32_t j) const { return penalty.weights.empty() ? 1 : penalty.weights[at(j)]; }
-  // What is compared with lambda.
-  double over(std::int32_t j, double correlation) const {
-    return (penalty.nonnegative ? correlation : std::fabs(correlation)) / weight(j);
-  }
+  double weight(std::int32_t j) const { return pass.weight(j); }
+  double over(std::int32_t j, double correlation) const { return pass.over(j, correlation); }
 
-  // Correlations of `count` residuals with all atoms, residual(b) of the place b.
   template <class Residual>
-  void pass(std::int64_t count, const Residual& residual) {
+  void run_pass(std::int64_t count, const Residual& residual) {
     const PhaseTimer timer(context, timed, "pass", 2.0 * static_cast<double>(D.rows) * static_cast<double>(m * count));
-    if (bounded) {
-      for (std::int64_t b = 0; b < count; ++b)
-        residuals.set(parts.quantized, b, parts.quantized.levels() - 1, residual(b));
-      bounded_correlation(context, parts.quantized, parts.quantized.bounds(), residuals, count,
-                          C.matrix().columns(0, count), highest.matrix().columns(0, count));
-    } else if (parts.transposed.size() > 0) {
-      for (std::int64_t b = 0; b < count; ++b)
-        correlate_all(parts.transposed.matrix(), residual(b), correlations.matrix().column(b));
-    } else {
-      for (std::int64_t j = 0; j < m; j += kAtomBlock)
-        for (std::int64_t b = 0; b < count; ++b)
-          correlate_atoms(D, all.data() + j, std::min(kAtomBlock, m - j), residual(b),
-                          correlations.matrix().column(b) + j);
-    }
-  }
-
-  // The atoms that may be over a share of lambda and what they are in float64: `open` and `values`. @return their number
-  std::int64_t look(std::int64_t place, const double* r, double from) {
-    if (bounded) {
-      const std::int64_t count =
-          open_atoms(parts.quantized, parts.quantized.bounds(), residuals, place, C.matrix().column(place),
-                     highest.matrix().column(place), rounded_down(from), open.data());
-      correlate_atoms(D, open.data(), count, r, values.data());
-      return count;
-    }
-    std::int64_t count = 0;
-    const double* const c = correlations.matrix().column(place);
-    for (std::int32_t j = 0; j < m; ++j) {
-      if (over(j, c[j]) < from) continue;
-      open[at(count)] = j;
-      values[at(count++)] = c[j];
-    }
-    return count;
+    pass.run(count, residual);
   }
 
   // A problem comes in.
   void fill(Slot& slot, std::int64_t row, const double* x, std::int64_t rows) {
     slot.problem = Retired{};
     slot.problem.index = row;
-    double largest = 0, energy = 0;
-    for (std::int64_t i = 0; i < rows; ++i) largest = std::max(largest, std::fabs(x[i]));
-    const double scale = slot.problem.scale = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
-    for (std::int64_t i = 0; i < rows; ++i) {
-      slot.x.data()[i] = slot.r.data()[i] = x[i] / scale;
-      energy += slot.x.data()[i] * slot.x.data()[i];
-    }
-    slot.problem.energy = energy / 2;
+    const ScaledObservation scaled = scale_observation(x, rows, slot.x.data());
+    const double scale = slot.problem.scale = scaled.scale;
+    slot.problem.energy = scaled.energy;
+    std::copy_n(slot.x.data(), rows, slot.r.data());
     slot.limit = rule.number;
     if (rule.kind == Kind::l1_radius) slot.limit *= dictionary.scale() / scale;
     if (rule.kind == Kind::residual_norm) slot.limit /= scale;
@@ -219,38 +158,31 @@ struct PathBatch::Worker {
     slot.ended = false;
   }
 
-  // The first `count` atoms of `fresh` join the working set.
-  void add(Slot& slot, std::int64_t count) {
+  // Atoms join the working set.
+  void add(Slot& slot, const std::vector<std::int32_t>& atoms) {
     const PhaseTimer timer(context, timed, "gram");
-    correlate_atoms(D, fresh.data(), count, slot.x.data(), values.data());
-    for (std::int64_t k = 0; k < count; ++k) {
-      weights[at(k)] = weight(fresh[at(k)]);
-      slot.mark(fresh[at(k)]);
+    const auto count = static_cast<std::int64_t>(atoms.size());
+    std::vector<double> correlations(atoms.size()), weights;
+    correlate_atoms(D, atoms.data(), count, slot.x.data(), correlations.data());
+    for (const std::int32_t j : atoms) {
+      weights.push_back(weight(j));
+      slot.mark(j);
     }
-    slot.path.add(D, fresh.data(), values.data(), weights.data(), count);
+    slot.path.add(D, atoms.data(), correlations.data(), weights.data(), count);
   }
 
   // The pass of the observations has run: lambda_max, and the atoms that correlate most.
   void begin(Slot& slot, std::int64_t place) {
-    const auto near = [&](std::int32_t j) {
-      return bounded ? over(j, static_cast<double>(C.matrix()(j, place))) : over(j, correlations.matrix()(j, place));
-    };
-    const std::int64_t first = std::min(kFirstAtoms, m);
-    fresh = all;
-    std::nth_element(fresh.begin(), fresh.begin() + first - 1, fresh.end(), [&](std::int32_t a, std::int32_t b) {
-      const double x = near(a), y = near(b);
-      return x > y || (x == y && a < b);
-    });
-    std::sort(fresh.begin(), fresh.begin() + first);
-    correlate_atoms(D, fresh.data(), first, slot.x.data(), values.data());
+    const std::vector<std::int32_t> first = pass.furthest(place, std::min(kFirstAtoms, m));
     double largest = 0;
-    for (std::int64_t k = 0; k < first; ++k) largest = std::max(largest, over(fresh[at(k)], values[at(k)]));
-    const std::vector<std::int32_t> chosen(fresh.begin(), fresh.begin() + first);
-    const std::int64_t count = look(place, slot.x.data(), largest);
-    for (std::int64_t k = 0; k < count; ++k) largest = std::max(largest, over(open[at(k)], values[at(k)]));
+    for (const std::int32_t j : first) {
+      double correlation = 0;
+      correlate_atoms(D, &j, 1, slot.x.data(), &correlation);
+      largest = std::max(largest, over(j, correlation));
+    }
+    const std::int64_t count = pass.look(place, slot.x.data(), largest);
+    for (std::int64_t k = 0; k < count; ++k) largest = std::max(largest, over(pass.open(k), pass.value(k)));
     slot.lambda_max = largest;
-    fresh = chosen;
-    fresh.resize(all.size());
     add(slot, first);
   }
 
@@ -351,13 +283,22 @@ struct PathBatch::Worker {
     keep_promise(slot);
   }
 
+  struct Sums {
+    double magnitude = 0, weighted = 0, squares = 0;  // ||z||_1, sum of w_j |z_j|, ||z||^2
+  };
+  Sums sums(const Slot& slot) const {
+    Sums result;
+    for (std::size_t k = 0; k < slot.atoms.size(); ++k) {
+      result.magnitude += std::fabs(slot.values[k]);
+      result.weighted += weight(slot.atoms[k]) * std::fabs(slot.values[k]);
+      result.squares += slot.values[k] * slot.values[k];
+    }
+    return result;
+  }
+
   // What the rule asks for is held against the code itself: among nearly dependent atoms rounding may have led astray.
   void keep_promise(Slot& slot) const {
-    double weighted = 0, reach = 0;
-    for (std::size_t k = 0; k < slot.atoms.size(); ++k) {
-      weighted += weight(slot.atoms[k]) * std::fabs(slot.values[k]);
-      reach += dictionary.atom_norm() * std::fabs(slot.values[k]);
-    }
+    const double weighted = sums(slot).weighted;
     if (rule.kind == Kind::l1_radius && weighted > slot.limit * (1 + kOut)) {
       for (double& value : slot.values) value *= slot.limit / weighted;
       subtract_atoms(D, slot.atoms.data(), slot.values.data(), static_cast<std::int64_t>(slot.atoms.size()),
@@ -366,7 +307,9 @@ struct PathBatch::Worker {
     if (rule.kind != Kind::residual_norm) return;
     constexpr double kUnit = std::numeric_limits<double>::epsilon();
     slot.distance = std::sqrt(residual_energy(slot));
-    const double tolerance = kMet * slot.limit + 8 * kUnit * (std::sqrt(2 * slot.problem.energy) + reach);
+    const double tolerance =
+        kMet * slot.limit +
+        8 * kUnit * (std::sqrt(2 * slot.problem.energy) + dictionary.atom_norm() * sums(slot).magnitude);
     const bool over = slot.distance > slot.limit + tolerance;
     // One that is far under is no solution either, but for the code 0 and a path that ends there.
     const bool under = slot.distance < slot.limit - tolerance && !slot.atoms.empty();
@@ -376,14 +319,14 @@ struct PathBatch::Worker {
   // Of the atoms outside the working set those that are over lambda in the residual at `place`, into over_by as far as they
   // are. @return the largest of all correlations, or kLookFrom lambda
   double violators(const Slot& slot, std::int64_t place, const double* r, double lambda, double magnitude) {
-    const std::int64_t count = look(place, r, kLookFrom * lambda);
+    const std::int64_t count = pass.look(place, r, kLookFrom * lambda);
     double most = kLookFrom * lambda;
     const double norm = std::sqrt(2 * slot.problem.energy);
     // A correlation that is over lambda by e moves the gap by about e ||W z||_1.
     const double room = magnitude > 0 ? kFarUnder * gap * slot.problem.energy / magnitude : 0;
     for (std::int64_t k = 0; k < count; ++k) {
-      const std::int32_t j = open[at(k)];
-      double correlation = values[at(k)];
+      const std::int32_t j = pass.open(k);
+      double correlation = pass.value(k);
       if (slot.holds(j)) {
         const auto found = std::find(slot.atoms.begin(), slot.atoms.end(), j);
         if (found != slot.atoms.end()) correlation -= penalty.ridge * slot.values[at(found - slot.atoms.begin())];
@@ -401,39 +344,34 @@ struct PathBatch::Worker {
 
   // The furthest of over_by join the working set, where there are any. One that is full begins anew.
   Growth add_violators(Slot& slot) {
-    fresh.clear();
+    std::vector<std::int32_t> fresh;
     for (std::int32_t j = 0; j < m; ++j)
       if (over_by[at(j)] > 0) fresh.push_back(j);
     const std::int64_t in_use = slot.path.support();
     const auto wanted = std::clamp<std::int64_t>(static_cast<std::int64_t>(kGrowth * static_cast<double>(in_use)),
                                                  kFirstAtoms, kMostNewAtoms);
-    std::int64_t count = std::min(wanted, static_cast<std::int64_t>(fresh.size()));
+    const std::int64_t count = std::min(wanted, static_cast<std::int64_t>(fresh.size()));
     std::partial_sort(fresh.begin(), fresh.begin() + count, fresh.end(), [this](std::int32_t a, std::int32_t b) {
       return over_by[at(a)] > over_by[at(b)] || (over_by[at(a)] == over_by[at(b)] && a < b);
     });
+    fresh.resize(at(count));
     std::fill(over_by.begin(), over_by.end(), 0.0);
-    Growth growth = count > 0 ? Growth::some : Growth::none;
+    if (fresh.empty()) return Growth::none;
     if (slot.path.size() + count > most_atoms) {
-      if (++slot.beginnings > kBeginnings) {
-        growth = Growth::full;
-      } else {
-        fresh.resize(at(count));
-        for (std::int64_t k = 0; k < in_use; ++k) fresh.push_back(slot.path.atom(k));
-        count += in_use;
-        slot.path.clear(penalty.ridge, penalty.nonnegative, most_atoms);
-        std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
-      }
+      if (++slot.beginnings > kBeginnings) return Growth::full;
+      for (std::int64_t k = 0; k < in_use; ++k) fresh.push_back(slot.path.atom(k));
+      slot.path.clear(penalty.ridge, penalty.nonnegative, most_atoms);
+      std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
     }
-    fresh.resize(all.size());
-    if (growth == Growth::some) add(slot, count);
-    return growth;
+    add(slot, fresh);
+    return Growth::some;
   }
 
   // Whether the path is right at all of its events; otherwise new atoms have joined the working set, if it was not full.
   Growth verify(Slot& slot) {
     std::int64_t kept = 0;
     const auto check = [&] {
-      pass(kept, [&](std::int64_t b) { return stops.matrix().column(b); });
+      run_pass(kept, [&](std::int64_t b) { return stops.matrix().column(b); });
       for (std::int64_t b = 0; b < kept; ++b)
         violators(slot, b, stops.matrix().column(b), lambdas[at(b)], magnitudes[at(b)]);
       kept = 0;
@@ -452,22 +390,17 @@ struct PathBatch::Worker {
   void certify(Slot& slot, double most) {
     const double energy = residual_energy(slot);
     const double alignment = dot(slot.x.data(), slot.r.data(), slot.r.size());
-    double magnitude = 0, weighted = 0, squares = 0;
-    for (std::size_t k = 0; k < slot.atoms.size(); ++k) {
-      magnitude += std::fabs(slot.values[k]);
-      weighted += weight(slot.atoms[k]) * std::fabs(slot.values[k]);
-      squares += slot.values[k] * slot.values[k];
-    }
+    const Sums of = sums(slot);
     Retired& problem = slot.problem;
     problem.lambda = slot.path.lambda();
     problem.asked_lambda = problem.lambda * problem.scale * dictionary.scale();
-    const double reach = dictionary.atom_norm() * magnitude;
+    const double reach = dictionary.atom_norm() * of.magnitude;
     if (rule.kind == Kind::l1_radius) {
       problem.primal = energy / 2;
       problem.gap = gap_in_radius(energy, alignment, most, slot.limit, reach);
     } else {
-      const double whole = energy + penalty.ridge * squares;
-      problem.primal = whole / 2 + problem.lambda * weighted;
+      const double whole = energy + penalty.ridge * of.squares;
+      problem.primal = whole / 2 + problem.lambda * of.weighted;
       problem.gap =
           gap_under_penalty(problem.primal, whole, alignment, most, problem.lambda, reach, penalty.nonnegative);
     }
@@ -498,14 +431,14 @@ struct PathBatch::Worker {
 
   // Solves the first `count` slots.
   void solve(std::int64_t count) {
-    pass(count, [&](std::int64_t b) { return slots[at(b)].x.data(); });
+    run_pass(count, [&](std::int64_t b) { return slots[at(b)].x.data(); });
     for (std::int64_t b = 0; b < count; ++b) begin(slots[at(b)], b);
     std::vector<Slot*> running;
     for (std::int64_t b = 0; b < count; ++b) running.push_back(&slots[at(b)]);
     while (!running.empty()) {
       for (Slot* slot : running) follow(*slot, [] {});
       if (cancelled()) return;  // and paths may have been left in the middle
-      pass(static_cast<std::int64_t>(running.size()), [&](std::int64_t b) { return running[at(b)]->r.data(); });
+      run_pass(static_cast<std::int64_t>(running.size()), [&](std::int64_t b) { return running[at(b)]->r.data(); });
       std::vector<Slot*> right;
       for (std::size_t b = 0; b < running.size(); ++b) {
         Slot& slot = *running[b];
@@ -550,7 +483,8 @@ std::int64_t PathBatch::bytes(std::int64_t rows, std::int64_t atoms, std::int64_
   const std::int64_t n = (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
   const std::int64_t set = largest_set(rows, atoms);
   const std::int64_t slot = 2 * 8 * set * set + 128 * set + 16 * n + atoms / 8 + 512;
-  return workers * (kGroup * slot + 8 * set * set + kPlaces * (10 * n + 8 * (atoms + 16)) + 48 * (atoms + 16));
+  return workers *
+         (kGroup * slot + 8 * set * set + PathPass::bytes(rows, atoms, kPlaces) + 8 * kPlaces * n + 32 * atoms);
 }
 
 PathBatch::Result PathBatch::solve(const std::vector<std::int64_t>& rows, MatrixView<const double> X) {

@@ -12,24 +12,12 @@
 #include <shrinkwarp/runtime/tensor.hpp>
 
 namespace shrinkwarp {
-namespace {
-
-// A dictionary on CUDA once more, on the host.
-Dictionary on_host(const Context& context, const Context& host, const Dictionary& dictionary) {
-  Tensor<double> D(host, dictionary.rows(), dictionary.atoms());
-  copy(context, dictionary.exact().matrix(), D.matrix());
-  context.synchronize();
-  std::for_each(D.data(), D.data() + D.size(), [&](double& value) { value *= dictionary.scale(); });
-  return Dictionary(host, D.matrix());
-}
-
-}  // namespace
 
 LassoSummary stream_path(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                          const LambdaRule& rule, const LassoOptions& options, CodeSink& sink) {
   const Context host = Context::cpu(context.is_cuda() ? 0 : context.threads());
   std::optional<Dictionary> copied;
-  if (context.is_cuda()) copied = on_host(context, host, dictionary);
+  if (context.is_cuda()) copied.emplace(host, dictionary.in_user_units(context).matrix());
   const Dictionary& D = copied ? *copied : dictionary;
   Flow flow(host, D, source, rule, options, sink);
   if (flow.total() == 0) return flow.summary();

@@ -142,16 +142,9 @@ void ProximalGradientBatch<T>::admit(MatrixView<double> X, const std::vector<Pro
   problems_.insert(problems_.end(), problems.begin(), problems.end());
   Problem* const added = problems_.data() + first;
   for (std::int64_t b = 0; b < count; ++b) {
-    double* x = X.column(b);
-    double largest = 0;
-    for (std::int64_t i = 0; i < X.rows; ++i) largest = std::max(largest, std::fabs(x[i]));
-    added[b].scale = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
-    double energy = 0;
-    for (std::int64_t i = 0; i < X.rows; ++i) {
-      x[i] /= added[b].scale;
-      energy += x[i] * x[i];
-    }
-    added[b].energy = energy / 2;
+    const ScaledObservation scaled = scale_observation(X.column(b), X.rows, X.column(b));
+    added[b].scale = scaled.scale;
+    added[b].energy = scaled.energy;
   }
   copy(context_, X, state_.observations.columns(first, count));
   for (MatrixView<T> codes : {state_.anchor, state_.current, state_.previous})

@@ -30,10 +30,7 @@ void add_scaled(double factor, const double* from, double* to, std::int64_t size
 class Fit {
  public:
   Fit(const Context& context, const Dictionary& dictionary, const Penalty& penalty)
-      : ridge_(penalty.ridge), D_(Context::cpu(1), dictionary.rows(), dictionary.atoms()) {
-    copy(context, dictionary.exact().matrix(), D_.matrix());
-    context.synchronize();
-    std::for_each(D_.data(), D_.data() + D_.size(), [&](double& value) { value *= dictionary.scale(); });
+      : ridge_(penalty.ridge), D_(dictionary.in_user_units(context)) {
     for (std::int64_t j = 0; j < dictionary.atoms(); ++j)
       if (penalty.weight_of(j) == 0) atoms_.push_back(static_cast<std::int32_t>(j));
     const Context one = Context::cpu(1);
@@ -288,12 +285,7 @@ LassoSummary solve_with_zero_lambdas(const Context& context, const Dictionary& d
     };
   }
   ZeroLambdas zero(sink);
-  const LassoSummary rest = solve_lasso(context, dictionary, source, LambdaRule::value(1), free, zero);
-  summary.problems += rest.problems;
-  summary.unconverged += rest.unconverged;
-  summary.nonzeros += rest.nonzeros;
-  summary.iterations += rest.iterations;
-  summary.worst_gap = std::max(summary.worst_gap, rest.worst_gap);
+  summary += solve_lasso(context, dictionary, source, LambdaRule::value(1), free, zero);
   return summary;
 }
 

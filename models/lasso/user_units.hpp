@@ -2,9 +2,31 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 namespace shrinkwarp {
+
+/// What an observation's entries are divided by in a batch, and 1/2 ||x||^2 there.
+struct ScaledObservation {
+  double scale = 1;
+  double energy = 0;
+};
+
+/// out = x / scale, a power of two that brings the largest entry to [1, 2). @param x, out  [n]; may be the same
+inline ScaledObservation scale_observation(const double* x, std::int64_t n, double* out) {
+  ScaledObservation result;
+  double largest = 0;
+  for (std::int64_t i = 0; i < n; ++i) largest = std::fmax(largest, std::fabs(x[i]));
+  if (largest > 0) result.scale = std::exp2(std::ilogb(largest));
+  double energy = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    out[i] = x[i] / result.scale;
+    energy += out[i] * out[i];
+  }
+  result.energy = energy / 2;
+  return result;
+}
 
 /// What a batch knows of a problem, in the user's units.
 struct InUserUnits {

@@ -97,16 +97,10 @@ void WorkingSetPool::fill(const double* x, std::int64_t rows, const Problem& pro
   idle_.pop_back();
   running_.push_back(&slot);
   slot.problem = problem;
-  double largest = 0;
-  for (std::int64_t i = 0; i < rows; ++i) largest = std::max(largest, std::fabs(x[i]));
-  slot.problem.scale = largest > 0 ? std::exp2(std::ilogb(largest)) : 1;
-  double energy = 0;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const double value = x[i] / slot.problem.scale;
-    slot.x.data()[i] = slot.r.data()[i] = value;
-    energy += value * value;
-  }
-  slot.problem.energy = energy / 2;
+  const ScaledObservation scaled = scale_observation(x, rows, slot.x.data());
+  slot.problem.scale = scaled.scale;
+  slot.problem.energy = scaled.energy;
+  std::copy_n(slot.x.data(), rows, slot.r.data());
   empty_set(slot);
   std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
   slot.idle = 0;

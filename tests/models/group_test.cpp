@@ -13,7 +13,7 @@
 #include <shrinkwarp/models/lasso/prepared_lasso.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
-#include "tests/support/contexts.hpp"
+#include "tests/support/random_problems.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -24,20 +24,8 @@ std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
 
-class Groups : public testing::OnContext {
+class Groups : public testing::OnRandomProblems {
  protected:
-  std::int64_t n = 0, m = 0, N = 0;
-  std::vector<double> D, X;
-
-  void make(std::int64_t rows, std::int64_t atoms, std::int64_t problems) {
-    n = rows, m = atoms, N = problems;
-    D.resize(at(n * m));
-    X.resize(at(n * N));
-    const Context host = Context::cpu(1);
-    fill_normal(host, 6, 0, 0, VectorView<double>{D.data(), n * m, {}});
-    fill_normal(host, 6, 1, 0, VectorView<double>{X.data(), n * N, {}});
-  }
-
   // Groups of 2, 3, 6 and all atoms; weights from 1/2 to 2, one group left out; ridges; unpenalised groups.
   std::vector<Penalty> penalties() const {
     std::vector<Penalty> all(6);
@@ -55,10 +43,6 @@ class Groups : public testing::OnContext {
     return all;
   }
 
-  LassoBatch solve(const LambdaRule& rule, const LassoOptions& options) {
-    const Dictionary dictionary(context(), {D.data(), n, m, n, {}});
-    return solve_lasso(context(), dictionary, {X.data(), n, N, n, {}}, rule, options);
-  }
   LassoOptions with(const Penalty& penalty, double gap = 1e-6) const {
     LassoOptions options;
     options.penalty = penalty;
@@ -67,12 +51,6 @@ class Groups : public testing::OnContext {
     return options;
   }
 
-  std::vector<double> code(const LassoBatch& batch, std::int64_t i) const {
-    std::vector<double> z(at(m));
-    for (auto k = batch.codes.offsets[at(i)]; k < batch.codes.offsets[at(i + 1)]; ++k)
-      z[at(batch.codes.indices[at(k)])] = batch.codes.values[at(k)];
-    return z;
-  }
   std::vector<double> residual(const double* x, const std::vector<double>& z) const {
     std::vector<double> r(x, x + n);
     for (std::int64_t j = 0; j < m; ++j)

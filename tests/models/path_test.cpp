@@ -13,31 +13,18 @@
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
-#include "tests/support/contexts.hpp"
+#include "tests/support/random_problems.hpp"
 
 namespace shrinkwarp {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-class OnPath : public testing::OnContext {
+class OnPath : public testing::OnRandomProblems {
  protected:
-  std::int64_t n = 0, m = 0, N = 0;
-  std::vector<double> D, X;
   LassoOptions options;
 
-  void make(std::int64_t rows, std::int64_t atoms, std::int64_t problems) {
-    n = rows, m = atoms, N = problems;
-    D.resize(static_cast<std::size_t>(n * m));
-    X.resize(static_cast<std::size_t>(n * N));
-    const Context host = Context::cpu(1);
-    fill_normal(host, 5, 0, 0, VectorView<double>{D.data(), n * m, {}});
-    fill_normal(host, 5, 1, 0, VectorView<double>{X.data(), n * N, {}});
-  }
-  LassoBatch solve(const LambdaRule& rule) {
-    const Dictionary dictionary(context(), {D.data(), n, m, n, {}});
-    return solve_lasso(context(), dictionary, {X.data(), n, N, n, {}}, rule, options);
-  }
+  LassoBatch solve(const LambdaRule& rule) const { return OnRandomProblems::solve(rule, options); }
   // By the solver, whose device does not matter.
   LassoBatch solve_at(const std::vector<double>& lambda) const {
     LassoOptions tight = options;
@@ -47,14 +34,6 @@ class OnPath : public testing::OnContext {
     return solve_lasso(host, dictionary, {X.data(), n, N, n, {}}, LambdaRule::per_problem(lambda), tight);
   }
 
-  std::vector<double> code(const LassoBatch& batch, std::int64_t i) const {
-    std::vector<double> z(static_cast<std::size_t>(m), 0.0);
-    for (auto k = batch.codes.offsets[static_cast<std::size_t>(i)];
-         k < batch.codes.offsets[static_cast<std::size_t>(i) + 1]; ++k)
-      z[static_cast<std::size_t>(batch.codes.indices[static_cast<std::size_t>(k)])] =
-          batch.codes.values[static_cast<std::size_t>(k)];
-    return z;
-  }
   std::vector<double> residual(const std::vector<double>& z, std::int64_t i) const {
     std::vector<double> r(X.begin() + i * n, X.begin() + (i + 1) * n);
     for (std::int64_t j = 0; j < m; ++j)

@@ -13,27 +13,15 @@
 #include <shrinkwarp/models/lasso/prepared_lasso.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
-#include "tests/support/contexts.hpp"
+#include "tests/support/random_problems.hpp"
 
 namespace shrinkwarp {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-class WithPenalty : public testing::OnContext {
+class WithPenalty : public testing::OnRandomProblems {
  protected:
-  std::int64_t n = 0, m = 0, N = 0;
-  std::vector<double> D, X;
-
-  void make(std::int64_t rows, std::int64_t atoms, std::int64_t problems) {
-    n = rows, m = atoms, N = problems;
-    D.resize(static_cast<std::size_t>(n * m));
-    X.resize(static_cast<std::size_t>(n * N));
-    const Context host = Context::cpu(1);
-    fill_normal(host, 5, 0, 0, VectorView<double>{D.data(), n * m, {}});
-    fill_normal(host, 5, 1, 0, VectorView<double>{X.data(), n * N, {}});
-  }
-
   // From 1/4 to 4; one atom in seven is left out.
   std::vector<double> some_weights() const {
     std::vector<double> weights;
@@ -59,11 +47,6 @@ class WithPenalty : public testing::OnContext {
     std::vector<Solver> all{Solver::ista, Solver::fista, Solver::working_set};
     if (!context().is_cuda()) all.push_back(Solver::plain_working_set);  // no different there
     return all;
-  }
-
-  LassoBatch solve(const LambdaRule& rule, const LassoOptions& options) {
-    const Dictionary dictionary(context(), {D.data(), n, m, n, {}});
-    return solve_lasso(context(), dictionary, {X.data(), n, N, n, {}}, rule, options);
   }
 
   // Objective and gap of code z: rows n .. n + m - 1 of the longer problem are -sqrt(ridge) z. What unpenalised atoms

@@ -67,15 +67,6 @@ std::int64_t solver_memory(const SolveOptions& options, const Context& context, 
   return limit - by_problem;
 }
 
-LassoSummary joined(LassoSummary a, const LassoSummary& b) {
-  a.problems += b.problems;
-  a.unconverged += b.unconverged;
-  a.nonzeros += b.nonzeros;
-  a.iterations += b.iterations;
-  a.worst_gap = std::max(a.worst_gap, b.worst_gap);
-  return a;
-}
-
 /// What a solve that has not come to its end says.
 std::string kept_text(const SolveOptions& options, const SolveJournal& journal, std::int64_t problems) {
   if (journal.held() == 0) return "no problem was finished";
@@ -170,7 +161,8 @@ int run_one(const SolveOptions& options, Inputs& inputs) {
       lasso.progress = [&bar](const Progress& progress) { bar.update(progress); };
       lasso.skip = [&journal](std::int64_t problem) { return journal.holds(problem); };
       NotedObservations noted(observations, journal);
-      outcome.summary = joined(before, solve_lasso(context, dictionary, noted, rule, lasso, journal));
+      outcome.summary = before;
+      outcome.summary += solve_lasso(context, dictionary, noted, rule, lasso, journal);
       outcome.resumed = before.problems;
       std::optional<Debias> debias;
       if (options.debias) debias.emplace(context, dictionary);
