@@ -52,13 +52,13 @@ SHRINKWARP_HOST_DEVICE inline T anchored_group_shrinkage(T a, T w, T share, T ke
   return share >= T(1) ? -a : shrunk;
 }
 
-/// What rounding may hide in a gap: 16 units of the sums that nearly cancel, and what ||r||^2 / 2 moves by where r, a
-/// difference of x and D z, is known to delta = 4 units of ||x|| + reach <= ||r|| + 2 reach.
-SHRINKWARP_HOST_DEVICE inline double hidden_in_gap(double sums, double residual_energy, double reach) {
+/// What rounding may hide in a gap: 16 units of each of the two sums that nearly cancel, and what ||r||^2 / 2 moves by where r,
+/// a difference of x and D z, is known to delta = 4 units of ||x|| + reach <= ||r|| + 2 reach.
+SHRINKWARP_HOST_DEVICE inline double hidden_in_gap(double primal, double along, double residual_energy, double reach) {
   constexpr double kUnit = 2.220446049250313e-16;
   const double norm = std::sqrt(residual_energy);
   const double delta = 4 * kUnit * (norm + 2 * reach);
-  return 16 * kUnit * sums + norm * delta + 0.5 * delta * delta;
+  return 16 * kUnit * (primal + (along < 0.0 ? -along : along)) + norm * delta + 0.5 * delta * delta;
 }
 
 /// Duality gap of a code whose residual is r, at the best dual-feasible multiple of r; see certificate.hpp.
@@ -71,8 +71,7 @@ SHRINKWARP_HOST_DEVICE inline double hidden_in_gap(double sums, double residual_
 /// @param reach            a bound of max_j ||d_j|| ||z||_1
 ///
 /// What rounding may hide is estimated, a few units of each quantity it enters by, and added (hidden_in_gap). An estimate and
-/// no worst case: that would grow with the number
-/// of terms. r = 0 is the exact fit: its gap is the primal value. NaN in any argument gives NaN.
+/// no worst case: that would grow with the number of terms. r = 0 is the exact fit: its gap is the primal value. NaN in any argument gives NaN.
 SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double residual_energy, double alignment,
                                                        double correlation, double lambda, double reach) {
   if (residual_energy == 0.0) return primal + correlation * 0.0;
@@ -82,7 +81,7 @@ SHRINKWARP_HOST_DEVICE inline double gap_at_best_scale(double primal, double res
   if (scale < -largest) scale = -largest;
   const double along = scale * alignment;
   const double gap = primal - along + 0.5 * scale * scale * residual_energy + correlation * 0.0;
-  return (gap < 0.0 ? 0.0 : gap) + hidden_in_gap(primal + (along < 0.0 ? -along : along), residual_energy, reach);
+  return (gap < 0.0 ? 0.0 : gap) + hidden_in_gap(primal, along, residual_energy, reach);
 }
 
 /// Duality gap of a code with ||z||_1 <= radius whose residual is r, in min 1/2 ||x - D z||^2 over all such z, at the best
@@ -99,7 +98,7 @@ SHRINKWARP_HOST_DEVICE inline double gap_in_radius(double residual_energy, doubl
   const double primal = 0.5 * residual_energy;
   const double gap = primal + 0.5 * scale * scale * residual_energy - scale * room;
   const double along = scale * ((alignment < 0.0 ? -alignment : alignment) + radius * correlation);
-  return (gap < 0.0 ? 0.0 : gap) + hidden_in_gap(primal + along, residual_energy, reach);
+  return (gap < 0.0 ? 0.0 : gap) + hidden_in_gap(primal, along, residual_energy, reach);
 }
 
 /// gap_at_best_scale under more of a penalty; see certificate.hpp. An elastic net is a Lasso whose residual is longer, so energy
