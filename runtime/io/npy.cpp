@@ -26,21 +26,6 @@ constexpr std::int64_t kBufferBytes = 1 << 20;  // stays in a second-level cache
 constexpr std::int64_t kTile = 16;
 constexpr const char* kWantedTypes = "'|b1', '|u1', '<i4', '<i8', '<f4', '<f8' or '|S<length>'";
 
-/// Bytes of an array, or -1: a negative size, or 2^63 and more.
-std::int64_t checked_bytes(const std::vector<std::int64_t>& shape, std::int64_t item_size) {
-  std::int64_t bytes = item_size;
-  bool empty = false;
-  for (const std::int64_t size : shape) {
-    if (size < 0) return -1;
-    empty |= size == 0;
-  }
-  if (empty) return 0;
-  for (const std::int64_t size : shape) {
-    if (__builtin_mul_overflow(bytes, size, &bytes)) return -1;
-  }
-  return bytes;
-}
-
 /// A cursor over the Python literal of a header.
 class HeaderParser {
  public:
@@ -289,6 +274,20 @@ void read_lines_transposed(const InputFile& file, std::int64_t offset, std::int6
 
 }  // namespace
 
+std::int64_t array_bytes(const std::vector<std::int64_t>& shape, std::int64_t item_size) {
+  std::int64_t bytes = item_size;
+  bool empty = false;
+  for (const std::int64_t size : shape) {
+    if (size < 0) return -1;
+    empty |= size == 0;
+  }
+  if (empty) return 0;
+  for (const std::int64_t size : shape) {
+    if (__builtin_mul_overflow(bytes, size, &bytes)) return -1;
+  }
+  return bytes;
+}
+
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text = "(";
   for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
@@ -296,7 +295,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 }
 
 std::int64_t ArrayHeader::bytes() const {
-  const std::int64_t bytes = checked_bytes(shape, item_size);
+  const std::int64_t bytes = array_bytes(shape, item_size);
   SHRINKWARP_REQUIRE(bytes >= 0, ShapeError, "ArrayHeader: shape ", shape_text(shape), " of ", item_size,
                      "-byte elements, wanted sizes >= 0 and less than 2^63 bytes");
   return bytes;
@@ -362,7 +361,7 @@ ArrayHeader parse_npy_header(const void* head, std::int64_t available, const Ori
   const auto* text = static_cast<const char*>(head);
   const std::int64_t prefix = text[6] == 1 ? 10 : 12;
   HeaderParser({text + prefix, static_cast<std::size_t>(header.data_offset - prefix)}, prefix, origin).parse(header);
-  const std::int64_t bytes = checked_bytes(header.shape, header.item_size);
+  const std::int64_t bytes = array_bytes(header.shape, header.item_size);
   if (bytes < 0 || bytes > std::numeric_limits<std::int64_t>::max() - header.data_offset) {
     SHRINKWARP_THROW_IO(origin, prefix, "header: found shape ", printable(shape_text(header.shape)), " of ",
                         header.descr(), ", wanted less than 2^63 bytes");

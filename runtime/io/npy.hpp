@@ -77,6 +77,9 @@ struct ArrayHeader {
   std::string descr() const;
 };
 
+/// Bytes of an array of elements of `item_size` bytes; -1 for a negative size or where they would pass 2^63.
+std::int64_t array_bytes(const std::vector<std::int64_t>& shape, std::int64_t item_size);
+
 /// A shape as Python prints it: "(597, 43)", "(5,)", "()".
 std::string shape_text(const std::vector<std::int64_t>& shape);
 

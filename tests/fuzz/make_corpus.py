@@ -208,6 +208,69 @@ put("npz", "zip64_field_too_short", large.replace(struct.pack("<HH", 1, 24), str
 put("npz", "zip64_end_elsewhere", patched(large, -22 - 20 + 8, b"\xff" * 8))
 put("npz", "zip64_no_end", patched(large, -22 - 20 + 8, bytes(8)))
 
+# ---- safetensors ----
+
+
+def safetensors(text, data=b"", length=None):
+    text = text if isinstance(text, bytes) else text.encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def tensor(dtype='"F32"', shape="[1]", offsets="[0,4]", name="w"):
+    return '"%s":{"dtype":%s,"shape":%s,"data_offsets":%s}' % (name, dtype, shape, offsets)
+
+
+four = bytes([0, 0, 128, 63])
+two = tensor(name="a") + "," + tensor("\"I16\"", "[2,1]", "[4,8]", "b")
+tensors = {
+    "one": ("{" + tensor() + "}", four),
+    "padded": ("{" + tensor() + "}   ", four),
+    "two": ("{" + two + "}", 2 * four),
+    "other_order": ("{" + tensor(offsets="[4,8]") + "," + tensor(name="v") + "}", 2 * four),
+    "metadata": ('{"__metadata__":{"a":"b","\\u00e9":"\\ud83d\\ude00"},' + tensor() + "}", four),
+    "metadata_only": ('{"__metadata__":{}}', b""),
+    "no_tensors": ("{}", b""),
+    "no_elements": ("{" + tensor(shape="[0,7]", offsets="[0,0]") + "}", b""),
+    "single": ("{" + tensor('"F64"', "[]", "[0,8]") + "}", 2 * four),
+    "bf16": ("{" + tensor('"BF16"', "[2]") + "}", four),
+    "bool": ("{" + tensor('"BOOL"', "[4]") + "}", four),
+    "spaces": ('{ "w" : { "shape" : [ 4 ],\n"data_offsets" : [ 0 , 4 ], "dtype" : "U8" } }', four),
+    "strange_name": ("{" + tensor(name='\\"\\n\\u0000/\u00e9') + "}", four),
+    "name_twice": ("{" + tensor() + "," + tensor(name="\\u0077") + "}", four),
+    "metadata_twice": ('{"__metadata__":{},"__metadata__":{}}', b""),
+    "metadata_of_numbers": ('{"__metadata__":{"a":1}}', b""),
+    "unknown_dtype": ("{" + tensor('"F4"') + "}", four),
+    "dtype_is_number": ("{" + tensor("32") + "}", four),
+    "negative_size": ("{" + tensor(shape="[-1]") + "}", four),
+    "size_is_float": ("{" + tensor(shape="[1.0]") + "}", four),
+    "size_of_2_to_63": ("{" + tensor(shape="[9223372036854775808]") + "}", four),
+    "bytes_of_2_to_64": ("{" + tensor('"U8"', "[4294967296,4294967296]", "[0,0]") + "}", b""),
+    "claims_much": ("{" + tensor('"U8"', "[9223372036854775807]", "[0,9223372036854775807]") + "}", four),
+    "three_offsets": ("{" + tensor(offsets="[0,4,8]") + "}", four),
+    "offsets_backwards": ("{" + tensor(offsets="[4,0]") + "}", four),
+    "overlap": ("{" + tensor(name="a") + "," + tensor(offsets="[2,6]") + "}", 2 * four),
+    "hole": ("{" + tensor(name="a") + "," + tensor(offsets="[5,9]") + "}", 3 * four),
+    "disagree": ("{" + tensor(shape="[2]") + "}", four),
+    "cut_short": ("{" + tensor() + "}", four[:3]),
+    "too_long": ("{" + tensor() + "}", four + b"x"),
+    "no_shape": ('{"w":{"dtype":"F32","data_offsets":[0,4]}}', four),
+    "unknown_key": ('{"w":{"x":1}}', b""),
+    "no_end": ("{" + tensor(), four),
+    "more_after": ("{}{}", b""),
+    "zero_after": ("{}\0{", b""),
+    "list": ("[]", b""),
+    "byte_order_mark": ("\ufeff{}", b""),
+    "no_utf_8": (b'{"\xff":{}}', b""),
+    "nested_arrays": ('{"w":' + "[" * 3000, b""),
+    "nested_objects": ('{"a":' * 3000, b""),
+}
+for name, (text, data) in tensors.items():
+    put("safetensors", name, safetensors(text, data))
+put("safetensors", "empty", b"")
+put("safetensors", "short", b"\2\0\0")
+put("safetensors", "longer_than_the_file", safetensors("{}", length=3))
+put("safetensors", "header_of_2_to_64", safetensors("{}", length=2**64 - 1))
+
 # ---- journals and their records ----
 
 

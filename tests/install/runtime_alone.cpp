@@ -5,6 +5,7 @@
 #include <shrinkwarp/config.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/runtime/io/safetensors.hpp>
 
 #include "expect.hpp"
 
@@ -15,4 +16,10 @@ int main() {
   std::vector<double> back(6);
   shrinkwarp::NpyFile::open("X.npy").read_rows(0, 2, shrinkwarp::MatrixView<double>{back.data(), 3, 2, 3, {}});
   expect(back == X, "what was written is read");
+
+  shrinkwarp::Safetensors weights;
+  weights.add("X", {2, 3}, X);
+  shrinkwarp::write_safetensors("X.safetensors", weights);
+  back = shrinkwarp::read_safetensors("X.safetensors").values<double>("X", {2, 3});
+  expect(back == X, "tensors that were written are read");
 }
