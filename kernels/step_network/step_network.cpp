@@ -5,6 +5,7 @@
 
 #include <shrinkwarp/config.hpp>
 #include <shrinkwarp/kernels/common/checks.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/step_network/bodies.hpp>
 
 namespace shrinkwarp {
@@ -44,18 +45,31 @@ void check_problems(const Context& context, const char* function, const StepNetw
   if (wanted > 0) check_vector(context, function, "scratch", scratch, scratch.size);
 }
 
+/// W'D where the CPU wants it.
+template <class T>
+Tensor<T> gram_of(const Context& context, MatrixView<const T> W, MatrixView<const T> D, std::int64_t most) {
+  if (context.is_cuda() || D.cols > most) return {};
+  Tensor<T> gram(context, D.cols, D.cols);
+  // On one thread: the BLAS's bits depend on how a product is shared out.
+  gemm<T>(Context::cpu(1), Transpose::yes, Transpose::no, T(1), W, D, T(0), gram.matrix());
+  return gram;
+}
+
 }  // namespace
 
 template <class T>
 StepNetworkOperands<T>::StepNetworkOperands(const Context& context, MatrixView<const T> D)
-    : D_(copy_of(context, D)), packed_D_(context, D_.matrix()) {}
+    : D_(copy_of(context, D)),
+      gram_(gram_of<T>(context, D_.matrix(), D_.matrix(), kMostGramAtoms)),
+      packed_D_(context, D_.matrix()) {}
 
 template <class T>
 StepNetworkOperands<T>::StepNetworkOperands(const Context& context, MatrixView<const T> D, MatrixView<const T> W)
-    : StepNetworkOperands(context, D) {
+    : D_(copy_of(context, D)), packed_D_(context, D_.matrix()) {
   check_matrix(context, "StepNetworkOperands", "W", W, D.rows, D.cols);
   W_ = copy_of(context, W);
   packed_W_ = StepDictionary<T>(context, W_.matrix());
+  gram_ = gram_of<T>(context, W_.matrix(), D_.matrix(), kMostGramAtoms);
 }
 
 std::int64_t selected_entries(const SupportSelection& selection, std::int64_t layer, std::int64_t atoms) {

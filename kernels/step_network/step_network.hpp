@@ -23,7 +23,7 @@ class StepNetworkOperands {
   StepNetworkOperands() = default;
   /// W = D.
   /// @param D  [n, m] on the context's device
-  /// Cost: three copies of D. Allocates yes, synchronises no. @throws DeviceError, OutOfMemory
+  /// Cost: three copies of D, and on the CPU D'D for up to 1024 atoms. Allocates yes, synchronises no. @throws DeviceError, OutOfMemory
   StepNetworkOperands(const Context& context, MatrixView<const T> D);
   /// @param D, W  [n, m] on the context's device
   /// Cost: six copies of D. @throws ShapeError (other sizes), and as above
@@ -37,9 +37,12 @@ class StepNetworkOperands {
   MatrixView<const T> W() const { return (is_tied() ? D_ : W_).matrix(); }
   const StepDictionary<T>& packed_D() const { return packed_D_; }
   const StepDictionary<T>& packed_W() const { return is_tied() ? packed_D_ : packed_W_; }
+  /// [m, m] W'D on the CPU where m is small, else empty: products of sparse codes.
+  MatrixView<const T> gram() const { return gram_.matrix(); }
 
  private:
-  Tensor<T> D_, W_;
+  static constexpr std::int64_t kMostGramAtoms = 1024;
+  Tensor<T> D_, W_, gram_;
   StepDictionary<T> packed_D_, packed_W_;
 };
 
@@ -75,10 +78,11 @@ std::int64_t step_network_scratch(const Context& context, const StepNetwork<T>& 
 /// @param Z        [m, N], written: z_T
 /// @param scratch  step_network_scratch() bytes on the device; not kept
 ///
-/// Numerics     T throughout, on the CPU to the bits of extrapolated_residual and gradient_step; on CUDA as split_tf32 of
-///              proximal_iterations for float. Where a step is not > 0 or not finite, all of Z is NaN
+/// Numerics     T throughout; on CUDA as split_tf32 of proximal_iterations for float. On the CPU W'(x - D z) is W'x - (W'D) z
+///              where that is less work, a choice that each problem's code makes for itself. Where a step is not > 0 or not finite, all of Z is NaN
 /// Determinism  a column's bits depend on that column alone: not on N, on its place or on the threads; no atomics
-/// Cost         (4 T - 2) n m N flops, of which the CPU leaves out what zeros of z_t make; reads D and X once a tile of
+/// Cost         (4 T - 2) n m N flops, of which the CPU leaves out what zeros of z_t make: with k of m entries in use a layer
+///              costs 2 k m N where k is under some half of n; reads D and X once a tile of
 ///              problems and writes Z once. Allocates no, synchronises no, capturable yes
 /// @throws ShapeError, DeviceError, ValueError (selection)
 template <class T>
@@ -101,8 +105,7 @@ void step_network_forward(const Context& context, const StepNetwork<T>& network,
 /// Numerics     products in T, the sums over a layer's entries and over problems in double. W'(x - D z_t) on the entries of H
 ///              is (u_t - z_t) / steps[t]. Where a step is not > 0 or not finite, all that is written is NaN
 /// Determinism  same bits run to run, whatever the threads; not across N
-/// Cost         at most 8 T n m N flops; on the CPU the products with H and z_t leave out zeros, and G_t is made only where
-///              z_t is not 0. Allocates no, synchronises no, capturable yes
+/// Cost         at most 8 T n m N flops; on the CPU what step_network_forward costs and at most 4 k n N a layer more. Allocates no, synchronises no, capturable yes
 /// @throws ShapeError, DeviceError, ValueError (selection)
 template <class T>
 void step_network_loss(const Context& context, const StepNetwork<T>& network, identity_t<MatrixView<const T>> X,

@@ -1,8 +1,11 @@
 // CPU bodies of the step networks. A task takes a block of problems through all layers and back, so that its states stay in
-// the core's cache; the products are those of gradient_step, on this thread alone.
+// the core's cache.
 //
-// Backwards nothing dense is left but the matrices: H is 0 where z_(t+1) is, and of G_t only what z_t has is wanted. For
-// blocks of sparse codes those entries are dots with atoms; where codes are full the packed product is quicker (kDotsPay).
+// Codes are sparse, so most of a layer need not be done. A layer is either
+//   sparse  u = z + a (c - M z),   c = W'x, made once, M = W'D: 2 k m flops for k entries in use
+//   dense   u = z + a W'(x - D z), the products of gradient_step on this thread alone, for all such problems of the block at once
+// whichever is less work for the problem's own code. Backwards nothing dense is left: H is 0 where z_(t+1) is, and of G_t only
+// what z_t has is wanted.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -21,8 +24,11 @@ namespace {
 /// Problems of a task: a fixed number, so that sums over problems do not depend on the threads.
 constexpr std::int64_t kBlock = 64;
 
-/// Entries of z_t as a share of all, under which dots with single atoms are quicker than the packed product.
-constexpr double kDotsPay = 0.2;
+/// A layer is sparse for codes with at most this share of n entries.
+constexpr double kSparseShare = 0.6;
+
+/// With so few entries in H sums over pairs of entries are quicker than products with atoms.
+constexpr std::int64_t kFewEntries = 16;
 
 /// The products below run inside of tasks, each on its own thread.
 const Context& this_thread() {
@@ -37,52 +43,53 @@ double add_lanes(const double* lane) {
   return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-#define SHRINKWARP_STEP_NETWORK_LOOPS(T)                                                                          \
-  SHRINKWARP_CPU_CLONES double dot(const T* a, const T* b, std::int64_t size) {                                   \
-    double lane[kLanes] = {};                                                                                     \
-    std::int64_t i = 0;                                                                                           \
-    for (; i + kLanes <= size; i += kLanes)                                                                       \
-      for (int k = 0; k < kLanes; ++k)                                                                            \
-        lane[k] = std::fma(static_cast<double>(a[i + k]), static_cast<double>(b[i + k]), lane[k]);                \
-    for (int k = 0; i < size; ++i, ++k)                                                                           \
-      lane[k] = std::fma(static_cast<double>(a[i]), static_cast<double>(b[i]), lane[k]);                          \
-    return add_lanes(lane);                                                                                       \
-  }                                                                                                               \
-  SHRINKWARP_CPU_CLONES double magnitude(const T* z, std::int64_t size) {                                         \
-    double lane[kLanes] = {};                                                                                     \
-    std::int64_t i = 0;                                                                                           \
-    for (; i + kLanes <= size; i += kLanes)                                                                       \
-      for (int k = 0; k < kLanes; ++k) lane[k] += std::fabs(static_cast<double>(z[i + k]));                       \
-    for (int k = 0; i < size; ++i, ++k) lane[k] += std::fabs(static_cast<double>(z[i]));                          \
-    return add_lanes(lane);                                                                                       \
-  }                                                                                                               \
-  SHRINKWARP_CPU_CLONES std::int64_t nonzeros(const T* z, std::int64_t size) {                                    \
-    std::int64_t count = 0;                                                                                       \
-    for (std::int64_t j = 0; j < size; ++j) count += z[j] != T(0);                                                \
-    return count;                                                                                                 \
-  }                                                                                                               \
-  /* G <- H = G where next is not 0, else 0; sums of H (next - now) and of H sign(next). */                       \
-  SHRINKWARP_CPU_CLONES void keep_support(T* G, const T* next, const T* now, std::int64_t size, double* moved,    \
-                                          double* signs) {                                                        \
-    double moves[kLanes] = {}, signed_sums[kLanes] = {};                                                          \
-    const auto entry = [&](std::int64_t j, int k) {                                                               \
-      const T h = next[j] != T(0) ? G[j] : T(0);                                                                  \
-      const double sign = next[j] > T(0) ? 1.0 : -1.0;                                                            \
-      moves[k] =                                                                                                  \
-          std::fma(static_cast<double>(h), static_cast<double>(next[j]) - static_cast<double>(now[j]), moves[k]); \
-      signed_sums[k] = std::fma(static_cast<double>(h), sign, signed_sums[k]);                                    \
-      G[j] = h;                                                                                                   \
-    };                                                                                                            \
-    std::int64_t j = 0;                                                                                           \
-    for (; j + kLanes <= size; j += kLanes)                                                                       \
-      for (int k = 0; k < kLanes; ++k) entry(j + k, k);                                                           \
-    for (int k = 0; j < size; ++j, ++k) entry(j, k);                                                              \
-    *moved = add_lanes(moves);                                                                                    \
-    *signs = add_lanes(signed_sums);                                                                              \
-  }                                                                                                               \
-  /* G <- lambda sign(z) where z is not 0. */                                                                     \
-  SHRINKWARP_CPU_CLONES void penalty_gradient(const T* z, T lambda, T* G, std::int64_t size) {                    \
-    for (std::int64_t j = 0; j < size; ++j) G[j] = z[j] > T(0) ? lambda : (z[j] < T(0) ? -lambda : T(0));         \
+/// A code's entries in use.
+template <class T>
+struct Entries {
+  std::int32_t* atoms;
+  T* values;
+  std::int64_t count;
+};
+
+#define SHRINKWARP_STEP_NETWORK_LOOPS(T)                                                                            \
+  SHRINKWARP_CPU_CLONES double dot(const T* a, const T* b, std::int64_t size) {                                     \
+    double lane[kLanes] = {};                                                                                       \
+    std::int64_t i = 0;                                                                                             \
+    for (; i + kLanes <= size; i += kLanes)                                                                         \
+      for (int k = 0; k < kLanes; ++k)                                                                              \
+        lane[k] = std::fma(static_cast<double>(a[i + k]), static_cast<double>(b[i + k]), lane[k]);                  \
+    for (int k = 0; i < size; ++i, ++k)                                                                             \
+      lane[k] = std::fma(static_cast<double>(a[i]), static_cast<double>(b[i]), lane[k]);                            \
+    return add_lanes(lane);                                                                                         \
+  }                                                                                                                 \
+  /* y <- y - sum_k values[k] A[:, atoms[k]], four columns at a time. */                                            \
+  SHRINKWARP_CPU_CLONES void subtract_columns(const T* A, std::int64_t ld, Entries<T> z, T* y, std::int64_t size) { \
+    std::int64_t k = 0;                                                                                             \
+    for (; k + 4 <= z.count; k += 4) {                                                                              \
+      const T *a0 = A + z.atoms[k] * ld, *a1 = A + z.atoms[k + 1] * ld, *a2 = A + z.atoms[k + 2] * ld,              \
+              *a3 = A + z.atoms[k + 3] * ld;                                                                        \
+      const T v0 = -z.values[k], v1 = -z.values[k + 1], v2 = -z.values[k + 2], v3 = -z.values[k + 3];               \
+      for (std::int64_t i = 0; i < size; ++i)                                                                       \
+        y[i] = std::fma(v3, a3[i], std::fma(v2, a2[i], std::fma(v1, a1[i], std::fma(v0, a0[i], y[i]))));            \
+    }                                                                                                               \
+    for (; k < z.count; ++k) {                                                                                      \
+      const T* a = A + z.atoms[k] * ld;                                                                             \
+      const T v = -z.values[k];                                                                                     \
+      for (std::int64_t i = 0; i < size; ++i) y[i] = std::fma(v, a[i], y[i]);                                       \
+    }                                                                                                               \
+  }                                                                                                                 \
+  /* next <- st(z + step g, threshold) */                                                                           \
+  SHRINKWARP_CPU_CLONES void step_and_shrink(const T* z, T step, const T* g, T threshold, T* next,                  \
+                                             std::int64_t size) {                                                   \
+    for (std::int64_t j = 0; j < size; ++j) next[j] = soft_threshold(std::fma(step, g[j], z[j]), threshold);        \
+  }                                                                                                                 \
+  /* Whether any of 16 is not 0. */                                                                                 \
+  SHRINKWARP_CPU_CLONES void find_blocks(const T* z, std::int64_t blocks, std::uint8_t* used) {                     \
+    for (std::int64_t b = 0; b < blocks; ++b) {                                                                     \
+      int count = 0;                                                                                                \
+      for (int k = 0; k < 16; ++k) count += z[16 * b + k] != T(0);                                                  \
+      used[b] = count != 0;                                                                                         \
+    }                                                                                                               \
   }
 SHRINKWARP_STEP_NETWORK_LOOPS(float)
 SHRINKWARP_STEP_NETWORK_LOOPS(double)
@@ -91,12 +98,21 @@ SHRINKWARP_STEP_NETWORK_LOOPS(double)
 /// What one thread needs for a block.
 template <class T>
 struct Workspace {
-  MatrixView<T> states;               // [m, block (layers + 1)], or of two layers where nothing comes back
+  // Of each layer, or of two where nothing comes back: the codes, their entries and how many.
+  MatrixView<T> states;               // [m, block (layers + 1)]
+  MatrixView<std::int32_t> atoms;     // [m, block (layers + 1)]
+  MatrixView<T> values;               // [m, block (layers + 1)]
+  VectorView<std::int64_t> counts;    // [block (layers + 1)]
   MatrixView<std::uint8_t> selected;  // [m, block layers], where the network selects and something comes back
-  MatrixView<T> R, negated;           // [n, block]
-  MatrixView<T> G, other;             // [m, block], where something comes back
-  MatrixView<T> zeros;                // [n, block], likewise
+  MatrixView<T> correlation;          // [m, block] W'x, where there is a Gram matrix
+  MatrixView<T> gathered_X, R;        // [n, block]
+  MatrixView<T> gathered, moved;      // [m, block]
   VectorView<T> beta, scaled_lambda;  // [block]
+  VectorView<T> gradient, other;      // [m]
+  VectorView<T> fit;                  // [n]
+  VectorView<T> kept;                 // [m], entries of H
+  VectorView<std::uint8_t> used;      // [m / 16]
+  VectorView<std::int64_t> dense;     // [block]
   VectorView<T> magnitudes;           // [m], where the network selects
   StepPartials<T> partials;
 };
@@ -105,21 +121,31 @@ template <class T>
 Workspace<T> lay_out(Arena& arena, const Context& context, const StepNetwork<T>& network, std::int64_t block,
                      bool gradient) {
   const std::int64_t n = network.operands.rows(), m = network.operands.atoms(), layers = network.steps.size;
-  const std::int64_t tiles = shrinkwarp::step_tiles(context, m);
+  const std::int64_t tiles = shrinkwarp::step_tiles(context, m), places = block * (gradient ? layers + 1 : 2);
   Workspace<T> w;
-  w.states = arena.matrix<T>(m, block * (gradient ? layers + 1 : 2));
+  w.states = arena.matrix<T>(m, places);
+  w.atoms = arena.matrix<std::int32_t>(m, places);
+  w.values = arena.matrix<T>(m, places);
+  w.counts = arena.vector<std::int64_t>(places);
+  if (!network.operands.gram().empty()) w.correlation = arena.matrix<T>(m, block);
+  w.gathered_X = arena.matrix<T>(n, block);
   w.R = arena.matrix<T>(n, block);
+  w.gathered = arena.matrix<T>(m, block);
+  w.moved = arena.matrix<T>(m, block);
   w.beta = arena.vector<T>(block);
   w.scaled_lambda = arena.vector<T>(block);
+  w.gradient = arena.vector<T>(m);
+  w.other = arena.vector<T>(m);
+  w.fit = arena.vector<T>(n);
+  w.kept = arena.vector<T>(m);
+  w.used = arena.vector<std::uint8_t>(m / 16 + 1);
+  w.dense = arena.vector<std::int64_t>(block);
   w.partials.restart = arena.matrix<T>(tiles, block);
   w.partials.support = arena.matrix<std::int32_t>(tiles, block);
-  if (network.selection.selects()) w.magnitudes = arena.vector<T>(m);
-  if (!gradient) return w;
-  if (network.selection.selects()) w.selected = arena.matrix<std::uint8_t>(m, block * layers);
-  w.negated = arena.matrix<T>(n, block);
-  w.zeros = arena.matrix<T>(n, block);
-  w.G = arena.matrix<T>(m, block);
-  w.other = arena.matrix<T>(m, block);
+  if (network.selection.selects()) {
+    w.magnitudes = arena.vector<T>(m);
+    if (gradient) w.selected = arena.matrix<std::uint8_t>(m, block * layers);
+  }
   return w;
 }
 
@@ -151,123 +177,179 @@ class Block {
   Block(const StepNetwork<T>& network, MatrixView<const T> X, VectorView<const T> lambda, const Workspace<T>& w,
         bool keeps)
       : network_(network), X_(X), lambda_(lambda), w_(w), keeps_(keeps), count_(X.cols) {
-    std::fill_n(w_.beta.data, count_, T(0));
+    std::fill_n(w_.beta.data, w_.beta.size, T(0));
   }
 
-  /// States of layer t; where nothing comes back, they take turns in two places.
-  MatrixView<T> state(std::int64_t t) const { return w_.states.columns((keeps_ ? t : t % 2) * block(), count_); }
+  /// z_t of problem b.
+  T* code(std::int64_t t, std::int64_t b) const { return w_.states.column(place(t, b)); }
 
   void forward() const {
-    const std::int64_t m = network_.operands.atoms();
-    for (std::int64_t b = 0; b < count_; ++b) std::fill_n(state(0).column(b), m, T(0));
+    const MatrixView<const T> gram = network_.operands.gram();
+    const bool has_gram = !gram.empty();
+    if (has_gram) correlate(X_, network_.operands.packed_W(), w_.correlation.columns(0, count_));
+    const auto most = static_cast<std::int64_t>(kSparseShare * static_cast<double>(n()));
+    for (std::int64_t b = 0; b < count_; ++b) {
+      std::fill_n(code(0, b), m(), T(0));
+      w_.counts[place(0, b)] = 0;
+    }
     for (std::int64_t t = 0; t < layers(); ++t) {
-      const MatrixView<T> now = state(t), next = state(t + 1);
-      if (t > 0) residual_of(now, R());
-      const MatrixView<const T> R_or_X = t > 0 ? MatrixView<const T>(R()) : X_;
-      const T step = network_.steps[t];
-      for (std::int64_t b = 0; b < count_; ++b) w_.scaled_lambda[b] = scaled_lambda(t, b);
-      StepPartials<T> partials{w_.partials.restart.columns(0, count_), w_.partials.support.columns(0, count_)};
-      gradient_step<T>(this_thread(), network_.operands.packed_W(), R_or_X, {}, now, next, w_.beta.slice(0, count_),
-                       step, w_.scaled_lambda.slice(0, count_), {}, partials);
-      if (!network_.selection.selects()) continue;
-      const std::int64_t kept = std::min(selected_entries(network_.selection, t, m), m);
-      for (std::int64_t b = 0; b < count_; ++b)
-        shrink_unselected(next.column(b), m, lambda_[b] * threshold_factor(t), kept, w_.magnitudes.data,
-                          keeps_ ? selected(t, b) : nullptr);
+      std::int64_t dense = 0;
+      for (std::int64_t b = 0; b < count_; ++b) {
+        const Entries<T> now = entries(t, b);
+        if (!has_gram || now.count > most) {
+          w_.dense[dense++] = b;
+          continue;
+        }
+        const T* g = w_.correlation.column(b);
+        if (now.count > 0) {
+          std::copy_n(g, m(), w_.other.data);
+          subtract_columns(gram.data, gram.ld, now, w_.other.data, m());
+          g = w_.other.data;
+        }
+        finish(t, b, code(t, b), g);
+      }
+      if (dense > 0) dense_layer(t, dense);
     }
   }
 
   /// After forward(): adds up the gradient. @param sums  [sums_of(layers)]
   void backward(double* sums) const {
-    const std::int64_t n = network_.operands.rows(), m = network_.operands.atoms();
     std::fill_n(sums, sums_of(layers()), 0.0);
-    double* const d_steps = sums;
-    double* const d_thresholds = sums + layers();
-    double& cost = sums[2 * layers()];
-
-    MatrixView<T> G = w_.G.columns(0, count_), other = w_.other.columns(0, count_);
-    const MatrixView<T> last = state(layers());
-    residual_of(last, R());
-    for (std::int64_t b = 0; b < count_; ++b) {
-      cost +=
-          0.5 * dot(R().column(b), R().column(b), n) + static_cast<double>(lambda_[b]) * magnitude(last.column(b), m);
-      std::fill_n(w_.zeros.column(b), n, T(0));
-      penalty_gradient(last.column(b), lambda_[b], G.column(b), m);
-      for (std::int64_t i = 0; i < n; ++i) negated()(i, b) = -R()(i, b);
-    }
-    // G_T = lambda sign(z_T) - D'R, as far as z_T goes; other = G + step D'negated with a step of 1.
-    add_correlation(last, G, other, network_.operands.D(), network_.operands.packed_D(), negated(), T(1));
-    std::swap(G, other);
-
-    for (std::int64_t t = layers() - 1; t >= 0; --t) {
-      const MatrixView<T> now = state(t), next = state(t + 1);
-      const double step = static_cast<double>(network_.steps[t]);
-      for (std::int64_t b = 0; b < count_; ++b) {
-        double moved = 0, signs = 0;
-        keep_support(G.column(b), next.column(b), now.column(b), m, &moved, &signs);
-        if (network_.selection.selects()) signs -= selected_signs(G.column(b), next.column(b), selected(t, b), m);
-        // <H, u - z_t>, u being what was thresholded to z_(t+1)
-        moved += static_cast<double>(lambda_[b]) * static_cast<double>(threshold_factor(t)) * signs;
-        d_steps[t] += moved / step;
-        if (network_.thresholds.empty() || network_.thresholds[t] >= T(0))
-          d_thresholds[t] -= static_cast<double>(lambda_[b]) * signs;
-      }
-      if (t == 0) break;
-      // negated = -W H, so that G_t = H + step D'negated.
-      extrapolated_residual<T>(this_thread(), network_.operands.packed_W(), G, G, w_.beta.slice(0, count_),
-                               w_.zeros.columns(0, count_), negated(), {});
-      add_correlation(now, G, other, network_.operands.D(), network_.operands.packed_D(), negated(), network_.steps[t]);
-      std::swap(G, other);
-    }
+    for (std::int64_t b = 0; b < count_; ++b) backward(b, sums);
   }
 
  private:
+  std::int64_t n() const { return network_.operands.rows(); }
+  std::int64_t m() const { return network_.operands.atoms(); }
   std::int64_t layers() const { return network_.steps.size; }
-  std::int64_t block() const { return w_.R.cols; }
-  MatrixView<T> R() const { return w_.R.columns(0, count_); }
-  MatrixView<T> negated() const { return w_.negated.columns(0, count_); }
-  std::uint8_t* selected(std::int64_t t, std::int64_t b) const { return w_.selected.column(t * block() + b); }
-
+  std::int64_t place(std::int64_t t, std::int64_t b) const { return (keeps_ ? t : t % 2) * w_.R.cols + b; }
+  Entries<T> entries(std::int64_t t, std::int64_t b) const {
+    const std::int64_t at = place(t, b);
+    return {w_.atoms.column(at), w_.values.column(at), w_.counts[at]};
+  }
+  std::uint8_t* selected(std::int64_t t, std::int64_t b) const {
+    return keeps_ && network_.selection.selects() ? w_.selected.column(t * w_.R.cols + b) : nullptr;
+  }
   T threshold_factor(std::int64_t t) const {
     return network_.thresholds.empty() ? network_.steps[t] : std::max(network_.thresholds[t], T(0));
   }
-  /// What gradient_step multiplies with the step to get the threshold; 0 where selection comes between.
-  T scaled_lambda(std::int64_t t, std::int64_t b) const {
-    if (network_.selection.selects()) return T(0);
-    if (network_.thresholds.empty()) return lambda_[b];
-    return lambda_[b] * threshold_factor(t) / network_.steps[t];
-  }
 
-  void residual_of(MatrixView<const T> Z, MatrixView<T> R) const {
-    extrapolated_residual<T>(this_thread(), network_.operands.packed_D(), Z, Z, w_.beta.slice(0, count_), X_, R, {});
-  }
-
-  static double selected_signs(const T* H, const T* next, const std::uint8_t* selected, std::int64_t size) {
-    double sum = 0;
-    for (std::int64_t j = 0; j < size; ++j)
-      if (selected[j] != 0 && next[j] != T(0)) sum += next[j] > T(0) ? H[j] : -H[j];
-    return sum;
-  }
-
-  /// result <- G + step A'V where the code is not 0; elsewhere result is not to be looked at.
-  void add_correlation(MatrixView<const T> codes, MatrixView<const T> G, MatrixView<T> result, MatrixView<const T> A,
-                       const StepDictionary<T>& packed, MatrixView<const T> V, T step) const {
-    std::int64_t entries = 0;
-    for (std::int64_t b = 0; b < count_; ++b) entries += nonzeros(codes.column(b), codes.rows);
-    if (static_cast<double>(entries) > kDotsPay * static_cast<double>(codes.rows * count_)) {
-      for (std::int64_t b = 0; b < count_; ++b) w_.scaled_lambda[b] = T(0);
-      StepPartials<T> partials{w_.partials.restart.columns(0, count_), w_.partials.support.columns(0, count_)};
-      gradient_step<T>(this_thread(), packed, V, {}, G, result, w_.beta.slice(0, count_), step,
-                       w_.scaled_lambda.slice(0, count_), {}, partials);
-      return;
+  /// result <- A'V, through the product of gradient_step.
+  void correlate(MatrixView<const T> V, const StepDictionary<T>& packed, MatrixView<T> result) const {
+    const MatrixView<T> zero = w_.gathered.columns(0, V.cols);
+    for (std::int64_t b = 0; b < V.cols; ++b) {
+      std::fill_n(zero.column(b), m(), T(0));
+      w_.scaled_lambda[b] = T(0);
     }
-    for (std::int64_t b = 0; b < count_; ++b) {
-      const T* const code = codes.column(b);
-      for (std::int64_t j = 0; j < codes.rows; ++j) {
-        if (code[j] == T(0)) continue;
-        result(j, b) = static_cast<T>(static_cast<double>(G(j, b)) +
-                                      static_cast<double>(step) * dot(A.column(j), V.column(b), A.rows));
+    gradient_step<T>(this_thread(), packed, V, {}, zero, result, w_.beta.slice(0, V.cols), T(1),
+                     w_.scaled_lambda.slice(0, V.cols), {}, partials(V.cols));
+  }
+  StepPartials<T> partials(std::int64_t count) const {
+    return {w_.partials.restart.columns(0, count), w_.partials.support.columns(0, count)};
+  }
+
+  /// z_(t+1) of problem b from z_t and W'(x - D z_t), and its entries.
+  void finish(std::int64_t t, std::int64_t b, const T* z, const T* correlation) const {
+    T* const next = code(t + 1, b);
+    const T threshold = lambda_[b] * threshold_factor(t);
+    if (network_.selection.selects()) {
+      step_and_shrink(z, network_.steps[t], correlation, T(0), next, m());
+      shrink_unselected(next, m(), threshold, std::min(selected_entries(network_.selection, t, m()), m()),
+                        w_.magnitudes.data, selected(t, b));
+    } else {
+      step_and_shrink(z, network_.steps[t], correlation, threshold, next, m());
+    }
+    const std::int64_t at = place(t + 1, b), blocks = m() / 16;
+    std::int32_t* const atoms = w_.atoms.column(at);
+    T* const values = w_.values.column(at);
+    std::int64_t found = 0;
+    const auto look = [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t j = first; j < last; ++j) {
+        atoms[found] = static_cast<std::int32_t>(j);
+        values[found] = next[j];
+        found += next[j] != T(0) ? 1 : 0;
       }
+    };
+    find_blocks(next, blocks, w_.used.data);
+    for (std::int64_t block = 0; block < blocks; ++block)
+      if (w_.used[block] != 0) look(16 * block, 16 * block + 16);
+    look(16 * blocks, m());
+    w_.counts[at] = found;
+  }
+
+  /// A layer of the problems w_.dense[0 .. count).
+  void dense_layer(std::int64_t t, std::int64_t count) const {
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::copy_n(X_.column(w_.dense[i]), n(), w_.gathered_X.column(i));
+      std::copy_n(code(t, w_.dense[i]), m(), w_.gathered.column(i));
+    }
+    const MatrixView<T> Z = w_.gathered.columns(0, count), R = w_.R.columns(0, count);
+    extrapolated_residual<T>(this_thread(), network_.operands.packed_D(), Z, Z, w_.beta.slice(0, count),
+                             w_.gathered_X.columns(0, count), R, {});
+    correlate(R, network_.operands.packed_W(), w_.moved.columns(0, count));
+    for (std::int64_t i = 0; i < count; ++i) finish(t, w_.dense[i], code(t, w_.dense[i]), w_.moved.column(i));
+  }
+
+  void backward(std::int64_t b, double* sums) const {
+    double* const d_steps = sums;
+    double* const d_thresholds = sums + layers();
+    const auto lambda = static_cast<double>(lambda_[b]);
+    const MatrixView<const T> D = network_.operands.D(), W = network_.operands.W();
+    T *G = w_.gradient.data, *next_G = w_.other.data;  // only the entries of the layer's code are looked at
+
+    const Entries<T> last = entries(layers(), b);
+    std::copy_n(X_.column(b), n(), w_.fit.data);
+    subtract_columns(D.data, D.ld, last, w_.fit.data, n());
+    double norm = 0;
+    for (std::int64_t k = 0; k < last.count; ++k) {
+      const double sign = last.values[k] > T(0) ? lambda : -lambda;
+      norm += std::fabs(static_cast<double>(last.values[k]));
+      G[last.atoms[k]] = static_cast<T>(sign - dot(D.column(last.atoms[k]), w_.fit.data, n()));
+    }
+    sums[2 * layers()] += 0.5 * dot(w_.fit.data, w_.fit.data, n()) + lambda * norm;
+
+    for (std::int64_t t = layers() - 1; t >= 0; --t) {
+      const Entries<T> now = entries(t, b), next = entries(t + 1, b);
+      const T* const z = code(t, b);
+      const std::uint8_t* const passes = selected(t, b);
+      double moved = 0, signs = 0;
+      for (std::int64_t k = 0; k < next.count; ++k) {
+        const std::int32_t j = next.atoms[k];
+        const auto h = static_cast<double>(G[j]);
+        moved += h * (static_cast<double>(next.values[k]) - static_cast<double>(z[j]));
+        if (passes == nullptr || passes[j] == 0) signs += next.values[k] > T(0) ? h : -h;
+        w_.kept[k] = G[j];
+      }
+      // <H, u - z_t>, u being what was thresholded to z_(t+1)
+      moved += lambda * static_cast<double>(threshold_factor(t)) * signs;
+      d_steps[t] += moved / static_cast<double>(network_.steps[t]);
+      if (network_.thresholds.empty() || network_.thresholds[t] >= T(0)) d_thresholds[t] -= lambda * signs;
+      if (t == 0) break;
+
+      const Entries<T> H{next.atoms, w_.kept.data, next.count};
+      const auto step = static_cast<double>(network_.steps[t]);
+      // G_t = H - step (W'D)'H on the entries of z_t; H is 0 where z_(t+1) is.
+      for (std::int64_t k = 0; k < now.count; ++k) next_G[now.atoms[k]] = T(0);
+      for (std::int64_t k = 0; k < H.count; ++k) next_G[H.atoms[k]] = H.values[k];
+      const MatrixView<const T> gram = network_.operands.gram();
+      if (!gram.empty() && H.count <= kFewEntries) {
+        for (std::int64_t k = 0; k < now.count; ++k) {
+          const T* const column = gram.column(now.atoms[k]);
+          double sum = 0;
+          for (std::int64_t i = 0; i < H.count; ++i)
+            sum += static_cast<double>(column[H.atoms[i]]) * static_cast<double>(H.values[i]);
+          T& g = next_G[now.atoms[k]];
+          g = static_cast<T>(static_cast<double>(g) - step * sum);
+        }
+      } else {
+        std::fill_n(w_.fit.data, n(), T(0));
+        subtract_columns(W.data, W.ld, H, w_.fit.data, n());  // -W H
+        for (std::int64_t k = 0; k < now.count; ++k) {
+          T& g = next_G[now.atoms[k]];
+          g = static_cast<T>(static_cast<double>(g) + step * dot(D.column(now.atoms[k]), w_.fit.data, n()));
+        }
+      }
+      std::swap(G, next_G);
     }
   }
 
@@ -333,8 +415,8 @@ void step_network_forward(const Context& context, const StepNetwork<T>& network,
     const Workspace<T> w = s.workspace(context, network, worker, false);
     const Block<T> block(network, X.columns(first, count), lambda.slice(first, count), w, false);
     block.forward();
-    const MatrixView<const T> codes = block.state(network.steps.size);
-    for (std::int64_t b = 0; b < count; ++b) std::copy_n(codes.column(b), codes.rows, Z.column(first + b));
+    for (std::int64_t b = 0; b < count; ++b)
+      std::copy_n(block.code(network.steps.size, b), Z.rows, Z.column(first + b));
   });
 }
 

@@ -29,6 +29,7 @@ DEVICE = "kernels/common/device.cuh"
 PANEL_BOUNDS = "kernels/panel_bounds/panel_bounds.cu"
 ACTIVE_SETS = "kernels/active_set/active_sets.cu"
 WORKING_SET = "kernels/working_set/working_set.cu"
+OPTIMIZER = "kernels/optimizer/optimizer.cu"
 COUNT = "tests/mutation/count.cu"
 BARRIER = "__syncthreads();"
 
@@ -85,6 +86,9 @@ MUTATIONS = [
     Mutation("fold_barrier_after", RACES, DEVICE, CERTIFICATE,
              "partial[warp]);\n    __syncthreads();", BARRIER,
              ("gap",), ("dual_gap_kernel",)),
+    Mutation("norm_fold_barrier", RACES, DEVICE, OPTIMIZER,
+             "    __syncthreads();\n    value = partial[0];", BARRIER,
+             ("norm",), ("squared_norm_kernel",)),
     # An active set: what a step has made is read by all threads in the next, and what one writes all have read before.
     Mutation("sets_load_barrier", RACES, ACTIVE_SETS, ACTIVE_SETS,
              "set.home[i + static_cast<std::int64_t>(c) * capacity];\n  __syncthreads();", BARRIER,
@@ -156,8 +160,8 @@ MUTATIONS = [
     Mutation("panel_async_commit", WRONG, PANEL_BOUNDS, PANEL_BOUNDS, "cp_async_commit();", "cp_async_commit();",
              ("panel",), ("",)),
 ]
-OPERATIONS = ("residual", "step", "group_step", "iterations", "code_residual", "correlation", "group_correlation", "gap", "group_gap", "panel",
-              "sets", "start", "look", "count")
+OPERATIONS = ("residual", "step", "group_step", "iterations", "code_residual", "correlation", "group_correlation", "gap", "group_gap",
+              "norm", "adam", "panel", "sets", "start", "look", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
 

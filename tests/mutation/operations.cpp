@@ -19,6 +19,7 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/gradient_step/group_step.hpp>
+#include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
 #include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
 #include <shrinkwarp/kernels/working_set/working_set.hpp>
@@ -159,6 +160,28 @@ std::vector<double> gap(const Context& context) {
 
 std::vector<double> group_gap(const Context& context) {
   return gap_under(context, {{}, 0, false, kGroup});
+}
+
+/// Of a gradient of two pieces.
+std::vector<double> norm(const Context& context) {
+  const auto grad = integers<float>(context, 5000, 1, 1);
+  const Tensor<double> result(context, 1), scratch(context, norm_scratch(5000));
+  squared_norm<float>(context, grad.vector(), scratch.vector(), result.vector());
+  return host(context, result);
+}
+
+/// Two steps of Adam, the second with a gradient that is clipped to half.
+std::vector<double> adam(const Context& context) {
+  const auto grad = integers<float>(context, 301, 1, 1);
+  const auto first = constant(context, 301, 0.0f), second = constant(context, 301, 0.0f);
+  const auto parameters = integers<float>(context, 301, 1, 2);
+  const auto rates = constant(context, 1, 0.25), schedule = constant(context, Schedule::kSize, 0.0);
+  for (const double square : {4.0, 16.0}) {
+    const auto norm = constant(context, 1, square);
+    advance_schedule(context, rates.vector(), norm.vector(), 2.0, {}, schedule.vector());
+    adam_step(context, grad.vector(), {}, schedule.vector(), first.vector(), second.vector(), parameters.vector());
+  }
+  return host(context, parameters);
 }
 
 // ---- kernels that only CUDA has ----
@@ -374,6 +397,8 @@ int run(const std::string& name) {
       {"group_step", step_of_groups},
       {"group_correlation", group_correlation},
       {"group_gap", group_gap},
+      {"norm", norm},
+      {"adam", adam},
       {"count", count},
       {"panel", panel},
       {"sets", sets},

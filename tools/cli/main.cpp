@@ -45,6 +45,8 @@ int main(int argc, char** argv) {
   cli::Action action;
   cli::add_solve(app, action);
   cli::add_certify(app, action);
+  cli::add_train(app, action);
+  cli::add_evaluate(app, action);
   cli::add_phantom(app, action);
   cli::add_bench(app, action);
   cli::add_info(app, action);
