@@ -1,0 +1,244 @@
+#include <shrinkwarp/models/lista/batch_training.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <future>
+#include <limits>
+
+#include <shrinkwarp/kernels/optimizer/optimizer.hpp>
+#include <shrinkwarp/runtime/graph.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+constexpr std::int64_t kDefaultEpochs = 100;
+constexpr double kDefaultAdamRate = 1e-3;
+constexpr double kDefaultSgdRate = 1e-2;
+constexpr double kDiverged = 100;  // times the cost of codes that are 0
+
+double rate_at(const TrainingOptions& options, double first, double progress) {
+  switch (options.schedule) {
+    case RateSchedule::cosine:
+      return first * (1 + std::cos(std::acos(-1.0) * progress)) / 2;
+    case RateSchedule::steps:
+      return first * (progress < 0.5 ? 1 : progress < 0.75 ? 0.1 : 0.01);
+    case RateSchedule::constant:
+      break;
+  }
+  return first;
+}
+
+/// A batch on the host, and where it goes.
+template <class T>
+struct Batch {
+  Tensor<T> X, lambda;
+  Batch(const Context& host, std::int64_t rows, std::int64_t size) : X(host, rows, size), lambda(host, size) {}
+};
+
+/// The optimizer's buffers and everything else that a step reads and writes on the device.
+template <class T>
+class Stepper {
+ public:
+  Stepper(const TrainingRun<T>& run, std::int64_t batch, std::int64_t steps_an_epoch)
+      : run_(run),
+        context_(run.context),
+        size_(run.network.parameters().size),
+        adam_(run.options.optimizer != Optimizer::sgd),
+        X_(context_, run.samples.dimension(), batch),
+        lambda_(context_, batch),
+        gradient_(context_, size_),
+        first_(context_, size_),
+        second_(context_, adam_ ? size_ : 0),
+        schedule_(context_, Schedule::kSize),
+        norm_scratch_(context_, norm_scratch(size_)),
+        norm_(context_, 1),
+        loss_(context_, 1),
+        losses_(context_, steps_an_epoch) {}
+
+  /// From nothing, for the network at its depth.
+  void begin(std::vector<double> rates) {
+    context_.zero_bytes(first_.data(), first_.bytes());
+    context_.zero_bytes(second_.data(), second_.bytes());
+    context_.zero_bytes(schedule_.data(), schedule_.bytes());
+    set_rates(std::move(rates));
+  }
+  void step(const Batch<T>& batch, std::int64_t number) {
+    copy<T>(context_, batch.X.matrix(), X_.matrix());
+    copy<T>(context_, batch.lambda.vector(), lambda_.vector());
+    if (Graph::can_record(context_)) {
+      if (graph_.empty()) graph_ = Graph(context_, [this] { queue(); });
+      graph_.launch(context_);
+    } else {
+      queue();
+    }
+    copy<double>(context_, loss_.vector(), losses_.vector().slice(number, 1));
+  }
+  /// Of the first `count` steps since the numbers began at 0 again. Synchronises.
+  std::vector<double> losses(std::int64_t count) const {
+    std::vector<double> values(static_cast<std::size_t>(count));
+    copy<double>(context_, losses_.vector().slice(0, count), VectorView<double>{values.data(), count, {}});
+    context_.synchronize();
+    return values;
+  }
+  double rate() const { return on_host<double>(schedule_)[Schedule::kRate]; }
+
+  void save(Safetensors& file) const {
+    file.add("optimizer.first", {size_}, on_host<T>(first_));
+    if (adam_) file.add("optimizer.second", {size_}, on_host<T>(second_));
+    file.add("optimizer.schedule", {Schedule::kSize}, on_host<double>(schedule_));
+  }
+  void load(const Safetensors& file, std::vector<double> rates) {
+    from_host<T>(file.values<T>("optimizer.first", {size_}), first_);
+    if (adam_) from_host<T>(file.values<T>("optimizer.second", {size_}), second_);
+    from_host<double>(file.values<double>("optimizer.schedule", {Schedule::kSize}), schedule_);
+    set_rates(std::move(rates));
+  }
+
+ private:
+  void set_rates(std::vector<double> rates) {
+    rates_ = Tensor<double>(context_, static_cast<std::int64_t>(rates.size()));
+    from_host<double>(rates, rates_);
+    const std::int64_t scratch = run_.network.scratch(context_, X_.cols(), true);
+    if (scratch_.size() < scratch) scratch_ = Tensor<std::byte>(context_, scratch);
+    graph_ = Graph();
+  }
+  /// One step; allocates and waits for nothing.
+  void queue() const {
+    const TrainingOptions& options = run_.options;
+    const AdamOptions adam{0.9, 0.999, 1e-8, options.weight_decay};
+    run_.network.loss(context_, X_.matrix(), lambda_.vector(), loss_.vector(), gradient_.vector(), scratch_.vector());
+    squared_norm<T>(context_, gradient_.vector(), norm_scratch_.vector(), norm_.vector());
+    advance_schedule(context_, rates_.vector(), norm_.vector(), options.clip, adam, schedule_.vector());
+    if (adam_) {
+      adam_step<T>(context_, gradient_.vector(), adam, schedule_.vector(), first_.vector(), second_.vector(),
+                   run_.network.parameters());
+    } else {
+      sgd_step<T>(context_, gradient_.vector(), {options.momentum, false, options.weight_decay}, schedule_.vector(),
+                  options.momentum > 0 ? first_.vector() : VectorView<T>{}, run_.network.parameters());
+    }
+  }
+  template <class U>
+  std::vector<U> on_host(const Tensor<U>& tensor) const {
+    std::vector<U> values(static_cast<std::size_t>(tensor.size()));
+    copy<U>(context_, tensor.vector(), VectorView<U>{values.data(), tensor.size(), {}});
+    context_.synchronize();
+    return values;
+  }
+  template <class U>
+  void from_host(const std::vector<U>& values, const Tensor<U>& tensor) const {
+    copy<U>(context_, VectorView<const U>{values.data(), tensor.size(), {}}, tensor.vector());
+    context_.synchronize();
+  }
+
+  const TrainingRun<T>& run_;
+  const Context& context_;
+  std::int64_t size_;
+  bool adam_;
+  Tensor<T> X_, lambda_, gradient_, first_, second_;
+  Tensor<double> schedule_, norm_scratch_, norm_, loss_, losses_, rates_;
+  Tensor<std::byte> scratch_;
+  Graph graph_;
+};
+
+}  // namespace
+
+template <class T>
+void train_on_batches(const TrainingRun<T>& run) {
+  Network<T>& network = run.network;
+  const TrainingOptions& options = run.options;
+  const std::int64_t batch = std::min(options.batch, run.samples.size());
+  const std::int64_t steps = run.samples.size() / batch;  // the samples that are left over are others in each epoch
+  const std::int64_t whole = options.epochs > 0 ? options.epochs : kDefaultEpochs;
+  const double first_rate = options.rate > 0                      ? options.rate
+                            : options.optimizer == Optimizer::sgd ? kDefaultSgdRate
+                                                                  : kDefaultAdamRate;
+  // Depths before the last share the epochs of the last one.
+  const auto epochs_of = [&](std::int64_t depth) {
+    return depth == run.layers() ? whole : std::max<std::int64_t>(1, whole / run.layers());
+  };
+  const auto rates_of = [&](std::int64_t depth) {
+    std::vector<double> rates;
+    const std::int64_t count = epochs_of(depth) * steps;
+    for (std::int64_t i = 0; i < count; ++i)
+      rates.push_back(rate_at(options, first_rate, static_cast<double>(i) / static_cast<double>(count)));
+    return rates;
+  };
+
+  Stepper<T> stepper(run, batch, steps);
+  std::int64_t depth = run.first_depth(), epoch = 0;
+  const auto save = [&] {
+    if (!run.store.save) return;
+    Safetensors file;
+    const std::vector<T> parameters = network.to_host(run.context);
+    file.add("parameters", {static_cast<std::int64_t>(parameters.size())}, parameters);
+    file.add("progress", {2}, std::vector<std::int64_t>{depth, epoch});
+    stepper.save(file);
+    run.best.save(file);
+    run.store.save(file);
+  };
+  bool resumed = false;
+  if (run.store.resume) {
+    const Safetensors& file = *run.store.resume;
+    const std::vector<std::int64_t> progress = file.values<std::int64_t>("progress", {2});
+    depth = progress[0], epoch = progress[1];
+    network.set_depth(depth);
+    network.to_device(run.context, file.values<T>("parameters", {network.parameters().size}));
+    stepper.load(file, rates_of(depth));
+    run.best.load(file);
+    resumed = true;
+  }
+  const Context host = Context::cpu(1);
+  Batch<T> batches[2] = {{host, run.samples.dimension(), batch}, {host, run.samples.dimension(), batch}};
+  SaveNowAndThen now_and_then;
+  std::uint64_t pass = 0;  // over the samples, all depths counted
+  for (std::int64_t d = run.first_depth(); d < depth; ++d) pass += static_cast<std::uint64_t>(epochs_of(d));
+  for (; depth <= run.layers(); ++depth, epoch = 0) {
+    network.set_depth(depth);
+    const bool last = depth == run.layers();
+    if (!resumed) stepper.begin(rates_of(depth));
+    resumed = false;
+    for (; epoch < epochs_of(depth); ++epoch) {
+      const std::uint64_t its_pass = 1 + pass + static_cast<std::uint64_t>(epoch);
+      const std::vector<std::int64_t> order = shuffled(run.samples.size(), options.seed, its_pass);
+      const auto gather = [&](std::int64_t i) {
+        Batch<T>& target = batches[i % 2];
+        run.samples.gather(order.data() + i * batch, options.lambda, its_pass, target.X.matrix(),
+                           target.lambda.vector());
+      };
+      gather(0);
+      for (std::int64_t i = 0; i < steps; ++i) {
+        if (run.cancel != nullptr && run.cancel->cancelled()) {
+          // What is stored is the beginning of this epoch or an earlier one.
+          SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", epoch ", epoch);
+        }
+        std::future<void> next;
+        if (i + 1 < steps) next = std::async(std::launch::async, gather, i + 1);
+        stepper.step(batches[i % 2], i);
+        if (next.valid()) next.get();
+      }
+      const std::vector<double> losses = stepper.losses(steps);
+      double mean = 0;
+      for (std::int64_t i = 0; i < steps; ++i) {
+        const double loss = losses[static_cast<std::size_t>(i)];
+        SHRINKWARP_REQUIRE(loss <= kDiverged * run.samples.mean_energy(), DivergedError, "training of ", depth,
+                           " layers, epoch ", epoch + 1, ", step ", i + 1, " of ", steps, ": found the loss ",
+                           loss * run.samples.unit() * run.samples.unit(), ", wanted a finite one under ",
+                           kDiverged * run.samples.mean_energy() * run.samples.unit() * run.samples.unit(),
+                           ", a hundred times that of codes that are 0; a smaller rate or a clipped gradient may help");
+        mean += loss / static_cast<double>(steps);
+      }
+      const double validation = last ? run.best.look_at(network) : std::numeric_limits<double>::quiet_NaN();
+      if (run.event) run.event({depth, epoch + 1, mean, validation, run.best.validation(), stepper.rate()});
+      ++epoch;
+      now_and_then(save);
+      --epoch;
+      if (last && run.best.is_stale()) return;
+    }
+    pass += static_cast<std::uint64_t>(epochs_of(depth));
+  }
+}
+
+template void train_on_batches<float>(const TrainingRun<float>&);
+template void train_on_batches<double>(const TrainingRun<double>&);
+
+}  // namespace shrinkwarp

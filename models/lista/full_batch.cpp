@@ -1,0 +1,67 @@
+#include <shrinkwarp/models/lista/full_batch.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+namespace shrinkwarp {
+namespace {
+
+constexpr std::int64_t kMostSamples = 32768;  // of a chunk
+
+}  // namespace
+
+template <class T>
+FullBatch<T>::FullBatch(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
+                        std::int64_t most)
+    : context_(context),
+      samples_(samples),
+      shares_(shares),
+      count_(std::min(samples.size(), most)),
+      chunk_(std::min(count_, kMostSamples)),
+      X_(context, samples.dimension(), chunk_),
+      lambda_(context, chunk_),
+      loss_(context, 1) {}
+
+template <class T>
+void FullBatch<T>::fill(std::int64_t first, std::int64_t count) const {
+  if (filled_ == first) return;
+  std::vector<std::int64_t> chosen(static_cast<std::size_t>(count));
+  std::iota(chosen.begin(), chosen.end(), first);
+  const Context host = Context::cpu(1);
+  const Tensor<T> X(host, samples_.dimension(), count), lambda(host, count);
+  samples_.gather(chosen.data(), shares_, 0, X.matrix(), lambda.vector());
+  copy<T>(context_, X.matrix(), X_.matrix().columns(0, count));
+  copy<T>(context_, lambda.vector(), lambda_.vector().slice(0, count));
+  context_.synchronize();
+  filled_ = first;
+}
+
+template <class T>
+double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradient) const {
+  const std::int64_t wanted = network.scratch(context_, chunk_, true), size = network.parameters().size;
+  if (scratch_.size() < wanted) scratch_ = Tensor<std::byte>(context_, wanted);
+  if (gradient_.size() < size) gradient_ = Tensor<T>(context_, size);
+  std::vector<T> part(gradient ? static_cast<std::size_t>(size) : 0);
+  if (gradient) gradient->assign(static_cast<std::size_t>(size), 0.0);
+  double mean = 0;
+  for (std::int64_t first = 0; first < count_; first += chunk_) {
+    const std::int64_t count = std::min(chunk_, count_ - first);
+    const double share = static_cast<double>(count) / static_cast<double>(count_);
+    fill(first, count);
+    network.loss(context_, X_.matrix().columns(0, count), lambda_.vector().slice(0, count), loss_.vector(),
+                 gradient_.vector().slice(0, size), scratch_.vector());
+    double loss = 0;
+    copy<double>(context_, loss_.vector(), VectorView<double>{&loss, 1, {}});
+    if (gradient) copy<T>(context_, gradient_.vector().slice(0, size), VectorView<T>{part.data(), size, {}});
+    context_.synchronize();
+    mean += share * loss;
+    if (!gradient) continue;
+    for (std::size_t i = 0; i < part.size(); ++i) (*gradient)[i] += share * static_cast<double>(part[i]);
+  }
+  return mean;
+}
+
+template class FullBatch<float>;
+template class FullBatch<double>;
+
+}  // namespace shrinkwarp

@@ -1,0 +1,61 @@
+// What networks are trained and judged on: observations, and for each a lambda.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <shrinkwarp/models/lasso/dictionary.hpp>
+#include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/view.hpp>
+
+namespace shrinkwarp {
+
+/// lambda as a share of each sample's own lambda_max: one for all, or drawn between two, evenly in its logarithm.
+struct LambdaShares {
+  double low = 0.1, high = 0.1;  ///< 0 < low <= high
+  std::uint64_t seed = 0;
+  /// The share of a sample in a pass over the data: a function of the seed and both.
+  double of(std::int64_t sample, std::uint64_t pass) const;
+};
+
+/// Chosen rows of a source, in T on the host where memory allows it, else read anew each time. Numbers are for D / scale() of
+/// the dictionary and divided by unit(), a power of two that brings the largest entry of all to [1, 2).
+template <class T>
+class Samples {
+ public:
+  /// @param source  outlives this
+  /// @param rows    which observations, ascending; sample i is of row rows[i]
+  /// @param memory  bytes that the observations may take on the host
+  /// Reads the source twice. @throws ShapeError (another length than the dictionary's rows; no rows), ValueError (NaN or
+  ///         infinity: names the row), and as source.read
+  Samples(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+          std::vector<std::int64_t> rows, std::int64_t memory);
+
+  std::int64_t size() const { return static_cast<std::int64_t>(rows_.size()); }
+  std::int64_t dimension() const { return dimension_; }
+  double unit() const { return unit_; }
+  /// ||D'x||_inf of each, in the units of gather().
+  const std::vector<double>& lambda_max() const { return lambda_max_; }
+  /// Mean of 1/2 ||x||^2, in the units of gather().
+  double mean_energy() const { return mean_energy_; }
+
+  /// @param samples  [count]  @param X  [n, count] on the host, written  @param lambda  [count] on the host, written
+  /// @param pass     of LambdaShares::of
+  void gather(const std::int64_t* samples, const LambdaShares& shares, std::uint64_t pass, MatrixView<T> X,
+              VectorView<T> lambda) const;
+
+ private:
+  ObservationSource& source_;
+  std::vector<std::int64_t> rows_;
+  std::int64_t dimension_;
+  double unit_ = 1;
+  double mean_energy_ = 0;
+  std::vector<double> lambda_max_;
+  std::vector<T> held_;  // [n, N], or empty
+};
+
+/// The order in which a pass visits samples 0 .. count - 1: a permutation that seed and pass determine.
+std::vector<std::int64_t> shuffled(std::int64_t count, std::uint64_t seed, std::uint64_t pass);
+
+}  // namespace shrinkwarp

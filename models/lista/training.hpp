@@ -1,0 +1,97 @@
+// Training of a network on the mean Lasso cost: no labels, no codes of a solver.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <string>
+
+#include <shrinkwarp/models/lasso/dictionary.hpp>
+#include <shrinkwarp/models/lista/network.hpp>
+#include <shrinkwarp/models/lista/samples.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/progress.hpp>
+
+namespace shrinkwarp {
+
+enum class Optimizer {
+  automatic,    ///< lbfgs for networks with scalar layers, else adam
+  adam,         ///< on batches
+  sgd,          ///< on batches, with momentum
+  line_search,  ///< gradient descent on all samples (Ablin, Moreau, Massias, Gramfort 2019)
+  lbfgs,        ///< on all samples
+};
+
+enum class RateSchedule {
+  cosine,  ///< from the rate to 0 along half a cosine
+  constant,
+  steps,  ///< a tenth of it after half of the steps and a hundredth after three quarters
+};
+
+struct TrainingOptions {
+  LambdaShares lambda;
+  Optimizer optimizer = Optimizer::automatic;
+  /// Networks of 1, 2, ... layers first, each from the one before it, or all layers at once; unset takes the first for networks
+  /// with scalar layers.
+  std::optional<bool> layerwise;
+  std::int64_t epochs =
+      0;  ///< passes over the samples of the whole network, iterations of those that see all; 0 takes a default
+  std::int64_t batch = 256;  ///< samples of a batch of adam and sgd
+  double rate = 0;           ///< of adam and sgd at the start; 0 takes a default
+  RateSchedule schedule = RateSchedule::cosine;
+  double momentum = 0.9;                                  ///< of sgd
+  double weight_decay = 0;                                ///< of adam (decoupled) and sgd
+  double clip = std::numeric_limits<double>::infinity();  ///< largest norm of a batch's gradient
+  std::int64_t patience = 0;  ///< validations without progress after which training ends; 0 never ends it
+  std::uint64_t seed = 0;     ///< of shuffling
+};
+
+/// Where a training stands, at each of its validations.
+struct TrainingEvent {
+  std::int64_t depth = 0;      ///< layers in training
+  std::int64_t epoch = 0;      ///< or iteration, of this depth
+  double loss = 0;             ///< mean Lasso cost of the samples, of the last epoch for adam and sgd
+  double validation = 0;       ///< of the validation samples; NaN where depth is not the network's
+  double best_validation = 0;  ///< so far, of the whole network
+  double rate = 0;             ///< learning rate or step
+};
+
+/// What holds a training's state between two runs. Both may be empty.
+struct TrainingStore {
+  /// Called now and then, and before training ends for whatever reason, with all that going on takes.
+  std::function<void(const Safetensors&)> save;
+  /// A state that save got; nullptr starts afresh.
+  const Safetensors* resume = nullptr;
+};
+
+struct TrainingResult {
+  double validation = 0;       ///< mean Lasso cost of the network that is returned
+  double ista_validation = 0;  ///< of ISTA of the same depth
+  bool fell_back = false;      ///< no trained network was better than ISTA, which is returned
+};
+
+/// A loss that is not finite or that has grown beyond all measure.
+class DivergedError : public Error {
+  using Error::Error;
+};
+
+/// Trains a network in place. What it ends with are the parameters that were best on the validation samples, never worse
+/// there than ISTA of its depth.
+///
+/// @param network     untrained, or with parameters to start from
+/// @param samples     to train on  @param validation  to choose by
+/// @param event       called at each validation; may be empty
+/// @param cancel      may be nullptr; asked between steps
+///
+/// Determinism  the same bits for the same inputs, options and device, whatever the threads, and whether or not it was
+///              interrupted and resumed
+/// @throws ValueError (options), DivergedError, Cancelled, what the store throws
+template <class T>
+TrainingResult train(const Context& context, const Dictionary& dictionary, Network<T>& network,
+                     const Samples<T>& samples, const Samples<T>& validation, const TrainingOptions& options,
+                     const TrainingStore& store, const std::function<void(const TrainingEvent&)>& event,
+                     const CancelToken* cancel);
+
+}  // namespace shrinkwarp

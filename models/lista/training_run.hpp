@@ -1,0 +1,96 @@
+// Internal to training: what the ways to train share.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <shrinkwarp/models/lista/full_batch.hpp>
+#include <shrinkwarp/models/lista/network.hpp>
+#include <shrinkwarp/models/lista/training.hpp>
+
+namespace shrinkwarp {
+
+/// The parameters that were best on the validation samples.
+template <class T>
+class BestParameters {
+ public:
+  /// Begins with the network as it is, at its full depth.
+  BestParameters(const Context& context, Network<T>& network, const FullBatch<T>& judge, std::int64_t patience)
+      : context_(context), judge_(judge), patience_(patience) {
+    look_at(network);
+    stale_ = 0;
+  }
+
+  /// Judges the network, which is at its full depth. @return its validation cost
+  double look_at(const Network<T>& network) {
+    const double cost = judge_.cost(network, nullptr);
+    if (cost < validation_ || parameters_.empty()) {
+      validation_ = cost;
+      parameters_ = network.to_host(context_);
+      stale_ = 0;
+    } else {
+      ++stale_;
+    }
+    return cost;
+  }
+  bool is_stale() const { return patience_ > 0 && stale_ >= patience_; }
+  double validation() const { return validation_; }
+  const std::vector<T>& parameters() const { return parameters_; }
+
+  void save(Safetensors& file) const {
+    file.add("best.parameters", {static_cast<std::int64_t>(parameters_.size())}, parameters_);
+    file.add("best.validation", {1}, std::vector<double>{validation_});
+    file.add("best.stale", {1}, std::vector<std::int64_t>{stale_});
+  }
+  void load(const Safetensors& file) {
+    parameters_ = file.values<T>("best.parameters", {static_cast<std::int64_t>(parameters_.size())});
+    validation_ = file.values<double>("best.validation", {1})[0];
+    stale_ = file.values<std::int64_t>("best.stale", {1})[0];
+  }
+
+ private:
+  const Context& context_;
+  const FullBatch<T>& judge_;
+  std::int64_t patience_;
+  std::vector<T> parameters_;
+  double validation_ = 0;
+  std::int64_t stale_ = 0;
+};
+
+/// One training, as train() hands it on.
+template <class T>
+struct TrainingRun {
+  const Context& context;
+  Network<T>& network;
+  const Samples<T>& samples;
+  const FullBatch<T>& judge;
+  const TrainingOptions& options;
+  const TrainingStore& store;
+  const std::function<void(const TrainingEvent&)>& event;
+  const CancelToken* cancel;
+  BestParameters<T>& best;
+
+  std::int64_t layers() const { return network.spec().layers; }
+  bool is_layerwise() const { return options.layerwise.value_or(has_scalar_layers(network.spec().kind)); }
+  std::int64_t first_depth() const { return is_layerwise() ? 1 : layers(); }
+};
+
+/// Calls save when two seconds have passed since the last time.
+class SaveNowAndThen {
+ public:
+  template <class Save>
+  void operator()(Save save) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::seconds(2)) return;
+    last_ = now;
+    save();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace shrinkwarp

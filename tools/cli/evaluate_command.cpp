@@ -1,0 +1,152 @@
+// `shrinkwarp evaluate`: a network's codes beside the optimum, ISTA and FISTA.
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <shrinkwarp/models/lista/evaluation.hpp>
+#include <shrinkwarp/models/lista/network_file.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/cli/arguments.hpp>
+#include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/interrupt.hpp>
+#include <shrinkwarp/tools/cli/json_line.hpp>
+#include <shrinkwarp/tools/files/loaded_dictionary.hpp>
+#include <shrinkwarp/tools/files/npy_observations.hpp>
+
+namespace shrinkwarp::cli {
+namespace {
+
+struct EvaluateArguments {
+  std::string network, dictionary, observations, codes, device = "auto";
+  std::optional<double> lambda_fraction;
+  int threads = 0;
+  bool json = false;
+};
+
+nlohmann::json gaps(const CodesQuality& quality) {
+  return {{"mean", quality.mean_relative_gap}, {"worst", quality.worst_relative_gap}};
+}
+
+template <class T>
+Evaluation run(const EvaluateArguments& arguments, const Context& context, const Dictionary& dictionary,
+               const NetworkDescription& description, const Safetensors& file, NpyObservations& observations,
+               double fraction, const CancelToken* cancel) {
+  const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, description.spec);
+  network->load(context, file);
+  std::optional<NpyWriter> writer;
+  if (!arguments.codes.empty())
+    writer.emplace(arguments.codes, element_type<T>(),
+                   std::vector<std::int64_t>{observations.size(), dictionary.atoms()});
+  std::function<void(MatrixView<const T>)> append;
+  if (writer) append = [&writer](MatrixView<const T> codes) { writer->append_rows(codes); };
+  const Evaluation result = evaluate<T>(context, dictionary, *network, observations, fraction, append, cancel);
+  if (writer) writer->finish();
+  return result;
+}
+
+void print_table(const Evaluation& result, const NetworkDescription& description, double fraction) {
+  std::printf("network      %s of %lld layers, lambda %g lambda_max, %lld observations\n",
+              name_of(description.spec.kind), static_cast<long long>(result.layers), fraction,
+              static_cast<long long>(result.problems));
+  std::printf("\n%12s  %14s  %18s  %18s\n", "", "mean F - F*", "mean relative gap", "worst relative gap");
+  const auto row = [](const char* name, const CodesQuality& quality) {
+    std::printf("%12s  %14.3e  %18.3e  %18.3e\n", name, quality.mean_excess, quality.mean_relative_gap,
+                quality.worst_relative_gap);
+  };
+  row("network", result.network);
+  row("ISTA", result.ista);
+  row("FISTA", result.fista);
+  std::fflush(stdout);
+}
+
+int run_evaluate(const EvaluateArguments& arguments) {
+  if (!arguments.codes.empty()) {
+    require_different_files("--codes", arguments.codes, "--network", arguments.network);
+    require_different_files("--codes", arguments.codes, "--dictionary", arguments.dictionary);
+    require_different_files("--codes", arguments.codes, "--observations", arguments.observations);
+  }
+  const Safetensors file = read_safetensors(arguments.network);
+  const NetworkDescription description = description_of(file);
+  const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
+  NpyObservations observations(arguments.observations);
+  const Context context = make_context(arguments.device, arguments.threads);
+  const LoadedDictionary loaded = LoadedDictionary::from_file(context, dictionary_file, arguments.dictionary);
+  const Dictionary& dictionary = loaded.dictionary;
+  require_dictionary(description, arguments.network, dictionary.rows(), dictionary.atoms(), loaded.hash,
+                     arguments.dictionary);
+  SHRINKWARP_REQUIRE(observations.size() > 0, ShapeError, arguments.observations,
+                     ": found no rows, wanted at least one observation (N, n)");
+  SHRINKWARP_REQUIRE(observations.dimension() == dictionary.rows(), ShapeError, arguments.observations,
+                     ": found observations of length ", observations.dimension(), ", wanted ", dictionary.rows(),
+                     ", the number of rows of ", arguments.dictionary);
+  SHRINKWARP_REQUIRE(arguments.lambda_fraction || description.lambda.low == description.lambda.high, UsageError,
+                     arguments.network, " was trained for lambdas of ", description.lambda.low, " to ",
+                     description.lambda.high, " lambda_max: wanted --lambda-fraction");
+  const double fraction = arguments.lambda_fraction.value_or(description.lambda.low);
+  const InterruptScope interrupts;
+  Evaluation result;
+  try {
+    result =
+        description.in_double
+            ? run<double>(arguments, context, dictionary, description, file, observations, fraction, interrupts.token())
+            : run<float>(arguments, context, dictionary, description, file, observations, fraction, interrupts.token());
+  } catch (const Cancelled&) {
+    std::cerr << "shrinkwarp: interrupted\n";
+    return kSignal + interrupts.number();
+  }
+  if (!arguments.json) {
+    print_table(result, description, fraction);
+    return kDone;
+  }
+  std::cout << json_line(
+                   {{"schema", "shrinkwarp-evaluate-1"},
+                    {"kind", name_of(description.spec.kind)},
+                    {"layers", result.layers},
+                    {"problems", result.problems},
+                    {"lambda_fraction", fraction},
+                    {"optimum", result.mean_optimum},
+                    {"network", result.network.mean_excess},
+                    {"ista", result.ista.mean_excess},
+                    {"fista", result.fista.mean_excess},
+                    {"relative_gaps",
+                     {{"network", gaps(result.network)}, {"ista", gaps(result.ista)}, {"fista", gaps(result.fista)}}}})
+            << '\n';
+  return kDone;
+}
+
+}  // namespace
+
+void add_evaluate(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<EvaluateArguments>();
+  CLI::App* command =
+      app.add_subcommand("evaluate", "Judge a trained network: mean F - F* beside ISTA and FISTA of the same depth");
+  command->add_option("--network", arguments->network, "net.safetensors, from shrinkwarp train")->required();
+  command->add_option("--dictionary", arguments->dictionary, "D.npy (n, m), f4 or f8: a column an atom")->required();
+  command->add_option("--observations", arguments->observations, "X.npy (N, n), f4 or f8: a row an observation")
+      ->required();
+  command
+      ->add_option("--lambda-fraction", arguments->lambda_fraction,
+                   "a fraction of each lambda_max = ||D'x||_inf; without it the one that the network was trained for")
+      ->check(positive_number());
+  command->add_option("--codes", arguments->codes, "Z.npy (N, m) to write: the network's own output");
+  command->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
+      ->check(device_name())
+      ->capture_default_str();
+  command->add_option("--threads", arguments->threads, "of the CPU; 0 takes every processor")
+      ->check(whole_number(0, 4096))
+      ->capture_default_str();
+  command->add_flag("--json", arguments->json, "one JSON object in place of the table");
+  command->footer(
+      "F* is the exact solver's objective; gaps are duality gaps over 1/2 ||x||^2, which need no F*.\n"
+      "Exit status: 0 done, 2 usage, 1 other errors, 130 and 143 interrupted.\n"
+      "Example:\n  shrinkwarp evaluate --network net.safetensors --dictionary D.npy --observations X.npy");
+  command->callback([arguments, &action] { action = [arguments] { return run_evaluate(*arguments); }; });
+}
+
+}  // namespace shrinkwarp::cli

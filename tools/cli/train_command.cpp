@@ -1,0 +1,399 @@
+// `shrinkwarp train`: from a dictionary and observations to a network's file.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <shrinkwarp/config.hpp>
+#include <shrinkwarp/kernels/common/instruction_set.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
+#include <shrinkwarp/models/lista/network_file.hpp>
+#include <shrinkwarp/models/lista/training.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
+#include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/cli/arguments.hpp>
+#include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/interrupt.hpp>
+#include <shrinkwarp/tools/cli/json_line.hpp>
+#include <shrinkwarp/tools/cli/text.hpp>
+#include <shrinkwarp/tools/cli/training_line.hpp>
+#include <shrinkwarp/tools/files/build_id.hpp>
+#include <shrinkwarp/tools/files/loaded_dictionary.hpp>
+#include <shrinkwarp/tools/files/npy_observations.hpp>
+#include <shrinkwarp/tools/files/training_checkpoint.hpp>
+
+namespace shrinkwarp::cli {
+namespace {
+
+struct TrainArguments {
+  std::string network, dictionary, observations, validation, output, history;
+  NetworkSpec spec;
+  std::optional<double> lambda_fraction;
+  std::vector<double> lambda_range;
+  TrainingOptions training;
+  std::string optimizer = "auto", schedule = "cosine", device = "auto", memory_limit = "4GiB";
+  std::vector<double> selection;
+  bool layerwise = false, end_to_end = false;
+  int threads = 0;
+  bool resume = false, quiet = false, json = false;
+};
+
+constexpr std::pair<const char*, Optimizer> kOptimizers[] = {{"auto", Optimizer::automatic},
+                                                             {"adam", Optimizer::adam},
+                                                             {"sgd", Optimizer::sgd},
+                                                             {"linesearch", Optimizer::line_search},
+                                                             {"lbfgs", Optimizer::lbfgs}};
+constexpr std::pair<const char*, RateSchedule> kSchedules[] = {
+    {"cosine", RateSchedule::cosine}, {"constant", RateSchedule::constant}, {"steps", RateSchedule::steps}};
+
+template <class Pairs>
+std::vector<std::string> names_of(const Pairs& pairs) {
+  std::vector<std::string> names;
+  for (const auto& pair : pairs) names.emplace_back(pair.first);
+  return names;
+}
+template <class Pairs>
+auto named(const Pairs& pairs, const std::string& name) {
+  for (const auto& pair : pairs)
+    if (name == pair.first) return pair.second;
+  return std::begin(pairs)->second;
+}
+
+/// What the options say together. @throws UsageError
+void complete(TrainArguments& arguments) {
+  arguments.spec.kind = *network_kind(arguments.network);
+  LambdaShares& lambda = arguments.training.lambda;
+  if (arguments.lambda_fraction) {
+    lambda.low = lambda.high = *arguments.lambda_fraction;
+  } else {
+    lambda.low = arguments.lambda_range[0], lambda.high = arguments.lambda_range[1];
+    SHRINKWARP_REQUIRE(lambda.low <= lambda.high, UsageError, "--lambda-range: found ", lambda.low, ",", lambda.high,
+                       ", wanted the smaller number first");
+  }
+  lambda.seed = arguments.training.seed;
+  arguments.training.optimizer = named(kOptimizers, arguments.optimizer);
+  arguments.training.schedule = named(kSchedules, arguments.schedule);
+  if (arguments.layerwise) arguments.training.layerwise = true;
+  if (arguments.end_to_end) arguments.training.layerwise = false;
+  if (!arguments.selection.empty()) {
+    arguments.spec.selection = {arguments.selection[0], arguments.selection[1]};
+    SHRINKWARP_REQUIRE(arguments.spec.selection.most_percent <= 100, UsageError, "--support-selection: found ",
+                       arguments.selection[1], ", wanted at most 100 percent");
+  }
+  require_different_files("--output", arguments.output, "--dictionary", arguments.dictionary);
+  require_different_files("--output", arguments.output, "--observations", arguments.observations);
+  if (!arguments.validation.empty())
+    require_different_files("--output", arguments.output, "--validation", arguments.validation);
+  if (!arguments.history.empty()) require_different_files("--history", arguments.history, "--output", arguments.output);
+}
+
+/// Which rows are trained on and which are judged by, where there is no file of others: every tenth is judged by.
+struct Rows {
+  std::vector<std::int64_t> training, validation;
+};
+Rows rows_of(std::int64_t count, bool has_validation_file) {
+  Rows rows;
+  constexpr std::int64_t kFew = 20;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const bool judges = !has_validation_file && count >= kFew && i % 10 == 9;
+    (judges ? rows.validation : rows.training).push_back(i);
+  }
+  if (!has_validation_file && rows.validation.empty()) rows.validation = rows.training;
+  return rows;
+}
+
+template <class T>
+std::uint64_t hash_of(const Samples<T>& samples) {
+  Hash hash;
+  const std::vector<double>& values = samples.lambda_max();
+  hash.add(values.data(), static_cast<std::int64_t>(values.size() * sizeof(double)));
+  const double unit = samples.unit();
+  hash.add(&unit, sizeof(unit));
+  return hash.value();
+}
+
+template <class T>
+Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& context, std::uint64_t dictionary,
+                           const Samples<T>& samples, const Samples<T>& validation) {
+  const TrainingOptions& training = arguments.training;
+  Fingerprint fingerprint;
+  fingerprint.add("shrinkwarp", std::string(kVersion) + " " + build_id());
+  fingerprint.add("device", context.is_cuda()
+                                ? context.description()
+                                : std::string("cpu, ") + cpu_instruction_set() + ", " + cpu_blas_core_name());
+  fingerprint.add("network", arguments.network);
+  fingerprint.add("--layers", arguments.spec.layers);
+  fingerprint.add("--ridge", arguments.spec.ridge);
+  fingerprint.add("--gamma", arguments.spec.gamma);
+  fingerprint.add("--support-selection",
+                  concat(arguments.spec.selection.percent_a_layer, ",", arguments.spec.selection.most_percent));
+  fingerprint.add_hash("values of --dictionary", dictionary);
+  fingerprint.add_hash("values of --observations", hash_of(samples));
+  fingerprint.add("observations", samples.size());
+  fingerprint.add_hash("values of --validation", hash_of(validation));
+  fingerprint.add("--lambda-range", concat(training.lambda.low, ",", training.lambda.high));
+  fingerprint.add("--optimizer", arguments.optimizer);
+  fingerprint.add("--schedule", arguments.schedule);
+  fingerprint.add("--epochs", training.epochs);
+  fingerprint.add("--batch", training.batch);
+  fingerprint.add("--lr", training.rate);
+  fingerprint.add("--momentum", training.momentum);
+  fingerprint.add("--weight-decay", training.weight_decay);
+  fingerprint.add("--clip", training.clip);
+  fingerprint.add("--patience", training.patience);
+  fingerprint.add("--seed", static_cast<std::int64_t>(training.seed));
+  fingerprint.add("--layerwise", arguments.layerwise ? "yes" : arguments.end_to_end ? "no" : "auto");
+  return fingerprint;
+}
+
+void print_outcome(const TrainArguments& arguments, const Context& context, const Dictionary& dictionary,
+                   const TrainingResult& result, double unit, double seconds) {
+  const double validation = result.validation * unit, ista = result.ista_validation * unit;
+  if (arguments.json) {
+    std::cout << json_line({{"schema", "shrinkwarp-train-1"},
+                            {"network", arguments.network},
+                            {"layers", arguments.spec.layers},
+                            {"rows", dictionary.rows()},
+                            {"atoms", dictionary.atoms()},
+                            {"validation", validation},
+                            {"ista", ista},
+                            {"fell_back", result.fell_back},
+                            {"device", context.description()},
+                            {"seconds", seconds},
+                            {"output", arguments.output}})
+              << '\n';
+    return;
+  }
+  if (arguments.quiet) return;
+  std::printf("network      %s of %lld layers, dictionary %lld x %lld\n", arguments.network.c_str(),
+              static_cast<long long>(arguments.spec.layers), static_cast<long long>(dictionary.rows()),
+              static_cast<long long>(dictionary.atoms()));
+  std::printf("validation   mean Lasso cost %.9g, ISTA of as many layers %.9g\n", validation, ista);
+  if (result.fell_back) std::printf("             no trained network was better: the file holds ISTA\n");
+  std::printf("time         %s on %s\n", duration_text(seconds).c_str(), context.description().c_str());
+  std::printf("output       %s\n", arguments.output.c_str());
+  std::fflush(stdout);
+}
+
+/// A line of JSON for each look at the validation samples.
+class History {
+ public:
+  History(const std::string& path, bool append, double unit) : path_(path), unit_(unit) {
+    if (path.empty()) return;
+    file_.open(path, append ? std::ios::app : std::ios::trunc);
+    SHRINKWARP_REQUIRE(file_, Error, path, ": could not be opened for writing");
+  }
+  void add(const TrainingEvent& event) {
+    if (path_.empty()) return;
+    nlohmann::json line = {{"depth", event.depth},
+                           {"pass", event.epoch},
+                           {"cost", event.loss * unit_},
+                           {"best_validation", event.best_validation * unit_},
+                           {"rate", event.rate}};
+    line["validation"] =
+        std::isnan(event.validation) ? nlohmann::json(nullptr) : nlohmann::json(event.validation * unit_);
+    file_ << json_line(line) << '\n' << std::flush;
+    SHRINKWARP_REQUIRE(file_, Error, path_, ": could not be written");
+  }
+
+ private:
+  std::string path_;
+  double unit_;
+  std::ofstream file_;
+};
+
+template <class T>
+int run(const TrainArguments& arguments, const Context& context, const LoadedDictionary& loaded,
+        NpyObservations& observations, NpyObservations* validation_file) {
+  const auto started = std::chrono::steady_clock::now();
+  const Dictionary& dictionary = loaded.dictionary;
+  const std::int64_t memory = parse_bytes(arguments.memory_limit);
+  Rows rows = rows_of(observations.size(), validation_file != nullptr);
+  if (validation_file) {
+    rows.validation.resize(static_cast<std::size_t>(validation_file->size()));
+    std::iota(rows.validation.begin(), rows.validation.end(), std::int64_t{0});
+  }
+  const Samples<T> samples(context, dictionary, observations, std::move(rows.training), memory / 2);
+  const Samples<T> validation(context, dictionary, validation_file ? *validation_file : observations,
+                              std::move(rows.validation), memory / 4);
+  const TrainingCheckpoint checkpoint(arguments.output,
+                                      fingerprint_of(arguments, context, loaded.hash, samples, validation));
+  std::optional<Safetensors> state;
+  if (checkpoint.exists()) {
+    SHRINKWARP_REQUIRE(arguments.resume, Error, checkpoint.path(),
+                       " holds an unfinished training: --resume goes on with it, deleting the file starts afresh");
+    state = checkpoint.read();
+  }
+  const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, arguments.spec);
+  TrainingStore store;
+  store.save = [&checkpoint](const Safetensors& file) { checkpoint.write(file); };
+  store.resume = state ? &*state : nullptr;
+  const double unit = samples.unit() * samples.unit(), judged_unit = validation.unit() * validation.unit();
+  const InterruptScope interrupts;
+  TrainingResult result;
+  try {
+    TrainingLine line(arguments.quiet || arguments.json, arguments.spec.layers, unit);
+    History history(arguments.history, state.has_value(), unit);
+    result = train<T>(
+        context, dictionary, *network, samples, validation, arguments.training, store,
+        [&](TrainingEvent event) {
+          event.validation *= judged_unit / unit;
+          event.best_validation *= judged_unit / unit;
+          line.update(event);
+          history.add(event);
+        },
+        interrupts.token());
+  } catch (const Cancelled&) {
+    std::cerr << "shrinkwarp: interrupted"
+              << (checkpoint.exists() ? ": --resume goes on with " + checkpoint.path() : std::string()) << '\n';
+    return kSignal + interrupts.number();
+  } catch (const DivergedError& error) {
+    SHRINKWARP_THROW(Error, error.what(),
+                     checkpoint.exists() ? "; the last good state is in " + checkpoint.path() : std::string());
+  }
+  Safetensors file;
+  NetworkDescription description;
+  description.spec = network->spec();
+  description.rows = dictionary.rows();
+  description.atoms = dictionary.atoms();
+  description.dictionary_hash = loaded.hash;
+  description.lambda = arguments.training.lambda;
+  describe(description, file);
+  network->save(context, file);
+  write_safetensors(arguments.output, file);
+  checkpoint.remove();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  print_outcome(arguments, context, dictionary, result, judged_unit, seconds);
+  return kDone;
+}
+
+int run_train(TrainArguments arguments) {
+  complete(arguments);
+  const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
+  NpyObservations observations(arguments.observations);
+  std::optional<NpyObservations> validation;
+  if (!arguments.validation.empty()) validation.emplace(arguments.validation);
+  const Context context = make_context(arguments.device, arguments.threads);
+  const LoadedDictionary loaded = LoadedDictionary::from_file(context, dictionary_file, arguments.dictionary);
+  return has_scalar_layers(arguments.spec.kind)
+             ? run<double>(arguments, context, loaded, observations, validation ? &*validation : nullptr)
+             : run<float>(arguments, context, loaded, observations, validation ? &*validation : nullptr);
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<TrainArguments>();
+  TrainingOptions& training = arguments->training;
+  CLI::App* command =
+      app.add_subcommand("train", "Train a network that stands in for iterations, on observations alone");
+  command
+      ->add_option("network", arguments->network,
+                   "lista, coupled, step, alista or momentum-lista: what a layer learns (docs/networks.md)")
+      ->required()
+      ->check(one_of({"lista", "coupled", "step", "alista", "momentum-lista"}));
+  command->add_option("--dictionary", arguments->dictionary, "D.npy (n, m), f4 or f8: a column an atom")->required();
+  command->add_option("--observations", arguments->observations, "X.npy (N, n), f4 or f8: a row an observation")
+      ->required();
+  command->add_option("--layers", arguments->spec.layers, "T, the network's iterations")
+      ->required()
+      ->check(whole_number(1, 100000));
+  CLI::Option_group* lambda = command->add_option_group("lambda", "what the network is trained for, one of");
+  lambda->add_option("--lambda-fraction", arguments->lambda_fraction, "a fraction of each lambda_max = ||D'x||_inf")
+      ->check(positive_number());
+  lambda
+      ->add_option("--lambda-range", arguments->lambda_range,
+                   "LO,HI: fractions between these two, drawn for each sample")
+      ->delimiter(',')
+      ->expected(2)
+      ->check(positive_number());
+  lambda->require_option(1);
+  command->add_option("--validation", arguments->validation,
+                      "V.npy (N', n): what the parameters are chosen by; without it every tenth observation");
+  command->add_option("--output", arguments->output, "net.safetensors to write")->required();
+  command
+      ->add_option("--optimizer", arguments->optimizer,
+                   "auto, which is lbfgs for step and alista and else adam; adam and sgd see batches, linesearch and "
+                   "lbfgs all observations")
+      ->check(one_of(names_of(kOptimizers)))
+      ->capture_default_str();
+  command
+      ->add_option("--epochs", training.epochs,
+                   "passes over the observations, and iterations of linesearch and lbfgs; 0 takes 100 and 300")
+      ->check(whole_number(0, 100000000))
+      ->capture_default_str();
+  command->add_option("--batch", training.batch, "observations of a batch")
+      ->check(whole_number(1, std::int64_t{1} << 31))
+      ->capture_default_str();
+  command->add_option("--lr", training.rate, "learning rate at the start; 0 takes 1e-3 for adam and 1e-2 for sgd")
+      ->check(number_from_0())
+      ->capture_default_str();
+  command->add_option("--schedule", arguments->schedule, "cosine, constant or steps: how the learning rate falls")
+      ->check(one_of(names_of(kSchedules)))
+      ->capture_default_str();
+  CLI::Option* layerwise =
+      command->add_flag("--layerwise", arguments->layerwise,
+                        "train 1, 2, ... layers one after the other; the default for step and alista");
+  command->add_flag("--end-to-end", arguments->end_to_end, "train all layers at once; the default for the others")
+      ->excludes(layerwise);
+  command->add_option("--momentum", training.momentum, "of sgd")
+      ->check(CLI::Range(0.0, 0.999999))
+      ->capture_default_str();
+  command->add_option("--weight-decay", training.weight_decay, "of adam, decoupled, and of sgd")
+      ->check(number_from_0())
+      ->capture_default_str();
+  command->add_option("--clip", training.clip, "largest norm of a batch's gradient; without it none is clipped")
+      ->check(positive_number());
+  command
+      ->add_option("--patience", training.patience,
+                   "looks at the validation without progress after which training ends; 0 never ends it")
+      ->check(whole_number(0, 1000000000))
+      ->capture_default_str();
+  command->add_option("--seed", training.seed, "of the order of observations and of --lambda-range")
+      ->check(whole_number(0, std::int64_t{1} << 62))
+      ->capture_default_str();
+  command->add_option("--ridge", arguments->spec.ridge, "of alista's matrix, as a share of ||D||_2^2")
+      ->check(number_from_0())
+      ->capture_default_str();
+  command
+      ->add_option("--support-selection", arguments->selection,
+                   "P,MAX: in layer t of alista the min(P t, MAX) percent largest entries are not shrunk")
+      ->delimiter(',')
+      ->expected(2)
+      ->check(number_from_0());
+  command->add_option("--gamma", arguments->spec.gamma, "of momentum-lista before training")
+      ->check(CLI::Range(0.0, 0.999999))
+      ->capture_default_str();
+  command->add_option("--history", arguments->history, "H.jsonl to write: a line for each look at the validation");
+  command->add_flag("--resume", arguments->resume, "go on with OUTPUT.checkpoint, where there is one");
+  command->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
+      ->check(device_name())
+      ->capture_default_str();
+  command->add_option("--threads", arguments->threads, "of the CPU; 0 takes every processor")
+      ->check(whole_number(0, 4096))
+      ->capture_default_str();
+  command
+      ->add_option("--memory-limit", arguments->memory_limit,
+                   "of observations that are held; others are read each time")
+      ->check(byte_count())
+      ->capture_default_str();
+  command->add_flag("--quiet", arguments->quiet, "no progress, no summary");
+  command->add_flag("--json", arguments->json, "one JSON object in place of the summary");
+  command->footer(
+      "The state of a training is kept in OUTPUT.checkpoint until the output is written.\n"
+      "Exit status: 0 done, 2 usage, 1 other errors, 130 and 143 interrupted.\n"
+      "Example:\n  shrinkwarp train step --dictionary D.npy --observations X.npy --layers 10 --lambda-fraction 0.5 "
+      "--output net.safetensors");
+  command->callback([arguments, &action] { action = [arguments] { return run_train(*arguments); }; });
+}
+
+}  // namespace shrinkwarp::cli

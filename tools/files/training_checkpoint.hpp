@@ -1,0 +1,33 @@
+// A training's state on disk, so that it goes on where it was: OUTPUT.checkpoint beside the network that it makes.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include <shrinkwarp/runtime/io/safetensors.hpp>
+#include <shrinkwarp/tools/files/fingerprint.hpp>
+
+namespace shrinkwarp {
+
+class TrainingCheckpoint {
+ public:
+  /// @param output       the network's file
+  /// @param fingerprint  of the training: all that its bits depend on
+  TrainingCheckpoint(const std::string& output, const Fingerprint& fingerprint)
+      : path_(path_of(output)), fingerprint_(fingerprint) {}
+
+  static std::string path_of(const std::string& output) { return output + ".checkpoint"; }
+  const std::string& path() const { return path_; }
+  bool exists() const;
+  /// The stored state. @throws IoError (no checkpoint, or a damaged one), ValueError (of another training: says the difference)
+  Safetensors read() const;
+  /// Replaces what is stored, in one step. @throws IoError
+  void write(Safetensors state) const;
+  void remove() const noexcept;
+
+ private:
+  std::string path_;
+  Fingerprint fingerprint_;
+};
+
+}  // namespace shrinkwarp
