@@ -55,6 +55,12 @@ void Network<T>::set_depth(std::int64_t depth) {
 }
 
 template <class T>
+void Network<T>::become_ista(const Context& context, const Dictionary& dictionary) {
+  const double lipschitz = dictionary.lipschitz(context), step = lipschitz > 0 ? 1 / lipschitz : 1;
+  become_step_network(context, dictionary, std::vector<double>(static_cast<std::size_t>(spec_.layers), step));
+}
+
+template <class T>
 std::vector<T> Network<T>::to_host(const Context& context) const {
   std::vector<T> values(static_cast<std::size_t>(parameters_.size()));
   copy<T>(context, parameters(), VectorView<T>{values.data(), parameters_.size(), {}});

@@ -83,8 +83,12 @@ class Network {
 
   /// Begin and end of the stretches of parameters() that layers up to depth() have.
   virtual std::vector<std::pair<std::int64_t, std::int64_t>> learning() const = 0;
-  /// Becomes ISTA of all its layers, whatever it is before training. Synchronises.
-  virtual void reset_to_ista(const Context& context, const Dictionary& dictionary) = 0;
+  /// Becomes step-LISTA with these steps, whatever it is before training. Synchronises.
+  /// @param steps  [T], > 0, for D / scale()
+  virtual void become_step_network(const Context& context, const Dictionary& dictionary,
+                                   const std::vector<double>& steps) = 0;
+  /// The same with steps of 1 / L.
+  void become_ista(const Context& context, const Dictionary& dictionary);
 
   /// The parameters as tensors, in the user's units. Synchronises.
   virtual void save(const Context& context, Safetensors& file) const = 0;

@@ -33,6 +33,7 @@ class Samples {
           std::vector<std::int64_t> rows, std::int64_t memory);
 
   std::int64_t size() const { return static_cast<std::int64_t>(rows_.size()); }
+  const std::vector<std::int64_t>& rows() const { return rows_; }
   std::int64_t dimension() const { return dimension_; }
   double unit() const { return unit_; }
   /// ||D'x||_inf of each, in the units of gather().

@@ -27,14 +27,16 @@ class ScalarLayers : public Network<T> {
     if (spec.kind == NetworkKind::alista && spec.analytic)
       begin_analytic(context, dictionary);
     else
-      reset_to_ista(context, dictionary);
+      this->become_ista(context, dictionary);
   }
 
-  void reset_to_ista(const Context& context, const Dictionary& dictionary) override {
+  void become_step_network(const Context& context, const Dictionary& dictionary,
+                           const std::vector<double>& steps) override {
     operands_ = StepNetworkOperands<T>(context, dictionary_in<T>(context, dictionary).matrix());
     this->spec_.analytic = false;
-    const double lipschitz = dictionary.lipschitz(context), step = lipschitz > 0 ? 1 / lipschitz : 1;
-    set_all(context, step, step);
+    std::vector<T> values(steps.begin(), steps.end());
+    if (is_alista()) values.insert(values.end(), steps.begin(), steps.end());
+    this->to_device(context, values);
   }
 
   std::vector<std::pair<std::int64_t, std::int64_t>> learning() const override {

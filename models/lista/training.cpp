@@ -38,7 +38,7 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
   TrainingResult result;
   {
     const std::unique_ptr<Network<T>> ista = make_network<T>(context, dictionary, network.spec());
-    ista->reset_to_ista(context, dictionary);
+    ista->become_ista(context, dictionary);
     result.ista_validation = judge.cost(*ista, nullptr);
   }
   BestParameters<T> best(context, network, judge, options.patience);
@@ -51,17 +51,34 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
   network.to_device(context, best.parameters());
   result.validation = best.validation();
   if (!(result.validation <= result.ista_validation)) {
-    network.reset_to_ista(context, dictionary);
+    network.become_ista(context, dictionary);
     result.validation = result.ista_validation;
     result.fell_back = true;
   }
   return result;
 }
 
-#define SHRINKWARP_INSTANTIATE(T)                                                                     \
-  template TrainingResult train<T>(const Context&, const Dictionary&, Network<T>&, const Samples<T>&, \
-                                   const Samples<T>&, const TrainingOptions&, const TrainingStore&,   \
-                                   const std::function<void(const TrainingEvent&)>&, const CancelToken*);
+template <class T>
+void start_from_steps(const Context& context, const Dictionary& dictionary, Network<T>& network,
+                      const Samples<double>& samples, const Samples<double>& validation, const LambdaShares& lambda,
+                      const std::function<void(const TrainingEvent&)>& event, const CancelToken* cancel) {
+  NetworkSpec spec;
+  spec.kind = NetworkKind::step;
+  spec.layers = network.spec().layers;
+  const std::unique_ptr<Network<double>> steps = make_network<double>(context, dictionary, spec);
+  TrainingOptions options;
+  options.lambda = lambda;
+  train<double>(context, dictionary, *steps, samples, validation, options, {}, event, cancel);
+  network.become_step_network(context, dictionary, steps->to_host(context));
+}
+
+#define SHRINKWARP_INSTANTIATE(T)                                                                           \
+  template TrainingResult train<T>(const Context&, const Dictionary&, Network<T>&, const Samples<T>&,       \
+                                   const Samples<T>&, const TrainingOptions&, const TrainingStore&,         \
+                                   const std::function<void(const TrainingEvent&)>&, const CancelToken*);   \
+  template void start_from_steps<T>(const Context&, const Dictionary&, Network<T>&, const Samples<double>&, \
+                                    const Samples<double>&, const LambdaShares&,                            \
+                                    const std::function<void(const TrainingEvent&)>&, const CancelToken*);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

@@ -19,10 +19,35 @@ class WeightLayers : public Network<T> {
       : Network<T>(context, dictionary, spec, layout.size()),
         layout_(layout),
         D_(dictionary_in<T>(context, dictionary)) {
-    begin(context, dictionary, spec.gamma);
+    this->become_ista(context, dictionary);
+    set_gamma(context, spec.gamma);
   }
 
-  void reset_to_ista(const Context& context, const Dictionary& dictionary) override { begin(context, dictionary, 0); }
+  void become_step_network(const Context& context, const Dictionary& dictionary,
+                           const std::vector<double>& steps) override {
+    const Context host = Context::cpu(context.is_cuda() ? 0 : context.threads());
+    const Tensor<double> D = dictionary_in<double>(host, context, dictionary);
+    const std::int64_t n = layout_.rows, m = layout_.atoms;
+    const Tensor<double> gram(host, layout_.kind == ListaKind::coupled ? 0 : m, m);
+    if (!gram.matrix().empty())
+      gemm<double>(host, Transpose::yes, Transpose::no, 1.0, D.matrix(), D.matrix(), 0.0, gram.matrix());
+    std::vector<T> values;
+    values.reserve(static_cast<std::size_t>(layout_.size()));
+    const auto add = [&values](double value) { values.push_back(static_cast<T>(value)); };
+    for (const double step : steps) {
+      if (layout_.kind == ListaKind::coupled) {
+        for (std::int64_t i = 0; i < n * m; ++i) add(step * D.data()[i]);
+      } else {
+        for (std::int64_t j = 0; j < m; ++j)
+          for (std::int64_t i = 0; i < m; ++i) add((i == j ? 1 : 0) - step * gram.matrix()(i, j));
+        for (std::int64_t i = 0; i < n; ++i)
+          for (std::int64_t j = 0; j < m; ++j) add(step * D.matrix()(i, j));
+      }
+      for (std::int64_t j = 0; j < m; ++j) add(step);
+      if (layout_.kind == ListaKind::momentum) add(0);
+    }
+    this->to_device(context, values);
+  }
 
   std::vector<std::pair<std::int64_t, std::int64_t>> learning() const override {
     return {{0, this->depth() * layout_.layer_size()}};
@@ -65,29 +90,11 @@ class WeightLayers : public Network<T> {
   }
 
  private:
-  /// ISTA's layers, with this gamma where there is one.
-  void begin(const Context& context, const Dictionary& dictionary, double gamma) {
-    const Context host = Context::cpu(context.is_cuda() ? 0 : context.threads());
-    const Tensor<double> D = dictionary_in<double>(host, context, dictionary);
-    const double lipschitz = dictionary.lipschitz(context), step = lipschitz > 0 ? 1 / lipschitz : 1;
-    const std::int64_t n = layout_.rows, m = layout_.atoms;
-    std::vector<T> layer;
-    layer.reserve(static_cast<std::size_t>(layout_.layer_size()));
-    if (layout_.kind == ListaKind::coupled) {
-      for (std::int64_t i = 0; i < n * m; ++i) layer.push_back(static_cast<T>(step * D.data()[i]));
-    } else {
-      const Tensor<double> W1 = Tensor<double>::zeros(host, m, m);
-      for (std::int64_t j = 0; j < m; ++j) W1.matrix()(j, j) = 1;
-      gemm<double>(host, Transpose::yes, Transpose::no, -step, D.matrix(), D.matrix(), 1.0, W1.matrix());
-      for (std::int64_t i = 0; i < m * m; ++i) layer.push_back(static_cast<T>(W1.data()[i]));
-      for (std::int64_t i = 0; i < n; ++i)
-        for (std::int64_t j = 0; j < m; ++j) layer.push_back(static_cast<T>(step * D.matrix()(i, j)));
-    }
-    layer.insert(layer.end(), static_cast<std::size_t>(m), static_cast<T>(step));
-    if (layout_.kind == ListaKind::momentum) layer.push_back(static_cast<T>(gamma));
-    std::vector<T> values;
-    values.reserve(static_cast<std::size_t>(layout_.size()));
-    for (std::int64_t t = 0; t < layout_.layers; ++t) values.insert(values.end(), layer.begin(), layer.end());
+  void set_gamma(const Context& context, double gamma) {
+    if (layout_.kind != ListaKind::momentum) return;
+    std::vector<T> values = this->to_host(context);
+    for (std::int64_t t = 0; t < layout_.layers; ++t)
+      values[static_cast<std::size_t>(layout_.gamma(t))] = static_cast<T>(gamma);
     this->to_device(context, values);
   }
 

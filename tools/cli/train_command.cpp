@@ -1,4 +1,5 @@
 // `shrinkwarp train`: from a dictionary and observations to a network's file.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -40,7 +41,7 @@ struct TrainArguments {
   std::optional<double> lambda_fraction;
   std::vector<double> lambda_range;
   TrainingOptions training;
-  std::string optimizer = "auto", schedule = "cosine", device = "auto", memory_limit = "4GiB";
+  std::string start = "step", optimizer = "auto", schedule = "cosine", device = "auto", memory_limit = "4GiB";
   std::vector<double> selection;
   bool layerwise = false, end_to_end = false;
   int threads = 0;
@@ -111,6 +112,13 @@ Rows rows_of(std::int64_t count, bool has_validation_file) {
   return rows;
 }
 
+/// Observations that step-LISTA sees as the start of another network.
+constexpr std::size_t kStartSamples = 10000;
+
+std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& rows, std::size_t most) {
+  return {rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), most))};
+}
+
 template <class T>
 std::uint64_t hash_of(const Samples<T>& samples) {
   Hash hash;
@@ -141,6 +149,7 @@ Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& conte
   fingerprint.add("observations", samples.size());
   fingerprint.add_hash("values of --validation", hash_of(validation));
   fingerprint.add("--lambda-range", concat(training.lambda.low, ",", training.lambda.high));
+  fingerprint.add("--start", arguments.start);
   fingerprint.add("--optimizer", arguments.optimizer);
   fingerprint.add("--schedule", arguments.schedule);
   fingerprint.add("--epochs", training.epochs);
@@ -243,6 +252,14 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
   try {
     TrainingLine line(arguments.quiet || arguments.json, arguments.spec.layers, unit);
     History history(arguments.history, state.has_value(), unit);
+    if (!state && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
+      const Samples<double> few(context, dictionary, observations, first_of(samples.rows(), kStartSamples), memory / 4);
+      const Samples<double> few_judges(context, dictionary, validation_file ? *validation_file : observations,
+                                       first_of(validation.rows(), kStartSamples), memory / 4);
+      start_from_steps<T>(
+          context, dictionary, *network, few, few_judges, arguments.training.lambda,
+          [&line](const TrainingEvent& event) { line.update(event); }, interrupts.token());
+    }
     result = train<T>(
         context, dictionary, *network, samples, validation, arguments.training, store,
         [&](TrainingEvent event) {
@@ -320,6 +337,11 @@ void add_train(CLI::App& app, Action& action) {
   command->add_option("--validation", arguments->validation,
                       "V.npy (N', n): what the parameters are chosen by; without it every tenth observation");
   command->add_option("--output", arguments->output, "net.safetensors to write")->required();
+  command
+      ->add_option("--start", arguments->start,
+                   "step or ista: what lista, coupled and momentum-lista begin as; step trains step-LISTA first")
+      ->check(one_of({"step", "ista"}))
+      ->capture_default_str();
   command
       ->add_option("--optimizer", arguments->optimizer,
                    "auto, which is lbfgs for step and alista and else adam; adam and sgd see batches, linesearch and "
