@@ -7,7 +7,7 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/models/lasso/observations.hpp>
-#include <shrinkwarp/models/lasso/user_units.hpp>
+#include <shrinkwarp/models/lista/network_run.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
@@ -91,15 +91,9 @@ template <class T>
 Evaluation evaluate(const Context& context, const Dictionary& dictionary, const Network<T>& network,
                     ObservationSource& source, double lambda_fraction,
                     const std::function<void(MatrixView<const T>)>& codes, const CancelToken* cancel) {
-  const std::int64_t n = dictionary.rows(), m = dictionary.atoms();
   const std::int64_t width = std::min(kChunk, source.size());
-  const Context host = Context::cpu(1);
-  const Tensor<double> read(host, n, width), scaled(host, n, width);
-  const Tensor<double> X(context, n, width), lambda(context, width), double_codes(context, m, width);
-  const Tensor<double> largest(context, width), scratch(context, correlation_scratch(context, m, width));
-  const Tensor<T> X_in_T(context, n, width), lambda_in_T(context, width), Z(context, m, width),
-      Z_on_host(host, m, width);
-  const Tensor<std::byte> workspace(context, network.scratch(context, width, false));
+  const Tensor<double> read(Context::cpu(1), dictionary.rows(), width), baseline(context, dictionary.atoms(), width);
+  NetworkRun<T> run(context, dictionary, network, width);
   const Judge judge(context, dictionary, width);
   LassoOptions exact;
   exact.gap = kOptimumGap;
@@ -107,65 +101,31 @@ Evaluation evaluate(const Context& context, const Dictionary& dictionary, const 
 
   Evaluation result;
   result.layers = network.depth();
+  const auto problems = static_cast<double>(source.size());
   for (std::int64_t first = 0; first < source.size(); first += width) {
-    const std::int64_t count = std::min(width, source.size() - first);
-    const MatrixView<double> x = read.matrix().columns(0, count);
+    const MatrixView<double> x = read.matrix().columns(0, std::min(width, source.size() - first));
     source.read(first, x);
-    std::vector<double> units, energies;
-    std::vector<T> rounded(static_cast<std::size_t>(n * count));
-    for (std::int64_t b = 0; b < count; ++b) {
-      require_finite(source, first + b, {x.column(b), n, {}});
-      const ScaledObservation its = scale_observation(x.column(b), n, scaled.matrix().column(b));
-      units.push_back(its.scale);
-      energies.push_back(its.energy);
-      for (std::int64_t i = 0; i < n; ++i)
-        rounded[static_cast<std::size_t>(i + b * n)] = static_cast<T>(scaled.matrix()(i, b));
-    }
-    const MatrixView<double> its_X = X.matrix().columns(0, count);
-    copy<double>(context, scaled.matrix().columns(0, count), its_X);
-    copy<T>(context, MatrixView<const T>{rounded.data(), n, count, n, {}}, X_in_T.matrix().columns(0, count));
-    correlation_max(context, dictionary.exact(), its_X, largest.vector().slice(0, count), scratch.vector());
-    std::vector<double> lambdas(static_cast<std::size_t>(count));
-    copy<double>(context, largest.vector().slice(0, count), VectorView<double>{lambdas.data(), count, {}});
-    context.synchronize();
-    for (double& value : lambdas) value *= lambda_fraction;
-    const VectorView<double> its_lambda = lambda.vector().slice(0, count);
-    send(context, lambdas, its_lambda);
-    send(context, std::vector<T>(lambdas.begin(), lambdas.end()), lambda_in_T.vector().slice(0, count));
-
-    // The optimum, in the user's units and so with the same lambda to a rounding.
+    for (std::int64_t b = 0; b < x.cols; ++b) require_finite(source, first + b, {x.column(b), x.rows, {}});
     const LassoBatch optimum = solve_lasso(context, dictionary, x, LambdaRule::sample_fraction(lambda_fraction), exact);
+    for (const double value : optimum.objective) result.mean_optimum += value / problems;
     const auto add = [&](const std::pair<std::vector<double>, std::vector<double>>& found, CodesQuality& quality) {
       for (std::size_t b = 0; b < found.first.size(); ++b) {
-        const double squared = units[b] * units[b];
-        quality.mean_excess += (found.first[b] * squared - optimum.objective[b]) / static_cast<double>(source.size());
-        const double gap = energies[b] > 0 ? found.second[b] / energies[b] : 0;
-        quality.mean_relative_gap += gap / static_cast<double>(source.size());
+        const double unit = run.unit(static_cast<std::int64_t>(b)), energy = run.energy(static_cast<std::int64_t>(b));
+        quality.mean_excess += (found.first[b] * unit * unit - optimum.objective[b]) / problems;
+        const double gap = energy > 0 ? found.second[b] / energy : 0;
+        quality.mean_relative_gap += gap / problems;
         quality.worst_relative_gap = std::max(quality.worst_relative_gap, gap);
       }
     };
-    for (const double value : optimum.objective) result.mean_optimum += value / static_cast<double>(source.size());
-
-    const MatrixView<T> z = Z.matrix().columns(0, count);
-    network.forward(context, X_in_T.matrix().columns(0, count), lambda_in_T.vector().slice(0, count), z,
-                    workspace.vector());
-    add(judge.operator()<T>(its_X, its_lambda, z), result.network);
-    if (codes) {
-      const MatrixView<T> on_host = Z_on_host.matrix().columns(0, count);
-      copy<T>(context, z, on_host);
-      context.synchronize();
-      for (std::int64_t b = 0; b < count; ++b) {
-        const double unit = units[static_cast<std::size_t>(b)] / dictionary.scale();
-        for (std::int64_t j = 0; j < m; ++j) on_host(j, b) = static_cast<T>(on_host(j, b) * unit);
-      }
-      codes(on_host);
-    }
-    const MatrixView<double> y = double_codes.matrix().columns(0, count);
-    proximal_codes(context, dictionary, its_X, its_lambda, network.depth(), Momentum::none, y);
-    add(judge.operator()<double>(its_X, its_lambda, y), result.ista);
-    proximal_codes(context, dictionary, its_X, its_lambda, network.depth(), Momentum::fista, y);
-    add(judge.operator()<double>(its_X, its_lambda, y), result.fista);
-    result.problems += count;
+    run.run(x, [&](std::int64_t, double lambda_max) { return lambda_fraction * lambda_max; });
+    add(judge.operator()<T>(run.X(), run.lambda(), run.codes()), result.network);
+    if (codes) codes(run.user_codes());
+    const MatrixView<double> z = baseline.matrix().columns(0, x.cols);
+    proximal_codes(context, dictionary, run.X(), run.lambda(), network.depth(), Momentum::none, z);
+    add(judge.operator()<double>(run.X(), run.lambda(), z), result.ista);
+    proximal_codes(context, dictionary, run.X(), run.lambda(), network.depth(), Momentum::fista, z);
+    add(judge.operator()<double>(run.X(), run.lambda(), z), result.fista);
+    result.problems += x.cols;
   }
   return result;
 }

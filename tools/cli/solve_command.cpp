@@ -18,6 +18,7 @@
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
+#include <shrinkwarp/tools/cli/learned_start.hpp>
 #include <shrinkwarp/tools/cli/least_squares.hpp>
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
 #include <shrinkwarp/tools/cli/solve_options.hpp>
@@ -146,6 +147,13 @@ int run_one(const SolveOptions& options, Inputs& inputs) {
     if (rule.kind == LambdaRule::Kind::recording_fraction) {
       if (inputs.lambda_max < 0) inputs.lambda_max = recording_lambda_max(context, dictionary, observations, lasso);
       rule.lambda_max = inputs.lambda_max;
+    }
+    if (options.learned) {
+      const std::int64_t least = least_memory(context, dictionary.rows(), dictionary.atoms(), lasso.solver);
+      initial = learned_start(options.network, context, *inputs.dictionary, options.dictionary, observations, rule,
+                              lasso.memory_limit - least, lasso.cancel);
+      lasso.initial = &initial;
+      lasso.memory_limit -= bytes_of(initial);
     }
     Fingerprint fingerprint = fingerprint_of(context, dictionary, dictionary_hash, observations, rule, lasso);
     if (options.debias) fingerprint.add("--debias", "yes");

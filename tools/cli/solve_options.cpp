@@ -59,6 +59,7 @@ void add_lambda(CLI::App& command, SolveOptions& options) {
 }
 
 constexpr const char* kLeastSquares = "least-squares";
+constexpr const char* kLearned = "learned";
 
 void add_solver(CLI::App& command, SolveOptions& options) {
   LassoOptions& lasso = options.lasso;
@@ -70,14 +71,15 @@ void add_solver(CLI::App& command, SolveOptions& options) {
           "--solver",
           [&options](const std::string& name) {
             options.least_squares = name == kLeastSquares;
-            if (!options.least_squares) options.lasso.solver = solver_named(name);
+            options.learned = name == kLearned;
+            options.lasso.solver = options.least_squares || options.learned ? Solver::automatic : solver_named(name);
           },
           "auto takes working-set where it can (plain-working-set for few problems), else fista or, if asked for, "
-          "ista; least-squares writes "
-          "the "
-          "minimum-norm solution to Z.npy (N, m)")
-      ->check(solver_name({kLeastSquares}))
+          "ista; learned has auto go on from the codes of --network; least-squares writes the minimum-norm solution to "
+          "Z.npy (N, m)")
+      ->check(solver_name({kLearned, kLeastSquares}))
       ->default_str(name_of(lasso.solver));
+  command.add_option("--network", options.network, "net.safetensors of shrinkwarp train, for --solver learned");
   command.add_flag_callback(
       "--no-restart", [&lasso] { lasso.restart = false; }, "fista without adaptive restarts");
 }
@@ -149,6 +151,7 @@ void check_files(const SolveOptions& options) {
   check_input("--lambda-file", options.lambda_file);
   check_input("--weights", options.weights);
   check_input("--warm-start", options.warm_start);
+  check_input("--network", options.network);
 }
 
 }  // namespace
@@ -196,6 +199,14 @@ void check(const SolveOptions& options) {
                      "--debias: found --nonnegative, wanted codes of any sign: least squares have no sign");
   SHRINKWARP_REQUIRE(!options.lasso.penalty.grouped() || !options.lasso.penalty.nonnegative, UsageError,
                      "--group-size: found --nonnegative, wanted codes of any sign");
+  SHRINKWARP_REQUIRE(options.learned == !options.network.empty(), UsageError, "--solver learned: found ",
+                     options.learned ? "no --network, wanted the network's file with it"
+                                     : "--network with another solver, wanted both or neither");
+  SHRINKWARP_REQUIRE(
+      !options.learned ||
+          (!on_path && options.warm_start.empty() && options.weights.empty() && options.lasso.penalty.plain()),
+      UsageError, "--solver learned: found --warm-start, a penalty that is not plain or a lambda on the ",
+      "exact path, wanted a plain Lasso: the network's codes are the start");
   if (options.least_squares) {
     const bool plain = !has_lambda && options.weights.empty() && options.lasso.penalty.plain() &&
                        options.warm_start.empty() && !options.debias && !options.resume && options.lasso.restart;
@@ -223,7 +234,7 @@ std::vector<SolveOptions> solves_of(const SolveOptions& options) {
     solve.lambda_fraction = std::stod(fraction);
     const std::filesystem::path output = options.output;
     solve.output = (output.parent_path() / output.stem()).string() + "-" + fraction + output.extension().string();
-    if (!solves.empty()) solve.warm_start = solves.back().output;
+    if (!solves.empty() && !options.learned) solve.warm_start = solves.back().output;
     solves.push_back(solve);
   }
   return solves;

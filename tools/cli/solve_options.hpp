@@ -27,6 +27,7 @@ struct SolveOptions {
 
   std::string weights;     ///< a file, or empty
   std::string warm_start;  ///< a file, or empty
+  std::string network;     ///< a file, with --solver learned, or empty
 
   LassoOptions lasso;  ///< what the library is told; its memory limit, callbacks and token are the command's to set
 
@@ -34,6 +35,7 @@ struct SolveOptions {
   int threads = 0;                    ///< 0 takes every processor
   std::string memory_limit = "4GiB";  ///< of the whole solve, see parse_bytes
 
+  bool learned = false;        ///< the codes of `network` are the start
   bool least_squares = false;  ///< the minimum-norm solution in place of any Lasso
   bool debias = false;
 
