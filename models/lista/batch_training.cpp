@@ -80,6 +80,12 @@ class Stepper {
     context_.synchronize();
     return values;
   }
+  /// Goes on after these.
+  void set_losses(const std::vector<double>& values) const {
+    copy<double>(context_, VectorView<const double>{values.data(), static_cast<std::int64_t>(values.size()), {}},
+                 losses_.vector().slice(0, static_cast<std::int64_t>(values.size())));
+    context_.synchronize();
+  }
   double rate() const { return on_host<double>(schedule_)[Schedule::kRate]; }
 
   void save(Safetensors& file) const {
@@ -165,13 +171,27 @@ void train_on_batches(const TrainingRun<T>& run) {
   };
 
   Stepper<T> stepper(run, batch, steps);
-  std::int64_t depth = run.first_depth(), epoch = 0;
+  std::int64_t depth = run.first_depth(), epoch = 0, step = 0;  // the next step, of `steps`
+  // Of this epoch's steps so far; what has diverged is neither stored nor judged.
+  const auto checked_losses = [&] {
+    std::vector<double> losses = stepper.losses(step);
+    for (std::int64_t i = 0; i < step; ++i) {
+      const double loss = losses[static_cast<std::size_t>(i)], unit = run.samples.unit() * run.samples.unit();
+      SHRINKWARP_REQUIRE(loss <= kDiverged * run.samples.mean_energy(), DivergedError, "training of ", depth,
+                         " layers, epoch ", epoch + 1, ", step ", i + 1, " of ", steps, ": found the loss ",
+                         loss * unit, ", wanted a finite one under ", kDiverged * run.samples.mean_energy() * unit,
+                         ", a hundred times that of codes that are 0; a smaller rate or a clipped gradient may help");
+    }
+    return losses;
+  };
   const auto save = [&] {
     if (!run.store.save) return;
+    const std::vector<double> losses = checked_losses();
     Safetensors file;
     const std::vector<T> parameters = network.to_host(run.context);
     file.add("parameters", {static_cast<std::int64_t>(parameters.size())}, parameters);
-    file.add("progress", {2}, std::vector<std::int64_t>{depth, epoch});
+    file.add("progress", {3}, std::vector<std::int64_t>{depth, epoch, step});
+    file.add("losses", {step}, losses);
     stepper.save(file);
     run.best.save(file);
     run.store.save(file);
@@ -179,17 +199,18 @@ void train_on_batches(const TrainingRun<T>& run) {
   bool resumed = false;
   if (run.store.resume) {
     const Safetensors& file = *run.store.resume;
-    const std::vector<std::int64_t> progress = file.values<std::int64_t>("progress", {2});
-    depth = progress[0], epoch = progress[1];
+    const std::vector<std::int64_t> progress = file.values<std::int64_t>("progress", {3});
+    depth = progress[0], epoch = progress[1], step = progress[2];
     network.set_depth(depth);
     network.to_device(run.context, file.values<T>("parameters", {network.parameters().size}));
     stepper.load(file, rates_of(depth));
+    stepper.set_losses(file.values<double>("losses", {step}));
     run.best.load(file);
     resumed = true;
   }
   const Context host = Context::cpu(1);
   Batch<T> batches[2] = {{host, run.samples.dimension(), batch}, {host, run.samples.dimension(), batch}};
-  SaveNowAndThen now_and_then;
+  SaveNowAndThen now_and_then(run.store.interval);
   std::uint64_t pass = 0;  // over the samples, all depths counted
   for (std::int64_t d = run.first_depth(); d < depth; ++d) pass += static_cast<std::uint64_t>(epochs_of(d));
   for (; depth <= run.layers(); ++depth, epoch = 0) {
@@ -197,7 +218,7 @@ void train_on_batches(const TrainingRun<T>& run) {
     const bool last = depth == run.layers();
     if (!resumed) stepper.begin(rates_of(depth));
     resumed = false;
-    for (; epoch < epochs_of(depth); ++epoch) {
+    for (; epoch < epochs_of(depth); ++epoch, step = 0) {
       const std::uint64_t its_pass = 1 + pass + static_cast<std::uint64_t>(epoch);
       const std::vector<std::int64_t> order = shuffled(run.samples.size(), options.seed, its_pass);
       const auto gather = [&](std::int64_t i) {
@@ -205,33 +226,23 @@ void train_on_batches(const TrainingRun<T>& run) {
         run.samples.gather(order.data() + i * batch, options.lambda, its_pass, target.X.matrix(),
                            target.lambda.vector());
       };
-      gather(0);
-      for (std::int64_t i = 0; i < steps; ++i) {
+      gather(step);
+      for (; step < steps; ++step) {
         if (run.cancel != nullptr && run.cancel->cancelled()) {
-          // What is stored is the beginning of this epoch or an earlier one.
-          SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", epoch ", epoch);
+          save();
+          SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", epoch ", epoch + 1, ", step ",
+                           step + 1);
         }
+        now_and_then(save);
         std::future<void> next;
-        if (i + 1 < steps) next = std::async(std::launch::async, gather, i + 1);
-        stepper.step(batches[i % 2], i);
+        if (step + 1 < steps) next = std::async(std::launch::async, gather, step + 1);
+        stepper.step(batches[step % 2], step);
         if (next.valid()) next.get();
       }
-      const std::vector<double> losses = stepper.losses(steps);
       double mean = 0;
-      for (std::int64_t i = 0; i < steps; ++i) {
-        const double loss = losses[static_cast<std::size_t>(i)];
-        SHRINKWARP_REQUIRE(loss <= kDiverged * run.samples.mean_energy(), DivergedError, "training of ", depth,
-                           " layers, epoch ", epoch + 1, ", step ", i + 1, " of ", steps, ": found the loss ",
-                           loss * run.samples.unit() * run.samples.unit(), ", wanted a finite one under ",
-                           kDiverged * run.samples.mean_energy() * run.samples.unit() * run.samples.unit(),
-                           ", a hundred times that of codes that are 0; a smaller rate or a clipped gradient may help");
-        mean += loss / static_cast<double>(steps);
-      }
+      for (const double loss : checked_losses()) mean += loss / static_cast<double>(steps);
       const double validation = last ? run.best.look_at(network) : std::numeric_limits<double>::quiet_NaN();
       if (run.event) run.event({depth, epoch + 1, mean, validation, run.best.validation(), stepper.rate()});
-      ++epoch;
-      now_and_then(save);
-      --epoch;
       if (last && run.best.is_stale()) return;
     }
     pass += static_cast<std::uint64_t>(epochs_of(depth));

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/models/lasso/observations.hpp>
+#include <shrinkwarp/models/lista/full_batch.hpp>
 #include <shrinkwarp/models/lista/network_run.hpp>
+#include <shrinkwarp/models/lista/samples.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
@@ -15,6 +19,7 @@ namespace {
 
 constexpr std::int64_t kChunk = 1024;
 constexpr double kOptimumGap = 1e-12;
+constexpr std::int64_t kHeldBytes = std::int64_t{1} << 30;  // of observations whose cost is differentiated
 
 /// Certificates of the codes of a chunk.
 class Judge {
@@ -130,6 +135,24 @@ Evaluation evaluate(const Context& context, const Dictionary& dictionary, const 
   return result;
 }
 
+template <class T>
+Safetensors cost_gradient(const Context& context, const Dictionary& dictionary, const Network<T>& network,
+                          ObservationSource& source, double lambda_fraction) {
+  std::vector<std::int64_t> all(static_cast<std::size_t>(source.size()));
+  std::iota(all.begin(), all.end(), std::int64_t{0});
+  const Samples<T> samples(context, dictionary, source, std::move(all), kHeldBytes);
+  const FullBatch<T> batch(context, samples, {lambda_fraction, lambda_fraction, 0});
+  std::vector<double> gradient;
+  batch.cost(network, &gradient);
+  Safetensors file;
+  network.save_gradient(gradient, samples.unit() * samples.unit(), file);
+  return file;
+}
+
+template Safetensors cost_gradient<float>(const Context&, const Dictionary&, const Network<float>&, ObservationSource&,
+                                          double);
+template Safetensors cost_gradient<double>(const Context&, const Dictionary&, const Network<double>&,
+                                           ObservationSource&, double);
 template Evaluation evaluate<float>(const Context&, const Dictionary&, const Network<float>&, ObservationSource&,
                                     double, const std::function<void(MatrixView<const float>)>&, const CancelToken*);
 template Evaluation evaluate<double>(const Context&, const Dictionary&, const Network<double>&, ObservationSource&,

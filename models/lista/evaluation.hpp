@@ -8,6 +8,7 @@
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/models/lista/network.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/io/safetensors.hpp>
 
 namespace shrinkwarp {
 
@@ -33,6 +34,13 @@ template <class T>
 Evaluation evaluate(const Context& context, const Dictionary& dictionary, const Network<T>& network,
                     ObservationSource& source, double lambda_fraction,
                     const std::function<void(MatrixView<const T>)>& codes, const CancelToken* cancel);
+
+/// The gradient of the mean Lasso cost of a network's codes over all observations of a source, with lambda a fraction of each
+/// one's lambda_max: tensors of the names and shapes of the network's own, in double, by parameters in the user's units.
+/// Products are in T. Reads the source up to twice. @throws as Samples, ValueError (float and scalar layers)
+template <class T>
+Safetensors cost_gradient(const Context& context, const Dictionary& dictionary, const Network<T>& network,
+                          ObservationSource& source, double lambda_fraction);
 
 /// The codes of `iterations` iterations of ISTA or FISTA from 0 with the step 1 / L, for D / scale() in double.
 /// @param X  [n, N] on the device  @param lambda  [N]  @param Z  [m, N], written

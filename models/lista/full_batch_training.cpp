@@ -200,7 +200,7 @@ void train_on_all(const TrainingRun<T>& run) {
     start = marks[0], mark = marks[1];
     run.best.load(file);
   }
-  SaveNowAndThen now_and_then;
+  SaveNowAndThen now_and_then(run.store.interval);
   for (;; ++depth) {
     network.set_depth(depth);
     const bool last = depth == run.layers();
@@ -219,7 +219,7 @@ void train_on_all(const TrainingRun<T>& run) {
         SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", iteration ", minimiser->at().iterations);
       }
       moves = minimiser->advance(function);
-      if (moves && minimiser->at().iterations % kPerLook != 0) {
+      if (moves && minimiser->at().iterations % kPerLook != 0 && minimiser->at().iterations < iterations) {
         now_and_then(save);
         continue;
       }
@@ -236,11 +236,8 @@ void train_on_all(const TrainingRun<T>& run) {
       if (ends || run.best.is_stale()) break;
       now_and_then(save);
     }
+    if (last) break;
     cost.set(minimiser->at().point);
-    if (last) {
-      run.best.look_at(network);
-      break;
-    }
     minimiser.reset();
   }
 }

@@ -44,8 +44,9 @@ struct NetworkSpec {
   std::int64_t layers = 1;     ///< T >= 1
   SupportSelection selection;  ///< of alista
   double ridge = 0;            ///< of alista's analytic matrix, a share of ||D||_2^2; see analytic_weights
-  bool analytic = true;  ///< false where alista has D in place of the analytic matrix: it is ISTA then, fallen back
-  double gamma = 0.2;    ///< of momentum_lista before training
+  bool analytic =
+      true;  ///< false where alista has D in place of the analytic matrix and selects nothing: ISTA, fallen back
+  double gamma = 0.2;  ///< of momentum_lista before training
 };
 
 /// A network and its parameters on a device, all of them one vector; T is float or double. Numbers are in units in which the
@@ -92,6 +93,9 @@ class Network {
 
   /// The parameters as tensors, in the user's units. Synchronises.
   virtual void save(const Context& context, Safetensors& file) const = 0;
+  /// A cost's gradient as tensors of the same names and shapes, in double: by the parameters in the user's units.
+  /// @param gradient  [parameters().size], by parameters()  @param unit  what a cost of 1 is in the user's units
+  virtual void save_gradient(const std::vector<double>& gradient, double unit, Safetensors& file) const = 0;
   /// Takes them back. @throws ValueError, ShapeError (naming file and tensor; also where one is not finite)
   virtual void load(const Context& context, const Safetensors& file) = 0;
 

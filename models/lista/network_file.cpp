@@ -2,9 +2,12 @@
 
 #include <charconv>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
+#include <shrinkwarp/runtime/io/npy.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -43,6 +46,22 @@ Number number(const Safetensors& file, const std::string& key, Number least, Num
                      ValueError, file.path(), ": '", key, "' is '", printable(text), "', wanted a number from ", least,
                      " to ", most);
   return value;
+}
+
+/// Name and shape of the largest of a network's tensors.
+std::pair<std::string, std::vector<std::int64_t>> largest_tensor(const NetworkDescription& description) {
+  const std::int64_t layers = description.spec.layers, n = description.rows, m = description.atoms;
+  switch (description.spec.kind) {
+    case NetworkKind::step:
+    case NetworkKind::alista:
+      return {"steps", {layers}};
+    case NetworkKind::coupled:
+      return {"W", {layers, n, m}};
+    case NetworkKind::lista:
+    case NetworkKind::momentum_lista:
+      break;
+  }
+  return {"W1", {layers, m, m}};
 }
 
 }  // namespace
@@ -91,8 +110,12 @@ NetworkDescription description_of(const Safetensors& file) {
     result.spec.selection.percent_a_layer = number<double>(file, "selected_percent_a_layer", 0, kLargest);
     result.spec.selection.most_percent = number<double>(file, "selected_percent", 0, 100);
   }
-  const char* const tensor = has_scalar_layers(*known) ? "steps" : "thresholds";
-  result.in_double = file.at(tensor).type == StoredType::f64;
+  // The largest tensor is as long as the metadata say: nothing is made for layers that the file does not have.
+  const auto [name, shape] = largest_tensor(result);
+  const StoredTensor& largest = file.at(name);
+  SHRINKWARP_REQUIRE(largest.shape == shape, ShapeError, file.path(), ": the tensor '", name, "' has the shape ",
+                     shape_text(largest.shape), ", wanted ", shape_text(shape));
+  result.in_double = largest.type == StoredType::f64;
   return result;
 }
 

@@ -34,6 +34,7 @@ class ScalarLayers : public Network<T> {
                            const std::vector<double>& steps) override {
     operands_ = StepNetworkOperands<T>(context, dictionary_in<T>(context, dictionary).matrix());
     this->spec_.analytic = false;
+    this->spec_.selection = {};
     std::vector<T> values(steps.begin(), steps.end());
     if (is_alista()) values.insert(values.end(), steps.begin(), steps.end());
     this->to_device(context, values);
@@ -66,20 +67,13 @@ class ScalarLayers : public Network<T> {
   }
   void save(const Context& context, Safetensors& file) const override {
     const std::vector<T> values = this->to_host(context);
-    const std::int64_t layers = this->spec().layers;
-    const double squared = this->scale() * this->scale();
-    std::vector<T> steps, thresholds;
-    for (std::int64_t t = 0; t < layers; ++t) {
-      const auto at = static_cast<std::size_t>(t);
-      steps.push_back(static_cast<T>(values[at] / unit_of_steps()));
-      if (is_alista()) thresholds.push_back(static_cast<T>(values[at + static_cast<std::size_t>(layers)] / squared));
-    }
-    file.add("steps", {layers}, steps);
-    if (is_alista()) file.add("thresholds", {layers}, thresholds);
+    add_tensors<T>(file, [&](std::size_t i, double unit) { return static_cast<double>(values[i]) / unit; });
+  }
+  void save_gradient(const std::vector<double>& gradient, double unit, Safetensors& file) const override {
+    add_tensors<double>(file, [&](std::size_t i, double its_unit) { return gradient[i] * unit * its_unit; });
   }
   void load(const Context& context, const Safetensors& file) override {
     const std::int64_t layers = this->spec().layers;
-    const double squared = this->scale() * this->scale();
     std::vector<T> values = finite_values<T>(file, "steps", {layers});
     for (T& step : values) {
       SHRINKWARP_REQUIRE(step > T(0), ValueError, file.path(), ": found the step ", step, ", wanted steps > 0");
@@ -87,15 +81,30 @@ class ScalarLayers : public Network<T> {
     }
     if (is_alista()) {
       for (const T threshold : finite_values<T>(file, "thresholds", {layers}))
-        values.push_back(static_cast<T>(threshold * squared));
+        values.push_back(static_cast<T>(threshold * unit_of_thresholds()));
     }
     this->to_device(context, values);
   }
 
  private:
   /// What a step of 1 in the user's units is here. An analytic W is divided by what D is multiplied by.
-  double unit_of_steps() const { return is_alista() && this->spec().analytic ? 1 : this->scale() * this->scale(); }
+  double unit_of_steps() const { return is_alista() && this->spec().analytic ? 1 : unit_of_thresholds(); }
+  double unit_of_thresholds() const { return this->scale() * this->scale(); }
   bool is_alista() const { return this->spec().kind == NetworkKind::alista; }
+
+  /// @param value_of  of a parameter's place and its unit
+  template <class U, class Value>
+  void add_tensors(Safetensors& file, Value value_of) const {
+    const std::int64_t layers = this->spec().layers;
+    const auto add = [&](const char* name, std::int64_t first, double unit) {
+      std::vector<U> tensor;
+      for (std::int64_t t = 0; t < layers; ++t)
+        tensor.push_back(static_cast<U>(value_of(static_cast<std::size_t>(first + t), unit)));
+      file.add(name, {layers}, tensor);
+    };
+    add("steps", 0, unit_of_steps());
+    if (is_alista()) add("thresholds", layers, unit_of_thresholds());
+  }
 
   void set_all(const Context& context, double step, double threshold) {
     std::vector<T> values(static_cast<std::size_t>(this->parameters().size), static_cast<T>(step));

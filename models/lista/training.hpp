@@ -60,8 +60,10 @@ struct TrainingEvent {
 
 /// What holds a training's state between two runs. Both may be empty.
 struct TrainingStore {
-  /// Called now and then, and before training ends for whatever reason, with all that going on takes.
+  /// Called now and then, and where training is cancelled, with all that going on takes.
   std::function<void(const Safetensors&)> save;
+  /// Seconds between two calls of save; twenty times what the last one took where that is longer. 0 calls it after each step.
+  double interval = 0.5;
   /// A state that save got; nullptr starts afresh.
   const Safetensors* resume = nullptr;
 };

@@ -1,7 +1,9 @@
 // Internal to training: what the ways to train share.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -27,7 +29,7 @@ class BestParameters {
   /// Judges the network, which is at its full depth. @return its validation cost
   double look_at(const Network<T>& network) {
     const double cost = judge_.cost(network, nullptr);
-    if (cost < validation_ || parameters_.empty()) {
+    if (cost < validation_ || std::isnan(validation_) || parameters_.empty()) {
       validation_ = cost;
       parameters_ = network.to_host(context_);
       stale_ = 0;
@@ -78,19 +80,25 @@ struct TrainingRun {
   std::int64_t first_depth() const { return is_layerwise() ? 1 : layers(); }
 };
 
-/// Calls save when two seconds have passed since the last time.
+/// Calls save at intervals as TrainingStore has them.
 class SaveNowAndThen {
  public:
+  explicit SaveNowAndThen(double interval) : interval_(interval), next_(Clock::now() + Seconds(interval)) {}
+
   template <class Save>
   void operator()(Save save) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < std::chrono::seconds(2)) return;
-    last_ = now;
+    const auto before = Clock::now();
+    if (before < next_) return;
     save();
+    const auto after = Clock::now();
+    next_ = after + std::max(Seconds(interval_), interval_ > 0 ? 20 * Seconds(after - before) : Seconds(0));
   }
 
  private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+  using Clock = std::chrono::steady_clock;
+  using Seconds = std::chrono::duration<double>;
+  double interval_;
+  std::chrono::time_point<Clock, Seconds> next_;
 };
 
 }  // namespace shrinkwarp

@@ -70,13 +70,10 @@ class WeightLayers : public Network<T> {
 
   void save(const Context& context, Safetensors& file) const override {
     const std::vector<T> values = this->to_host(context);
-    for (const Piece& piece : pieces()) {
-      std::vector<T> tensor(static_cast<std::size_t>(layout_.layers * piece.rows * piece.cols));
-      each(piece, [&](std::size_t in_file, std::size_t in_memory) {
-        tensor[in_file] = static_cast<T>(static_cast<double>(values[in_memory]) / piece.unit);
-      });
-      file.add(piece.name, shape_of(piece), tensor);
-    }
+    add_tensors<T>(file, [&](std::size_t i, double unit) { return static_cast<double>(values[i]) / unit; });
+  }
+  void save_gradient(const std::vector<double>& gradient, double unit, Safetensors& file) const override {
+    add_tensors<double>(file, [&](std::size_t i, double its_unit) { return gradient[i] * unit * its_unit; });
   }
   void load(const Context& context, const Safetensors& file) override {
     std::vector<T> values(static_cast<std::size_t>(layout_.size()));
@@ -119,6 +116,17 @@ class WeightLayers : public Network<T> {
     if (piece.dimensions >= 1) shape.push_back(piece.rows);
     if (piece.dimensions >= 2) shape.push_back(piece.cols);
     return shape;
+  }
+  /// @param value_of  of the place of a parameter in memory and the unit of its piece
+  template <class U, class Value>
+  void add_tensors(Safetensors& file, Value value_of) const {
+    for (const Piece& piece : pieces()) {
+      std::vector<U> tensor(static_cast<std::size_t>(layout_.layers * piece.rows * piece.cols));
+      each(piece, [&](std::size_t in_file, std::size_t in_memory) {
+        tensor[in_file] = static_cast<U>(value_of(in_memory, piece.unit));
+      });
+      file.add(piece.name, shape_of(piece), tensor);
+    }
   }
   /// Calls with the place of each element in the file and in memory.
   template <class Visit>

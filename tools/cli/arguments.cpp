@@ -12,6 +12,7 @@
 
 #include <shrinkwarp/models/lasso/solver_name.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 
 namespace shrinkwarp::cli {
@@ -147,6 +148,10 @@ Context make_context(const std::string& device, int threads) {
   const int index = device == "auto" ? 0 : cuda_index(device);
   SHRINKWARP_REQUIRE(index >= 0, ValueError, "found the device '", device, "', wanted auto, cpu, cuda or cuda:NUMBER");
   return Context::cuda(index);
+}
+
+void require_writable(const std::string& path) {
+  OutputFile::replacing("shrinkwarp", path);
 }
 
 void require_different_files(const char* first_option, const std::string& first, const char* second_option,

@@ -31,6 +31,10 @@ std::int64_t parse_bytes(const std::string& text);
 /// A context from "auto", "cpu", "cuda" or "cuda:1". @throws ValueError, BackendUnavailable
 Context make_context(const std::string& device, int threads);
 
+/// A file can be made under this name, or take the place of the one there, which stays. Asked before long work, whose result
+/// it is for. @throws IoError
+void require_writable(const std::string& path);
+
 /// Two options name two files, under whatever names. @throws UsageError
 void require_different_files(const char* first_option, const std::string& first, const char* second_option,
                              const std::string& second);

@@ -23,7 +23,7 @@ namespace shrinkwarp::cli {
 namespace {
 
 struct EvaluateArguments {
-  std::string network, dictionary, observations, codes, device = "auto";
+  std::string network, dictionary, observations, codes, gradient, device = "auto";
   std::optional<double> lambda_fraction;
   int threads = 0;
   bool json = false;
@@ -31,6 +31,20 @@ struct EvaluateArguments {
 
 nlohmann::json gaps(const CodesQuality& quality) {
   return {{"mean", quality.mean_relative_gap}, {"worst", quality.worst_relative_gap}};
+}
+
+/// In double where layers are scalar, whatever the file has.
+Safetensors gradient_of(const Context& context, const Dictionary& dictionary, const NetworkDescription& description,
+                        const Safetensors& file, NpyObservations& observations, double fraction) {
+  const auto in = [&](auto zero) {
+    using T = decltype(zero);
+    const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, description.spec);
+    network->load(context, file);
+    return cost_gradient<T>(context, dictionary, *network, observations, fraction);
+  };
+  Safetensors gradient = description.in_double || has_scalar_layers(description.spec.kind) ? in(0.0) : in(0.0F);
+  gradient.metadata["format"] = "shrinkwarp-gradient-1";
+  return gradient;
 }
 
 template <class T>
@@ -71,6 +85,13 @@ int run_evaluate(const EvaluateArguments& arguments) {
     require_different_files("--codes", arguments.codes, "--dictionary", arguments.dictionary);
     require_different_files("--codes", arguments.codes, "--observations", arguments.observations);
   }
+  if (!arguments.gradient.empty()) {
+    require_different_files("--gradient", arguments.gradient, "--network", arguments.network);
+    require_different_files("--gradient", arguments.gradient, "--dictionary", arguments.dictionary);
+    require_different_files("--gradient", arguments.gradient, "--observations", arguments.observations);
+    if (!arguments.codes.empty()) require_different_files("--gradient", arguments.gradient, "--codes", arguments.codes);
+    require_writable(arguments.gradient);
+  }
   const Safetensors file = read_safetensors(arguments.network);
   const NetworkDescription description = description_of(file);
   const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
@@ -92,10 +113,14 @@ int run_evaluate(const EvaluateArguments& arguments) {
   const InterruptScope interrupts;
   Evaluation result;
   try {
+    std::optional<Safetensors> gradient;
+    if (!arguments.gradient.empty())
+      gradient = gradient_of(context, dictionary, description, file, observations, fraction);
     result =
         description.in_double
             ? run<double>(arguments, context, dictionary, description, file, observations, fraction, interrupts.token())
             : run<float>(arguments, context, dictionary, description, file, observations, fraction, interrupts.token());
+    if (gradient) write_safetensors(arguments.gradient, *gradient);
   } catch (const Cancelled&) {
     std::cerr << "shrinkwarp: interrupted\n";
     return kSignal + interrupts.number();
@@ -135,6 +160,10 @@ void add_evaluate(CLI::App& app, Action& action) {
                    "a fraction of each lambda_max = ||D'x||_inf; without it the one that the network was trained for")
       ->check(positive_number());
   command->add_option("--codes", arguments->codes, "Z.npy (N, m) to write: the network's own output");
+  command->add_option(
+      "--gradient", arguments->gradient,
+      "G.safetensors to write: the gradient of the mean Lasso cost over all observations, by each of the "
+      "network's tensors, under their names, in float64");
   command->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
       ->check(device_name())
       ->capture_default_str();

@@ -43,6 +43,7 @@ struct TrainArguments {
   TrainingOptions training;
   std::string start = "step", optimizer = "auto", schedule = "cosine", device = "auto", memory_limit = "4GiB";
   std::vector<double> selection;
+  std::optional<double> gamma;
   bool layerwise = false, end_to_end = false;
   int threads = 0;
   bool resume = false, quiet = false, json = false;
@@ -85,6 +86,14 @@ void complete(TrainArguments& arguments) {
   arguments.training.schedule = named(kSchedules, arguments.schedule);
   if (arguments.layerwise) arguments.training.layerwise = true;
   if (arguments.end_to_end) arguments.training.layerwise = false;
+  const auto belongs_to = [&](const char* option, const char* network, bool given) {
+    SHRINKWARP_REQUIRE(!given || arguments.network == network, UsageError, option, ": found it for ", arguments.network,
+                       ", wanted it for ", network, " alone");
+  };
+  belongs_to("--ridge", "alista", arguments.spec.ridge != 0);
+  belongs_to("--support-selection", "alista", !arguments.selection.empty());
+  belongs_to("--gamma", "momentum-lista", arguments.gamma.has_value());
+  arguments.spec.gamma = arguments.gamma.value_or(arguments.spec.gamma);
   if (!arguments.selection.empty()) {
     arguments.spec.selection = {arguments.selection[0], arguments.selection[1]};
     SHRINKWARP_REQUIRE(arguments.spec.selection.most_percent <= 100, UsageError, "--support-selection: found ",
@@ -94,7 +103,13 @@ void complete(TrainArguments& arguments) {
   require_different_files("--output", arguments.output, "--observations", arguments.observations);
   if (!arguments.validation.empty())
     require_different_files("--output", arguments.output, "--validation", arguments.validation);
-  if (!arguments.history.empty()) require_different_files("--history", arguments.history, "--output", arguments.output);
+  if (!arguments.history.empty()) {
+    require_different_files("--history", arguments.history, "--output", arguments.output);
+    require_different_files("--history", arguments.history, "--dictionary", arguments.dictionary);
+    require_different_files("--history", arguments.history, "--observations", arguments.observations);
+    if (!arguments.validation.empty())
+      require_different_files("--history", arguments.history, "--validation", arguments.validation);
+  }
 }
 
 /// Which rows are trained on and which are judged by, where there is no file of others: every tenth is judged by.
@@ -124,8 +139,7 @@ std::uint64_t hash_of(const Samples<T>& samples) {
   Hash hash;
   const std::vector<double>& values = samples.lambda_max();
   hash.add(values.data(), static_cast<std::int64_t>(values.size() * sizeof(double)));
-  const double unit = samples.unit();
-  hash.add(&unit, sizeof(unit));
+  for (const double number : {samples.unit(), samples.mean_energy()}) hash.add(&number, sizeof(number));
   return hash.value();
 }
 
@@ -142,13 +156,14 @@ Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& conte
   fingerprint.add("--layers", arguments.spec.layers);
   fingerprint.add("--ridge", arguments.spec.ridge);
   fingerprint.add("--gamma", arguments.spec.gamma);
-  fingerprint.add("--support-selection",
-                  concat(arguments.spec.selection.percent_a_layer, ",", arguments.spec.selection.most_percent));
+  fingerprint.add("P of --support-selection", arguments.spec.selection.percent_a_layer);
+  fingerprint.add("MAX of --support-selection", arguments.spec.selection.most_percent);
   fingerprint.add_hash("values of --dictionary", dictionary);
   fingerprint.add_hash("values of --observations", hash_of(samples));
   fingerprint.add("observations", samples.size());
   fingerprint.add_hash("values of --validation", hash_of(validation));
-  fingerprint.add("--lambda-range", concat(training.lambda.low, ",", training.lambda.high));
+  fingerprint.add("least fraction of lambda_max", training.lambda.low);
+  fingerprint.add("largest fraction of lambda_max", training.lambda.high);
   fingerprint.add("--start", arguments.start);
   fingerprint.add("--optimizer", arguments.optimizer);
   fingerprint.add("--schedule", arguments.schedule);
@@ -295,6 +310,7 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
 
 int run_train(TrainArguments arguments) {
   complete(arguments);
+  require_writable(arguments.output);
   const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
   NpyObservations observations(arguments.observations);
   std::optional<NpyObservations> validation;
@@ -392,9 +408,8 @@ void add_train(CLI::App& app, Action& action) {
       ->delimiter(',')
       ->expected(2)
       ->check(number_from_0());
-  command->add_option("--gamma", arguments->spec.gamma, "of momentum-lista before training")
-      ->check(CLI::Range(0.0, 0.999999))
-      ->capture_default_str();
+  command->add_option("--gamma", arguments->gamma, "of momentum-lista before training; without it 0.2")
+      ->check(CLI::Range(0.0, 0.999999));
   command->add_option("--history", arguments->history, "H.jsonl to write: a line for each look at the validation");
   command->add_flag("--resume", arguments->resume, "go on with OUTPUT.checkpoint, where there is one");
   command->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
