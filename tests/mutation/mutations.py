@@ -23,6 +23,7 @@ WRONG = "WRONG"  # the result is NaN, exit status 1, in every build
 GRADIENT_STEP = "kernels/gradient_step/gradient_step.cu"
 GROUP_STEP = "kernels/gradient_step/group_step.cu"
 ITERATIONS = "kernels/proximal_iterations/proximal_iterations.cu"
+NETWORK = "kernels/step_network/resident_network.cu"
 CERTIFICATE = "kernels/certificate/certificate.cu"
 TILE_PRODUCT = "kernels/common/tile_product.cuh"
 DEVICE = "kernels/common/device.cuh"
@@ -144,6 +145,19 @@ MUTATIONS = [
     Mutation("iterations_restart_barrier", RACES, ITERATIONS, ITERATIONS,
              "__syncthreads();  // the sums of all warps are there", BARRIER,
              ("iterations",), ("iterations_kernel",)),
+    # A network there and back: the same two, each way.
+    Mutation("network_parts_barrier", RACES, NETWORK, NETWORK,
+             "__syncthreads();  // all parts of R are there", BARRIER,
+             ("network",), ("network_kernel",)),
+    Mutation("network_residual_barrier", RACES, NETWORK, NETWORK,
+             "__syncthreads();  // R is complete", BARRIER,
+             ("network",), ("network_kernel",)),
+    Mutation("network_back_parts_barrier", RACES, NETWORK, NETWORK,
+             "__syncthreads();  // all parts of V are there", BARRIER,
+             ("network",), ("network_kernel",)),
+    Mutation("network_back_barrier", RACES, NETWORK, NETWORK,
+             "__syncthreads();  // V is complete", BARRIER,
+             ("network",), ("network_kernel",)),
     # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
              "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);", "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32)",
@@ -160,8 +174,8 @@ MUTATIONS = [
     Mutation("panel_async_commit", WRONG, PANEL_BOUNDS, PANEL_BOUNDS, "cp_async_commit();", "cp_async_commit();",
              ("panel",), ("",)),
 ]
-OPERATIONS = ("residual", "step", "group_step", "iterations", "code_residual", "correlation", "group_correlation", "gap", "group_gap",
-              "norm", "adam", "panel", "sets", "start", "look", "count")
+OPERATIONS = ("residual", "step", "group_step", "iterations", "network", "code_residual", "correlation", "group_correlation", "gap",
+              "group_gap", "norm", "adam", "panel", "sets", "start", "look", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
 
