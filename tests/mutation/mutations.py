@@ -23,6 +23,7 @@ WRONG = "WRONG"  # the result is NaN, exit status 1, in every build
 GRADIENT_STEP = "kernels/gradient_step/gradient_step.cu"
 GROUP_STEP = "kernels/gradient_step/group_step.cu"
 ITERATIONS = "kernels/proximal_iterations/proximal_iterations.cu"
+NETWORK = "kernels/lista_network/fused_pass.cu"
 CERTIFICATE = "kernels/certificate/certificate.cu"
 TILE_PRODUCT = "kernels/common/tile_product.cuh"
 DEVICE = "kernels/common/device.cuh"
@@ -140,6 +141,19 @@ MUTATIONS = [
     Mutation("iterations_restart_barrier", RACES, ITERATIONS, ITERATIONS,
              "__syncthreads();  // the sums of all warps are there", BARRIER,
              ("iterations",), ("iterations_kernel",)),
+    # Networks on the chip: the same of their codes and residuals; panels of weights need no barrier.
+    Mutation("network_load_barrier", RACES, NETWORK, NETWORK,
+             "__syncthreads();  // X and lambda have come", BARRIER,
+             ("free_network",), ("forward_kernel",)),
+    Mutation("network_residual_barrier", RACES, NETWORK, NETWORK,
+             "__syncthreads();  // R is complete", BARRIER,
+             ("coupled_network",), ("forward_kernel",)),
+    Mutation("network_read_barrier", RACES, NETWORK, NETWORK,
+             "__syncthreads();  // all have read z", BARRIER,
+             ("free_network", "momentum_network"), ("forward_kernel", "forward_kernel")),
+    Mutation("network_codes_barrier", RACES, NETWORK, NETWORK,
+             "__syncthreads();  // z is complete", BARRIER,
+             ("free_network", "coupled_network"), ("forward_kernel", "forward_kernel")),
     # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
              "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);", "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32)",
@@ -155,8 +169,13 @@ MUTATIONS = [
              ("panel",), ("",)),
     Mutation("panel_async_commit", WRONG, PANEL_BOUNDS, PANEL_BOUNDS, "cp_async_commit();", "cp_async_commit();",
              ("panel",), ("",)),
+    Mutation("network_async_wait", WRONG, NETWORK, NETWORK, "cp_async_wait<kStages - 2>();", "cp_async_wait<kStages - 2>();",
+             ("free_network", "coupled_network"), ("", "")),
+    Mutation("network_async_commit", WRONG, NETWORK, NETWORK, "cp_async_commit();", "cp_async_commit();",
+             ("free_network", "coupled_network"), ("", "")),
 ]
-OPERATIONS = ("residual", "step", "group_step", "iterations", "code_residual", "correlation", "group_correlation", "gap", "group_gap", "panel",
+OPERATIONS = ("residual", "step", "group_step", "iterations", "free_network", "coupled_network",
+              "momentum_network", "code_residual", "correlation", "group_correlation", "gap", "group_gap", "panel",
               "sets", "start", "look", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
