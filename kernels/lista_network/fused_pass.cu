@@ -15,20 +15,22 @@
 // are of 4 bytes: 32 bytes together.
 //
 // Two barriers a layer: all have read z; z is complete (coupled: R is complete; z is complete). Panels of the next product
-// are on their way before each.
+// are on their way before each. Results leave from shared memory, a warp a column, while the next product begins.
 //
 // Story on paper, free, n 64, m 256, T 16, N 8192 on an H100 (132 multiprocessors of 1.755 GHz; mma.sync 540 tf32
 // multiply-adds a clock and multiprocessor, some 60 % of the data sheet; L2 5.5 TB/s). 128 tiles of 64, one a
-// multiprocessor. A layer of a tile is 5.2 million multiply-adds; a scheduler's two warps take 20 steps of
-//   96 mma                                    730 clocks of the tensor cores each
-//   48 splits of 4 instructions, 3 of integers at half rate; 12 reads of 16 bytes, 4 copies       about 420
-// and 2 thousand clocks for epilogue and barriers. Overlapped that is 31 thousand clocks a layer, one after the other 48:
-//   split_tf32 here                             0.27 to 0.41 ms     (20.4 GFLOP; L2 gives 42 MB a layer in 17 us: 2.4 TB/s)
+// multiprocessor. A layer of a tile is 5.2 million multiply-adds; a scheduler's two warps take 20 steps each of
+//   96 mma                                                                        730 clocks of its tensor core
+//   48 splits of 4 instructions, 3 of integers at half rate; 12 reads of 16 bytes, 4 copies       about 450
+// and 2 thousand clocks for epilogue and barriers. Overlapped that is 31 thousand clocks a layer, one after the other 49:
+//   split_tf32 here                             0.27 to 0.43 ms     (20.4 GFLOP; L2 gives 42 MB a layer in 18 us: 2.4 TB/s)
 //   fp32 multiply-adds, tiles as tile_product   0.46 ms             (41 thousand clocks a layer at full issue, 0.8 of it)
 //   cuBLAS fp32 and elementwise kernels         0.56 ms             (a layer 27 us, 5 us and 3 launches)
-// which is why it is split_tf32. Kept for a way back: 8 MB a layer and matrix, 3 us of memory behind 18 us. Coupled, a layer:
-// 2.1 million multiply-adds, 13 thousand clocks, but as much from L2 (each piece of R reads its rows of D): 5.7 TB/s, so L2
-// bounds it at 0.13 ms. N = 2000: 63 tiles of 32, 0.16 to 0.24 ms. Not measured yet.
+// which is why it is split_tf32. Codes kept for a way back: 8 MB a layer, 3 us of memory behind 18 us. Coupled, a layer: 2.1
+// million multiply-adds, 13 thousand clocks, but as much from L2 (each piece of R reads its rows of D), 5.7 TB/s: L2 bounds
+// it, 0.13 ms in all. N = 2000: 63 tiles of 32, 0.14 to 0.24 ms. Not measured yet.
+// Over 256 atoms a block's 512 threads have 128 registers each and tiles of 32, weights come from L2 twice as often; over
+// 512 that would take longer than cuBLAS.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -100,9 +102,9 @@ class Panels {
   template <bool kAlongDepth>
   __device__ __forceinline__ void next(Vector<float> (&block)[kPieces]) {
     cp_async_wait<kStages - 2>();
+    fetch<kAlongDepth>(step_ == 0 ? kStages - 1 : step_ - 1);
 #pragma unroll
     for (int p = 0; p < kPieces; ++p) block[p] = slots_[(step_ * kPieces + p) * kWarpSize];
-    fetch<kAlongDepth>(step_ == 0 ? kStages - 1 : step_ - 1);
     step_ = step_ == kStages - 1 ? 0 : step_ + 1;
   }
 
@@ -393,17 +395,21 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(Pass in) {
 
 using Kernel = void (*)(Pass);
 
+/// With momentum more atoms would take longer than cuBLAS.
+constexpr int most_atoms(ListaKind kind) {
+  return kind == ListaKind::momentum ? 256 : 512;
+}
 /// A thread of a block for up to 256 atoms has 255 registers, of one for up to 512 it has 128, too few for tiles of 64 and,
 /// where copies are of 4 bytes, of 32.
-constexpr int most_threads(int tile, bool wide) {
-  return tile == 64 || (tile == 32 && !wide) ? 256 : 512;
+constexpr int most_threads(ListaKind kind, int tile, bool wide) {
+  return tile == 64 || (tile == 32 && !wide) ? 256 : most_atoms(kind);
 }
 
 template <ListaKind kKind, bool kWide>
 Kernel kernel_of(int tile) {
-  return tile == 64   ? forward_kernel<kKind, 8, kWide, most_threads(64, kWide)>
-         : tile == 32 ? forward_kernel<kKind, 4, kWide, most_threads(32, kWide)>
-                      : forward_kernel<kKind, 2, kWide, most_threads(16, kWide)>;
+  return tile == 64   ? forward_kernel<kKind, 8, kWide, most_threads(kKind, 64, kWide)>
+         : tile == 32 ? forward_kernel<kKind, 4, kWide, most_threads(kKind, 32, kWide)>
+                      : forward_kernel<kKind, 2, kWide, most_threads(kKind, 16, kWide)>;
 }
 
 std::int64_t round_up(std::int64_t value, std::int64_t unit) {
@@ -434,8 +440,7 @@ std::optional<FusedPlan> fused_plan(const ListaLayout& layout, std::int64_t prob
                                     int multiprocessors, bool wide) {
   // Beyond this many rows no tile fits any device, and what follows might overflow.
   constexpr std::int64_t kMostRows = 1 << 16;
-  const std::int64_t most_atoms = layout.kind == ListaKind::momentum ? 256 : 512;  // more is L2's time
-  if (layout.atoms > most_atoms || layout.rows > kMostRows) return std::nullopt;
+  if (layout.atoms > most_atoms(layout.kind) || layout.rows > kMostRows) return std::nullopt;
   std::optional<FusedPlan> best;
   std::int64_t least = 0;
   for (const int tile : {64, 32, 16}) {
@@ -446,7 +451,8 @@ std::optional<FusedPlan> fused_plan(const ListaLayout& layout, std::int64_t prob
         4 * (tile * (code_line(layout) + (layout.kind == ListaKind::coupled ? 2 : 1) * other_line(layout))) +
         16 * std::int64_t{plan.warps} * kStages * kPieces * kWarpSize;
     const std::int64_t lambdas = 4 * tile;  // beside it
-    if (plan.shared_bytes + lambdas > shared_memory || plan.warps * kWarpSize > most_threads(tile, wide)) continue;
+    if (plan.shared_bytes + lambdas > shared_memory || plan.warps * kWarpSize > most_threads(layout.kind, tile, wide))
+      continue;
     // A tile costs its columns and, for its weights, as much as 16 more.
     const std::int64_t time = ceil_div(ceil_div(problems, tile), std::max(multiprocessors, 1)) * (tile + 16);
     if (best && time >= least) continue;

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <optional>
 
+#include <shrinkwarp/kernels/common/columns.cuh>
 #include <shrinkwarp/kernels/common/device.cuh>
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/common/tile_product.cuh>
@@ -32,8 +33,6 @@ namespace {
 
 // ---- forward, layer by layer -------------------------------------------------------------------------------------
 
-constexpr int kLayerThreads = 256;
-
 template <class T>
 struct LayerArguments {
   MatrixView<const T> product;  // W1 z + W2 x, coupled: W'(x - D z); may be `codes`, or `shrunk` where that has data
@@ -46,13 +45,14 @@ struct LayerArguments {
   MatrixView<T> codes;          // z_(t+1)
 };
 
-/// What follows a layer's product, a thread an element: memory bound, 2 accesses (free) to 6 (momentum).
+/// What follows a layer's product, a warp a piece of a column: memory bound, 2 accesses an element (free) to 6 (momentum).
 template <class T, ListaKind kKind>
-__global__ void __launch_bounds__(kLayerThreads) layer_kernel(LayerArguments<T> in, bool first_layer) {
-  const std::int64_t col = blockIdx.x;
+__global__ void __launch_bounds__(kColumnThreads) layer_kernel(LayerArguments<T> in, bool first_layer) {
+  const std::int64_t col = warp_column();
+  if (col >= in.codes.cols) return;
   const T lambda = in.lambda[col];
-  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kLayerThreads + threadIdx.x; row < in.codes.rows;
-       row += static_cast<std::int64_t>(gridDim.y) * kLayerThreads) {
+  const T gamma = kKind == ListaKind::momentum ? in.gamma[0] : T(0);
+  const auto entry = [&](std::int64_t row) {
     const T factor = in.theta[row];
     const T before = first_layer || kKind == ListaKind::free ? T(0) : in.before.data[row + col * in.before.ld];
     T u = in.product.data[row + col * in.product.ld];
@@ -60,7 +60,6 @@ __global__ void __launch_bounds__(kLayerThreads) layer_kernel(LayerArguments<T> 
     const T s = soft_threshold(u, lambda * (factor < T(0) ? T(0) : factor));
     T code = s;
     if constexpr (kKind == ListaKind::momentum) {
-      const T gamma = in.gamma[0];
       const T v = first_layer ? T(0) : in.velocity.data[row + col * in.velocity.ld];
       const T moved = std::fma(gamma, v, (T(1) - gamma) * (s - before));
       if (in.shrunk.data != nullptr) in.shrunk.data[row + col * in.shrunk.ld] = s;
@@ -68,34 +67,41 @@ __global__ void __launch_bounds__(kLayerThreads) layer_kernel(LayerArguments<T> 
       code = before + moved;
     }
     in.codes.data[row + col * in.codes.ld] = code;
+  };
+  for (std::int64_t first = blockIdx.y * kColumnPiece; first < in.codes.rows; first += gridDim.y * kColumnPiece) {
+    const int count = clip(in.codes.rows - first, static_cast<int>(kColumnPiece));
+#pragma unroll(kKind == ListaKind::momentum ? 1 : 4)
+    for (int i = static_cast<int>(threadIdx.x) % kWarpSize; i < count; i += kWarpSize) entry(first + i);
   }
 }
 
 // ---- loss --------------------------------------------------------------------------------------------------------
 
-constexpr int kCostThreads = 128;
-
-/// A block a problem: costs = 1/2 ||r||^2 + lambda ||z||_1, G = lambda sign(z). Reads R and z, writes G: memory bound.
+/// A warp a problem: costs = 1/2 ||r||^2 + lambda ||z||_1, G = lambda sign(z). Reads R and z, writes G: memory bound.
 template <class T>
-__global__ void __launch_bounds__(kCostThreads)
+__global__ void __launch_bounds__(kColumnThreads)
     cost_kernel(MatrixView<const T> R, MatrixView<const T> codes, const T* lambda, double* costs, MatrixView<T> G) {
-  const std::int64_t col = blockIdx.x;
+  const std::int64_t col = warp_column();
+  if (col >= R.cols) return;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const T* const r = R.data + col * R.ld;
   const T* const z = codes.data + col * codes.ld;
   const T its_lambda = lambda[col];
   double energy = 0, norm = 0;
-  for (std::int64_t i = threadIdx.x; i < R.rows; i += kCostThreads) {
+#pragma unroll 4
+  for (std::int64_t i = lane; i < R.rows; i += kWarpSize) {
     const auto value = static_cast<double>(r[i]);
     energy = std::fma(value, value, energy);
   }
-  for (std::int64_t j = threadIdx.x; j < codes.rows; j += kCostThreads) {
+#pragma unroll 4
+  for (std::int64_t j = lane; j < codes.rows; j += kWarpSize) {
     const T code = z[j];
     norm += std::fabs(static_cast<double>(code));
     G.data[j + col * G.ld] = code > T(0) ? its_lambda : (code < T(0) ? -its_lambda : T(0));
   }
-  energy = block_sum<kCostThreads>(energy);
-  norm = block_sum<kCostThreads>(norm);
-  if (threadIdx.x == 0) costs[col] = std::fma(static_cast<double>(its_lambda), norm, 0.5 * energy);
+  energy = warp_sum(energy);
+  norm = warp_sum(norm);
+  if (lane == 0) costs[col] = std::fma(static_cast<double>(its_lambda), norm, 0.5 * energy);
 }
 
 constexpr int kSumThreads = 256;
@@ -277,15 +283,15 @@ class Network {
       switch (layout_.kind) {
         case ListaKind::free:
           multiply_weights(t, before, codes);
-          launch(layer_kernel<T, ListaKind::free>, layer_grid(), dim3(kLayerThreads), 0, context_.stream(), arguments,
-                 t == 0);
+          launch(layer_kernel<T, ListaKind::free>, column_grid(layout_.atoms, X_.cols), dim3(kColumnThreads), 0,
+                 context_.stream(), arguments, t == 0);
           break;
         case ListaKind::coupled: {
           const MatrixView<T> R = t == 0 || !keeps() ? w_.R : of_layer(w_.kept.residuals, t);
           if (t > 0) residual_of(before, R);
           multiply(Transpose::yes, Transpose::no, T(1), weights(t), t > 0 ? R : X_, T(0), codes);
-          launch(layer_kernel<T, ListaKind::coupled>, layer_grid(), dim3(kLayerThreads), 0, context_.stream(),
-                 arguments, t == 0);
+          launch(layer_kernel<T, ListaKind::coupled>, column_grid(layout_.atoms, X_.cols), dim3(kColumnThreads), 0,
+                 context_.stream(), arguments, t == 0);
           break;
         }
         case ListaKind::momentum:
@@ -295,8 +301,8 @@ class Network {
             arguments.product = arguments.shrunk;
           }
           multiply_weights(t, before, keeps() ? arguments.shrunk : codes);
-          launch(layer_kernel<T, ListaKind::momentum>, layer_grid(), dim3(kLayerThreads), 0, context_.stream(),
-                 arguments, t == 0);
+          launch(layer_kernel<T, ListaKind::momentum>, column_grid(layout_.atoms, X_.cols), dim3(kColumnThreads), 0,
+                 context_.stream(), arguments, t == 0);
           break;
       }
     }
@@ -308,8 +314,8 @@ class Network {
     const T factor = T(1) / static_cast<T>(N);
     const MatrixView<const T> last = of_layer(w_.kept.codes, layout_.layers - 1);
     residual_of(last, w_.R);
-    launch(cost_kernel<T>, dim3(grid_size(N, "lista_network_loss")), dim3(kCostThreads), 0, context_.stream(),
-           MatrixView<const T>(w_.R), last, lambda_.data, w_.costs.data, w_.G);
+    launch(cost_kernel<T>, column_grid(1, N), dim3(kColumnThreads), 0, context_.stream(), MatrixView<const T>(w_.R),
+           last, lambda_.data, w_.costs.data, w_.G);
     launch(loss_kernel, dim3(1), dim3(kSumThreads), 0, context_.stream(), static_cast<const double*>(w_.costs.data), N,
            loss.data);
     multiply(Transpose::yes, Transpose::no, T(-1), network_.D, w_.R, T(1), w_.G);
@@ -361,11 +367,6 @@ class Network {
   const T* theta(std::int64_t t) const { return network_.parameters.data + layout_.thresholds(t); }
   const T* gamma(std::int64_t t) const { return network_.parameters.data + layout_.gamma(t); }
 
-  dim3 layer_grid() const {
-    constexpr std::int64_t kMostDown = 65535;
-    return dim3(grid_size(X_.cols, "lista_network"),
-                static_cast<unsigned>(std::min(ceil_div(layout_.atoms, kLayerThreads), kMostDown)));
-  }
   void multiply(Transpose op_a, Transpose op_b, T alpha, MatrixView<const T> A, MatrixView<const T> B, T beta,
                 MatrixView<T> C) const {
     gemm<T>(context_, op_a, op_b, alpha, for_blas(A), for_blas(B), beta, C);
