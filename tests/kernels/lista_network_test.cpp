@@ -289,8 +289,8 @@ TEST_P(ListaNetworks, BitsDoNotDependOnThreads) {
 TEST_P(ListaNetworks, CodesAreRightOnBothSidesOfEveryEdge) {
   std::vector<std::array<std::int64_t, 4>> shapes = {
       {16, 16, 16, 2}, {17, 33, 15, 2}, {33, 15, 17, 2}, {31, 32, 65, 3}, {4000, 3, 2, 2}};
-  if (!kThreadSanitizer || !context().is_cuda())
-    shapes.insert(shapes.end(), {{32, 31, 129, 2}, {64, 36, 257, 2}, {3, 256, 2, 2}, {70, 257, 2, 2}, {2, 513, 2, 2}});
+  if (!kThreadSanitizer)
+    shapes.insert(shapes.end(), {{32, 31, 129, 2}, {64, 36, 130, 2}, {3, 256, 2, 2}, {70, 257, 2, 2}, {2, 513, 2, 2}});
   for (const ListaKind kind : kKinds) {
     for (const auto [n, m, N, layers] : shapes) {
       const Inputs in = make_inputs(kind, n, m, N, layers);
@@ -313,7 +313,7 @@ TEST_P(ListaNetworks, CodesAreRightOnBothSidesOfEveryEdge) {
 
 TEST_P(ListaNetworks, FirstLayerDoesNotReadWhatMeetsZeros) {
   for (const ListaKind kind : {ListaKind::free, ListaKind::momentum}) {
-    for (const std::int64_t m : {13, 520}) {
+    for (const std::int64_t m : {13, kThreadSanitizer ? 14 : 520}) {  // 520: layer by layer on CUDA
       Inputs in = make_inputs(kind, 3, m, 2, 2);
       const Placed<float> clean(context(), in);
       std::fill_n(in.parameters.begin(), m * m, std::numeric_limits<double>::quiet_NaN());
