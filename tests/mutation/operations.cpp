@@ -19,6 +19,7 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/gradient_step/group_step.hpp>
+#include <shrinkwarp/kernels/lista_network/lista_network.hpp>
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
 #include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
@@ -120,7 +121,7 @@ std::vector<double> iterations(const Context& context) {
 }
 
 /// Loss and gradient of two layers; D of 0 and +-1, so that sparse codes keep sums exact.
-std::vector<double> network(const Context& context) {
+std::vector<double> step_network(const Context& context) {
   std::vector<float> signs;
   for (const double value : host(context, integers<float>(context, n, m, 1)))
     signs.push_back(value > 2 ? 1.0f : value < -2 ? -1.0f : 0.0f);
@@ -137,6 +138,31 @@ std::vector<double> network(const Context& context) {
   step_network_loss<float>(context, layers, X.matrix(), lambda.vector(), found.vector().slice(0, 1),
                            found.vector().slice(1, 2), {}, scratch.vector());
   return host(context, found);
+}
+
+/// Two layers, after which sums are too large to be exact.
+std::vector<double> lista(const Context& context, ListaKind kind) {
+  const ListaLayout layout{kind, n, m, 2};
+  const auto D = integers<float>(context, n, m, 1), parameters = integers<float>(context, layout.size(), 1, 2);
+  const auto X = integers<float>(context, n, N, 3);
+  const auto lambda = constant(context, N, 4.0f);
+  const ListaNetwork<float> network{layout, D.matrix(), parameters.vector()};
+  const Tensor<float> Z(context, m, N);
+  const Tensor<std::byte> scratch(context, lista_network_scratch(context, network, N, false));
+  lista_network_forward(context, network, X.matrix(), lambda.vector(), Z.matrix(), scratch.vector());
+  return host(context, Z);
+}
+
+std::vector<double> free_network(const Context& context) {
+  return lista(context, ListaKind::free);
+}
+
+std::vector<double> coupled_network(const Context& context) {
+  return lista(context, ListaKind::coupled);
+}
+
+std::vector<double> momentum_network(const Context& context) {
+  return lista(context, ListaKind::momentum);
 }
 
 std::vector<double> residual_of_codes(const Context& context) {
@@ -412,7 +438,10 @@ int run(const std::string& name) {
       {"residual", residual},
       {"step", step},
       {"iterations", iterations},
-      {"network", network},
+      {"step_network", step_network},
+      {"free_network", free_network},
+      {"coupled_network", coupled_network},
+      {"momentum_network", momentum_network},
       {"code_residual", residual_of_codes},
       {"correlation", correlation},
       {"gap", gap},
