@@ -347,7 +347,7 @@ TEST_P(ListaNetworksOnCuda, AColumnsBitsDependOnThatColumnAlone) {
     const auto X = to_device(context(), std::vector<float>(in.X.begin(), in.X.end()), 12, many);
     const ListaNetwork<float> network{in.layout, D.matrix(), all.parameters.vector()};
     const Tensor<std::byte> scratch(context(), lista_network_scratch(context(), network, many, false));
-    for (const auto [first, count] : {std::pair<std::int64_t, std::int64_t>{0, many}, {5, 40}, {61, 3}}) {
+    for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>{0, many}, {5, 40}, {61, 3}}) {
       const Tensor<float> Z(context(), 36, count);
       lista_network_forward(context(), network, X.matrix().columns(first, count),
                             all.lambda.vector().slice(first, count), Z.matrix(), scratch.vector());
