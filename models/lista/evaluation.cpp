@@ -11,6 +11,8 @@
 #include <shrinkwarp/models/lasso/observations.hpp>
 #include <shrinkwarp/models/lista/full_batch.hpp>
 #include <shrinkwarp/models/lista/network_run.hpp>
+#include <shrinkwarp/models/lista/networks.hpp>
+#include <shrinkwarp/models/lista/oracle_ista.hpp>
 #include <shrinkwarp/models/lista/samples.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -94,7 +96,7 @@ void proximal_codes(const Context& context, const Dictionary& dictionary, Matrix
 
 template <class T>
 Evaluation evaluate(const Context& context, const Dictionary& dictionary, const Network<T>& network,
-                    ObservationSource& source, double lambda_fraction,
+                    ObservationSource& source, double lambda_fraction, bool oracle,
                     const std::function<void(MatrixView<const T>)>& codes, const CancelToken* cancel) {
   const std::int64_t width = std::min(kChunk, source.size());
   const Tensor<double> read(Context::cpu(1), dictionary.rows(), width), baseline(context, dictionary.atoms(), width);
@@ -104,8 +106,16 @@ Evaluation evaluate(const Context& context, const Dictionary& dictionary, const 
   exact.gap = kOptimumGap;
   exact.cancel = cancel;
 
+  const Context host = Context::cpu(context.is_cuda() ? 0 : context.threads());
+  Tensor<double> D, host_codes;
+  if (oracle) {
+    D = dictionary_in<double>(host, context, dictionary);
+    host_codes = Tensor<double>(host, dictionary.atoms(), width);
+  }
+
   Evaluation result;
   result.layers = network.depth();
+  if (oracle) result.oracle_ista.emplace();
   const auto problems = static_cast<double>(source.size());
   for (std::int64_t first = 0; first < source.size(); first += width) {
     const MatrixView<double> x = read.matrix().columns(0, std::min(width, source.size() - first));
@@ -130,6 +140,15 @@ Evaluation evaluate(const Context& context, const Dictionary& dictionary, const 
     add(judge.operator()<double>(run.X(), run.lambda(), z), result.ista);
     proximal_codes(context, dictionary, run.X(), run.lambda(), network.depth(), Momentum::fista, z);
     add(judge.operator()<double>(run.X(), run.lambda(), z), result.fista);
+    if (oracle) {
+      const MatrixView<double> on_host = host_codes.matrix().columns(0, x.cols);
+      const double lipschitz = dictionary.lipschitz(context);
+      oracle_ista_codes(host, D.matrix(), lipschitz > 0 ? lipschitz : 1, run.scaled(), run.host_lambda(),
+                        network.depth(), on_host);
+      copy<double>(context, on_host, z);
+      context.synchronize();
+      add(judge.operator()<double>(run.X(), run.lambda(), z), *result.oracle_ista);
+    }
     result.problems += x.cols;
   }
   return result;
@@ -154,8 +173,10 @@ template Safetensors cost_gradient<float>(const Context&, const Dictionary&, con
 template Safetensors cost_gradient<double>(const Context&, const Dictionary&, const Network<double>&,
                                            ObservationSource&, double);
 template Evaluation evaluate<float>(const Context&, const Dictionary&, const Network<float>&, ObservationSource&,
-                                    double, const std::function<void(MatrixView<const float>)>&, const CancelToken*);
+                                    double, bool, const std::function<void(MatrixView<const float>)>&,
+                                    const CancelToken*);
 template Evaluation evaluate<double>(const Context&, const Dictionary&, const Network<double>&, ObservationSource&,
-                                     double, const std::function<void(MatrixView<const double>)>&, const CancelToken*);
+                                     double, bool, const std::function<void(MatrixView<const double>)>&,
+                                     const CancelToken*);
 
 }  // namespace shrinkwarp

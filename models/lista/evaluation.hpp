@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include <shrinkwarp/models/lasso/dictionary.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
@@ -24,15 +25,17 @@ struct Evaluation {
   std::int64_t layers = 0;
   double mean_optimum = 0;  ///< mean of min F, from the exact solver to a relative gap of 1e-12
   CodesQuality network, ista, fista;
+  std::optional<CodesQuality> oracle_ista;
 };
 
 /// Runs a network on all observations of a source, with lambda a fraction of each one's lambda_max.
+/// @param oracle  whether oracle ISTA is judged too, which takes its time
 /// @param codes  called with the codes of the next problems in their order, [m, count] on the host in the user's units; may be
 ///               empty
 /// Objectives and gaps are in double, from the codes as they are. @throws as solve_lasso, and what codes throws
 template <class T>
 Evaluation evaluate(const Context& context, const Dictionary& dictionary, const Network<T>& network,
-                    ObservationSource& source, double lambda_fraction,
+                    ObservationSource& source, double lambda_fraction, bool oracle,
                     const std::function<void(MatrixView<const T>)>& codes, const CancelToken* cancel);
 
 /// The gradient of the mean Lasso cost of a network's codes over all observations of a source, with lambda a fraction of each

@@ -30,6 +30,9 @@ class NetworkRun {
   /// On the device, in the batch's units.
   MatrixView<const double> X() const { return X_.matrix().columns(0, count_); }
   VectorView<const double> lambda() const { return lambda_.vector().slice(0, count_); }
+  /// The first two on the host.
+  MatrixView<const double> scaled() const { return scaled_.matrix().columns(0, count_); }
+  VectorView<const double> host_lambda() const { return {lambdas_.data(), count_, {}}; }
   MatrixView<const T> codes() const { return codes_.matrix().columns(0, count_); }
   /// The codes in the user's units on the host, until the next call. Synchronises.
   MatrixView<const T> user_codes();

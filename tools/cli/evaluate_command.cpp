@@ -26,7 +26,7 @@ struct EvaluateArguments {
   std::string network, dictionary, observations, codes, gradient, device = "auto";
   std::optional<double> lambda_fraction;
   int threads = 0;
-  bool json = false;
+  bool oracle = false, json = false;
 };
 
 nlohmann::json gaps(const CodesQuality& quality) {
@@ -59,7 +59,8 @@ Evaluation run(const EvaluateArguments& arguments, const Context& context, const
                    std::vector<std::int64_t>{observations.size(), dictionary.atoms()});
   std::function<void(MatrixView<const T>)> append;
   if (writer) append = [&writer](MatrixView<const T> codes) { writer->append_rows(codes); };
-  const Evaluation result = evaluate<T>(context, dictionary, *network, observations, fraction, append, cancel);
+  const Evaluation result =
+      evaluate<T>(context, dictionary, *network, observations, fraction, arguments.oracle, append, cancel);
   if (writer) writer->finish();
   return result;
 }
@@ -76,6 +77,7 @@ void print_table(const Evaluation& result, const NetworkDescription& description
   row("network", result.network);
   row("ISTA", result.ista);
   row("FISTA", result.fista);
+  if (result.oracle_ista) row("oracle ISTA", *result.oracle_ista);
   std::fflush(stdout);
 }
 
@@ -129,19 +131,23 @@ int run_evaluate(const EvaluateArguments& arguments) {
     print_table(result, description, fraction);
     return kDone;
   }
-  std::cout << json_line(
-                   {{"schema", "shrinkwarp-evaluate-1"},
-                    {"kind", name_of(description.spec.kind)},
-                    {"layers", result.layers},
-                    {"problems", result.problems},
-                    {"lambda_fraction", fraction},
-                    {"optimum", result.mean_optimum},
-                    {"network", result.network.mean_excess},
-                    {"ista", result.ista.mean_excess},
-                    {"fista", result.fista.mean_excess},
-                    {"relative_gaps",
-                     {{"network", gaps(result.network)}, {"ista", gaps(result.ista)}, {"fista", gaps(result.fista)}}}})
-            << '\n';
+  nlohmann::json object = {
+      {"schema", "shrinkwarp-evaluate-1"},
+      {"kind", name_of(description.spec.kind)},
+      {"layers", result.layers},
+      {"problems", result.problems},
+      {"lambda_fraction", fraction},
+      {"optimum", result.mean_optimum},
+      {"network", result.network.mean_excess},
+      {"ista", result.ista.mean_excess},
+      {"fista", result.fista.mean_excess},
+      {"relative_gaps",
+       {{"network", gaps(result.network)}, {"ista", gaps(result.ista)}, {"fista", gaps(result.fista)}}}};
+  if (result.oracle_ista) {
+    object["oracle_ista"] = result.oracle_ista->mean_excess;
+    object["relative_gaps"]["oracle_ista"] = gaps(*result.oracle_ista);
+  }
+  std::cout << json_line(object) << '\n';
   return kDone;
 }
 
@@ -159,6 +165,9 @@ void add_evaluate(CLI::App& app, Action& action) {
       ->add_option("--lambda-fraction", arguments->lambda_fraction,
                    "a fraction of each lambda_max = ||D'x||_inf; without it the one that the network was trained for")
       ->check(positive_number());
+  command->add_flag(
+      "--oracle", arguments->oracle,
+      "judge oracle ISTA too: steps of 1 / ||D_S||^2 on the code's support S, which costs more than a solve");
   command->add_option("--codes", arguments->codes, "Z.npy (N, m) to write: the network's own output");
   command->add_option(
       "--gradient", arguments->gradient,
