@@ -1,17 +1,7 @@
 // CUDA body of proximal_iterations: one launch, in which each block keeps D in shared memory and goes from tile to tile of
 // 32 or 16 problems, whose codes stay in registers through all iterations.
 //
-// Problems are the rows of tensor-core products, m16n8k8 in tf32:
-//
-//   R' [tile x n] = X' - Y' D'        each of the 8 warps sums over its own atoms; the 8 parts are added in shared memory
-//   G' [tile x m] = R' D              each warp for its own atoms: what it gets are elements of the codes that it holds
-//
-// An accumulator of the second product lies as an operand of the first wants it, and one of the first as an operand of the
-// second, once K is counted in another order (2t, 2t + 1 for t, t + 4): codes and residuals never change their places.
-// Warp w holds atoms 8 (8 j + w) to 8 (8 j + w) + 7 for j = 0, 1, ..., and of a tile's 8 columns column c is atom
-// c ^ c / 4. That, with lines of 8 (mod 16) floats, keeps both products' reads of the one copy of D free of bank conflicts:
-//   first product   a float at atoms 2t (or 2t + 1) and sensor g of a tile: lines 0, 2, 5, 7 (or 1, 3, 4, 6), 8 banks each
-//   second product  two floats at atom g, sensors 2t and 2t + 1; half a warp has lines 0, 1, 2, 3 (or 5, 4, 7, 6)
+// The products, and how D, codes and residuals lie: common/resident_product.cuh. R = X - D Y and D'R with Y extrapolated.
 //
 // Between two barriers: parts of R; R; gradient, soft-threshold and restart sums; momentum, which every warp computes for
 // itself. Three barriers an iteration, two where nothing restarts.
@@ -35,16 +25,13 @@
 
 #include <shrinkwarp/kernels/common/device.cuh>
 #include <shrinkwarp/kernels/common/ptx.cuh>
+#include <shrinkwarp/kernels/common/resident_product.cuh>
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/common/tile_product.cuh>
 #include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
 
 namespace shrinkwarp::cuda {
 namespace {
-
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarps * kWarpSize;
-constexpr int kChunk = 4;  // tiles of 8 sensors whose sums a warp makes at a time
 
 struct Problem {
   MatrixView<const float> D;       // [n, m], lines of a multiple of 4 floats
@@ -63,103 +50,25 @@ struct Problem {
   int line;                    // floats from atom to atom in shared memory
 };
 
-/// Four elements of the left operand, given in the order of an accumulator: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8,
-/// 2t + 1). kRounded: they are tf32 already.
-template <bool kSplit>
-struct LeftOperand {
-  unsigned high[4];
-  unsigned low[kSplit ? 4 : 1];
-};
-template <bool kSplit, bool kRounded = false>
-__device__ __forceinline__ LeftOperand<kSplit> left_operand(float c0, float c1, float c2, float c3) {
-  const float ordered[4] = {c0, c2, c1, c3};
-  LeftOperand<kSplit> a;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (kSplit)
-      split_tf32(ordered[i], a.high[i], a.low[i]);
-    else
-      a.high[i] = kRounded ? __float_as_uint(ordered[i]) : tf32_from_float(ordered[i]);
-  }
-  return a;
-}
-
-/// Two elements of the right operand, of D as it lies in shared memory: for tf32 rounded when it came.
-template <bool kSplit>
-struct RightOperand {
-  unsigned high[2];
-  unsigned low[kSplit ? 2 : 1];
-  __device__ __forceinline__ RightOperand(float first, float second) {
-    if constexpr (kSplit) {
-      split_tf32(first, high[0], low[0]);
-      split_tf32(second, high[1], low[1]);
-    } else {
-      high[0] = __float_as_uint(first);
-      high[1] = __float_as_uint(second);
-    }
-  }
-};
-
-template <bool kSplit>
-__device__ __forceinline__ void multiply_add(float (&c)[4], const LeftOperand<kSplit>& a,
-                                             const RightOperand<kSplit>& b) {
-  if constexpr (kSplit) {
-    mma_tf32(c, a.low, b.high);
-    mma_tf32(c, a.high, b.low);
-  }
-  mma_tf32(c, a.high, b.high);
-}
-
 __device__ __forceinline__ float4 rounded_to_tf32(const float4& v) {
   return make_float4(__uint_as_float(tf32_from_float(v.x)), __uint_as_float(tf32_from_float(v.y)),
                      __uint_as_float(tf32_from_float(v.z)), __uint_as_float(tf32_from_float(v.w)));
 }
 
-/// Atom of column c of a tile of 8.
-__device__ __forceinline__ int atom_of_column(int c) {
-  return c ^ (c >> 2);
-}
-
 /// kAtomTiles tiles of 8 atoms a warp, kRowTiles tiles of 16 problems a block.
 template <int kAtomTiles, int kRowTiles, bool kSplit>
-__global__ void __launch_bounds__(kThreads, 1) iterations_kernel(Problem in) {
-  constexpr int kTile = 16 * kRowTiles;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int g = lane / 4, t = lane % 4;
-  const int n = static_cast<int>(in.D.rows), m = static_cast<int>(in.D.cols);
-  const int sensor_tiles = (n + 7) / 8, atom_tiles = (m + 7) / 8;
-  const int fragments = kRowTiles * sensor_tiles;  // of R: [row tile][sensor tile], 32 lanes of 4 floats each
+__global__ void __launch_bounds__(kResidentThreads, 1) iterations_kernel(Problem in) {
+  using Tile = ResidentTile<kAtomTiles, kRowTiles, kSplit>;
+  const Tile tile(in.D, in.line);
+  const int lane = tile.lane, g = tile.g, t = tile.t;
+  const int m = static_cast<int>(in.D.cols);
+  float* const restarts = tile.rest();  // [warps][kTile]
+  tile.load_dictionary(in.D);
 
-  float* const d = dynamic_shared<float>();                                                  // [8 atom_tiles][line]
-  float4* const x = reinterpret_cast<float4*>(d + 8 * atom_tiles * in.line);                 // [fragments][32]
-  float4* const r = x + fragments * kWarpSize;                                               // [fragments][32]
-  float4* const parts = r + fragments * kWarpSize;                                           // [warps][fragments][32]
-  float* const restarts = reinterpret_cast<float*>(parts + kWarps * fragments * kWarpSize);  // [warps][kTile]
-
-  for (int i = static_cast<int>(threadIdx.x); i < 8 * atom_tiles * in.line; i += kThreads) {
-    const int atom = i / in.line, sensor = i % in.line;
-    const float value = atom < m && sensor < n ? in.D.data[sensor + atom * in.D.ld] : 0.0f;
-    d[i] = kSplit ? value : __uint_as_float(tf32_from_float(value));
-  }
-
-  const int column[2] = {atom_of_column(2 * t), atom_of_column(2 * t + 1)};
-  // Element e of an accumulator is of problem g + 8 (e / 2) of the row tile and of column[e % 2].
-  const auto atom_at = [&](int j, int e) { return 8 * (j * kWarps + warp) + column[e % 2]; };
-
-  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kTile; first < in.current.cols;
-       first += static_cast<std::int64_t>(gridDim.x) * kTile) {
-    const int count = clip(in.current.cols - first, kTile);
-
-    for (int f = warp; f < fragments; f += kWarps) {
-      float value[4];
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int row = f / sensor_tiles * 16 + g + e / 2 * 8, sensor = f % sensor_tiles * 8 + 2 * t + e % 2;
-        value[e] = row < count && sensor < n ? in.X.data[sensor + (first + row) * in.X.ld] : 0.0f;
-      }
-      x[f * kWarpSize + lane] = make_float4(value[0], value[1], value[2], value[3]);
-    }
+  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * Tile::kTile; first < in.current.cols;
+       first += static_cast<std::int64_t>(gridDim.x) * Tile::kTile) {
+    const int count = clip(in.current.cols - first, Tile::kTile);
+    tile.load_rows(in.X, first, count);
     // Momentum of problem `lane`, in every warp the same.
     const bool mine = lane < count;
     double its_t = mine ? in.t[first + lane] : 1.0;
@@ -177,14 +86,14 @@ __global__ void __launch_bounds__(kThreads, 1) iterations_kernel(Problem in) {
       }
     }
     // Codes of the warp's atoms: d_k, and d_(k-1) or the extrapolated point; element e as in an accumulator.
-    float now[kAtomTiles][kRowTiles][4], other[kAtomTiles][kRowTiles][4], anchor[kAtomTiles][kRowTiles][4];
+    typename Tile::Codes now, other, anchor;
 #pragma unroll
     for (int j = 0; j < kAtomTiles; ++j) {
 #pragma unroll
       for (int p = 0; p < kRowTiles; ++p) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const int row = 16 * p + g + e / 2 * 8, atom = atom_at(j, e);
+          const int row = tile.row_at(p, e), atom = tile.atom_at(j, e);
           const bool exists = row < count && atom < m;
           now[j][p][e] = exists ? in.current.data[atom + (first + row) * in.current.ld] : 0.0f;
           other[j][p][e] =
@@ -212,68 +121,17 @@ __global__ void __launch_bounds__(kThreads, 1) iterations_kernel(Problem in) {
         }
       }
 
-      for (int s0 = 0; s0 < sensor_tiles; s0 += kChunk) {
-        float sums[kChunk][kRowTiles][4] = {};
-#pragma unroll
-        for (int j = 0; j < kAtomTiles; ++j) {
-          if (j * kWarps + warp >= atom_tiles) continue;
-          const float* const line0 = d + atom_at(j, 0) * in.line + g;
-          const float* const line1 = d + atom_at(j, 1) * in.line + g;
-          LeftOperand<kSplit> y[kRowTiles];
-#pragma unroll
-          for (int p = 0; p < kRowTiles; ++p)
-            y[p] = left_operand<kSplit>(other[j][p][0], other[j][p][1], other[j][p][2], other[j][p][3]);
-#pragma unroll
-          for (int i = 0; i < kChunk; ++i) {
-            if (s0 + i >= sensor_tiles) continue;
-            const RightOperand<kSplit> b(line0[8 * (s0 + i)], line1[8 * (s0 + i)]);
-#pragma unroll
-            for (int p = 0; p < kRowTiles; ++p) multiply_add<kSplit>(sums[i][p], y[p], b);
-          }
-        }
-#pragma unroll
-        for (int i = 0; i < kChunk; ++i) {
-          if (s0 + i >= sensor_tiles) continue;
-#pragma unroll
-          for (int p = 0; p < kRowTiles; ++p)
-            parts[(warp * fragments + p * sensor_tiles + s0 + i) * kWarpSize + lane] =
-                make_float4(sums[i][p][0], sums[i][p][1], sums[i][p][2], sums[i][p][3]);
-        }
-      }
+      tile.write_parts(other);
       __syncthreads();  // all parts of R are there
 
-      for (int f = warp; f < fragments; f += kWarps) {
-        float4 sum = x[f * kWarpSize + lane];
-#pragma unroll
-        for (int w = 0; w < kWarps; ++w) {
-          const float4 part = parts[(w * fragments + f) * kWarpSize + lane];
-          sum.x -= part.x;
-          sum.y -= part.y;
-          sum.z -= part.z;
-          sum.w -= part.w;
-        }
-        r[f * kWarpSize + lane] = kSplit ? sum : rounded_to_tf32(sum);
-      }
+      tile.for_each_fragment([&](int f) {
+        const float4 residual = tile.left_over(f, tile.x(f));
+        tile.r(f) = kSplit ? residual : rounded_to_tf32(residual);
+      });
       __syncthreads();  // R is complete
 
-      float gradient[kAtomTiles][kRowTiles][4] = {};
-      for (int s = 0; s < sensor_tiles; ++s) {
-        LeftOperand<kSplit> a[kRowTiles];
-#pragma unroll
-        for (int p = 0; p < kRowTiles; ++p) {
-          const float4 residual = r[(p * sensor_tiles + s) * kWarpSize + lane];
-          a[p] = left_operand<kSplit, true>(residual.x, residual.y, residual.z, residual.w);
-        }
-#pragma unroll
-        for (int j = 0; j < kAtomTiles; ++j) {
-          if (j * kWarps + warp >= atom_tiles) continue;
-          const float2 pair = *reinterpret_cast<const float2*>(
-              d + (8 * (j * kWarps + warp) + atom_of_column(g)) * in.line + 8 * s + 2 * t);
-          const RightOperand<kSplit> b(pair.x, pair.y);
-#pragma unroll
-          for (int p = 0; p < kRowTiles; ++p) multiply_add<kSplit>(gradient[j][p], a[p], b);
-        }
-      }
+      typename Tile::Codes gradient;
+      tile.correlate(gradient);
 
 #pragma unroll
       for (int p = 0; p < kRowTiles; ++p) {
@@ -297,7 +155,7 @@ __global__ void __launch_bounds__(kThreads, 1) iterations_kernel(Problem in) {
           if (in.rule != Momentum::fista_restart) continue;
           restart += __shfl_xor_sync(kFullMask, restart, 1);
           restart += __shfl_xor_sync(kFullMask, restart, 2);
-          if (t == 0) restarts[warp * kTile + 16 * p + g + 8 * h] = restart;
+          if (t == 0) restarts[tile.warp * Tile::kTile + 16 * p + g + 8 * h] = restart;
         }
       }
       double restart = 0;
@@ -305,7 +163,7 @@ __global__ void __launch_bounds__(kThreads, 1) iterations_kernel(Problem in) {
         __syncthreads();  // the sums of all warps are there
         if (mine) {
 #pragma unroll
-          for (int w = 0; w < kWarps; ++w) restart += static_cast<double>(restarts[w * kTile + lane]);
+          for (int w = 0; w < kResidentWarps; ++w) restart += static_cast<double>(restarts[w * Tile::kTile + lane]);
         }
       }
       if (in.rule == Momentum::none) {
@@ -326,14 +184,14 @@ __global__ void __launch_bounds__(kThreads, 1) iterations_kernel(Problem in) {
       for (int p = 0; p < kRowTiles; ++p) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const int row = 16 * p + g + e / 2 * 8, atom = atom_at(j, e);
+          const int row = tile.row_at(p, e), atom = tile.atom_at(j, e);
           if (row >= count || atom >= m) continue;
           in.current.data[atom + (first + row) * in.current.ld] = now[j][p][e];
           if (in.previous.data != nullptr) in.previous.data[atom + (first + row) * in.previous.ld] = other[j][p][e];
         }
       }
     }
-    if (warp == 0 && mine) {
+    if (tile.warp == 0 && mine) {
       in.t[first + lane] = its_t;
       in.beta[first + lane] = its_beta;
     }
@@ -373,7 +231,7 @@ void proximal_iterations(const Context& context, const StepDictionary<float>& D,
                         beta.data,
                         static_cast<int>(plan.line)};
   launch(mode == MathMode::split_tf32 ? kernel_of<true>(plan) : kernel_of<false>(plan),
-         dim3(grid_size(plan.blocks, "proximal_iterations")), dim3(kThreads),
+         dim3(grid_size(plan.blocks, "proximal_iterations")), dim3(kResidentThreads),
          static_cast<std::size_t>(plan.shared_bytes), context.stream(), problem);
 }
 

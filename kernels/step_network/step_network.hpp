@@ -4,7 +4,8 @@
 //   z_0 = 0,   u_t = z_t + steps[t] W'(x - D z_t),   z_(t+1) = st(u_t, lambda max(thresholds[t], 0)),   t = 0 .. T - 1
 //
 // W = D and thresholds = steps is step-LISTA (Ablin, Moreau, Massias, Gramfort 2019), which with steps of 1/L is ISTA; an
-// analytic W is ALISTA (Liu, Chen, Wang, Yin 2019). On CUDA a network is one launch.
+// analytic W is ALISTA (Liu, Chen, Wang, Yin 2019). On CUDA a network of floats is one launch where W = D, nothing is selected
+// and D fits the chip (iteration_plan); else a few launches a layer.
 #pragma once
 
 #include <cstdint>
@@ -102,10 +103,12 @@ void step_network_forward(const Context& context, const StepNetwork<T>& network,
 /// @param thresholds  [T], or empty where the network has none of its own
 /// @param scratch     step_network_scratch(..., true) bytes on the device; not kept
 ///
-/// Numerics     products in T, the sums over a layer's entries and over problems in double. W'(x - D z_t) on the entries of H
-///              is (u_t - z_t) / steps[t]. Where a step is not > 0 or not finite, all that is written is NaN
-/// Determinism  same bits run to run, whatever the threads; not across N
-/// Cost         at most 8 T n m N flops; on the CPU what step_network_forward costs and at most 4 k n N a layer more. Allocates no, synchronises no, capturable yes
+/// Numerics     products in T, the sums over a layer's entries and over problems in double. <H, W'(x - D z_t)> is <H, u_t -
+///              z_t> / steps[t] on the CPU and <W H, x - D z_t> on CUDA. Where a step is not > 0 or not finite, all that is
+///              written is NaN
+/// Determinism  same bits run to run on one kind of device, whatever the threads; not across N
+/// Cost         at most 8 T n m N flops; on the CPU what step_network_forward costs and at most 4 k n N a layer more. Allocates
+///              no, synchronises no, capturable yes
 /// @throws ShapeError, DeviceError, ValueError (selection)
 template <class T>
 void step_network_loss(const Context& context, const StepNetwork<T>& network, identity_t<MatrixView<const T>> X,

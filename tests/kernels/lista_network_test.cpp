@@ -2,6 +2,8 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -12,17 +14,21 @@
 
 #include "tests/support/contexts.hpp"
 #include "tests/support/guarded.hpp"
+#include "tests/support/queued.hpp"
 
 namespace shrinkwarp {
 namespace {
 
 using testing::GuardedHost;
 using testing::guards_intact;
+using testing::kThreadSanitizer;
 using testing::to_device;
 using testing::to_host;
 
 class ListaNetworks : public testing::OnContext {};
 SHRINKWARP_ON_EVERY_CONTEXT(ListaNetworks);
+class ListaNetworksOnCuda : public testing::OnContext {};
+SHRINKWARP_ON_CUDA(ListaNetworksOnCuda);
 
 constexpr ListaKind kKinds[] = {ListaKind::free, ListaKind::coupled, ListaKind::momentum};
 
@@ -192,6 +198,7 @@ TEST_P(ListaNetworks, CodesAndLossAreThoseOfTheFormulas) {
   for (const ListaKind kind : kKinds) {
     for (const auto [n, m, N, layers] :
          {std::array<std::int64_t, 4>{7, 13, 5, 4}, {1, 1, 1, 1}, {20, 70, 67, 3}, {3, 5, 530, 2}}) {
+      if (kThreadSanitizer && context().is_cuda() && N > 60) continue;  // takes minutes
       const Inputs in = make_inputs(kind, n, m, N, layers);
       std::vector<double> wanted;
       const auto cost = static_cast<double>(reference(in, &wanted));
@@ -239,20 +246,21 @@ TEST_P(ListaNetworks, GradientsAreCentralDifferences) {
 }
 
 TEST_P(ListaNetworks, GradientsOfManyProblemsAreTheMeanOfTheirParts) {
+  const std::int64_t all = kThreadSanitizer && context().is_cuda() ? 131 : 1301;
   for (const ListaKind kind : kKinds) {
-    const Inputs in = make_inputs(kind, 6, 20, 1301, 3);
+    const Inputs in = make_inputs(kind, 6, 20, all, 3);
     double loss = 0;
     const std::vector<double> whole = Placed<double>(context(), in).gradient(&loss);
     std::vector<double> mean(whole.size());
     double mean_loss = 0;
-    for (const auto [first, count] : {std::array<std::int64_t, 2>{0, 400}, {400, 901}}) {
+    for (const auto [first, count] : {std::array<std::int64_t, 2>{0, all / 3}, {all / 3, all - all / 3}}) {
       Inputs part = in;
       part.N = count;
       part.X.assign(in.X.begin() + first * 6, in.X.begin() + (first + count) * 6);
       part.lambda.assign(in.lambda.begin() + first, in.lambda.begin() + first + count);
       double cost = 0;
       const std::vector<double> its = Placed<double>(context(), part).gradient(&cost);
-      const double share = static_cast<double>(count) / 1301;
+      const double share = static_cast<double>(count) / static_cast<double>(all);
       for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += share * its[i];
       mean_loss += share * cost;
     }
@@ -265,7 +273,7 @@ TEST_P(ListaNetworks, GradientsOfManyProblemsAreTheMeanOfTheirParts) {
 
 TEST_P(ListaNetworks, BitsDoNotDependOnThreads) {
   for (const ListaKind kind : kKinds) {
-    const Inputs in = make_inputs(kind, 6, 20, 1301, 3);
+    const Inputs in = make_inputs(kind, 6, 20, kThreadSanitizer && context().is_cuda() ? 70 : 1301, 3);
     const Placed<float> placed(context(), in);
     const std::vector<float> once = placed.gradient();
     EXPECT_EQ(once, placed.gradient());
@@ -274,6 +282,131 @@ TEST_P(ListaNetworks, BitsDoNotDependOnThreads) {
     EXPECT_EQ(once, Placed<float>(five, in).gradient());
     EXPECT_TRUE(testing::same_elements(placed.codes(), Placed<float>(five, in).codes()));
   }
+}
+
+/// A step over and under what a tile, a warp or the chip takes on CUDA: rows and atoms by 16 and 32, problems by 16, 32 and
+/// 64 (on 4 multiprocessors), over 256 and 512 atoms, and so many rows that no tile of problems fits.
+TEST_P(ListaNetworks, CodesAreRightOnBothSidesOfEveryEdge) {
+  std::vector<std::array<std::int64_t, 4>> shapes = {
+      {16, 16, 16, 2}, {17, 33, 15, 2}, {33, 15, 17, 2}, {31, 32, 65, 3}, {4000, 3, 2, 2}};
+  if (!kThreadSanitizer)
+    shapes.insert(shapes.end(), {{32, 31, 129, 2}, {64, 36, 130, 2}, {3, 256, 2, 2}, {70, 257, 2, 2}, {2, 513, 2, 2}});
+  for (const ListaKind kind : kKinds) {
+    for (const auto [n, m, N, layers] : shapes) {
+      const Inputs in = make_inputs(kind, n, m, N, layers);
+      std::vector<double> wanted;
+      const auto cost = static_cast<double>(reference(in, &wanted));
+      const Placed<float> placed(context(), in);
+      const GuardedHost<float> Z = placed.codes();
+      double largest = 0;
+      for (const double value : wanted) largest = std::max(largest, std::fabs(value));
+      for (std::int64_t b = 0; b < N; ++b)
+        for (std::int64_t j = 0; j < m; ++j)
+          ASSERT_NEAR(Z(j, b), wanted[static_cast<std::size_t>(j + b * m)], 1e-4 * std::max(largest, 1.0))
+              << "kind " << static_cast<int>(kind) << ", " << n << " x " << m << ", " << j << " " << b;
+      double loss = 0;
+      placed.gradient(&loss);
+      EXPECT_NEAR(loss, cost, 1e-5 * cost);
+    }
+  }
+}
+
+TEST_P(ListaNetworks, FirstLayerDoesNotReadWhatMeetsZeros) {
+  for (const ListaKind kind : {ListaKind::free, ListaKind::momentum}) {
+    for (const std::int64_t m : {13, kThreadSanitizer ? 14 : 520}) {  // 520: layer by layer on CUDA
+      Inputs in = make_inputs(kind, 3, m, 2, 2);
+      const Placed<float> clean(context(), in);
+      std::fill_n(in.parameters.begin(), m * m, std::numeric_limits<double>::quiet_NaN());
+      const Placed<float> other(context(), in);
+      EXPECT_TRUE(testing::same_elements(clean.codes(), other.codes()));
+      EXPECT_EQ(clean.gradient(), other.gradient());
+    }
+  }
+}
+
+TEST_P(ListaNetworks, ANaNStaysInItsProblem) {
+  for (const ListaKind kind : kKinds) {
+    Inputs in = make_inputs(kind, 5, 20, 18, 3);
+    const GuardedHost<float> clean = Placed<float>(context(), in).codes();
+    in.X[5 * 3 + 4] = std::numeric_limits<double>::quiet_NaN();
+    const GuardedHost<float> Z = Placed<float>(context(), in).codes();
+    for (std::int64_t b = 0; b < 18; ++b)
+      for (std::int64_t j = 0; j < 20; ++j)
+        ASSERT_TRUE(b == 3 ? std::isnan(Z(j, b)) : Z(j, b) == clean(j, b)) << j << " " << b;
+  }
+}
+
+/// Whatever the tile that a problem is in, and whether things are multiples of 16 bytes or not.
+TEST_P(ListaNetworksOnCuda, AColumnsBitsDependOnThatColumnAlone) {
+  for (const ListaKind kind : kKinds) {
+    const std::int64_t many = kThreadSanitizer ? 70 : 250;
+    Inputs in = make_inputs(kind, 12, 36, many, 3);
+    const Placed<float> all(context(), in);
+    const GuardedHost<float> together = all.codes();
+    const auto D = to_device(context(), std::vector<float>(in.D.begin(), in.D.end()), 12, 36);
+    const auto X = to_device(context(), std::vector<float>(in.X.begin(), in.X.end()), 12, many);
+    const ListaNetwork<float> network{in.layout, D.matrix(), all.parameters.vector()};
+    const Tensor<std::byte> scratch(context(), lista_network_scratch(context(), network, many, false));
+    for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>{0, many}, {5, 40}, {61, 3}}) {
+      const Tensor<float> Z(context(), 36, count);
+      lista_network_forward(context(), network, X.matrix().columns(first, count),
+                            all.lambda.vector().slice(first, count), Z.matrix(), scratch.vector());
+      const std::vector<float> found = to_host(context(), Z);
+      for (std::int64_t b = 0; b < count; ++b)
+        for (std::int64_t j = 0; j < 36; ++j)
+          ASSERT_TRUE(testing::same_bits(found[static_cast<std::size_t>(j + b * 36)], together(j, first + b)))
+              << static_cast<int>(kind) << " " << j << " " << b;
+    }
+  }
+}
+
+/// Codes and gradients on the chip, and layer by layer in double.
+struct QueuedLista {
+  const Context& context;
+  ListaLayout layout{ListaKind::momentum, 5, 12, 3};
+  Tensor<float> D, X, lambda, parameters, Z, gradient;
+  Tensor<double> D_double, X_double, lambda_double, parameters_double, Z_double, gradient_double, loss;
+  Tensor<std::byte> scratch, scratch_double;
+
+  template <class T>
+  ListaNetwork<T> network(const Tensor<T>& its_D, const Tensor<T>& its_parameters) const {
+    return {layout, its_D.matrix(), its_parameters.vector()};
+  }
+  explicit QueuedLista(const Context& context)
+      : context(context),
+        D(testing::numbers<float>(context, 5, 12, 1)),
+        X(testing::numbers<float>(context, 5, 20, 2)),
+        lambda(to_device(context, std::vector<float>(20, 0.25f), 20)),
+        parameters(testing::numbers<float>(context, layout.size(), 1, 3)),
+        Z(testing::numbers<float>(context, 12, 20, 4)),
+        gradient(testing::numbers<float>(context, layout.size(), 1, 5)),
+        D_double(testing::numbers<double>(context, 5, 12, 1)),
+        X_double(testing::numbers<double>(context, 5, 20, 2)),
+        lambda_double(to_device(context, std::vector<double>(20, 0.25), 20)),
+        parameters_double(testing::numbers<double>(context, layout.size(), 1, 3)),
+        Z_double(testing::numbers<double>(context, 12, 20, 4)),
+        gradient_double(testing::numbers<double>(context, layout.size(), 1, 5)),
+        loss(testing::numbers<double>(context, 2, 1, 6)),
+        scratch(context, lista_network_scratch(context, network(D, parameters), 20, true)),
+        scratch_double(context, lista_network_scratch(context, network(D_double, parameters_double), 20, true)) {}
+
+  void queue() {
+    const auto both = [&](const auto& net, const auto& x, const auto& penalty, const auto& codes, const auto& slopes,
+                          VectorView<double> cost, const Tensor<std::byte>& bytes) {
+      lista_network_forward(context, net, x.matrix(), penalty.vector(), codes.matrix(), bytes.vector());
+      lista_network_loss(context, net, x.matrix(), penalty.vector(), cost, slopes.vector(), bytes.vector());
+    };
+    both(network(D, parameters), X, lambda, Z, gradient, loss.vector().slice(0, 1), scratch);
+    both(network(D_double, parameters_double), X_double, lambda_double, Z_double, gradient_double,
+         loss.vector().slice(1, 1), scratch_double);
+  }
+  std::vector<unsigned char> written() const {
+    return testing::bits_of(context, Z, gradient, Z_double, gradient_double, loss);
+  }
+};
+
+TEST_P(ListaNetworksOnCuda, RunOnABorrowedStreamAndInAGraph) {
+  testing::check_queued<QueuedLista>();
 }
 
 TEST_P(ListaNetworks, RefusesWhatDoesNotFit) {

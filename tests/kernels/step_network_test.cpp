@@ -13,12 +13,14 @@
 
 #include "tests/support/contexts.hpp"
 #include "tests/support/guarded.hpp"
+#include "tests/support/queued.hpp"
 
 namespace shrinkwarp {
 namespace {
 
 using testing::GuardedHost;
 using testing::guards_intact;
+using testing::kThreadSanitizer;
 using testing::same_bits;
 using testing::same_elements;
 using testing::to_device;
@@ -185,6 +187,11 @@ struct Placed {
   }
 };
 
+/// `all`, but for ThreadSanitizer few where every one of a thread's steps is watched.
+std::int64_t problems(const Context& context, std::int64_t all) {
+  return kThreadSanitizer && context.is_cuda() ? 18 : all;
+}
+
 TEST_P(StepNetworks, CodesAndLossAreThoseOfTheFormulas) {
   for (const bool own_W : {false, true}) {
     for (const auto [n, m, N, layers] : {std::array<std::int64_t, 4>{7, 13, 5, 4}, {1, 1, 1, 1}, {20, 70, 67, 3}}) {
@@ -214,7 +221,7 @@ TEST_P(StepNetworks, CodesAndLossAreThoseOfTheFormulas) {
 
 TEST_P(StepNetworks, GradientsAreCentralDifferences) {
   for (const bool own_W : {false, true}) {
-    Inputs in = make_inputs(9, 21, 70, 5, own_W);
+    Inputs in = make_inputs(9, 21, problems(context(), 70), 5, own_W);
     if (own_W) in.thresholds[3] = -0.1;
     for (const bool selects : {false, true}) {
       in.selection = selects ? SupportSelection{5, 12} : SupportSelection{};
@@ -249,42 +256,158 @@ TEST_P(StepNetworks, GradientsAreCentralDifferences) {
   }
 }
 
-TEST_P(StepNetworks, BitsDependOnTheProblemAlone) {
-  Inputs in = make_inputs(12, 40, 131, 4, true);
-  in.selection = {4, 10};
-  const GuardedHost<float> all = Placed<float>(context(), in).codes();
-  Inputs few = in;
-  few.N = 3;
-  few.X.assign(in.X.begin() + 100 * 12, in.X.begin() + 103 * 12);
-  few.lambda.assign(in.lambda.begin() + 100, in.lambda.begin() + 103);
-  const GuardedHost<float> some = Placed<float>(context(), few).codes();
-  for (std::int64_t b = 0; b < 3; ++b)
-    for (std::int64_t j = 0; j < 40; ++j) ASSERT_TRUE(same_bits(some(j, b), all(j, b + 100))) << j << " " << b;
-
-  const Gradient once = Placed<float>(context(), in).gradient(), again = Placed<float>(context(), in).gradient();
-  EXPECT_EQ(once.steps, again.steps);
-  EXPECT_EQ(once.thresholds, again.thresholds);
-  if (!context().is_cuda()) {
-    const Context five = Context::cpu(5);
-    const Gradient by_five = Placed<float>(five, in).gradient();
-    EXPECT_EQ(once.loss, by_five.loss);
-    EXPECT_EQ(once.steps, by_five.steps);
-    EXPECT_EQ(once.thresholds, by_five.thresholds);
+/// On both sides of what a block, a warp and a launch take on CUDA; there float and double are made by different kernels.
+TEST_P(StepNetworks, SizesAroundTilesGiveTheSame) {
+  std::vector<std::array<std::int64_t, 4>> shapes = {{8, 64, 98, 2}, {17, 129, 17, 2}, {3, 9, 1, 1}};
+  if (!kThreadSanitizer)
+    shapes.insert(shapes.end(), {{16, 140, 131, 2}, {7, 257, 33, 2}, {5, 513, 3, 2}, {2, 3, 2051, 2}});
+  for (const auto [n, m, N, layers] : shapes) {
+    const Inputs in = make_inputs(n, m, N, layers, false);
+    long double exact_loss = 0;
+    const std::vector<double> wanted = reference(in, &exact_loss);
+    const auto loss = static_cast<double>(exact_loss);
+    const Placed<float> in_float(context(), in);
+    const GuardedHost<float> z = in_float.codes();
+    for (std::int64_t b = 0; b < N; ++b)
+      for (std::int64_t j = 0; j < m; ++j)
+        ASSERT_NEAR(z(j, b), wanted[static_cast<std::size_t>(j + b * m)], 1e-5)
+            << m << " " << N << ": " << j << " " << b;
+    const Gradient found = Placed<double>(context(), in).gradient(), rounded = in_float.gradient();
+    EXPECT_NEAR(found.loss, loss, 1e-12 * loss) << m << " " << N;
+    EXPECT_NEAR(rounded.loss, loss, 1e-5 * loss) << m << " " << N;
+    double scale = 0;
+    for (const double value : found.steps) scale = std::max(scale, std::fabs(value));
+    ASSERT_GT(scale, 1e-3);
+    for (std::size_t t = 0; t < in.steps.size(); ++t)
+      EXPECT_NEAR(rounded.steps[t], found.steps[t], 1e-4 * scale) << m << " " << N << ": " << t;
   }
 }
 
-TEST_P(StepNetworks, StepsThatAreNoneGiveNaN) {
+/// Atoms that are there twice, observations of nothing, and more entries than there are.
+TEST_P(StepNetworks, SelectionTakesAllThatAreEqual) {
+  Inputs in = make_inputs(6, 40, 9, 3, true);
+  for (std::size_t i = 0; i < 6 * 20; ++i) {
+    in.D[i + 6 * 20] = in.D[i];
+    in.W[i + 6 * 20] = in.W[i];
+  }
+  for (std::size_t i = 0; i < 6; ++i) in.X[i + 6 * 4] = 0;
+  for (const SupportSelection selection : {SupportSelection{2.5, 100}, SupportSelection{40, 100}}) {
+    in.selection = selection;
+    const std::vector<double> wanted = reference(in);
+    const GuardedHost<double> Z = Placed<double>(context(), in).codes();
+    const GuardedHost<float> z = Placed<float>(context(), in).codes();
+    for (std::int64_t b = 0; b < 9; ++b) {
+      for (std::int64_t j = 0; j < 40; ++j) {
+        ASSERT_NEAR(Z(j, b), wanted[static_cast<std::size_t>(j + b * 40)], 1e-12) << j << " " << b;
+        ASSERT_NEAR(z(j, b), wanted[static_cast<std::size_t>(j + b * 40)], 1e-5) << j << " " << b;
+      }
+    }
+  }
+}
+
+TEST_P(StepNetworks, BitsDependOnTheProblemAlone) {
+  for (const bool own_W : {true, false}) {
+    Inputs in = make_inputs(12, 40, 131, 4, own_W);
+    if (own_W) in.selection = {4, 10};
+    const GuardedHost<float> all = Placed<float>(context(), in).codes();
+    Inputs few = in;
+    few.N = 3;
+    few.X.assign(in.X.begin() + 100 * 12, in.X.begin() + 103 * 12);
+    few.lambda.assign(in.lambda.begin() + 100, in.lambda.begin() + 103);
+    const GuardedHost<float> some = Placed<float>(context(), few).codes();
+    for (std::int64_t b = 0; b < 3; ++b)
+      for (std::int64_t j = 0; j < 40; ++j) ASSERT_TRUE(same_bits(some(j, b), all(j, b + 100))) << j << " " << b;
+
+    const Gradient once = Placed<float>(context(), in).gradient(), again = Placed<float>(context(), in).gradient();
+    EXPECT_EQ(once.loss, again.loss);
+    EXPECT_EQ(once.steps, again.steps);
+    EXPECT_EQ(once.thresholds, again.thresholds);
+    if (!context().is_cuda()) {
+      const Context five = Context::cpu(5);
+      const Gradient by_five = Placed<float>(five, in).gradient();
+      EXPECT_EQ(once.loss, by_five.loss);
+      EXPECT_EQ(once.steps, by_five.steps);
+      EXPECT_EQ(once.thresholds, by_five.thresholds);
+    }
+  }
+}
+
+TEST_P(StepNetworks, NaNStaysWithItsProblem) {
+  for (const bool own_W : {false, true}) {
+    Inputs in = make_inputs(9, 20, 18, 2, own_W);
+    if (own_W) in.selection = {10, 20};
+    const GuardedHost<float> before = Placed<float>(context(), in).codes();
+    in.X[8 + 9 * 4] = std::nan("");
+    const Placed<float> placed(context(), in);
+    const GuardedHost<float> after = placed.codes();
+    for (std::int64_t b = 0; b < 18; ++b)
+      for (std::int64_t j = 0; j < 20; ++j)
+        ASSERT_TRUE(b == 4 ? std::isnan(after(j, b)) : same_bits(after(j, b), before(j, b))) << j << " " << b;
+    EXPECT_TRUE(std::isnan(placed.gradient().loss));
+  }
+}
+
+template <class T>
+void check_bad_steps(const Context& context, bool own_W) {
   for (const double bad : {0.0, -0.1, std::numeric_limits<double>::infinity(), std::nan("")}) {
-    Inputs in = make_inputs(5, 9, 3, 3, false);
+    Inputs in = make_inputs(5, 9, 3, 3, own_W);
     in.steps[1] = bad;
-    const Placed<double> placed(context(), in);
-    const GuardedHost<double> Z = placed.codes();
+    const Placed<T> placed(context, in);
+    const GuardedHost<T> Z = placed.codes();
     for (std::int64_t b = 0; b < 3; ++b)
       for (std::int64_t j = 0; j < 9; ++j) EXPECT_TRUE(std::isnan(Z(j, b)));
     const Gradient gradient = placed.gradient();
     EXPECT_TRUE(std::isnan(gradient.loss));
     for (const double value : gradient.steps) EXPECT_TRUE(std::isnan(value));
+    for (const double value : gradient.thresholds) EXPECT_TRUE(std::isnan(value));
   }
+}
+
+TEST_P(StepNetworks, StepsThatAreNoneGiveNaN) {
+  for (const bool own_W : {false, true}) {
+    check_bad_steps<double>(context(), own_W);
+    check_bad_steps<float>(context(), own_W);
+  }
+}
+
+/// One launch, and many.
+struct QueuedNetworks {
+  explicit QueuedNetworks(const Context& context)
+      : context(context), D(testing::numbers<float>(context, 6, 11, 1)), tied(context, D.matrix()) {}
+  StepNetwork<float> network(bool selects) const {
+    return {tied, steps.vector(), {}, selects ? SupportSelection{20, 50} : SupportSelection{}};
+  }
+  void queue() {
+    for (const bool selects : {false, true}) {
+      Tensor<float>& Z = selects ? selected : codes;
+      Tensor<double>& sums = selects ? selected_sums : plain_sums;
+      const auto bytes = (selects ? selected_scratch : scratch).vector();
+      step_network_forward<float>(context, network(selects), X.matrix(), lambda.vector(), Z.matrix(), bytes);
+      step_network_loss<float>(context, network(selects), X.matrix(), lambda.vector(), sums.vector().slice(0, 1),
+                               sums.vector().slice(1, 2), {}, bytes);
+    }
+  }
+  std::vector<unsigned char> written() const {
+    return testing::bits_of(context, codes, selected, plain_sums, selected_sums);
+  }
+
+  const Context& context;
+  Tensor<float> D;
+  StepNetworkOperands<float> tied;
+  Tensor<float> X = testing::numbers<float>(context, 6, 5, 2);
+  Tensor<float> lambda = to_device(context, std::vector<float>(5, 0.25f), 5);
+  Tensor<float> steps = to_device(context, std::vector<float>{0.125f, 0.25f}, 2);
+  Tensor<float> codes = testing::numbers<float>(context, 11, 5, 3),
+                selected = testing::numbers<float>(context, 11, 5, 4);
+  Tensor<double> plain_sums = testing::numbers<double>(context, 3, 1, 5);
+  Tensor<double> selected_sums = testing::numbers<double>(context, 3, 1, 6);
+  Tensor<std::byte> scratch{context, step_network_scratch(context, network(false), 5, true)};
+  Tensor<std::byte> selected_scratch{context, step_network_scratch(context, network(true), 5, true)};
+};
+class StepNetworksQueued : public testing::OnContext {};
+SHRINKWARP_ON_CUDA(StepNetworksQueued);
+TEST_P(StepNetworksQueued, RunsOnABorrowedStreamAndInAGraph) {
+  testing::check_queued<QueuedNetworks>();
 }
 
 TEST_P(StepNetworks, RefusesWhatDoesNotFit) {

@@ -23,6 +23,8 @@ WRONG = "WRONG"  # the result is NaN, exit status 1, in every build
 GRADIENT_STEP = "kernels/gradient_step/gradient_step.cu"
 GROUP_STEP = "kernels/gradient_step/group_step.cu"
 ITERATIONS = "kernels/proximal_iterations/proximal_iterations.cu"
+STEP_NETWORK = "kernels/step_network/resident_network.cu"
+LISTA_NETWORK = "kernels/lista_network/fused_pass.cu"
 CERTIFICATE = "kernels/certificate/certificate.cu"
 TILE_PRODUCT = "kernels/common/tile_product.cuh"
 DEVICE = "kernels/common/device.cuh"
@@ -144,6 +146,32 @@ MUTATIONS = [
     Mutation("iterations_restart_barrier", RACES, ITERATIONS, ITERATIONS,
              "__syncthreads();  // the sums of all warps are there", BARRIER,
              ("iterations",), ("iterations_kernel",)),
+    # A network there and back: the same two, each way.
+    Mutation("step_network_parts_barrier", RACES, STEP_NETWORK, STEP_NETWORK,
+             "__syncthreads();  // all parts of R are there", BARRIER,
+             ("step_network",), ("step_network_kernel",)),
+    Mutation("step_network_residual_barrier", RACES, STEP_NETWORK, STEP_NETWORK,
+             "__syncthreads();  // R is complete", BARRIER,
+             ("step_network",), ("step_network_kernel",)),
+    Mutation("step_network_back_parts_barrier", RACES, STEP_NETWORK, STEP_NETWORK,
+             "__syncthreads();  // all parts of V are there", BARRIER,
+             ("step_network",), ("step_network_kernel",)),
+    Mutation("step_network_back_barrier", RACES, STEP_NETWORK, STEP_NETWORK,
+             "__syncthreads();  // V is complete", BARRIER,
+             ("step_network",), ("step_network_kernel",)),
+    # Networks on the chip: the same of their codes and residuals; panels of weights need no barrier.
+    Mutation("lista_network_load_barrier", RACES, LISTA_NETWORK, LISTA_NETWORK,
+             "__syncthreads();  // X and lambda have come", BARRIER,
+             ("free_network",), ("forward_kernel",)),
+    Mutation("lista_network_residual_barrier", RACES, LISTA_NETWORK, LISTA_NETWORK,
+             "__syncthreads();  // R is complete", BARRIER,
+             ("coupled_network",), ("forward_kernel",)),
+    Mutation("lista_network_read_barrier", RACES, LISTA_NETWORK, LISTA_NETWORK,
+             "__syncthreads();  // all have read z", BARRIER,
+             ("free_network", "momentum_network"), ("forward_kernel", "forward_kernel")),
+    Mutation("lista_network_codes_barrier", RACES, LISTA_NETWORK, LISTA_NETWORK,
+             "__syncthreads();  // z is complete", BARRIER,
+             ("free_network", "coupled_network"), ("forward_kernel", "forward_kernel")),
     # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
              "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);", "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32)",
@@ -159,9 +187,14 @@ MUTATIONS = [
              ("panel",), ("",)),
     Mutation("panel_async_commit", WRONG, PANEL_BOUNDS, PANEL_BOUNDS, "cp_async_commit();", "cp_async_commit();",
              ("panel",), ("",)),
+    Mutation("lista_network_async_wait", WRONG, LISTA_NETWORK, LISTA_NETWORK, "cp_async_wait<kStages - 2>();", "cp_async_wait<kStages - 2>();",
+             ("free_network", "coupled_network"), ("", "")),
+    Mutation("lista_network_async_commit", WRONG, LISTA_NETWORK, LISTA_NETWORK, "cp_async_commit();", "cp_async_commit();",
+             ("free_network", "coupled_network"), ("", "")),
 ]
-OPERATIONS = ("residual", "step", "group_step", "iterations", "code_residual", "correlation", "group_correlation", "gap", "group_gap",
-              "norm", "adam", "panel", "sets", "start", "look", "count")
+OPERATIONS = ("residual", "step", "group_step", "iterations", "step_network", "free_network", "coupled_network", "momentum_network",
+              "code_residual", "correlation", "group_correlation", "gap", "group_gap", "norm", "adam", "panel", "sets", "start",
+              "look", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
 

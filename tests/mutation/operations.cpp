@@ -19,9 +19,11 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/gradient_step/group_step.hpp>
+#include <shrinkwarp/kernels/lista_network/lista_network.hpp>
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
 #include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
+#include <shrinkwarp/kernels/step_network/step_network.hpp>
 #include <shrinkwarp/kernels/working_set/working_set.hpp>
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
@@ -116,6 +118,51 @@ std::vector<double> iterations(const Context& context) {
                       Momentum::fista_restart, MathMode::split_tf32, current.matrix(), previous.matrix(), t.vector(),
                       beta.vector(), scratch.vector());
   return host(context, current);
+}
+
+/// Loss and gradient of two layers; D of 0 and +-1, so that sparse codes keep sums exact.
+std::vector<double> step_network(const Context& context) {
+  std::vector<float> signs;
+  for (const double value : host(context, integers<float>(context, n, m, 1)))
+    signs.push_back(value > 2 ? 1.0f : value < -2 ? -1.0f : 0.0f);
+  const std::vector<float> sizes = {0.0625f, 0.03125f};
+  const Tensor<float> D(context, n, m), steps(context, 2);
+  copy(context, VectorView<const float>{signs.data(), n * m, {}}, D.vector());
+  copy(context, VectorView<const float>{sizes.data(), 2, {}}, steps.vector());
+  const StepNetworkOperands<float> operands(context, D.matrix());
+  const StepNetwork<float> layers{operands, steps.vector(), {}, {}};
+  const auto X = integers<float>(context, n, N, 2);
+  const auto lambda = constant(context, N, 16.0f);
+  const Tensor<double> found(context, 3);
+  const Tensor<std::byte> scratch(context, step_network_scratch(context, layers, N, true));
+  step_network_loss<float>(context, layers, X.matrix(), lambda.vector(), found.vector().slice(0, 1),
+                           found.vector().slice(1, 2), {}, scratch.vector());
+  return host(context, found);
+}
+
+/// Two layers, after which sums are too large to be exact.
+std::vector<double> lista(const Context& context, ListaKind kind) {
+  const ListaLayout layout{kind, n, m, 2};
+  const auto D = integers<float>(context, n, m, 1), parameters = integers<float>(context, layout.size(), 1, 2);
+  const auto X = integers<float>(context, n, N, 3);
+  const auto lambda = constant(context, N, 4.0f);
+  const ListaNetwork<float> network{layout, D.matrix(), parameters.vector()};
+  const Tensor<float> Z(context, m, N);
+  const Tensor<std::byte> scratch(context, lista_network_scratch(context, network, N, false));
+  lista_network_forward(context, network, X.matrix(), lambda.vector(), Z.matrix(), scratch.vector());
+  return host(context, Z);
+}
+
+std::vector<double> free_network(const Context& context) {
+  return lista(context, ListaKind::free);
+}
+
+std::vector<double> coupled_network(const Context& context) {
+  return lista(context, ListaKind::coupled);
+}
+
+std::vector<double> momentum_network(const Context& context) {
+  return lista(context, ListaKind::momentum);
 }
 
 std::vector<double> residual_of_codes(const Context& context) {
@@ -391,6 +438,10 @@ int run(const std::string& name) {
       {"residual", residual},
       {"step", step},
       {"iterations", iterations},
+      {"step_network", step_network},
+      {"free_network", free_network},
+      {"coupled_network", coupled_network},
+      {"momentum_network", momentum_network},
       {"code_residual", residual_of_codes},
       {"correlation", correlation},
       {"gap", gap},
