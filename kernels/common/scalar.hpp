@@ -7,12 +7,12 @@
 
 namespace shrinkwarp {
 
-/// sign(u) max(|u| - t, 0) for t >= 0. NaN in u gives NaN.
+/// sign(u) max(|u| - t, 0) for t >= 0. NaN in u or t gives NaN, and so does infinity in both.
 template <class T>
 SHRINKWARP_HOST_DEVICE inline T soft_threshold(T u, T t) {
   const T magnitude = u < T(0) ? -u : u;
-  if (magnitude <= t) return T(0);
-  return u > T(0) ? u - t : u + t;
+  const T away = u > T(0) ? t : -t;
+  return u - (magnitude <= t ? u : away);  // the difference always, so that loops of it are vectorised
 }
 
 /// st(a + w, t) - a without rounding a + w: the soft-threshold of a code that is kept as anchor a plus difference.

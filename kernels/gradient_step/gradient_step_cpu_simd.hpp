@@ -84,6 +84,9 @@ HWY_BEFORE_NAMESPACE();
 namespace shrinkwarp::cpu::HWY_NAMESPACE {
 namespace {
 
+/// Of a task's codes and dictionary: under the second-level cache of any processor that has 256 KiB of it.
+constexpr std::int64_t kCachedBytes = 192 * 1024;
+
 /// Bit i is whether lane i is not zero; NaN is not.
 template <class T>
 HWY_INLINE std::uint64_t NonzeroBits(hn::Vec<Tag<T>> value) {
@@ -209,6 +212,9 @@ void RunResidual(const ResidualTask<T>& task) {
   std::uint64_t nonzero[kPanelColumns][kChunk / 64];
   const T* next_rows[2 * kPanelColumns];
 
+  const bool cached =
+      task.atoms * (columns + rows) * static_cast<std::int64_t>(sizeof(T)) <= kCachedBytes;  // see RunStep
+
   for (std::int64_t first = 0; first < task.atoms || first == 0; first += kChunk) {
     const std::int64_t count = std::min(kChunk, task.atoms - first);
     const bool is_first = first == 0;
@@ -276,7 +282,7 @@ void RunResidual(const ResidualTask<T>& task) {
       const std::int64_t next_c = wraps ? 0 : c + kPanelColumns;
       const std::int64_t next_first = wraps ? first + kChunk : first;
       std::int64_t next_count = 0;
-      if (next_first < task.atoms) {
+      if (next_first < task.atoms && !cached) {
         for (std::int64_t b = task.first_column + next_c;
              b < std::min(task.last_column, task.first_column + next_c + kPanelColumns); ++b) {
           next_rows[next_count++] = task.current.column(b) + next_first;
@@ -392,6 +398,9 @@ void RunStep(const StepTask<T>& task) {
     shrinkage = {static_cast<T>(1 / (1 + pull)), static_cast<T>(pull / (1 + pull)), task.penalty.nonnegative};
   }
 
+  // Where all of it stays in the second-level cache from one step to the next, asking for it ahead only costs.
+  const bool cached = (2 * atoms * columns + atoms * rows) * static_cast<std::int64_t>(sizeof(T)) <= kCachedBytes;
+
   T* const packed = task.scratch;
   T* const restart = packed + PackedColumns(rows, columns);
   T* const tile = restart + PadColumns(columns) * lanes;
@@ -411,11 +420,12 @@ void RunStep(const StepTask<T>& task) {
       const std::int64_t count = std::min(height, tile_end - first);
       const T* a = task.panels + first * rows;
       const std::int64_t next_vectors = std::min<std::int64_t>(kPanelVectors, last_vector - first / lanes - vectors);
-      const std::int64_t next_lines = next_vectors * lanes * rows / Ahead<T>::kLine;  // of the panel that follows
+      // Of the panel that follows.
+      const std::int64_t next_lines = cached ? 0 : next_vectors * lanes * rows / Ahead<T>::kLine;
       for (std::int64_t c = 0; c < columns; c += kPanelColumns) {
         const std::int64_t group = std::min<std::int64_t>(kPanelColumns, columns - c);
         std::int64_t touches = 0;
-        for (std::int64_t b = task.first_column + c; b < task.first_column + c + group; ++b) {
+        for (std::int64_t b = task.first_column + c; !cached && b < task.first_column + c + group; ++b) {
           touched[touches++] = task.current.column(b) + first;
           touched[touches++] = task.previous.column(b) + first;
           if (anchored) touched[touches++] = task.anchor.column(b) + first;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
@@ -37,13 +38,18 @@ std::int64_t slice_of(std::int64_t atoms, std::int64_t problems) {
   SHRINKWARP_CPU_CLONES void shrink(T* u, T lambda, const T* theta, std::int64_t size) {                             \
     for (std::int64_t j = 0; j < size; ++j) u[j] = soft_threshold(u[j], lambda * std::max(theta[j], T(0)));          \
   }                                                                                                                  \
-  /* H <- G where next is not 0, else 0; d_theta -= lambda sign(next) H */                                           \
+  /* u <- st(z + u, lambda theta+) */                                                                                \
+  SHRINKWARP_CPU_CLONES void add_and_shrink(T* u, const T* z, T lambda, const T* theta, std::int64_t size) {         \
+    for (std::int64_t j = 0; j < size; ++j) u[j] = soft_threshold(z[j] + u[j], lambda * std::max(theta[j], T(0)));   \
+  }                                                                                                                  \
+  /* H <- G where next is not 0, else 0; d_theta -= lambda sign(next) H. H may be G. */                              \
   SHRINKWARP_CPU_CLONES void keep_support(const T* G, const T* next, T lambda, T* H, double* d_theta,                \
                                           std::int64_t size) {                                                       \
     for (std::int64_t j = 0; j < size; ++j) {                                                                        \
-      const T h = next[j] != T(0) ? G[j] : T(0);                                                                     \
-      const T change = lambda * h;                                                                                   \
-      d_theta[j] += static_cast<double>(next[j] > T(0) ? -change : change);                                          \
+      const T g = G[j], s = next[j];                                                                                 \
+      const T h = s != T(0) ? g : T(0);                                                                              \
+      const T sign = s > T(0) ? -lambda : lambda;                                                                    \
+      d_theta[j] += static_cast<double>(sign * h);                                                                   \
       H[j] = h;                                                                                                      \
     }                                                                                                                \
   }                                                                                                                  \
@@ -174,9 +180,9 @@ class Slice {
         case ListaKind::coupled: {
           const MatrixView<T> R = residual(t);
           residual_of(t, R);
-          for (std::int64_t b = 0; b < count(); ++b) std::copy_n(code(t).column(b), layout_.atoms, next.column(b));
-          gemm<T>(this_thread(), Transpose::yes, Transpose::no, T(1), weights(t), R, T(1), next);
-          for (std::int64_t b = 0; b < count(); ++b) shrink(next.column(b), lambda_[b], theta, layout_.atoms);
+          gemm<T>(this_thread(), Transpose::yes, Transpose::no, T(1), weights(t), R, T(0), next);
+          for (std::int64_t b = 0; b < count(); ++b)
+            add_and_shrink(next.column(b), code(t).column(b), lambda_[b], theta, layout_.atoms);
           break;
         }
         case ListaKind::momentum: {
@@ -196,7 +202,8 @@ class Slice {
   /// After forward(): the gradient of this slice's sum to the workspace. @return the sum of F
   double backward() const {
     const std::int64_t m = layout_.atoms;
-    const MatrixView<T> G = w_.G.columns(0, count()), H = w_.H.columns(0, count()), R = w_.R.columns(0, count());
+    MatrixView<T> G = w_.G.columns(0, count()), H = w_.H.columns(0, count());
+    const MatrixView<T> R = w_.R.columns(0, count());
     const MatrixView<T> last = code(layers());
     residual_of(layers(), R);
     double cost = 0;
@@ -236,12 +243,16 @@ class Slice {
         gemm<T>(this_thread(), Transpose::no, Transpose::yes, T(1), residual(t), H, T(0), dW);
         if (t == 0) break;
         gemm<T>(this_thread(), Transpose::no, Transpose::no, T(1), weights(t), H, T(0), R);
-        for (std::int64_t b = 0; b < count(); ++b) std::copy_n(H.column(b), m, G.column(b));
-        gemm<T>(this_thread(), Transpose::yes, Transpose::no, T(-1), network_.D, R, T(1), G);
+        gemm<T>(this_thread(), Transpose::yes, Transpose::no, T(-1), network_.D, R, T(1), H);
+        std::swap(G, H);
         continue;
       }
+      if (t == 0) {  // z_0 = 0
+        std::fill_n(dW.data, m * m, T(0));
+        gemm<T>(this_thread(), Transpose::no, Transpose::yes, T(1), H, X_, T(0), dW.columns(m, layout_.rows));
+        break;
+      }
       gemm<T>(this_thread(), Transpose::no, Transpose::yes, T(1), H, state(t), T(0), dW);
-      if (t == 0) break;
       const bool adds = layout_.kind == ListaKind::momentum;
       gemm<T>(this_thread(), Transpose::yes, Transpose::no, T(1), weights(t).columns(0, m), H, T(adds ? 1 : 0), G);
     }

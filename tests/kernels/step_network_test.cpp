@@ -283,6 +283,48 @@ TEST_P(StepNetworks, SizesAroundTilesGiveTheSame) {
   }
 }
 
+// With so small a lambda no problem of a block is left that a CPU would take by the entries of its codes.
+TEST_P(StepNetworks, FullCodes) {
+  for (const bool own_W : {false, true}) {
+    Inputs in = make_inputs(9, 21, 70, 4, own_W);
+    for (double& lambda : in.lambda) lambda *= 0.02;
+    long double exact_loss = 0;
+    const std::vector<double> wanted = reference(in, &exact_loss);
+    const auto zeros = std::count(wanted.begin(), wanted.end(), 0.0);
+    ASSERT_LT(static_cast<double>(zeros), 0.1 * static_cast<double>(wanted.size()));
+    const Placed<double> placed(context(), in);
+    const GuardedHost<double> Z = placed.codes();
+    for (std::int64_t b = 0; b < in.N; ++b)
+      for (std::int64_t j = 0; j < in.m; ++j)
+        ASSERT_NEAR(Z(j, b), wanted[static_cast<std::size_t>(j + b * in.m)], 1e-12) << j << " " << b;
+    const Gradient found = placed.gradient();
+    EXPECT_NEAR(found.loss, static_cast<double>(exact_loss), 1e-12 * found.loss);
+    double scale = 0;
+    for (const double value : found.steps) scale = std::max(scale, std::fabs(value));
+    ASSERT_GT(scale, 1e-3);
+    for (std::size_t t = 0; t < in.steps.size(); ++t) {
+      constexpr double kH = 1e-9;
+      const double at = in.steps[t], right = at + kH, left = at - kH;
+      long double above = 0, under = 0;
+      in.steps[t] = right;
+      reference(in, &above);
+      in.steps[t] = left;
+      reference(in, &under);
+      in.steps[t] = at;
+      const auto difference = static_cast<double>((above - under) / (static_cast<long double>(right) - left));
+      EXPECT_NEAR(found.steps[t], difference, 1e-6 * scale) << own_W << t;
+    }
+
+    Inputs few = in;  // the same bits in a batch of one's own
+    few.N = 3;
+    few.X.assign(in.X.begin() + 40 * 9, in.X.begin() + 43 * 9);
+    few.lambda.assign(in.lambda.begin() + 40, in.lambda.begin() + 43);
+    const GuardedHost<double> some = Placed<double>(context(), few).codes();
+    for (std::int64_t b = 0; b < 3; ++b)
+      for (std::int64_t j = 0; j < in.m; ++j) ASSERT_TRUE(same_bits(some(j, b), Z(j, b + 40))) << j << " " << b;
+  }
+}
+
 /// Atoms that are there twice, observations of nothing, and more entries than there are.
 TEST_P(StepNetworks, SelectionTakesAllThatAreEqual) {
   Inputs in = make_inputs(6, 40, 9, 3, true);

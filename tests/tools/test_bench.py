@@ -1,11 +1,17 @@
 """`shrinkwarp bench`."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from program import DONE, FAILED, USAGE, Codes, certificate, energy, lambda_max, one_line, rounding, run, save
+from program import (DONE, EPS, FAILED, PATH, ROOT, USAGE, Codes, certificate, energy, lambda_max, one_line, rounding, run, save,
+                     start)
+
+sys.path.insert(0, str(ROOT / "tools" / "bench"))
+import torch_nets
 
 
 @pytest.fixture
@@ -101,6 +107,79 @@ def test_kernels():
         times = {"proximal_iterations": 2 * 3, "bounded_correlation": 128 / 70}  # 3 iterations; places in 64s
         assert said["flops"] == pytest.approx(times.get(said["kernel"], 1) * product)
         assert said["iterations"] == (3 if said["kernel"] == "proximal_iterations" else 1)
+
+
+NETS = ["bench", "nets", "--threads", 1, "--rows", 8, "--atoms", 20, "--layers", 3, "--batch", 70]
+
+
+def nets_flops(network, which):
+    """2 for each multiplication of the formulas in kernels/lista_network and step_network, those with z_0 = 0 left out."""
+    n, m, N, T = 8, 20, 70, 3
+    if network == "lista":
+        forward = n * m + (T - 1) * m * (m + n)
+        back = 2 * n * m + n * m + (T - 1) * (m * (m + n) + m * m)
+    else:
+        forward = (2 * T - 1) * n * m
+        back = 2 * n * m + (T - 1) * 2 * n * m + (T * n * m if network == "coupled" else 0)
+    return 2 * N * (forward + (back if which == "training" else 0))
+
+
+def test_nets(folder):
+    done = run(*NETS, "--runs", 2, "--lambda-fraction", 0.3, "--save", folder / "N.safetensors", "--json", status=DONE)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["network"], line["type"], line["pass"]) for line in lines] == [
+        (network, kind, which) for network, kind in (("lista", "float32"), ("coupled", "float32"), ("step", "float32"),
+                                                     ("step", "float64")) for which in ("forward", "training")]
+    for said in lines:
+        assert said["schema"] == "shrinkwarp-bench-1" and said["benchmark"] == "nets" and said["blas"]
+        assert said["rows"] == 8 and said["atoms"] == 20 and said["layers"] == 3 and said["batch"] == 70
+        assert all(len(said[name]) == 2 for name in ("seconds", "cpu_seconds", "gemm_seconds", "gemm_cpu_seconds"))
+        assert 0 < said["fastest_seconds"] == min(said["seconds"]) <= said["median_seconds"]
+        assert said["flops"] == nets_flops(said["network"], said["pass"])
+        assert said["flops_per_second"] == pytest.approx(said["flops"] / said["median_seconds"])
+        ratios = [a / b for a, b in zip(said["gemm_seconds"], said["seconds"])]
+        assert said["fraction_of_gemm"] == pytest.approx(np.median(ratios))
+
+    # All of them are ISTA, whose steps are those of step-LISTA.
+    saved = torch_nets.read_safetensors(folder / "N.safetensors")
+    D, X, lam = saved["D"].T, saved["X"], saved["lambda"][:, None]
+    assert np.abs(lam - 0.3 * np.abs(X @ D).max(1)[:, None]).max() <= 100 * EPS * lam.max()
+    Z = np.zeros((70, 20))
+    for step in saved["step.float64.parameters"]:
+        U = Z + step * (X - Z @ D.T) @ D
+        Z = np.sign(U) * np.maximum(np.abs(U) - step * lam, 0)
+    for network in ("lista.float32", "coupled.float32", "step.float32", "step.float64"):
+        eps = np.finfo(saved[network + ".codes"].dtype).eps
+        # Each layer adds the rounding of sums of n + m terms to what those before it left.
+        assert np.abs(saved[network + ".codes"] - Z).max() <= 3 * 28 * eps * np.abs(Z).max()
+    share = np.count_nonzero(saved["step.float64.codes"]) / Z.size
+    assert lines[-1]["density"] == pytest.approx(share) and 0 < share < 1
+    cost = np.mean(((X - Z @ D.T) ** 2).sum(1) / 2 + (lam * np.abs(Z)).sum(1))
+    assert saved["step.float64.loss"][0] == pytest.approx(cost, rel=1e-12)
+
+
+def test_nets_on_request(folder):
+    process = start(*NETS, "--on-request", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, err = process.communicate("coupled float32 training\nstep float64 forward\nstep float64 backward\n", timeout=120)
+    identity, *times = [json.loads(line) for line in out.splitlines()]
+    assert identity["benchmark"] == "nets" and len(times) == 2 and all(found["seconds"] > 0 for found in times)
+    assert process.returncode == USAGE and "'step float64 backward'" in err
+    assert "coupled  float32  training" in run(*NETS, "--networks", "coupled", "--runs", 1, status=DONE).stdout
+    for options in (["--networks", "resnet"], ["--layers", 0], ["--on-request", "--json"]):
+        one_line(run("bench", "nets", *options, status=USAGE))
+
+
+def test_nets_beside_torch(folder):
+    pytest.importorskip("torch")
+    command = [sys.executable, ROOT / "tools/bench/torch_nets.py", "--program", PATH, "--rows", 8, "--atoms", 20, "--layers", 3,
+               "--batch", 70, "--runs", 1, "--lambda-fraction", 0.3, "--networks", "coupled,step", "--output", folder / "nets.jsonl"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr  # it has compared codes and gradients
+    lines = [json.loads(line) for line in (folder / "nets.jsonl").read_text().splitlines()]
+    assert len(lines) == 6 and done.stdout.startswith("torch / ours")
+    for said in lines:
+        plain = said["torch"]["plain"]
+        assert plain["over_ours"] == pytest.approx(plain["seconds"][0] / said["seconds"][0])
 
 
 def test_kernels_that_are_named():
