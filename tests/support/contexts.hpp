@@ -1,5 +1,5 @@
-// Tests that run on every backend: cpu with one and with three threads, and CUDA where there is a device. The same
-// sources are compiled once natively and once against the host executor, where Context::cuda() is the executor.
+// Tests that run on every backend: cpu with one and with three threads, and CUDA where there is a device. They are
+// compiled once and linked twice, with the library and with the host executor, where Context::cuda() is the executor.
 //
 //   class ProxStep : public testing::OnContext {};
 //   SHRINKWARP_ON_EVERY_CONTEXT(ProxStep);
