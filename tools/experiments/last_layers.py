@@ -53,7 +53,8 @@ def measure(experiment):
     for kind, epochs in EPOCHS.items():
         options = [*TRAINING, "--lr", RATES[kind], "--epochs", experiment.size(epochs, 20)]
         # The network that is kept is the one that is best on what it is trained on.
-        network, line, seconds = experiment.train(kind, *files, layers, FRACTION, *options, "--validation", files[1])
+        network, line, seconds = experiment.train(kind, *files, layers, FRACTION, *options, "--validation", files[1],
+                                                  threads=1)  # matrices are too small to share
         distances, steps = from_ista(kind, common.read_network(network), D)
         optimum = experiment.optimum(*files, FRACTION).mean()
         judged = experiment.evaluate(network, files[0], unseen)
