@@ -166,7 +166,8 @@ def test_unseen(folder, capsys):
         for condition in case["conditions"]:
             assert condition["gaps_under_excess"] == 0
             assert condition["mended"] == condition["problems"] and condition["mended_worst_gap"] <= unseen.GAP
-            assert condition["gap"]["mean"] == pytest.approx(condition["mean_gap_of"]["network"], rel=1e-3, abs=1e-14)
+            # Five digits in the file; the program's gap has 48 eps more for its rounding.
+            assert condition["gap"]["mean"] == pytest.approx(condition["mean_gap_of"]["network"], rel=1e-4, abs=50 * EPS)
 
 
 @pytest.mark.data

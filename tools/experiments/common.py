@@ -75,12 +75,12 @@ class Experiment:
         np.save(path, values)
         return path
 
-    def train(self, kind, dictionary, observations, layers, fraction, *options):
+    def train(self, kind, dictionary, observations, layers, fraction, *options, threads=None):
         """A trained network's file; all paths. @return path, the program's JSON line, processor seconds"""
         path = self.scratch / f"network-{len(list(self.scratch.glob('network-*')))}.safetensors"
         line, seconds = self.call("train", kind, "--dictionary", dictionary, "--observations", observations,
                                   "--layers", layers, "--lambda-fraction", fraction, "--seed", self.seed,
-                                  "--output", path, *options)
+                                  "--output", path, *options, threads=threads)
         return path, line, seconds
 
     def evaluate(self, network, dictionary, observations, *options):

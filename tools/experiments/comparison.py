@@ -14,15 +14,15 @@ import common  # noqa: E402, before NumPy: it sets the number of threads
 import numpy as np  # noqa: E402
 
 FRACTIONS = (0.1, 0.8)
-DEPTHS = {"step": (1, 2, 5, 10, 20), "alista": (1, 2, 5, 10), "coupled": (1, 2, 5, 10), "lista": (1, 2, 5)}
-EPOCHS = 60  # of networks with weight matrices
-ITERATIONS = 100  # of the others, at their last depth
+DEPTHS = {"step": (1, 2, 5, 10), "alista": (1, 2, 5, 10), "coupled": (1, 2, 5, 10), "lista": (1, 2, 5)}
+EPOCHS = 40  # of networks with weight matrices
+ITERATIONS = 60  # of the others, at their last depth
 BASELINES = {"ISTA": "ista", "FISTA": "fista", "oracle ISTA": "oracle_ista"}  # and their names in the program's line
 
 
 def gaussian_case(experiment):
     random = np.random.default_rng(experiment.seed)
-    n, m, training, unseen = experiment.size((64, 256, 3000, 1000), (8, 16, 200, 50))
+    n, m, training, unseen = experiment.size((64, 256, 1000, 1000), (8, 16, 200, 50))
     D = common.gaussian_dictionary(random, n, m)
     X = common.with_lambda_max_one(D, random.standard_normal((training + unseen, n)))
     return D, X[:training], X[training:]

@@ -32,7 +32,7 @@ def counts(method, D, X, lam, most):
 
 def measure(experiment):
     random = np.random.default_rng(experiment.seed)
-    n, m, problems, most = experiment.size((64, 256, 30, 10000), (8, 16, 5, 1000))
+    n, m, problems, most = experiment.size((64, 256, 30, 10000), (8, 12, 5, 1000))
     D = common.gaussian_dictionary(random, n, m)
     X = common.with_lambda_max_one(D, random.standard_normal((problems, n)))
     for fraction in FRACTIONS:

@@ -19,12 +19,12 @@ import common  # noqa: E402, before NumPy: it sets the number of threads
 import numpy as np  # noqa: E402
 
 FRACTION = 0.05
-EPOCHS = 200
+EPOCHS = {"coupled": 4000, "lista": 2000}
+RATES = {"coupled": 1e-2, "lista": 2e-3}
 ENDS = 5  # layers at either end whose mean is taken
-TRAINING = {
-    "coupled": ["--start", "ista", "--optimizer", "adam", "--lr", 3e-2],
-    "lista": ["--start", "ista", "--optimizer", "adam", "--lr", 3e-3],
-}
+# Few observations and many passes: the theorem is about networks that are trained to the solution, and layer by layer
+# 400 observations come within 1e-6 of it.
+TRAINING = ["--start", "ista", "--optimizer", "adam", "--layerwise", "--batch", 50]
 
 
 def distance(A, B):
@@ -45,21 +45,25 @@ def from_ista(kind, tensors, D):
 
 def measure(experiment):
     random = np.random.default_rng(experiment.seed)
-    n, m, training, layers = experiment.size((10, 20, 10000, 40), (4, 6, 200, 12))
+    n, m, training, layers = experiment.size((10, 20, 400, 40), (4, 6, 100, 12))
     D = common.gaussian_dictionary(random, n, m)
     X = common.with_lambda_max_one(D, random.standard_normal((training + 1000, n)))
     files = [experiment.save("D", D), experiment.save("X", X[:training])]
     unseen = experiment.save("Y", X[training:])
-    for kind, options in TRAINING.items():
-        options = [*options, "--epochs", experiment.size(EPOCHS, 5)]
-        network, _, seconds = experiment.train(kind, *files, layers, FRACTION, *options)
+    for kind, epochs in EPOCHS.items():
+        options = [*TRAINING, "--lr", RATES[kind], "--epochs", experiment.size(epochs, 20)]
+        # The network that is kept is the one that is best on what it is trained on.
+        network, line, seconds = experiment.train(kind, *files, layers, FRACTION, *options, "--validation", files[1],
+                                                  threads=1)  # matrices are too small to share
         distances, steps = from_ista(kind, common.read_network(network), D)
+        optimum = experiment.optimum(*files, FRACTION).mean()
         judged = experiment.evaluate(network, files[0], unseen)
         yield {"network": kind, "rows": n, "atoms": m, "layers": layers, "training": training, "options": options,
                "training_seconds": seconds, "lambda_fraction": FRACTION, "distances": distances,
                "steps_times_lipschitz": np.array(steps) * common.lipschitz(D),
                "fall": {name: np.mean(values[:ENDS]) / np.mean(values[-ENDS:]) for name, values in distances.items()},
-               "optimum": judged["optimum"], "excess": judged["network"], "ista": judged["ista"],
+               "optimum": judged["optimum"], "training_excess": line["validation"] - optimum,
+               "excess": judged["network"], "ista": judged["ista"],
                "fista": judged["fista"]}
 
 
@@ -88,7 +92,8 @@ def sentence(case):
     last = case["steps_times_lipschitz"][-ENDS:]
     return (f"{case['network']} of {case['layers']} layers: the distance from ISTA falls, from the mean of the first "
             f"{ENDS} layers to that of the last {ENDS}, for {falls}; there the step is {common.number(last.min())} to "
-            f"{common.number(last.max())} times 1/L. F - F* on unseen observations is {common.number(case['excess'])} "
+            f"{common.number(last.max())} times 1/L. F - F* is {common.number(case['training_excess'])} on what it "
+            f"was trained on and {common.number(case['excess'])} on unseen observations "
             f"(ISTA {common.number(case['ista'])}, FISTA {common.number(case['fista'])}).")
 
 

@@ -22,7 +22,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def measure(experiment):
     random = np.random.default_rng(experiment.seed)
-    n, m, training, looked_at, layers = experiment.size((64, 256, 1000, 300, 15), (8, 16, 100, 20, 3))
+    n, m, training, looked_at, layers = experiment.size((64, 256, 500, 300, 10), (8, 16, 100, 20, 3))
     D = common.gaussian_dictionary(random, n, m)
     X = common.with_lambda_max_one(D, random.standard_normal((training + looked_at, n)))
     files = [experiment.save("D", D), experiment.save("X", X[:training])]
@@ -33,7 +33,7 @@ def measure(experiment):
         judged_by = [files[0], experiment.save("Y", unseen)]
         for optimizer in OPTIMIZERS:
             network, _, _ = experiment.train("step", *files, layers, fraction, "--optimizer", optimizer,
-                                             "--epochs", 150)
+                                             "--epochs", 100)
             steps = common.read_network(network)["steps"]
             excess = experiment.evaluate(network, *judged_by)
             quantiles, share_over, before = [], [], np.zeros((looked_at, m), bool)

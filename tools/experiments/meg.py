@@ -152,12 +152,12 @@ def milliseconds(point):
 def meg(experiment):
     if not common.DATA:
         sys.exit("meg: SHRINKWARP_DATA is not set: this experiment is about a real lead field")
-    few = experiment.size(128, 8)
-    cases = [measure(experiment, "medium", [("step", experiment.size((2, 5, 10), (2,)), few, [])]),
-             measure(experiment, "small", [
-                 ("step", experiment.size((2, 5, 10), (2,)), few, []),
-                 ("momentum-lista", experiment.size((2, 5), (2,)), experiment.size(632, 8),
-                  ["--epochs", experiment.size(40, 2), "--batch", 64])])]
+    depths, few, more = experiment.size((2, 5, 10), (2,)), experiment.size(48, 8), experiment.size(200, 8)
+    iterations = ["--epochs", 20]
+    epochs = ["--epochs", experiment.size(20, 2), "--batch", 50]
+    cases = [measure(experiment, "medium", [("step", depths, few, iterations)]),
+             measure(experiment, "small", [("step", depths, more, iterations),
+                                           ("momentum-lista", experiment.size((2, 5), (2,)), more, epochs)])]
     experiment.write(draw(cases), {"cases": cases}, " ".join(map(sentence, cases)))
 
 

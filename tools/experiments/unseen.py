@@ -66,7 +66,7 @@ def judged(experiment, network, dictionary, name, X, fraction):
 
 def measure(experiment):
     random = np.random.default_rng(experiment.seed)
-    n, m, training, count, layers = experiment.size((64, 256, 2000, 500, 10), (16, 32, 200, 40, 3))
+    n, m, training, count, layers = experiment.size((64, 256, 1000, 500, 8), (16, 32, 200, 40, 3))
     D = common.gaussian_dictionary(random, n, m)
     files = [experiment.save("D", D), experiment.save("training", sparse_observations(random, D, training))]
     alike = sparse_observations(random, D, count)
