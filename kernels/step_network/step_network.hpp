@@ -107,8 +107,8 @@ void step_network_forward(const Context& context, const StepNetwork<T>& network,
 ///              z_t> / steps[t] on the CPU and <W H, x - D z_t> on CUDA. Where a step is not > 0 or not finite, all that is
 ///              written is NaN
 /// Determinism  same bits run to run on one kind of device, whatever the threads; not across N
-/// Cost         at most 8 T n m N flops; on the CPU what step_network_forward costs and at most 4 k n N a layer more. Allocates
-///              no, synchronises no, capturable yes
+/// Cost         at most 8 T n m N flops; on the CPU what step_network_forward costs and 4 k n N a layer more, or 4 n m N for
+///              problems with k over some third of m. Allocates no, synchronises no, capturable yes
 /// @throws ShapeError, DeviceError, ValueError (selection)
 template <class T>
 void step_network_loss(const Context& context, const StepNetwork<T>& network, identity_t<MatrixView<const T>> X,

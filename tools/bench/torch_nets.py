@@ -354,11 +354,12 @@ def main():
                 for what in ("forward", "training"):
                     lines.append(compare(torch, program, network, what, arguments, clock))
                     print(kind, dtype, what, "done", file=sys.stderr)
+                    if arguments.output:
+                        text = "".join(json.dumps(line) + "\n" for line in lines)
+                        Path(arguments.output).write_text(text, encoding="utf-8")
         program.process.stdin.close()
         program.process.wait()
     print(table(lines))
-    if arguments.output:
-        Path(arguments.output).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
