@@ -1,6 +1,8 @@
 #include <shrinkwarp/models/lista/network.hpp>
 
 #include <cmath>
+#include <cstdlib>
+#include <limits>
 
 #include <shrinkwarp/models/lista/networks.hpp>
 #include <shrinkwarp/runtime/error.hpp>
@@ -21,6 +23,15 @@ void check(const NetworkSpec& spec) {
   SHRINKWARP_REQUIRE(spec.layers >= 1, ValueError, "make_network: layers is ", spec.layers, ", wanted at least 1");
   SHRINKWARP_REQUIRE(spec.gamma >= 0 && spec.gamma < 1, ValueError, "make_network: gamma is ", spec.gamma,
                      ", wanted 0 <= gamma < 1");
+}
+
+/// Files hold parameters that are divided by up to the square of the dictionary's scale, which must leave them in T's range.
+template <class T>
+void check_scale(const Dictionary& dictionary) {
+  const int most = std::numeric_limits<T>::max_exponent * 2 / 5, exponent = std::ilogb(dictionary.scale());
+  SHRINKWARP_REQUIRE(std::abs(exponent) <= most, ValueError, "make_network: the dictionary's ||D||_F is some ",
+                     dictionary.scale(), ", wanted ", std::exp2(-most), " to ", std::exp2(most),
+                     ": in other units a network's parameters keep their digits");
 }
 
 }  // namespace
@@ -78,6 +89,7 @@ template <class T>
 std::unique_ptr<Network<T>> make_network(const Context& context, const Dictionary& dictionary,
                                          const NetworkSpec& spec) {
   check(spec);
+  check_scale<T>(dictionary);
   if (has_scalar_layers(spec.kind)) return make_step_network<T>(context, dictionary, spec);
   return make_weight_network<T>(context, dictionary, spec);
 }

@@ -112,7 +112,8 @@ class Network {
 };
 
 /// An untrained network. T = float has a loss only where has_scalar_layers() is false.
-/// @throws ValueError (no layers, a selection, ridge or gamma out of its range), OutOfMemory
+/// @throws ValueError (no layers, a ridge or gamma out of its range; ||D||_F not within 2^-51 to 2^51 for float, 2^-409 to 2^409 for
+///         double), OutOfMemory
 template <class T>
 std::unique_ptr<Network<T>> make_network(const Context& context, const Dictionary& dictionary, const NetworkSpec& spec);
 

@@ -202,6 +202,20 @@ TEST(NetworkSpecs, AreRefusedOutOfTheirRange) {
   spec.kind = NetworkKind::alista;
   spec.ridge = -1;
   EXPECT_THROW(make_network<double>(host, dictionary, spec), ValueError);
+  for (const NetworkKind kind : kKinds) {
+    spec = {};
+    spec.kind = kind;
+    for (const double unit : {1e-25, 1e25, 1e-160, 1e160}) {
+      const NetworkProblems scaled = problems.scaled(unit, 1);
+      const Dictionary its(host, scaled.dictionary());
+      EXPECT_THROW(make_network<float>(host, its, spec), ValueError);
+      if (unit < 1e-100 || unit > 1e100) {
+        EXPECT_THROW(make_network<double>(host, its, spec), ValueError);
+      } else {
+        EXPECT_NO_THROW(make_network<double>(host, its, spec));
+      }
+    }
+  }
   const auto network = make_network<double>(host, dictionary, {});
   EXPECT_THROW(network->set_depth(0), ValueError);
   EXPECT_THROW(network->set_depth(2), ValueError);

@@ -285,7 +285,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(long, kind, folder):
             kills += 1
             last = checkpoint_of(parts).stat().st_mtime_ns if checkpoint_of(parts).exists() else None
     assert undisturbed.wait() == DONE
-    assert kills >= 2
+    assert kills >= 1
     assert parts.read_bytes() == whole.read_bytes()
     assert {path.name for path in folder.iterdir()} == {"whole.safetensors", "parts.safetensors"}
 
