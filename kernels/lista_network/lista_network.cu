@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kColumnThreads) layer_kernel(LayerArguments<T>
   };
   for (std::int64_t first = blockIdx.y * kColumnPiece; first < in.codes.rows; first += gridDim.y * kColumnPiece) {
     const int count = clip(in.codes.rows - first, static_cast<int>(kColumnPiece));
-#pragma unroll(kKind == ListaKind::momentum ? 1 : 4)
+#pragma unroll(kKind == ListaKind::free ? 4 : (kKind == ListaKind::coupled ? 2 : 1))
     for (int i = static_cast<int>(threadIdx.x) % kWarpSize; i < count; i += kWarpSize) entry(first + i);
   }
 }
