@@ -246,6 +246,7 @@ void train_on_batches(const TrainingRun<T>& run) {
       if (last && run.best.is_stale()) return;
     }
     pass += static_cast<std::uint64_t>(epochs_of(depth));
+    if (!last) run.consider_as_it_is();
   }
 }
 

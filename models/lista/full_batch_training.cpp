@@ -238,6 +238,7 @@ void train_on_all(const TrainingRun<T>& run) {
     }
     if (last) break;
     cost.set(minimiser->at().point);
+    run.consider_as_it_is();
     minimiser.reset();
   }
 }

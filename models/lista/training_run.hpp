@@ -22,8 +22,7 @@ class BestParameters {
   /// Begins with the network as it is, at its full depth.
   BestParameters(const Context& context, Network<T>& network, const FullBatch<T>& judge, std::int64_t patience)
       : context_(context), judge_(judge), patience_(patience) {
-    look_at(network);
-    stale_ = 0;
+    consider(network);
   }
 
   /// Judges the network, which is at its full depth. @return its validation cost
@@ -37,6 +36,11 @@ class BestParameters {
       ++stale_;
     }
     return cost;
+  }
+  /// Judges a start of the last depth, at its full depth too, which patience does not count.
+  void consider(const Network<T>& network) {
+    look_at(network);
+    stale_ = 0;
   }
   bool is_stale() const { return patience_ > 0 && stale_ >= patience_; }
   double validation() const { return validation_; }
@@ -78,6 +82,11 @@ struct TrainingRun {
   std::int64_t layers() const { return network.spec().layers; }
   bool is_layerwise() const { return options.layerwise.value_or(has_scalar_layers(network.spec().kind)); }
   std::int64_t first_depth() const { return is_layerwise() ? 1 : layers(); }
+  /// The layers trained so far with those to come as they began may be better than what those learn.
+  void consider_as_it_is() const {
+    network.set_depth(layers());
+    best.consider(network);
+  }
 };
 
 /// Calls save at intervals as TrainingStore has them.
