@@ -2,9 +2,7 @@
 """Learned networks beside ISTA, FISTA and oracle ISTA of as many iterations: mean F - F* on observations not trained on.
 
 A Gaussian dictionary of 64 x 256 with unit columns and Gaussian observations, scaled so that lambda_max = 1; and,
-where SHRINKWARP_DATA names a folder of recordings, the digits of it. lambda is 0.1 and 0.8 of lambda_max. DEPTHS says
-how deep each kind is trained; for networks with weight matrices it is less, for the time that it takes.
-"""
+where SHRINKWARP_DATA names a folder of recordings, the digits of it. lambda is 0.1 and 0.8 of lambda_max."""
 
 import sys
 
@@ -14,7 +12,7 @@ import common  # noqa: E402, before NumPy: it sets the number of threads
 import numpy as np  # noqa: E402
 
 FRACTIONS = (0.1, 0.8)
-DEPTHS = {"step": (1, 2, 5, 10), "alista": (1, 2, 5, 10), "coupled": (1, 2, 5, 10), "lista": (1, 2, 5)}
+DEPTHS = {kind: (1, 2, 5, 10, 20, 30) for kind in ("step", "alista", "coupled", "lista")}
 EPOCHS = 40  # of networks with weight matrices
 ITERATIONS = 60  # of the others, at their last depth
 BASELINES = {"ISTA": "ista", "FISTA": "fista", "oracle ISTA": "oracle_ista"}  # and their names in the program's line

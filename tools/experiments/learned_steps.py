@@ -22,7 +22,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def measure(experiment):
     random = np.random.default_rng(experiment.seed)
-    n, m, training, looked_at, layers = experiment.size((64, 256, 500, 300, 10), (8, 16, 100, 20, 3))
+    n, m, training, looked_at, layers = experiment.size((64, 256, 2000, 300, 10), (8, 16, 100, 20, 3))
     D = common.gaussian_dictionary(random, n, m)
     X = common.with_lambda_max_one(D, random.standard_normal((training + looked_at, n)))
     files = [experiment.save("D", D), experiment.save("X", X[:training])]
