@@ -364,6 +364,33 @@ HWY_NOINLINE std::size_t StepColumn(const T* HWY_RESTRICT tile, const T* HWY_RES
   return support;
 }
 
+/// StepColumn<false, false, false> for the columns of a group one after the other, with the same bits: of whole vectors of
+/// rows, where a call a column would take as long as what it does.
+template <class T>
+HWY_NOINLINE void StepGroup(const T* HWY_RESTRICT tile, const StepTask<T>& task, std::int64_t first_row,
+                            std::int64_t first_column, std::int64_t group, std::int64_t vectors,
+                            T* HWY_RESTRICT restart, std::size_t* HWY_RESTRICT support) {
+  const Tag<T> d;
+  const std::int64_t lanes = Lanes<T>();
+  const auto steps = hn::Set(d, task.step);
+  for (std::int64_t g = 0; g < group; ++g, tile += vectors * lanes, restart += lanes) {
+    const T* HWY_RESTRICT current = task.current.column(first_column + g) + first_row;
+    T* HWY_RESTRICT next_column = task.next.column(first_column + g) + first_row;
+    const auto thresholds = hn::Set(d, task.step * task.lambda[first_column + g]);
+    auto sum = hn::Load(d, restart);
+    for (std::int64_t j = 0; j < vectors * lanes; j += lanes) {
+      const auto now = hn::LoadU(d, current + j);
+      const auto w = hn::MulAdd(steps, hn::Load(d, tile + j), now);
+      const auto next =
+          hn::IfThenElse(hn::Le(hn::Abs(w), thresholds), hn::Zero(d), hn::Sub(w, hn::CopySignToAbs(thresholds, w)));
+      sum = hn::MulAdd(hn::Sub(now, next), hn::Sub(next, now), sum);
+      support[g] += hn::CountTrue(d, hn::Not(hn::Eq(next, hn::Zero(d))));  // NaN too
+      hn::StoreU(next, d, next_column + j);
+    }
+    hn::Store(sum, d, restart);
+  }
+}
+
 /// The epilogue without a threshold: moved <- y + step D'R.
 template <bool kExtrapolated, class T>
 HWY_NOINLINE void MoveColumn(const T* HWY_RESTRICT tile, const T* HWY_RESTRICT current, const T* HWY_RESTRICT previous,
@@ -392,6 +419,8 @@ void RunStep(const StepTask<T>& task) {
   const std::int64_t chunks = (rows + kChunk - 1) / kChunk;
   const bool anchored = !task.anchor.empty();
   const bool penalised = !task.penalty.plain();
+  bool plain = task.shrinks && !anchored && !penalised && task.active.empty();
+  for (std::int64_t b = task.first_column; plain && b < task.last_column; ++b) plain = task.beta[b] == T(0);
   Shrinkage<T> shrinkage;
   if (penalised) {
     const double pull = static_cast<double>(task.step) * task.penalty.ridge;
@@ -436,6 +465,10 @@ void RunStep(const StepTask<T>& task) {
         MultiplyFor<T>(vectors, PaddedColumns(group))(
             a, vectors * lanes, packed + c * chunks * kChunkStride, rows, tile,
             {touched, touches, 2, a + vectors * lanes * rows + share_begin * Ahead<T>::kLine, share_end - share_begin});
+        if (plain && count == vectors * lanes) {
+          StepGroup(tile, task, first, task.first_column + c, group, vectors, restart + c * lanes, support + c);
+          continue;
+        }
         for (std::int64_t g = 0; g < group; ++g) {
           const std::int64_t b = task.first_column + c + g;
           const T* products = tile + g * vectors * lanes;
