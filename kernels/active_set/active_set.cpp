@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <shrinkwarp/kernels/common/cpu_clones.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 // SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
@@ -58,6 +59,29 @@ template <>
 struct Trust<double> {
   static constexpr double kSuspicious = 1e-6, kDependent = 1e-12;
 };
+
+SHRINKWARP_CPU_CLONES void narrow(const double* from, std::int64_t size, float* to) {
+  for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<float>(from[i]);
+}
+
+void narrow(const double* from, std::int64_t size, double* to) {
+  std::copy_n(from, size, to);
+}
+
+/// The largest |a_i b_i|; comparisons in lanes, which have no order to keep.
+SHRINKWARP_CPU_CLONES double largest_product(const double* a, const double* b, std::int64_t size) {
+  constexpr int kLanes = 8;
+  double lane[kLanes] = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    for (int k = 0; k < kLanes; ++k) {
+      const double value = std::fabs(a[i + k] * b[i + k]);
+      lane[k] = value > lane[k] ? value : lane[k];
+    }
+  }
+  for (; i < size; ++i) lane[0] = std::max(lane[0], std::fabs(a[i] * b[i]));
+  return *std::max_element(lane, lane + kLanes);
+}
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
@@ -142,9 +166,11 @@ void ActiveSet<T>::take_all(const Context& context, MatrixView<const T> gram, st
     taken_ = gram.data;
     taken_ld_ = gram.ld;
   }
+  inverse_norm_ = Tensor<double>(context, size);
   for (std::int64_t j = 0; j < size; ++j) {
     atom_.data()[j] = static_cast<std::int32_t>(j);
     norm_.data()[j] = std::sqrt(this->gram(j)[j]);
+    inverse_norm_.data()[j] = norm(j) > 0 ? 1 / norm(j) : 0;
   }
 }
 
@@ -159,8 +185,12 @@ void ActiveSet<T>::clear(T ridge, bool nonnegative) {
 template <class T>
 void ActiveSet<T>::restart(const double* correlations, const double* thresholds) {
   support_ = steps_ = 0;
-  largest_ = 0;
-  for (std::int64_t i = 0; i < size_; ++i) set(i, correlations[i], thresholds[i]);
+  std::fill_n(code_.data(), size_, 0.0);
+  std::fill_n(place_.data(), size_, -1);
+  narrow(correlations, size_, correlation_.data());
+  narrow(thresholds, size_, threshold_.data());
+  std::copy_n(threshold_.data(), size_, guard_.data());
+  largest_ = largest_product(correlations, inverse_norm_.data(), size_);
 }
 
 // Position i begins with the code 0.

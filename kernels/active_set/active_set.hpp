@@ -119,7 +119,8 @@ class ActiveSet {
   Tensor<T> norm_;                             // [capacity], root of the diagonal of gram
   Tensor<T> right_, direction_, moved_, factors_, rho_, correction_;  // [capacity], scratch
   Tensor<double> code_, before_;                                      // [capacity], and scratch
-  Tensor<std::int32_t> atom_, active_, place_, touched_;              // [capacity]
+  Tensor<double> inverse_norm_;                           // [size], 1 / norm after take_all(), 0 where that is 0
+  Tensor<std::int32_t> atom_, active_, place_, touched_;  // [capacity]
 };
 
 }  // namespace shrinkwarp

@@ -43,8 +43,20 @@ void correlate_all(MatrixView<const double> transposed, const double* r, double*
   cpu::loops().all(transposed, r, result);
 }
 
+void correlate_all(MatrixView<const double> transposed, const double* const* r, std::int64_t count,
+                   MatrixView<double> result) {
+  std::int64_t k = 0;
+  for (; k + cpu::kTogether <= count; k += cpu::kTogether)
+    cpu::loops().all_of_four(transposed, r + k, result.columns(k, cpu::kTogether));
+  for (; k < count; ++k) cpu::loops().all(transposed, r[k], result.column(k));
+}
+
 double dot(const double* x, const double* y, std::int64_t n) {
   return cpu::loops().dot(x, y, n);
+}
+
+double largest_magnitude(const double* x, std::int64_t size) {
+  return cpu::loops().largest_magnitude(x, size);
 }
 
 }  // namespace shrinkwarp

@@ -10,6 +10,9 @@
 
 namespace shrinkwarp::cpu {
 
+/// Vectors of all_of_four.
+constexpr std::int64_t kTogether = 4;
+
 /// What one instruction set offers; see atom_products.hpp.
 struct AtomProductLoops {
   void (*subtract)(MatrixView<const double> D, const std::int32_t* atoms, const double* values, std::int64_t count,
@@ -19,7 +22,9 @@ struct AtomProductLoops {
   void (*correlate_float)(MatrixView<const float> D, const std::int32_t* atoms, std::int64_t count, const float* r,
                           float* result);
   void (*all)(MatrixView<const double> transposed, const double* r, double* result);
+  void (*all_of_four)(MatrixView<const double> transposed, const double* const* r, MatrixView<double> result);
   double (*dot)(const double* x, const double* y, std::int64_t n);
+  double (*largest_magnitude)(const double* x, std::int64_t size);
 };
 
 }  // namespace shrinkwarp::cpu
@@ -34,6 +39,7 @@ struct AtomProductLoops {
 #endif
 
 #include <algorithm>
+#include <cmath>
 
 #include <hwy/highway.h>
 
@@ -167,8 +173,65 @@ void CorrelateAll(MatrixView<const double> transposed, const double* HWY_RESTRIC
   }
 }
 
+// The chains of CorrelateAll for four vectors: an element of the dictionary is read once for all of them.
+void CorrelateAllOfFour(MatrixView<const double> transposed, const double* const* r, MatrixView<double> result) {
+  const Doubles d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const double* const HWY_RESTRICT r0 = r[0];
+  const double* const HWY_RESTRICT r1 = r[1];
+  const double* const HWY_RESTRICT r2 = r[2];
+  const double* const HWY_RESTRICT r3 = r[3];
+  // Rows are padded to kAtomPadding, two vectors or more.
+  for (std::int64_t j = 0; j < transposed.rows; j += 2 * lanes) {
+    auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
+    auto t0 = hn::Zero(d), t1 = hn::Zero(d), t2 = hn::Zero(d), t3 = hn::Zero(d);
+    const double* row = transposed.data + j;
+    for (std::int64_t i = 0; i < transposed.cols; ++i, row += transposed.ld) {
+      const auto s = hn::LoadU(d, row), t = hn::LoadU(d, row + lanes);
+      auto value = hn::Set(d, r0[i]);
+      s0 = hn::MulAdd(s, value, s0);
+      t0 = hn::MulAdd(t, value, t0);
+      value = hn::Set(d, r1[i]);
+      s1 = hn::MulAdd(s, value, s1);
+      t1 = hn::MulAdd(t, value, t1);
+      value = hn::Set(d, r2[i]);
+      s2 = hn::MulAdd(s, value, s2);
+      t2 = hn::MulAdd(t, value, t2);
+      value = hn::Set(d, r3[i]);
+      s3 = hn::MulAdd(s, value, s3);
+      t3 = hn::MulAdd(t, value, t3);
+    }
+    const auto store = [&](std::int64_t column, decltype(s0) s, decltype(s0) t) {
+      hn::StoreU(s, d, result.column(column) + j);
+      hn::StoreU(t, d, result.column(column) + j + lanes);
+    };
+    store(0, s0, t0);
+    store(1, s1, t1);
+    store(2, s2, t2);
+    store(3, s3, t3);
+  }
+}
+
+double LargestMagnitude(const double* HWY_RESTRICT x, std::int64_t size) {
+  const Doubles d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto larger = [&d](auto most, auto value) {
+    const auto magnitude = hn::Abs(value);
+    return hn::IfThenElse(hn::Gt(magnitude, most), magnitude, most);
+  };
+  auto most0 = hn::Zero(d), most1 = hn::Zero(d);
+  std::int64_t i = 0;
+  for (; i + 2 * lanes <= size; i += 2 * lanes) {
+    most0 = larger(most0, hn::LoadU(d, x + i));
+    most1 = larger(most1, hn::LoadU(d, x + i + lanes));
+  }
+  double most = hn::GetLane(hn::MaxOfLanes(d, hn::Max(most0, most1)));
+  for (; i < size; ++i) most = std::fabs(x[i]) > most ? std::fabs(x[i]) : most;
+  return most;
+}
+
 AtomProductLoops LoopsOfAtomProducts() {
-  return {SubtractAtoms, CorrelateAtoms, CorrelateAtomsF32, CorrelateAll, Dot};
+  return {SubtractAtoms, CorrelateAtoms, CorrelateAtomsF32, CorrelateAll, CorrelateAllOfFour, Dot, LargestMagnitude};
 }
 
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE

@@ -22,7 +22,8 @@ constexpr std::int64_t kNearTheEnd = 16;
 constexpr std::int64_t kSortedAnAtom = 4;
 // Panels are far over the threshold from here on.
 constexpr double kFarOver = 1.1;
-constexpr std::int64_t kCapacity = 32;           // atoms that a pool's working sets have room for at first
+constexpr std::int64_t kTogether = 4;   // problems of a small dictionary whose first correlations are found at once
+constexpr std::int64_t kCapacity = 32;  // atoms that a pool's working sets have room for at first
 constexpr std::int64_t kLargestCapacity = 2048;  // and at most; fewer where there are few rows or atoms
 
 std::size_t index_of(std::int64_t i) {
@@ -46,7 +47,7 @@ class AtomPool : public WorkingSetPool {
            const Penalty& penalty, const AtomBounds& bounds, std::int64_t places)
       : WorkingSetPool(dictionary, parts, options, penalty, bounds, places),
         most_atoms(largest_capacity(dictionary.rows(), m)),
-        slots(index_of(small() ? 1 : places)) {
+        slots(index_of(small() ? kTogether : places)) {
     for (Slot& slot : slots) {
       slot.set = ActiveSet<float>(context, std::min(kCapacity, most_atoms));
       make_place(slot);
@@ -58,6 +59,7 @@ class AtomPool : public WorkingSetPool {
     if (!small()) return;  // every problem is solved on all atoms at once
     clear(all_atoms);
     all_atoms.take_all(context, parts.gram_matrix(), dictionary.rows());
+    first_correlations = Tensor<double>(context, parts.transposed.rows(), kTogether);
   }
 
  private:
@@ -372,25 +374,40 @@ class AtomPool : public WorkingSetPool {
     return false;
   }
 
+  void begin_whole(const std::vector<WorkingSetPool::Slot*>& all) override {
+    const PhaseTimer timer(context, timed, "all atoms");
+    const double* observations[kTogether];
+    for (std::size_t i = 0; i < all.size(); ++i) observations[i] = all[i]->x.data();
+    correlate_all(parts.transposed.matrix(), observations, static_cast<std::int64_t>(all.size()),
+                  first_correlations.matrix());
+  }
+
   // A problem with a small dictionary, from beginning to end: W is all atoms, and float64 looks at all of them.
-  void solve_whole(WorkingSetPool::Slot& base, LambdaOf lambda_of) override {
+  void solve_whole(WorkingSetPool::Slot& base, std::size_t which, LambdaOf lambda_of) override {
     auto& slot = static_cast<Slot&>(base);
     const PhaseTimer timer(context, timed, "all atoms");
     Problem& problem = slot.problem;
+    const double* const first = first_correlations.matrix().column(static_cast<std::int64_t>(which));
     const auto largest = [this] {
+      if (plain) return largest_magnitude(all_correlations.data(), m);
       double most = 0;
       for (std::int64_t j = 0; j < m; ++j)
         most = std::max(most, over(static_cast<std::int32_t>(j), all_correlations[index_of(j)]));
       return most;
     };
-    correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
+    std::copy_n(first, all_correlations.size(), all_correlations.data());
     double most = largest();
     set_lambda(problem, most, lambda_of);
-    for (std::int64_t j = 0; j < m; ++j)
-      thresholds[index_of(j)] = threshold(problem.lambda, static_cast<std::int32_t>(j));
+    if (penalty.weights.empty())
+      std::fill_n(thresholds.begin(), m, threshold(problem.lambda, 0));
+    else
+      for (std::int64_t j = 0; j < m; ++j)
+        thresholds[index_of(j)] = threshold(problem.lambda, static_cast<std::int32_t>(j));
     all_atoms.restart(all_correlations.data(), thresholds.data());
+    // D'(x - D z), after update_residual() and of its code.
     const auto look = [&] {
-      correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
+      subtract_atoms(parts.exact_gram.matrix(), list.data(), values.data(), all_atoms.support(), first,
+                     all_correlations.data());
       for (std::int64_t k = 0; k < all_atoms.support(); ++k)  // position j of W is atom j
         all_correlations[index_of(all_atoms.active(k))] -= penalty.ridge * all_atoms.code(all_atoms.active(k));
       most = largest();
@@ -496,7 +513,9 @@ class AtomPool : public WorkingSetPool {
   std::vector<std::int64_t> stamps;     // [m], by cluster: the last choice that took one of it
   ActiveSet<double> exact;
 
-  ActiveSet<float> all_atoms;  // where the dictionary is small
+  // Where the dictionary is small:
+  ActiveSet<float> all_atoms;
+  Tensor<double> first_correlations;  // [m padded, kTogether] D'x
 };
 
 }  // namespace

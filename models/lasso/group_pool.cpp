@@ -291,7 +291,9 @@ class GroupPool : public WorkingSetPool {
     return solve_with(slot, keep_furthest(slot, fresh_count));
   }
 
-  void solve_whole(WorkingSetPool::Slot& base, LambdaOf lambda_of) override {
+  void begin_whole(const std::vector<WorkingSetPool::Slot*>& /*slots*/) override {}
+
+  void solve_whole(WorkingSetPool::Slot& base, std::size_t /*which*/, LambdaOf lambda_of) override {
     auto& slot = static_cast<Slot&>(base);
     do {
       const PhaseTimer timer(context, timed, "all atoms");

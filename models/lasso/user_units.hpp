@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <limits>
 
+#include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+
 namespace shrinkwarp {
 
 /// What an observation's entries are divided by in a batch, and 1/2 ||x||^2 there.
@@ -16,14 +18,15 @@ struct ScaledObservation {
 /// out = x / scale, a power of two that brings the largest entry to [1, 2). @param x, out  [n]; may be the same
 inline ScaledObservation scale_observation(const double* x, std::int64_t n, double* out) {
   ScaledObservation result;
-  double largest = 0;
-  for (std::int64_t i = 0; i < n; ++i) largest = std::fmax(largest, std::fabs(x[i]));
-  if (largest > 0) result.scale = std::exp2(std::ilogb(largest));
+  const double largest = largest_magnitude(x, n);
+  if (largest > 0) result.scale = std::ldexp(1.0, std::ilogb(largest));
+  const double inverse = 1 / result.scale;
+  if (std::isfinite(inverse))  // a power of two too: the same bits as division
+    for (std::int64_t i = 0; i < n; ++i) out[i] = x[i] * inverse;
+  else
+    for (std::int64_t i = 0; i < n; ++i) out[i] = x[i] / result.scale;
   double energy = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    out[i] = x[i] / result.scale;
-    energy += out[i] * out[i];
-  }
+  for (std::int64_t i = 0; i < n; ++i) energy += out[i] * out[i];
   result.energy = energy / 2;
   return result;
 }

@@ -127,7 +127,12 @@ void WorkingSetBatch::work(WorkingSetPool& pool, bool more, FunctionRef<double(s
     return elapsed.count() > kSeconds || (options_.cancel && options_.cancel->cancelled());
   };
   if (pool.small()) {
-    while (!stop() && take(pool)) pool.solve_small(lambda_of);
+    while (!stop()) {
+      while (pool.has_room() && take(pool)) {
+      }
+      if (pool.running() == 0) return;
+      pool.solve_small(lambda_of);
+    }
     return;
   }
   for (;;) {

@@ -160,10 +160,10 @@ void WorkingSetPool::step(FunctionRef<bool()> stop, LambdaOf lambda_of) {
 }
 
 void WorkingSetPool::solve_small(LambdaOf lambda_of) {
-  Slot& slot = *running_.front();
-  solve_whole(slot, lambda_of);
+  begin_whole(running_);
+  for (std::size_t i = 0; i < running_.size(); ++i) solve_whole(*running_[i], i, lambda_of);
+  idle_.insert(idle_.end(), running_.begin(), running_.end());
   running_.clear();
-  idle_.push_back(&slot);
 }
 
 void WorkingSetPool::retire(std::vector<Problem>& problems, SparseCodes& codes) {

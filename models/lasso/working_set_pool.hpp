@@ -36,7 +36,7 @@ class WorkingSetPool {
   void pass();
   /// What follows from the pass for each problem, until `stop` says so: the others come next time.
   void step(FunctionRef<bool()> stop, LambdaOf lambda_of);
-  /// Where small(): the problem that runs, to its end.
+  /// Where small(): the problems that run, to their end.
   void solve_small(LambdaOf lambda_of);
   /// Problems that are done, or stuck, since the last call, and their codes in the user's units, are appended.
   void retire(std::vector<Problem>& problems, SparseCodes& codes);
@@ -86,8 +86,10 @@ class WorkingSetPool {
   virtual void empty_set(Slot& slot) = 0;
   /// Its pass has run. @return it has left
   virtual bool take_step(Slot& slot, LambdaOf lambda_of) = 0;
-  /// Where small(): from beginning to end.
-  virtual void solve_whole(Slot& slot, LambdaOf lambda_of) = 0;
+  /// Where small(): problems have come in and will be solved in this order.
+  virtual void begin_whole(const std::vector<Slot*>& slots) = 0;
+  /// Where small(): one of them from beginning to end. @param which  of slots
+  virtual void solve_whole(Slot& slot, std::size_t which, LambdaOf lambda_of) = 0;
 
   bool cancelled() const { return cancel && cancel->cancelled(); }
   MatrixView<const double> exact_columns() const { return parts.exact_columns; }

@@ -148,6 +148,45 @@ TEST(CorrelateAll, IsWhatLongDoubleGives) {
   }
 }
 
+TEST(CorrelateAll, OfSeveralVectorsHasTheBitsOfEach) {
+  for (const std::int64_t n : {1, 33}) {
+    for (const std::int64_t m : {1, 16, 130}) {
+      const auto D = normal_atoms(n, m, 1), R = normal_atoms(n, 9, 2);
+      const auto transposed =
+          padded<double>(GuardedHost<double>::make(m, n, [&](std::int64_t j, std::int64_t i) { return D(i, j); }));
+      for (const std::int64_t count : {0, 1, 3, 4, 5, 9}) {
+        SCOPED_TRACE(::testing::Message() << n << " rows, " << m << " atoms, " << count << " vectors");
+        std::vector<const double*> vectors;
+        for (std::int64_t k = 0; k < count; ++k) vectors.push_back(&R(0, k));
+        AlignedBand<double> result(padded_rows(m) * count), alone(padded_rows(m));
+        correlate_all(transposed.matrix(), vectors.data(), count,
+                      {result.data(), padded_rows(m), count, padded_rows(m), {}});
+        for (std::int64_t k = 0; k < count; ++k) {
+          correlate_all(transposed.matrix(), vectors[static_cast<std::size_t>(k)], alone.data());
+          for (std::int64_t j = 0; j < alone.size(); ++j)
+            ASSERT_TRUE(same_bits(result[k * alone.size() + j], alone[j])) << "vector " << k << ", atom " << j;
+        }
+        EXPECT_TRUE(result.guards_intact());
+      }
+    }
+  }
+}
+
+TEST(LargestMagnitude, IsTheLargestWhereverItStands) {
+  for (std::int64_t size = 1; size <= 40; ++size) {
+    std::vector<double> x(static_cast<std::size_t>(size), -0.5);
+    for (auto& at : x) {
+      const double before = at;
+      at = -3;
+      ASSERT_EQ(largest_magnitude(x.data(), size), 3) << size;
+      at = std::numeric_limits<double>::quiet_NaN();
+      ASSERT_EQ(largest_magnitude(x.data(), size), size > 1 ? 0.5 : 0) << size;
+      at = before;
+    }
+  }
+  EXPECT_EQ(largest_magnitude(nullptr, 0), 0);
+}
+
 /// The largest |result - d'r| / (float_error ||d|| ||r||) of atoms and a vector that are rounded to float first.
 double float_looseness(const GuardedHost<double>& host, const GuardedHost<double>& R, std::int64_t count) {
   const auto D = padded<float>(host);
