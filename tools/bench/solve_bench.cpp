@@ -39,11 +39,8 @@ SolveBenchResult run_solve_bench(const Context& context, const SolveBenchOptions
   const NpyFile file = NpyFile::open(dictionary_path);
   const Tensor<double> D(Context::cpu(1), file.rows(), file.cols());
   file.read_matrix(D.matrix());
-  const auto start = Clock::now();
-  const Dictionary dictionary(context, D.matrix(), dictionary_path);
   result.rows = file.rows();
   result.atoms = file.cols();
-  result.prepare_seconds = seconds_since(start);
   RepeatedObservations observations(observations_path, options.problems);
   SHRINKWARP_REQUIRE(observations.dimension() == result.rows, ShapeError, observations_path,
                      ": found observations of length ", observations.dimension(), ", wanted ", result.rows,
@@ -62,6 +59,16 @@ SolveBenchResult run_solve_bench(const Context& context, const SolveBenchOptions
   lasso.gap = options.gap;
   lasso.memory_limit = options.memory_limit;
   result.solver = resolved(context, result.rows, result.atoms, options.problems, lasso);
+  {  // the program's own first call, which loads its code, is not what a dictionary costs
+    const std::int64_t few = std::min<std::int64_t>(16, options.problems);
+    LambdaRule its_rule = rule;
+    if (!its_rule.values.empty()) its_rule.values.resize(static_cast<std::size_t>(few));
+    const Dictionary other(context, D.matrix(), dictionary_path);
+    solve_lasso(context, other, X.matrix().columns(0, few), its_rule, lasso);
+  }
+  const auto start = Clock::now();
+  const Dictionary dictionary(context, D.matrix(), dictionary_path);
+  result.prepare_seconds = seconds_since(start);
   const auto solve = [&] {
     const auto call = Clock::now();
     result.batch = solve_lasso(context, dictionary, X.matrix(), rule, lasso);
