@@ -182,9 +182,10 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
         Tensor<double>::zeros(context, (D.cols + kAtomPadding - 1) / kAtomPadding * kAtomPadding, D.rows);
     for (std::int64_t i = 0; i < D.rows; ++i)
       for (std::int64_t j = 0; j < D.cols; ++j) made->transposed.matrix()(j, i) = D(i, j);
-    made->exact_gram = Tensor<double>::zeros(context, made->transposed.rows(), D.cols);
-    for (std::int64_t j = 0; j < D.cols; ++j)
-      correlate_all(made->transposed.matrix(), D.column(j), made->exact_gram.matrix().column(j));
+    made->exact_gram = Tensor<double>(context, made->transposed.rows(), D.cols);
+    std::vector<const double*> atoms;
+    for (std::int64_t j = 0; j < D.cols; ++j) atoms.push_back(D.column(j));
+    correlate_all(made->transposed.matrix(), atoms.data(), D.cols, made->exact_gram.matrix());
   }
   if (small || (!plain && D.cols <= kGramAtoms)) {
     constexpr std::int64_t kLines = ActiveSet<float>::kPadding;

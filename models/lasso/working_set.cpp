@@ -26,7 +26,7 @@ WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dicti
       options_(options),
       penalty_(in_batch_units(options.penalty, dictionary)),
       staging_(context, dictionary.rows(), queue),
-      waiting_(Tensor<double>::zeros(context, dictionary.rows(), queue)),
+      waiting_(context, dictionary.rows(), queue),
       queue_(index_of(queue)) {
   const AtomBounds bounds = divided_bounds();
   if (penalty_.grouped()) basis_ = GroupBasis(context, parts.exact_columns, penalty_.group_size);
