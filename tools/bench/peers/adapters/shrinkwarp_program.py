@@ -22,9 +22,8 @@ LOOK_SECONDS = 0.05  # between two looks at the program's memory
 
 
 def solver_names(program):
-    """The solvers that `solve --solver` takes."""
-    said = subprocess.run([program, "solve", "--dictionary", "D", "--observations", "X", "--output", "Z", "--lambda",
-                           "1", "--solver", "?"], capture_output=True, text=True).stderr
+    """The solvers that `bench solve --solver` takes."""
+    said = subprocess.run([program, "bench", "solve", "--solver", "?"], capture_output=True, text=True).stderr
     found = re.search(r"--solver: found '\?', wanted (.*?)(?: \(see|$)", said)
     if not found:
         raise Missing(f"{program} does not say which solvers it has")
