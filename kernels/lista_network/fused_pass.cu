@@ -94,6 +94,7 @@ class Panels {
     begin_ = begin - k;
     end_ = depth - k;
     step_ = 0;
+    cp_async_wait<0>();  // what the stream before had queued past its end writes the same slots
 #pragma unroll
     for (int s = 0; s < kStages - 1; ++s) fetch<kAlongDepth>(s);
   }

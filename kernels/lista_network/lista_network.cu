@@ -187,8 +187,8 @@ struct SumArguments {
 /// The partial sums of all layers (blockIdx.y) to the gradient, a thread an atom; a layer's first block d gamma, too.
 template <class T>
 __global__ void __launch_bounds__(kSumThreads) gradient_kernel(SumArguments<T> in) {
-  const std::int64_t layer = blockIdx.y;
-  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
+  const std::int64_t layer = blockIdx.x;
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * kSumThreads + threadIdx.x;
   if (row < in.atoms) {
     double sum = 0;
 #pragma unroll 8
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(kSumThreads) gradient_kernel(SumArguments<T> i
     const std::int64_t at = layer * in.layer_size + in.theta + row;
     in.gradient[at] = in.parameters[at] < T(0) ? T(0) : static_cast<T>(sum * in.factor);
   }
-  if (in.d_gamma != nullptr && blockIdx.x == 0) {
+  if (in.d_gamma != nullptr && blockIdx.y == 0) {
     double sum = 0;
     for (std::int64_t i = threadIdx.x; i < in.gammas; i += kSumThreads) sum += in.d_gamma[layer * in.gammas + i];
     sum = block_sum<kSumThreads>(sum);
@@ -352,8 +352,8 @@ class Network {
                                network_.parameters.data,
                                gradient.data};
     launch(gradient_kernel<T>,
-           dim3(grid_size(std::max<std::int64_t>(ceil_div(m, kSumThreads), 1), "lista_network_loss"),
-                grid_size(layout_.layers, "lista_network_loss")),
+           dim3(grid_size(layout_.layers, "lista_network_loss"),
+                grid_size(std::max<std::int64_t>(ceil_div(m, kSumThreads), 1), "lista_network_loss")),
            dim3(kSumThreads), 0, context_.stream(), sums);
   }
 

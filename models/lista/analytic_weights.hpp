@@ -19,7 +19,8 @@ namespace shrinkwarp {
 /// Cost some 10 n m min(n, m) flops. @throws ValueError (ridge), and as singular_values
 Tensor<double> analytic_weights(const Context& context, MatrixView<const double> D, double ridge);
 
-/// The spectral radius of W'D, from above by a few percent after a fixed number of power iterations; 1 where W'D = 0.
+/// The spectral radius of W'D as a fixed number of power iterations finds it, and a few percent more; 1 where W'D = 0. No
+/// bound: where eigenvalues lie close together the true one may be above.
 /// @param W, D  [n, m] on the CPU. Cost some 200 n m flops
 double spectral_radius(const Context& context, MatrixView<const double> W, MatrixView<const double> D);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -20,7 +21,8 @@ namespace shrinkwarp {
 namespace {
 
 constexpr std::int64_t kChunk = 1024;
-constexpr double kOptimumGap = 1e-12;
+constexpr double kOptimumGap = 1e-12;                       // that is asked for
+constexpr double kPoorOptimumGap = 1e-11;                   // beyond which it is said
 constexpr std::int64_t kHeldBytes = std::int64_t{1} << 30;  // of observations whose cost is differentiated
 
 /// Certificates of the codes of a chunk.
@@ -61,6 +63,10 @@ class Judge {
   Tensor<double> residual_, correlation_, primal_, gap_, scratch_;
 };
 
+double half_squares(const double* x, std::int64_t n) {
+  return std::inner_product(x, x + n, x, 0.0) / 2;
+}
+
 template <class T>
 void send(const Context& context, const std::vector<T>& values, VectorView<T> target) {
   copy<T>(context, VectorView<const T>{values.data(), target.size, {}}, target);
@@ -97,7 +103,7 @@ void proximal_codes(const Context& context, const Dictionary& dictionary, Matrix
 template <class T>
 Evaluation evaluate(const Context& context, const Dictionary& dictionary, const Network<T>& network,
                     ObservationSource& source, double lambda_fraction, bool oracle,
-                    const std::function<void(MatrixView<const T>)>& codes, const CancelToken* cancel) {
+                    const std::function<void(MatrixView<const double>)>& codes, const CancelToken* cancel) {
   const std::int64_t width = std::min(kChunk, source.size());
   const Tensor<double> read(Context::cpu(1), dictionary.rows(), width), baseline(context, dictionary.atoms(), width);
   NetworkRun<T> run(context, dictionary, network, width);
@@ -122,12 +128,23 @@ Evaluation evaluate(const Context& context, const Dictionary& dictionary, const 
     source.read(first, x);
     for (std::int64_t b = 0; b < x.cols; ++b) require_finite(source, first + b, {x.column(b), x.rows, {}});
     const LassoBatch optimum = solve_lasso(context, dictionary, x, LambdaRule::sample_fraction(lambda_fraction), exact);
-    for (const double value : optimum.objective) result.mean_optimum += value / problems;
+    for (std::int64_t b = 0; b < optimum.size(); ++b) {
+      const auto at = static_cast<std::size_t>(b);
+      result.mean_optimum += optimum.objective[at] / problems;
+      const double energy = half_squares(x.column(b), x.rows);
+      const double gap = energy > 0 ? optimum.dual_gap[at] / energy : 0;
+      result.optimum_gap = std::max(result.optimum_gap, gap);
+      result.optimum_missed += gap <= kPoorOptimumGap ? 0 : 1;
+    }
     const auto add = [&](const std::pair<std::vector<double>, std::vector<double>>& found, CodesQuality& quality) {
       for (std::size_t b = 0; b < found.first.size(); ++b) {
         const double unit = run.unit(static_cast<std::int64_t>(b)), energy = run.energy(static_cast<std::int64_t>(b));
-        quality.mean_excess += (found.first[b] * unit * unit - optimum.objective[b]) / problems;
-        const double gap = energy > 0 ? found.second[b] / energy : 0;
+        const double excess = found.first[b] * unit * unit - optimum.objective[b];
+        double gap = energy > 0 ? found.second[b] / energy : 0;
+        const bool finite = std::isfinite(excess) && std::isfinite(gap);
+        if (!finite) gap = std::numeric_limits<double>::infinity();
+        quality.not_finite += finite ? 0 : 1;
+        quality.mean_excess += (finite ? excess : gap) / problems;
         quality.mean_relative_gap += gap / problems;
         quality.worst_relative_gap = std::max(quality.worst_relative_gap, gap);
       }
@@ -173,7 +190,7 @@ template Safetensors cost_gradient<float>(const Context&, const Dictionary&, con
 template Safetensors cost_gradient<double>(const Context&, const Dictionary&, const Network<double>&,
                                            ObservationSource&, double);
 template Evaluation evaluate<float>(const Context&, const Dictionary&, const Network<float>&, ObservationSource&,
-                                    double, bool, const std::function<void(MatrixView<const float>)>&,
+                                    double, bool, const std::function<void(MatrixView<const double>)>&,
                                     const CancelToken*);
 template Evaluation evaluate<double>(const Context&, const Dictionary&, const Network<double>&, ObservationSource&,
                                      double, bool, const std::function<void(MatrixView<const double>)>&,

@@ -18,12 +18,16 @@ struct CodesQuality {
   double mean_excess = 0;        ///< mean of F - min F
   double mean_relative_gap = 0;  ///< mean of the duality gap over 1/2 ||x||^2
   double worst_relative_gap = 0;
+  std::int64_t not_finite =
+      0;  ///< problems whose objective or gap is not a number, or too large for one: their gap is infinite
 };
 
 struct Evaluation {
   std::int64_t problems = 0;
   std::int64_t layers = 0;
-  double mean_optimum = 0;  ///< mean of min F, from the exact solver to a relative gap of 1e-12
+  double mean_optimum = 0;          ///< mean of min F, from the exact solver to a relative gap of 1e-12
+  double optimum_gap = 0;           ///< the worst relative gap of what was taken for min F
+  std::int64_t optimum_missed = 0;  ///< problems where it is over 1e-11
   CodesQuality network, ista, fista;
   std::optional<CodesQuality> oracle_ista;
 };
@@ -36,7 +40,7 @@ struct Evaluation {
 template <class T>
 Evaluation evaluate(const Context& context, const Dictionary& dictionary, const Network<T>& network,
                     ObservationSource& source, double lambda_fraction, bool oracle,
-                    const std::function<void(MatrixView<const T>)>& codes, const CancelToken* cancel);
+                    const std::function<void(MatrixView<const double>)>& codes, const CancelToken* cancel);
 
 /// The gradient of the mean Lasso cost of a network's codes over all observations of a source, with lambda a fraction of each
 /// one's lambda_max: tensors of the names and shapes of the network's own, in double, by parameters in the user's units.

@@ -7,7 +7,7 @@
 //   momentum_lista  LISTA layers as the branches of a momentum residual network                     the same and gamma [T]
 //
 // The formulas are in kernels/step_network and kernels/lista_network. Before training step, coupled and lista are ISTA of T
-// steps; alista has the steps 1 and thresholds of the analytic matrix, momentum_lista ISTA's branch with gamma.
+// steps; alista has the step 1 / rho(W'D) and thresholds for the analytic matrix, momentum_lista ISTA's branch with gamma.
 #pragma once
 
 #include <cstddef>

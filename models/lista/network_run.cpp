@@ -39,6 +39,7 @@ NetworkRun<T>::NetworkRun(const Context& context, const Dictionary& dictionary, 
       lambda_in_T_(context, width),
       codes_(context, dictionary.atoms(), width),
       codes_on_host_(this_host(), dictionary.atoms(), width),
+      user_codes_(this_host(), dictionary.atoms(), width),
       scratch_(context, network.scratch(context, width, false)),
       units_(static_cast<std::size_t>(width)),
       energies_(units_.size()),
@@ -78,13 +79,14 @@ void NetworkRun<T>::run(MatrixView<const double> x, FunctionRef<double(std::int6
 }
 
 template <class T>
-MatrixView<const T> NetworkRun<T>::user_codes() {
-  const MatrixView<T> result = codes_on_host_.matrix().columns(0, count_);
-  copy<T>(context_, codes(), result);
+MatrixView<const double> NetworkRun<T>::user_codes() {
+  const MatrixView<T> found = codes_on_host_.matrix().columns(0, count_);
+  const MatrixView<double> result = user_codes_.matrix().columns(0, count_);
+  copy<T>(context_, codes(), found);
   context_.synchronize();
   for (std::int64_t b = 0; b < count_; ++b) {
     const double unit = this->unit(b) / dictionary_.scale();
-    for (std::int64_t j = 0; j < result.rows; ++j) result(j, b) = static_cast<T>(result(j, b) * unit);
+    for (std::int64_t j = 0; j < result.rows; ++j) result(j, b) = static_cast<double>(found(j, b)) * unit;
   }
   return result;
 }
@@ -102,7 +104,10 @@ SparseCodes network_codes(const Context& context, const Dictionary& dictionary, 
   NetworkRun<T> run(context, dictionary, network, width);
   const Tensor<double> read(this_host(), n, width);
   SparseCodes codes;
-  for (std::int64_t first = 0; first < source.size(); first += width) {
+  const auto offset_bytes = (source.size() + 1) * static_cast<std::int64_t>(sizeof(std::int64_t));
+  constexpr std::int64_t kEntryBytes = sizeof(double) + sizeof(std::int32_t);
+  bool full = false;
+  for (std::int64_t first = 0; first < source.size() && !full; first += width) {
     if (cancel != nullptr && cancel->cancelled())
       SHRINKWARP_THROW(Cancelled, "network_codes: cancelled with ", first, " of ", source.size(), " problems");
     const MatrixView<double> x = read.matrix().columns(0, std::min(width, source.size() - first));
@@ -124,22 +129,23 @@ SparseCodes network_codes(const Context& context, const Dictionary& dictionary, 
           return rule.number * lambda_max;
       }
     });
-    const MatrixView<const T> found = run.user_codes();
-    for (std::int64_t b = 0; b < x.cols; ++b) {
+    const MatrixView<const double> found = run.user_codes();
+    for (std::int64_t b = 0; b < x.cols && !full; ++b) {
+      const double* const code = found.column(b);
+      const auto in_use = [code](std::int64_t j) { return code[j] != 0 && std::isfinite(code[j]); };
+      std::int64_t entries = 0;
+      for (std::int64_t j = 0; j < found.rows; ++j) entries += in_use(j) ? 1 : 0;
+      full = (static_cast<std::int64_t>(codes.values.size()) + entries) * kEntryBytes + offset_bytes > memory;
+      if (full) break;
       for (std::int64_t j = 0; good[static_cast<std::size_t>(b)] && j < found.rows; ++j) {
-        const auto value = static_cast<double>(found(j, b));
-        if (value == 0 || !std::isfinite(value)) continue;
+        if (!in_use(j)) continue;
         codes.indices.push_back(static_cast<std::int32_t>(j));
-        codes.values.push_back(value);
+        codes.values.push_back(code[j]);
       }
       codes.offsets.push_back(static_cast<std::int64_t>(codes.values.size()));
     }
-    const auto bytes = static_cast<std::int64_t>(codes.values.size() * (sizeof(double) + sizeof(std::int32_t)) +
-                                                 codes.offsets.size() * sizeof(std::int64_t));
-    SHRINKWARP_REQUIRE(bytes <= memory, ValueError, "network_codes: the codes of the first ", first + x.cols, " of ",
-                       source.size(), " problems take ", bytes, " bytes, wanted at most ", memory,
-                       ": a larger memory limit, or parts of the observations one after the other");
   }
+  codes.offsets.resize(static_cast<std::size_t>(source.size()) + 1, codes.offsets.back());
   return codes;
 }
 

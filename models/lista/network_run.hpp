@@ -34,8 +34,8 @@ class NetworkRun {
   MatrixView<const double> scaled() const { return scaled_.matrix().columns(0, count_); }
   VectorView<const double> host_lambda() const { return {lambdas_.data(), count_, {}}; }
   MatrixView<const T> codes() const { return codes_.matrix().columns(0, count_); }
-  /// The codes in the user's units on the host, until the next call. Synchronises.
-  MatrixView<const T> user_codes();
+  /// The codes in the user's units on the host, in double for their range, until the next call. Synchronises.
+  MatrixView<const double> user_codes();
   /// What observation b was divided by, and 1/2 ||x||^2 of what is left.
   double unit(std::int64_t b) const { return units_[static_cast<std::size_t>(b)]; }
   double energy(std::int64_t b) const { return energies_[static_cast<std::size_t>(b)]; }
@@ -47,6 +47,7 @@ class NetworkRun {
   std::int64_t count_ = 0;
   Tensor<double> scaled_, X_, lambda_, largest_, correlation_scratch_;
   Tensor<T> rounded_, X_in_T_, lambda_in_T_, codes_, codes_on_host_;
+  Tensor<double> user_codes_;
   Tensor<std::byte> scratch_;
   std::vector<double> units_, energies_, lambdas_;
   std::vector<T> lambdas_in_T_;
@@ -54,9 +55,9 @@ class NetworkRun {
 
 /// The codes of all observations of a source, for a solver to start from.
 /// @param rule    value, per_problem, sample_fraction or recording_fraction with its lambda_max
-/// @param memory  bytes that the codes may take
+/// @param memory  bytes that the codes may take: observations whose codes find no room, and all after them, start at 0
 /// A row that is not finite gets the code 0, which a solve then refuses.
-/// @throws ValueError (another rule; more memory wanted), Cancelled, and as source.read
+/// @throws ValueError (another rule), Cancelled, and as source.read
 template <class T>
 SparseCodes network_codes(const Context& context, const Dictionary& dictionary, const Network<T>& network,
                           ObservationSource& source, const LambdaRule& rule, std::int64_t memory,

@@ -1,9 +1,12 @@
 // `shrinkwarp evaluate`: a network's codes beside the optimum, ISTA and FISTA.
+#include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -57,8 +60,24 @@ Evaluation run(const EvaluateArguments& arguments, const Context& context, const
   if (!arguments.codes.empty())
     writer.emplace(arguments.codes, element_type<T>(),
                    std::vector<std::int64_t>{observations.size(), dictionary.atoms()});
-  std::function<void(MatrixView<const T>)> append;
-  if (writer) append = [&writer](MatrixView<const T> codes) { writer->append_rows(codes); };
+  std::function<void(MatrixView<const double>)> append;
+  std::int64_t written = 0;
+  std::vector<T> row(static_cast<std::size_t>(dictionary.atoms()));
+  if (writer) {
+    append = [&](MatrixView<const double> codes) {
+      for (std::int64_t b = 0; b < codes.cols; ++b, ++written) {
+        for (std::int64_t j = 0; j < codes.rows; ++j) {
+          const double code = codes(j, b);
+          SHRINKWARP_REQUIRE(std::fabs(code) <= std::numeric_limits<T>::max() || !std::isfinite(code), ValueError,
+                             arguments.codes, ": found the code ", code, " for observation ", written,
+                             ", wanted one in the range of ", sizeof(T) == sizeof(float) ? "float32" : "float64",
+                             ", the network's type: another unit of the observations helps");
+          row[static_cast<std::size_t>(j)] = static_cast<T>(code);
+        }
+        writer->append(row.data(), codes.rows);
+      }
+    };
+  }
   const Evaluation result =
       evaluate<T>(context, dictionary, *network, observations, fraction, arguments.oracle, append, cancel);
   if (writer) writer->finish();
@@ -79,6 +98,23 @@ void print_table(const Evaluation& result, const NetworkDescription& description
   row("FISTA", result.fista);
   if (result.oracle_ista) row("oracle ISTA", *result.oracle_ista);
   std::fflush(stdout);
+}
+
+/// What the numbers must not be read without. @return the exit status
+int warn(const Evaluation& result) {
+  const auto not_finite = [&](const char* name, const CodesQuality& quality) {
+    if (quality.not_finite > 0)
+      std::cerr << "shrinkwarp: " << name << " of " << quality.not_finite << " of " << result.problems
+                << " observations are not finite, or too large for a number\n";
+  };
+  not_finite("the network's codes", result.network);
+  not_finite("ISTA's codes", result.ista);
+  not_finite("FISTA's codes", result.fista);
+  if (result.oracle_ista) not_finite("oracle ISTA's codes", *result.oracle_ista);
+  if (result.optimum_missed == 0) return kDone;
+  std::cerr << "shrinkwarp: F* of " << result.optimum_missed << " of " << result.problems
+            << " observations is known to a relative gap of " << result.optimum_gap << " alone, and F - F* no better\n";
+  return kUnconverged;
 }
 
 int run_evaluate(const EvaluateArguments& arguments) {
@@ -129,7 +165,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
   }
   if (!arguments.json) {
     print_table(result, description, fraction);
-    return kDone;
+    return warn(result);
   }
   nlohmann::json object = {
       {"schema", "shrinkwarp-evaluate-1"},
@@ -138,6 +174,9 @@ int run_evaluate(const EvaluateArguments& arguments) {
       {"problems", result.problems},
       {"lambda_fraction", fraction},
       {"optimum", result.mean_optimum},
+      {"optimum_gap", result.optimum_gap},
+      {"optimum_missed", result.optimum_missed},
+      {"not_finite", result.network.not_finite},
       {"network", result.network.mean_excess},
       {"ista", result.ista.mean_excess},
       {"fista", result.fista.mean_excess},
@@ -148,7 +187,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
     object["relative_gaps"]["oracle_ista"] = gaps(*result.oracle_ista);
   }
   std::cout << json_line(object) << '\n';
-  return kDone;
+  return warn(result);
 }
 
 }  // namespace
@@ -182,7 +221,7 @@ void add_evaluate(CLI::App& app, Action& action) {
   command->add_flag("--json", arguments->json, "one JSON object in place of the table");
   command->footer(
       "F* is the exact solver's objective; gaps are duality gaps over 1/2 ||x||^2, which need no F*.\n"
-      "Exit status: 0 done, 2 usage, 1 other errors, 130 and 143 interrupted.\n"
+      "Exit status: 0 done, 3 F* is not known well of all, 2 usage, 1 other errors, 130 and 143 interrupted.\n"
       "Example:\n  shrinkwarp evaluate --network net.safetensors --dictionary D.npy --observations X.npy");
   command->callback([arguments, &action] { action = [arguments] { return run_evaluate(*arguments); }; });
 }
