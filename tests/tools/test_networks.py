@@ -329,6 +329,11 @@ def test_an_unfinished_training_is_not_lost(interrupted):
     refused(interrupted.folder, interrupted.arguments, kept, "--resume", "deleting")
     other = [*interrupted.arguments, "--resume"]
     refused(interrupted.folder, [*other, "--seed", 8, "--lr", 0.5], kept, "--seed", "--lr", "wanted 8")
+    # Observations that have the same lambda_max and energy, one by one.
+    trained_on = other[other.index("--observations") + 1]
+    np.save(interrupted.folder / "X.npy", -np.load(trained_on))
+    refused(interrupted.folder, [value if value != trained_on else interrupted.folder / "X.npy" for value in other], kept,
+            "values of --observations")
     near = [value if value != 0.3 else 0.3000000001 for value in other]
     refused(interrupted.folder, near, kept, "fraction of lambda_max", "0.3000000001")
 

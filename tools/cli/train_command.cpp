@@ -19,7 +19,6 @@
 #include <shrinkwarp/models/lista/network_file.hpp>
 #include <shrinkwarp/models/lista/training.hpp>
 #include <shrinkwarp/runtime/error.hpp>
-#include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
@@ -135,15 +134,6 @@ std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& rows, std::s
 }
 
 template <class T>
-std::uint64_t hash_of(const Samples<T>& samples) {
-  Hash hash;
-  const std::vector<double>& values = samples.lambda_max();
-  hash.add(values.data(), static_cast<std::int64_t>(values.size() * sizeof(double)));
-  for (const double number : {samples.unit(), samples.mean_energy()}) hash.add(&number, sizeof(number));
-  return hash.value();
-}
-
-template <class T>
 Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& context, std::uint64_t dictionary,
                            const Samples<T>& samples, const Samples<T>& validation) {
   const TrainingOptions& training = arguments.training;
@@ -159,9 +149,9 @@ Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& conte
   fingerprint.add("P of --support-selection", arguments.spec.selection.percent_a_layer);
   fingerprint.add("MAX of --support-selection", arguments.spec.selection.most_percent);
   fingerprint.add_hash("values of --dictionary", dictionary);
-  fingerprint.add_hash("values of --observations", hash_of(samples));
+  fingerprint.add_hash("values of --observations", samples.hash());
   fingerprint.add("observations", samples.size());
-  fingerprint.add_hash("values of --validation", hash_of(validation));
+  fingerprint.add_hash("values of --validation", validation.hash());
   fingerprint.add("least fraction of lambda_max", training.lambda.low);
   fingerprint.add("largest fraction of lambda_max", training.lambda.high);
   fingerprint.add("--start", arguments.start);
