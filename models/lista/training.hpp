@@ -97,10 +97,15 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
                      const CancelToken* cancel);
 
 /// A better start than ISTA for networks with weight matrices: trains step-LISTA of the same depth, as train does with the
-/// default options, and has the network become it. @throws as train
+/// default options, and has the network become it.
+///
+/// @param store  of this training alone, whose states are none of train()'s on the network
+///
+/// @throws as train
 template <class T>
 void start_from_steps(const Context& context, const Dictionary& dictionary, Network<T>& network,
                       const Samples<double>& samples, const Samples<double>& validation, const LambdaShares& lambda,
-                      const std::function<void(const TrainingEvent&)>& event, const CancelToken* cancel);
+                      const TrainingStore& store, const std::function<void(const TrainingEvent&)>& event,
+                      const CancelToken* cancel);
 
 }  // namespace shrinkwarp

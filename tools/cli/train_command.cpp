@@ -241,28 +241,32 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
                               std::move(rows.validation), memory / 4);
   const TrainingCheckpoint checkpoint(arguments.output,
                                       fingerprint_of(arguments, context, loaded.hash, samples, validation));
-  std::optional<Safetensors> state;
+  std::optional<TrainingCheckpoint::Stored> stored;
   if (checkpoint.exists()) {
     SHRINKWARP_REQUIRE(arguments.resume, Error, checkpoint.path(),
                        " holds an unfinished training: --resume goes on with it, deleting the file starts afresh");
-    state = checkpoint.read();
+    stored = checkpoint.read();
   }
   const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, arguments.spec);
-  TrainingStore store;
-  store.save = [&checkpoint](const Safetensors& file) { checkpoint.write(file); };
-  store.resume = state ? &*state : nullptr;
+  const auto store_of = [&](TrainingPart part) {
+    TrainingStore store;
+    store.save = [&checkpoint, part](const Safetensors& state) { checkpoint.write(part, state); };
+    store.resume = stored && stored->part == part ? &stored->state : nullptr;
+    return store;
+  };
+  const TrainingStore store = store_of(TrainingPart::network);
   const double unit = samples.unit() * samples.unit(), judged_unit = validation.unit() * validation.unit();
   const InterruptScope interrupts;
   TrainingResult result;
   try {
     TrainingLine line(arguments.quiet || arguments.json, arguments.spec.layers, unit);
-    History history(arguments.history, state.has_value(), unit);
-    if (!state && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
+    History history(arguments.history, store.resume != nullptr, unit);
+    if (!store.resume && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
       const Samples<double> few(context, dictionary, observations, first_of(samples.rows(), kStartSamples), memory / 4);
       const Samples<double> few_judges(context, dictionary, validation_file ? *validation_file : observations,
                                        first_of(validation.rows(), kStartSamples), memory / 4);
       start_from_steps<T>(
-          context, dictionary, *network, few, few_judges, arguments.training.lambda,
+          context, dictionary, *network, few, few_judges, arguments.training.lambda, store_of(TrainingPart::start),
           [&line](const TrainingEvent& event) { line.update(event); }, interrupts.token());
     }
     result = train<T>(

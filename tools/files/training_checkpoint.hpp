@@ -1,13 +1,18 @@
 // A training's state on disk, so that it goes on where it was: OUTPUT.checkpoint beside the network that it makes.
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include <shrinkwarp/runtime/io/safetensors.hpp>
 #include <shrinkwarp/tools/files/fingerprint.hpp>
 
 namespace shrinkwarp {
+
+/// What a training is at.
+enum class TrainingPart {
+  start,    ///< the step network that a network with matrices begins as
+  network,  ///< the network itself
+};
 
 class TrainingCheckpoint {
  public:
@@ -19,10 +24,14 @@ class TrainingCheckpoint {
   static std::string path_of(const std::string& output) { return output + ".checkpoint"; }
   const std::string& path() const { return path_; }
   bool exists() const;
-  /// The stored state. @throws IoError (no checkpoint, or a damaged one), ValueError (of another training: says the difference)
-  Safetensors read() const;
+  struct Stored {
+    TrainingPart part = TrainingPart::network;
+    Safetensors state;
+  };
+  /// What is stored. @throws IoError (no checkpoint, or a damaged one), ValueError (of another training: says the difference)
+  Stored read() const;
   /// Replaces what is stored, in one step. @throws IoError
-  void write(Safetensors state) const;
+  void write(TrainingPart part, Safetensors state) const;
   void remove() const noexcept;
 
  private:
