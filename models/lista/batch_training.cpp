@@ -66,6 +66,11 @@ class Stepper {
     }
     copy<double>(context_, loss_.vector(), losses_.vector().slice(number, 1));
   }
+  /// Mean cost of the batch in a slot, as a step on it would find it. Synchronises.
+  double loss(int slot) const {
+    queue_loss(slot);
+    return on_host<double>(loss_)[0];
+  }
   /// Of the first `count` steps since the numbers began at 0 again. Synchronises.
   std::vector<double> losses(std::int64_t count) const {
     std::vector<double> values(static_cast<std::size_t>(count));
@@ -101,12 +106,15 @@ class Stepper {
     if (scratch_.size() < scratch) scratch_ = Tensor<std::byte>(context_, scratch);
     for (Graph& graph : graphs_) graph = Graph();
   }
+  void queue_loss(int slot) const {
+    run_.network.loss(context_, batches_.X(slot), batches_.lambda(slot), loss_.vector(), gradient_.vector(),
+                      scratch_.vector());
+  }
   /// One step; allocates and waits for nothing.
   void queue(int slot) const {
     const TrainingOptions& options = run_.options;
     const AdamOptions adam{0.9, 0.999, 1e-8, options.weight_decay};
-    run_.network.loss(context_, batches_.X(slot), batches_.lambda(slot), loss_.vector(), gradient_.vector(),
-                      scratch_.vector());
+    queue_loss(slot);
     squared_norm<T>(context_, gradient_.vector(), norm_scratch_.vector(), norm_.vector());
     advance_schedule(context_, rates_.vector(), norm_.vector(), options.clip, adam, schedule_.vector());
     if (adam_) {
@@ -168,21 +176,24 @@ void train_on_batches(const TrainingRun<T>& run) {
   BatchPipeline<T> batches(run.context, run.samples, options.lambda, batch);
   Stepper<T> stepper(run, batches, steps);
   std::int64_t depth = run.first_depth(), epoch = 0, step = 0;  // the next step, of `steps`
-  // Of this epoch's steps so far; what has diverged is neither stored nor judged.
+  // What has diverged is neither stored nor judged.
+  const auto check = [&](double loss, std::int64_t number) {
+    const double unit = run.samples.unit() * run.samples.unit();
+    SHRINKWARP_REQUIRE(loss <= kDiverged * run.samples.mean_energy(), DivergedError, "training of ", depth,
+                       " layers, epoch ", epoch + 1, ", step ", number + 1, " of ", steps, ": found the loss ",
+                       loss * unit, ", wanted a finite one under ", kDiverged * run.samples.mean_energy() * unit,
+                       ", a hundred times that of codes that are 0; a smaller rate or a clipped gradient may help");
+  };
+  // Of this epoch's steps so far.
   const auto checked_losses = [&] {
     std::vector<double> losses = stepper.losses(step);
-    for (std::int64_t i = 0; i < step; ++i) {
-      const double loss = losses[static_cast<std::size_t>(i)], unit = run.samples.unit() * run.samples.unit();
-      SHRINKWARP_REQUIRE(loss <= kDiverged * run.samples.mean_energy(), DivergedError, "training of ", depth,
-                         " layers, epoch ", epoch + 1, ", step ", i + 1, " of ", steps, ": found the loss ",
-                         loss * unit, ", wanted a finite one under ", kDiverged * run.samples.mean_energy() * unit,
-                         ", a hundred times that of codes that are 0; a smaller rate or a clipped gradient may help");
-    }
+    for (std::int64_t i = 0; i < step; ++i) check(losses[static_cast<std::size_t>(i)], i);
     return losses;
   };
-  const auto save = [&] {
+  const auto save = [&](int slot) {  // which holds the next step's batch
     if (!run.store.save) return;
     const std::vector<double> losses = checked_losses();
+    check(stepper.loss(slot), step);  // or going on from a state that its last step has spoiled would help nobody
     Safetensors file;
     const std::vector<T> parameters = network.to_host(run.context);
     file.add("parameters", {static_cast<std::int64_t>(parameters.size())}, parameters);
@@ -218,11 +229,11 @@ void train_on_batches(const TrainingRun<T>& run) {
       for (; step < steps; ++step) {
         batches.next([&](int slot) {
           if (run.cancel != nullptr && run.cancel->cancelled()) {
-            save();
+            save(slot);
             SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", epoch ", epoch + 1, ", step ",
                              step + 1);
           }
-          now_and_then(save);
+          now_and_then([&] { save(slot); });
           stepper.step(slot, step);
         });
       }

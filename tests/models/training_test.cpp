@@ -348,6 +348,27 @@ TEST(TrainingOnTheHost, GoesOnFromEveryStateToTheSameBits) {
   expect_resumable(in_float, early);
 }
 
+TEST(TrainingOnTheHost, StoresNoStateThatHasDiverged) {
+  const Context host = Context::cpu(1);
+  const Bench<float> bench(host);
+  for (const auto& [optimizer, rate] :
+       {std::pair{Optimizer::adam, 1.0}, {Optimizer::adam, 1e3}, {Optimizer::sgd, 1e3}}) {
+    Trial its = trial(NetworkKind::lista, optimizer, {}, 3);
+    its.options.rate = rate;
+    std::vector<Safetensors> states;
+    TrainingStore store;
+    store.interval = 0;
+    store.save = [&](const Safetensors& state) { states.push_back(state); };
+    EXPECT_THROW(bench.trained(its, store), DivergedError) << rate;
+    ASSERT_FALSE(states.empty());
+    // Where it may go on, with a rate under which parameters hardly move.
+    its.options.rate = 1e-12;
+    TrainingStore resumed;
+    resumed.resume = &states.back();
+    EXPECT_NO_THROW(bench.trained(its, resumed)) << rate;
+  }
+}
+
 TEST(TrainingOnTheHost, GoesOnWithAStartFromEveryStateToTheSameBits) {
   const Context host = Context::cpu(1);
   const Bench<double> in_double(host);

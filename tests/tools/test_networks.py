@@ -345,6 +345,37 @@ def test_an_unfinished_training_is_not_lost(interrupted):
     refused(interrupted.folder, near, kept, "fraction of lambda_max", "0.3000000001")
 
 
+def test_a_diverged_training_goes_on_with_another_rate(interrupted, folder):
+    output, history = folder / "net.safetensors", folder / "H.jsonl"
+    arguments = [*interrupted.arguments[:-1], output, "--resume"]
+    arguments[arguments.index("--history") + 1] = history
+    shutil.copy(checkpoint_of(interrupted.folder / "net.safetensors"), checkpoint_of(output))
+    changed, diverged = run(*arguments, "--lr", 1e30, status=FAILED).stderr.splitlines()
+    assert changed == "shrinkwarp: goes on with --lr 1e+30 in place of 0"
+    assert "found the loss" in diverged
+    assert diverged.endswith(f"; --resume with another --lr or --clip goes on from the last good state, {checkpoint_of(output)}")
+
+    def goes_on(*options):
+        before = history.read_text()
+        process = start(*arguments, *options, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and history.read_text() == before:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1].splitlines()
+        assert process.returncode == 130, said
+        assert "interrupted" in said.pop()
+        return said
+
+    said = goes_on("--lr", 1e-5, "--clip", 7, "--schedule", "constant")
+    assert [line.split(" in place of ")[0] for line in said] == [
+        f"shrinkwarp: goes on with {option}" for option in ("--schedule constant", "--lr 1e-05", "--clip 7")]
+    rates = [json.loads(line)["rate"] for line in history.read_text().splitlines()]
+    assert rates[-1] == 1e-5
+    assert goes_on("--lr", 1e-5, "--clip", 7, "--schedule", "constant") == []
+    # What is left out is no wish for another.
+    refused(folder, [*arguments, "--clip", 7, "--schedule", "constant"], "--lr: found 1e-05, wanted 0", "deleting")
+
+
 def test_a_checkpoint_that_is_none(trained, interrupted, folder):
     output = folder / "net.safetensors"
     arguments = [*interrupted.arguments[:-1], output, "--resume"]

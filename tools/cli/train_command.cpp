@@ -19,6 +19,7 @@
 #include <shrinkwarp/models/lista/network_file.hpp>
 #include <shrinkwarp/models/lista/training.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
@@ -46,7 +47,11 @@ struct TrainArguments {
   bool layerwise = false, end_to_end = false;
   int threads = 0;
   bool resume = false, quiet = false, json = false;
+  std::vector<std::string> may_change;  // of kMayChange those that are on the command line
 };
+
+/// What a stored state means whatever they are: where they are given, a training goes on with others.
+constexpr const char* kMayChange[] = {"--lr", "--schedule", "--clip"};
 
 constexpr std::pair<const char*, Optimizer> kOptimizers[] = {{"auto", Optimizer::automatic},
                                                              {"adam", Optimizer::adam},
@@ -245,7 +250,10 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
   if (checkpoint.exists()) {
     SHRINKWARP_REQUIRE(arguments.resume, Error, checkpoint.path(),
                        " holds an unfinished training: --resume goes on with it, deleting the file starts afresh");
-    stored = checkpoint.read();
+    stored = checkpoint.read(arguments.may_change);
+    for (const Fingerprint::Difference& change : stored->changes)
+      std::cerr << "shrinkwarp: goes on with " << change.name << ' ' << change.wanted << " in place of "
+                << printable(change.found) << '\n';
   }
   const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, arguments.spec);
   const auto store_of = [&](TrainingPart part) {
@@ -284,7 +292,9 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
     return kSignal + interrupts.number();
   } catch (const DivergedError& error) {
     SHRINKWARP_THROW(Error, error.what(),
-                     checkpoint.exists() ? "; the last good state is in " + checkpoint.path() : std::string());
+                     checkpoint.exists() ? "; --resume with another --lr or --clip goes on from the last good state, " +
+                                               checkpoint.path()
+                                         : std::string());
   }
   Safetensors file;
   NetworkDescription description;
@@ -405,7 +415,10 @@ void add_train(CLI::App& app, Action& action) {
   command->add_option("--gamma", arguments->gamma, "of momentum-lista before training; without it 0.2")
       ->check(CLI::Range(0.0, 0.999999));
   command->add_option("--history", arguments->history, "H.jsonl to write: a line for each look at the validation");
-  command->add_flag("--resume", arguments->resume, "go on with OUTPUT.checkpoint, where there is one");
+  command->add_flag(
+      "--resume", arguments->resume,
+      "go on with OUTPUT.checkpoint, where there is one; with the same options to the same bits, and where --lr, "
+      "--schedule or --clip is given with what it says");
   command->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
       ->check(device_name())
       ->capture_default_str();
@@ -420,11 +433,17 @@ void add_train(CLI::App& app, Action& action) {
   command->add_flag("--quiet", arguments->quiet, "no progress, no summary");
   command->add_flag("--json", arguments->json, "one JSON object in place of the summary");
   command->footer(
-      "The state of a training is kept in OUTPUT.checkpoint until the output is written.\n"
+      "The state of a training is kept in OUTPUT.checkpoint until the output is written. Of one that diverges it is "
+      "the\n"
+      "last good one, from which --resume goes on with another --lr or --clip.\n"
       "Exit status: 0 done, 2 usage, 1 other errors, 130 and 143 interrupted.\n"
       "Example:\n  shrinkwarp train step --dictionary D.npy --observations X.npy --layers 10 --lambda-fraction 0.5 "
       "--output net.safetensors");
-  command->callback([arguments, &action] { action = [arguments] { return run_train(*arguments); }; });
+  command->callback([arguments, command, &action] {
+    for (const char* const option : kMayChange)
+      if (command->count(option) > 0) arguments->may_change.emplace_back(option);
+    action = [arguments] { return run_train(*arguments); };
+  });
 }
 
 }  // namespace shrinkwarp::cli

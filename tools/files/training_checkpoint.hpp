@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include <shrinkwarp/runtime/io/safetensors.hpp>
 #include <shrinkwarp/tools/files/fingerprint.hpp>
@@ -27,9 +28,11 @@ class TrainingCheckpoint {
   struct Stored {
     TrainingPart part = TrainingPart::network;
     Safetensors state;
+    std::vector<Fingerprint::Difference> changes;  ///< of those that may change
   };
-  /// What is stored. @throws IoError (no checkpoint, or a damaged one), ValueError (of another training: says the difference)
-  Stored read() const;
+  /// What is stored. @param may_change  names in the fingerprint: a training that differs in these alone may go on
+  /// @throws IoError (no checkpoint, or a damaged one), ValueError (of another training: says the difference)
+  Stored read(const std::vector<std::string>& may_change) const;
   /// Replaces what is stored, in one step. @throws IoError
   void write(TrainingPart part, Safetensors state) const;
   void remove() const noexcept;
