@@ -84,6 +84,7 @@ Iterate minimised(const ValueAndGradient& function, const Vector& start, std::in
     EXPECT_EQ(at.value, function(at.point, gradient));
     EXPECT_EQ(at.gradient, gradient);
     EXPECT_EQ(at.evaluations, evaluations);
+    EXPECT_LE(at.evaluations, before.evaluations + 80);
     EXPECT_EQ(at.iterations, before.iterations + (moves ? 1 : 0));
     if (moves) {
       EXPECT_LT(at.value, before.value);
