@@ -62,6 +62,28 @@ void synchronize(CudaStream stream) {
   SHRINKWARP_CUDA_CHECK(cudaStreamSynchronize(stream));
 }
 
+CudaEvent create_event() {
+  cudaEvent_t event = nullptr;
+  SHRINKWARP_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  return event;
+}
+
+void destroy_event(CudaEvent event) noexcept {
+  cudaEventDestroy(event);
+}
+
+void record_event(CudaEvent event, CudaStream stream) {
+  SHRINKWARP_CUDA_CHECK(cudaEventRecord(event, stream));
+}
+
+void await_event(CudaStream stream, CudaEvent event) {
+  SHRINKWARP_CUDA_CHECK(cudaStreamWaitEvent(stream, event, 0));
+}
+
+void synchronize(CudaEvent event) {
+  SHRINKWARP_CUDA_CHECK(cudaEventSynchronize(event));
+}
+
 void* record_graph(CudaStream stream, FunctionRef<void()> body) {
   SHRINKWARP_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   cudaGraph_t graph = nullptr;

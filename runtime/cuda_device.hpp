@@ -7,6 +7,7 @@
 #include <string>
 
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/event.hpp>
 #include <shrinkwarp/runtime/function_ref.hpp>
 
 namespace shrinkwarp::cuda {
@@ -23,6 +24,15 @@ std::int64_t block_memory(int index);
 CudaStream create_stream();
 void destroy_stream(CudaStream stream) noexcept;
 void synchronize(CudaStream stream);
+
+/// Without a time stamp.
+CudaEvent create_event();
+void destroy_event(CudaEvent event) noexcept;
+void record_event(CudaEvent event, CudaStream stream);
+/// What the stream gets from now on runs after the event; the host goes on.
+void await_event(CudaStream stream, CudaEvent event);
+/// The host waits.
+void synchronize(CudaEvent event);
 
 /// An executable graph of what `body` queues on the stream, which is not run. When the body throws nothing is left over.
 void* record_graph(CudaStream stream, FunctionRef<void()> body);

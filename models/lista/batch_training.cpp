@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <future>
 #include <limits>
 
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
+#include <shrinkwarp/models/lista/batch_pipeline.hpp>
 #include <shrinkwarp/runtime/graph.hpp>
 
 namespace shrinkwarp {
@@ -28,24 +28,17 @@ double rate_at(const TrainingOptions& options, double first, double progress) {
   return first;
 }
 
-/// A batch on the host, and where it goes.
-template <class T>
-struct Batch {
-  Tensor<T> X, lambda;
-  Batch(const Context& host, std::int64_t rows, std::int64_t size) : X(host, rows, size), lambda(host, size) {}
-};
-
 /// The optimizer's buffers and everything else that a step reads and writes on the device.
 template <class T>
 class Stepper {
  public:
-  Stepper(const TrainingRun<T>& run, std::int64_t batch, std::int64_t steps_an_epoch)
+  /// @param batches  in whose slots the batches are, outlives this
+  Stepper(const TrainingRun<T>& run, const BatchPipeline<T>& batches, std::int64_t steps_an_epoch)
       : run_(run),
         context_(run.context),
+        batches_(batches),
         size_(run.network.parameters().size),
         adam_(run.options.optimizer != Optimizer::sgd),
-        X_(context_, run.samples.dimension(), batch),
-        lambda_(context_, batch),
         gradient_(context_, size_),
         first_(context_, size_),
         second_(context_, adam_ ? size_ : 0),
@@ -62,16 +55,21 @@ class Stepper {
     context_.zero_bytes(schedule_.data(), schedule_.bytes());
     set_rates(std::move(rates));
   }
-  void step(const Batch<T>& batch, std::int64_t number) {
-    copy<T>(context_, batch.X.matrix(), X_.matrix());
-    copy<T>(context_, batch.lambda.vector(), lambda_.vector());
+  /// Queues step `number` of the epoch on the batch in a slot; waits for nothing.
+  void step(int slot, std::int64_t number) {
     if (Graph::can_record(context_)) {
-      if (graph_.empty()) graph_ = Graph(context_, [this] { queue(); });
-      graph_.launch(context_);
+      Graph& graph = graphs_[slot];
+      if (graph.empty()) graph = Graph(context_, [this, slot] { queue(slot); });
+      graph.launch(context_);
     } else {
-      queue();
+      queue(slot);
     }
     copy<double>(context_, loss_.vector(), losses_.vector().slice(number, 1));
+  }
+  /// Mean cost of the batch in a slot, as a step on it would find it. Synchronises.
+  double loss(int slot) const {
+    queue_loss(slot);
+    return on_host<double>(loss_)[0];
   }
   /// Of the first `count` steps since the numbers began at 0 again. Synchronises.
   std::vector<double> losses(std::int64_t count) const {
@@ -104,15 +102,19 @@ class Stepper {
   void set_rates(std::vector<double> rates) {
     rates_ = Tensor<double>(context_, static_cast<std::int64_t>(rates.size()));
     from_host<double>(rates, rates_);
-    const std::int64_t scratch = run_.network.scratch(context_, X_.cols(), true);
+    const std::int64_t scratch = run_.network.scratch(context_, batches_.X(0).cols, true);
     if (scratch_.size() < scratch) scratch_ = Tensor<std::byte>(context_, scratch);
-    graph_ = Graph();
+    for (Graph& graph : graphs_) graph = Graph();
+  }
+  void queue_loss(int slot) const {
+    run_.network.loss(context_, batches_.X(slot), batches_.lambda(slot), loss_.vector(), gradient_.vector(),
+                      scratch_.vector());
   }
   /// One step; allocates and waits for nothing.
-  void queue() const {
+  void queue(int slot) const {
     const TrainingOptions& options = run_.options;
     const AdamOptions adam{0.9, 0.999, 1e-8, options.weight_decay};
-    run_.network.loss(context_, X_.matrix(), lambda_.vector(), loss_.vector(), gradient_.vector(), scratch_.vector());
+    queue_loss(slot);
     squared_norm<T>(context_, gradient_.vector(), norm_scratch_.vector(), norm_.vector());
     advance_schedule(context_, rates_.vector(), norm_.vector(), options.clip, adam, schedule_.vector());
     if (adam_) {
@@ -138,12 +140,13 @@ class Stepper {
 
   const TrainingRun<T>& run_;
   const Context& context_;
+  const BatchPipeline<T>& batches_;
   std::int64_t size_;
   bool adam_;
-  Tensor<T> X_, lambda_, gradient_, first_, second_;
+  Tensor<T> gradient_, first_, second_;
   Tensor<double> schedule_, norm_scratch_, norm_, loss_, losses_, rates_;
   Tensor<std::byte> scratch_;
-  Graph graph_;
+  Graph graphs_[2];  // of a step, for each slot
 };
 
 }  // namespace
@@ -170,23 +173,27 @@ void train_on_batches(const TrainingRun<T>& run) {
     return rates;
   };
 
-  Stepper<T> stepper(run, batch, steps);
+  BatchPipeline<T> batches(run.context, run.samples, options.lambda, batch);
+  Stepper<T> stepper(run, batches, steps);
   std::int64_t depth = run.first_depth(), epoch = 0, step = 0;  // the next step, of `steps`
-  // Of this epoch's steps so far; what has diverged is neither stored nor judged.
+  // What has diverged is neither stored nor judged.
+  const auto check = [&](double loss, std::int64_t number) {
+    const double unit = run.samples.unit() * run.samples.unit();
+    SHRINKWARP_REQUIRE(loss <= kDiverged * run.samples.mean_energy(), DivergedError, "training of ", depth,
+                       " layers, epoch ", epoch + 1, ", step ", number + 1, " of ", steps, ": found the loss ",
+                       loss * unit, ", wanted a finite one under ", kDiverged * run.samples.mean_energy() * unit,
+                       ", a hundred times that of codes that are 0; a smaller rate or a clipped gradient may help");
+  };
+  // Of this epoch's steps so far.
   const auto checked_losses = [&] {
     std::vector<double> losses = stepper.losses(step);
-    for (std::int64_t i = 0; i < step; ++i) {
-      const double loss = losses[static_cast<std::size_t>(i)], unit = run.samples.unit() * run.samples.unit();
-      SHRINKWARP_REQUIRE(loss <= kDiverged * run.samples.mean_energy(), DivergedError, "training of ", depth,
-                         " layers, epoch ", epoch + 1, ", step ", i + 1, " of ", steps, ": found the loss ",
-                         loss * unit, ", wanted a finite one under ", kDiverged * run.samples.mean_energy() * unit,
-                         ", a hundred times that of codes that are 0; a smaller rate or a clipped gradient may help");
-    }
+    for (std::int64_t i = 0; i < step; ++i) check(losses[static_cast<std::size_t>(i)], i);
     return losses;
   };
-  const auto save = [&] {
+  const auto save = [&](int slot) {  // which holds the next step's batch
     if (!run.store.save) return;
     const std::vector<double> losses = checked_losses();
+    check(stepper.loss(slot), step);  // or going on from a state that its last step has spoiled would help nobody
     Safetensors file;
     const std::vector<T> parameters = network.to_host(run.context);
     file.add("parameters", {static_cast<std::int64_t>(parameters.size())}, parameters);
@@ -208,8 +215,6 @@ void train_on_batches(const TrainingRun<T>& run) {
     run.best.load(file);
     resumed = true;
   }
-  const Context host = Context::cpu(1);
-  Batch<T> batches[2] = {{host, run.samples.dimension(), batch}, {host, run.samples.dimension(), batch}};
   SaveNowAndThen now_and_then(run.store.interval);
   std::uint64_t pass = 0;  // over the samples, all depths counted
   for (std::int64_t d = run.first_depth(); d < depth; ++d) pass += static_cast<std::uint64_t>(epochs_of(d));
@@ -220,24 +225,17 @@ void train_on_batches(const TrainingRun<T>& run) {
     resumed = false;
     for (; epoch < epochs_of(depth); ++epoch, step = 0) {
       const std::uint64_t its_pass = 1 + pass + static_cast<std::uint64_t>(epoch);
-      const std::vector<std::int64_t> order = shuffled(run.samples.size(), options.seed, its_pass);
-      const auto gather = [&](std::int64_t i) {
-        Batch<T>& target = batches[i % 2];
-        run.samples.gather(order.data() + i * batch, options.lambda, its_pass, target.X.matrix(),
-                           target.lambda.vector());
-      };
-      gather(step);
+      batches.begin(shuffled(run.samples.size(), options.seed, its_pass), its_pass, step);
       for (; step < steps; ++step) {
-        if (run.cancel != nullptr && run.cancel->cancelled()) {
-          save();
-          SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", epoch ", epoch + 1, ", step ",
-                           step + 1);
-        }
-        now_and_then(save);
-        std::future<void> next;
-        if (step + 1 < steps) next = std::async(std::launch::async, gather, step + 1);
-        stepper.step(batches[step % 2], step);
-        if (next.valid()) next.get();
+        batches.next([&](int slot) {
+          if (run.cancel != nullptr && run.cancel->cancelled()) {
+            save(slot);
+            SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", epoch ", epoch + 1, ", step ",
+                             step + 1);
+          }
+          now_and_then([&] { save(slot); });
+          stepper.step(slot, step);
+        });
       }
       double mean = 0;
       for (const double loss : checked_losses()) mean += loss / static_cast<double>(steps);

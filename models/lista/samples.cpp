@@ -10,6 +10,7 @@
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/models/lasso/observations.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
 namespace shrinkwarp {
@@ -62,10 +63,12 @@ Samples<T>::Samples(const Context& context, const Dictionary& dictionary, Observ
   const Tensor<double> scratch(context, correlation_scratch(context, dictionary.atoms(), read.cols()));
   double greatest = 0;
   long double energy = 0;
+  Hash hash;
   for (std::int64_t first = 0; first < size(); first += kChunk) {
     const std::int64_t count = std::min(kChunk, size() - first);
     const MatrixView<double> chunk = read.matrix().columns(0, count);
     read_rows(source_, rows_, first, chunk);
+    hash.add(chunk.data, n * count * static_cast<std::int64_t>(sizeof(double)));
     for (std::int64_t b = 0; b < count; ++b) {
       require_finite(source_, rows_[static_cast<std::size_t>(first + b)], {chunk.column(b), n, {}});
       for (std::int64_t i = 0; i < n; ++i) {
@@ -79,6 +82,7 @@ Samples<T>::Samples(const Context& context, const Dictionary& dictionary, Observ
     copy<double>(context, largest.vector().slice(0, count), VectorView<double>{lambda_max_.data() + first, count, {}});
     context.synchronize();
   }
+  hash_ = hash.value();
   if (greatest > 0) unit_ = std::exp2(std::ilogb(greatest));
   for (double& value : lambda_max_) value /= unit_;
   mean_energy_ = static_cast<double>(energy / (static_cast<long double>(unit_) * unit_) / size());

@@ -40,6 +40,8 @@ class Samples {
   const std::vector<double>& lambda_max() const { return lambda_max_; }
   /// Mean of 1/2 ||x||^2, in the units of gather().
   double mean_energy() const { return mean_energy_; }
+  /// Of the observations' values in float64, sample after sample: XXH3 with 64 bits (runtime/io/hash.hpp).
+  std::uint64_t hash() const { return hash_; }
 
   /// @param samples  [count]  @param X  [n, count] on the host, written  @param lambda  [count] on the host, written
   /// @param pass     of LambdaShares::of
@@ -52,6 +54,7 @@ class Samples {
   std::int64_t dimension_;
   double unit_ = 1;
   double mean_energy_ = 0;
+  std::uint64_t hash_ = 0;
   std::vector<double> lambda_max_;
   std::vector<T> held_;  // [n, N], or empty
 };

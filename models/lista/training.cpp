@@ -61,14 +61,15 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
 template <class T>
 void start_from_steps(const Context& context, const Dictionary& dictionary, Network<T>& network,
                       const Samples<double>& samples, const Samples<double>& validation, const LambdaShares& lambda,
-                      const std::function<void(const TrainingEvent&)>& event, const CancelToken* cancel) {
+                      const TrainingStore& store, const std::function<void(const TrainingEvent&)>& event,
+                      const CancelToken* cancel) {
   NetworkSpec spec;
   spec.kind = NetworkKind::step;
   spec.layers = network.spec().layers;
   const std::unique_ptr<Network<double>> steps = make_network<double>(context, dictionary, spec);
   TrainingOptions options;
   options.lambda = lambda;
-  train<double>(context, dictionary, *steps, samples, validation, options, {}, event, cancel);
+  train<double>(context, dictionary, *steps, samples, validation, options, store, event, cancel);
   network.become_step_network(context, dictionary, steps->to_host(context));
 }
 
@@ -77,7 +78,7 @@ void start_from_steps(const Context& context, const Dictionary& dictionary, Netw
                                    const Samples<T>&, const TrainingOptions&, const TrainingStore&,         \
                                    const std::function<void(const TrainingEvent&)>&, const CancelToken*);   \
   template void start_from_steps<T>(const Context&, const Dictionary&, Network<T>&, const Samples<double>&, \
-                                    const Samples<double>&, const LambdaShares&,                            \
+                                    const Samples<double>&, const LambdaShares&, const TrainingStore&,      \
                                     const std::function<void(const TrainingEvent&)>&, const CancelToken*);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)

@@ -60,11 +60,12 @@ struct TrainingEvent {
 
 /// What holds a training's state between two runs. Both may be empty.
 struct TrainingStore {
-  /// Called now and then, and where training is cancelled, with all that going on takes.
+  /// Called now and then, and where training is cancelled, with all that going on takes. A state that it gets has not
+  /// diverged: the loss of the next step is known.
   std::function<void(const Safetensors&)> save;
   /// Seconds between two calls of save; twenty times what the last one took where that is longer. 0 calls it after each step.
   double interval = 0.5;
-  /// A state that save got; nullptr starts afresh.
+  /// A state that save got; nullptr starts afresh. Rate, schedule and clip may be others than before.
   const Safetensors* resume = nullptr;
 };
 
@@ -97,10 +98,15 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
                      const CancelToken* cancel);
 
 /// A better start than ISTA for networks with weight matrices: trains step-LISTA of the same depth, as train does with the
-/// default options, and has the network become it. @throws as train
+/// default options, and has the network become it.
+///
+/// @param store  of this training alone, whose states are none of train()'s on the network
+///
+/// @throws as train
 template <class T>
 void start_from_steps(const Context& context, const Dictionary& dictionary, Network<T>& network,
                       const Samples<double>& samples, const Samples<double>& validation, const LambdaShares& lambda,
-                      const std::function<void(const TrainingEvent&)>& event, const CancelToken* cancel);
+                      const TrainingStore& store, const std::function<void(const TrainingEvent&)>& event,
+                      const CancelToken* cancel);
 
 }  // namespace shrinkwarp

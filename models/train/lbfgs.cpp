@@ -60,7 +60,7 @@ Vector direction_of(const Lbfgs::State& state) {
 
 constexpr double kArmijo = 1e-4;
 constexpr double kCurvature = 0.9;
-constexpr int kMostTrials = 40;
+constexpr int kMostTrials = 40;  // of a line search; L-BFGS may make two of them in an iteration
 
 }  // namespace
 

@@ -1,5 +1,5 @@
 // Minimisers for few parameters and all data at once, in double on the host: L-BFGS, and gradient descent with a line search.
-// Each call makes one iteration, and all state can be stored between two calls.
+// Each call makes one iteration, of at most 80 evaluations whatever the function, and all state can be stored between two calls.
 #pragma once
 
 #include <cstdint>

@@ -22,6 +22,7 @@
 #include <shrinkwarp/models/lista/network_file.hpp>
 #include <shrinkwarp/models/lista/samples.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
 
 #include "tests/support/contexts.hpp"
 #include "tests/support/network_problems.hpp"
@@ -625,6 +626,26 @@ TEST_P(Networks, SamplesAreTheSameHeldAndReadAnew) {
   EXPECT_NEAR(held.mean_energy(), energy, 1e-13 * energy);
   EXPECT_GE(largest, 1);
   EXPECT_LT(largest, 2);
+}
+
+TEST(SamplesAreToldApart, ByTheHashOfTheirValues) {
+  const Context host = Context::cpu(1);
+  const NetworkProblems problems(2, 3, 1100);  // more than are read at once
+  const Dictionary dictionary(host, problems.dictionary());
+  std::vector<std::int64_t> all;
+  for (std::int64_t i = 0; i < problems.N; ++i) all.push_back(i);
+  const auto hash = [&](const NetworkProblems& its, const std::vector<std::int64_t>& rows) {
+    MemorySource source(its.observations());
+    return Samples<float>(host, dictionary, source, rows, 0).hash();
+  };
+  const auto bytes = [](std::int64_t rows) { return 2 * rows * static_cast<std::int64_t>(sizeof(double)); };
+  EXPECT_EQ(hash(problems, all), hash_bytes(problems.X.data(), bytes(1100)));
+  EXPECT_EQ(hash(problems, {5, 6}), hash_bytes(problems.X.data() + 10, bytes(2)));
+  // What lambda_max and energies do not tell apart.
+  EXPECT_NE(hash(problems.scaled(1, -1), all), hash(problems, all));
+  NetworkProblems nearly = problems;
+  nearly.X.back() = std::nextafter(nearly.X.back(), 0);
+  EXPECT_NE(hash(nearly, all), hash(problems, all));
 }
 
 TEST(SamplesAreRefused, WhereTheyDoNotFit) {

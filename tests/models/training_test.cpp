@@ -84,6 +84,7 @@ Iterate minimised(const ValueAndGradient& function, const Vector& start, std::in
     EXPECT_EQ(at.value, function(at.point, gradient));
     EXPECT_EQ(at.gradient, gradient);
     EXPECT_EQ(at.evaluations, evaluations);
+    EXPECT_LE(at.evaluations, before.evaluations + 80);
     EXPECT_EQ(at.iterations, before.iterations + (moves ? 1 : 0));
     if (moves) {
       EXPECT_LT(at.value, before.value);
@@ -281,7 +282,7 @@ TEST(TrainingOnTheHost, LearnsMoreThanIsta) {
     const auto network = in_float.network(kind);
     TrainingOptions options = trial(kind, Optimizer::adam, {}, 40).options;
     start_from_steps<float>(host, in_float.dictionary, *network, in_double.samples, in_double.validation,
-                            options.lambda, {}, nullptr);
+                            options.lambda, {}, {}, nullptr);
     const double start = in_float.judged(*network, options.lambda);
     const TrainingResult result = in_float.train(*network, options);
     EXPECT_LT(start, 0.98 * result.ista_validation) << name_of(kind);
@@ -346,6 +347,51 @@ TEST(TrainingOnTheHost, GoesOnFromEveryStateToTheSameBits) {
   early.options.patience = 3;
   early.options.clip = 1e-30;
   expect_resumable(in_float, early);
+}
+
+TEST(TrainingOnTheHost, StoresNoStateThatHasDiverged) {
+  const Context host = Context::cpu(1);
+  const Bench<float> bench(host);
+  for (const auto& [optimizer, rate] :
+       {std::pair{Optimizer::adam, 1.0}, {Optimizer::adam, 1e3}, {Optimizer::sgd, 1e3}}) {
+    Trial its = trial(NetworkKind::lista, optimizer, {}, 3);
+    its.options.rate = rate;
+    std::vector<Safetensors> states;
+    TrainingStore store;
+    store.interval = 0;
+    store.save = [&](const Safetensors& state) { states.push_back(state); };
+    EXPECT_THROW(bench.trained(its, store), DivergedError) << rate;
+    ASSERT_FALSE(states.empty());
+    // Where it may go on, with a rate under which parameters hardly move.
+    its.options.rate = 1e-12;
+    TrainingStore resumed;
+    resumed.resume = &states.back();
+    EXPECT_NO_THROW(bench.trained(its, resumed)) << rate;
+  }
+}
+
+TEST(TrainingOnTheHost, GoesOnWithAStartFromEveryStateToTheSameBits) {
+  const Context host = Context::cpu(1);
+  const Bench<double> in_double(host);
+  const Bench<float> in_float(host);
+  const LambdaShares lambda{0.2, 0.2, 0};
+  const auto started = [&](const TrainingStore& store) {
+    const auto network = in_float.network(NetworkKind::coupled);
+    start_from_steps<float>(host, in_float.dictionary, *network, in_double.samples, in_double.validation, lambda, store,
+                            {}, nullptr);
+    return network->to_host(host);
+  };
+  std::vector<Safetensors> states;
+  TrainingStore store;
+  store.interval = 0;
+  store.save = [&](const Safetensors& state) { states.push_back(state); };
+  const std::vector<float> whole = started(store);
+  ASSERT_GE(states.size(), 9U);
+  for (std::size_t i = 0; i < states.size(); i += states.size() / 5) {
+    TrainingStore resumed;
+    resumed.resume = &states[i];
+    EXPECT_EQ(started(resumed), whole) << "state " << i;
+  }
 }
 
 template <class T>

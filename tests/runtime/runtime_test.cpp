@@ -14,6 +14,7 @@
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/event.hpp>
 #include <shrinkwarp/runtime/profile.hpp>
 #include <shrinkwarp/runtime/progress.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
@@ -150,6 +151,17 @@ TEST(Arena, CountsWhatItHandsOut) {
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(vector.data) % 256, 0u);
   EXPECT_EQ(static_cast<void*>(vector.data), static_cast<void*>(reinterpret_cast<char*>(matrix.data) + 256));
   EXPECT_THROW(arena.vector<float>(1), OutOfMemory);
+}
+
+TEST(Event, IsNothingOnTheCpu) {
+  const Context context = Context::cpu(2), other = Context::cpu(1);
+  Event event(context);
+  event.record(context);
+  Event moved = std::move(event);
+  event = Event(other);
+  moved.wait(other);
+  moved.synchronize();
+  event.synchronize();
 }
 
 TEST(Profile, AddsUpPhases) {

@@ -239,10 +239,11 @@ def test_gradient_is_that_of_pytorch(trained, kind, folder):
 
 # -------------------------------------------------------------------------------------------------- interrupted trainings
 
-# Trainings of some seconds, whose state is stored every half second.
+# Trainings of some seconds, whose state is stored every half second; of coupled most of the time is that of its start.
 LONG = {
     "step": ["--layers", 6, "--lambda-fraction", 0.1, "--epochs", 60],
     "lista": ["--layers", 3, "--lambda-range", "0.1,0.5", "--epochs", 200, "--batch", 50, "--start", "ista"],
+    "coupled": ["--layers", 8, "--lambda-fraction", 0.1, "--epochs", 2, "--batch", 50],
 }
 
 
@@ -270,6 +271,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(long, kind, folder):
     undisturbed = start(*long(kind, whole))
     random = np.random.default_rng(6)
     kills, last = 0, None
+    killed_in = set()
     while True:
         process = start(*long(kind, parts, "--resume"), stderr=subprocess.PIPE)
         if kills > 0:  # else it may never come to a state that it has not stored before
@@ -277,15 +279,20 @@ def test_a_killed_training_goes_on_to_the_same_bits(long, kind, folder):
                                               checkpoint_of(parts).stat().st_mtime_ns == last):
                 time.sleep(0.005)
         try:
-            assert process.wait(random.uniform(0, 0.4)) == DONE, process.stderr.read()
+            # Soon after the first state, which is of the start where there is one; then at any time.
+            assert process.wait(0.01 if kills == 1 else random.uniform(0, 0.4)) == DONE, process.stderr.read()
             break
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             kills += 1
             last = checkpoint_of(parts).stat().st_mtime_ns if checkpoint_of(parts).exists() else None
+            if last is not None:
+                killed_in.add(networks.read(checkpoint_of(parts))[1]["part"])
     assert undisturbed.wait() == DONE
     assert kills >= 1
+    if kind == "coupled":
+        assert "start" in killed_in
     assert parts.read_bytes() == whole.read_bytes()
     assert {path.name for path in folder.iterdir()} == {"whole.safetensors", "parts.safetensors"}
 
@@ -329,8 +336,44 @@ def test_an_unfinished_training_is_not_lost(interrupted):
     refused(interrupted.folder, interrupted.arguments, kept, "--resume", "deleting")
     other = [*interrupted.arguments, "--resume"]
     refused(interrupted.folder, [*other, "--seed", 8, "--lr", 0.5], kept, "--seed", "--lr", "wanted 8")
+    # Observations that have the same lambda_max and energy, one by one.
+    trained_on = other[other.index("--observations") + 1]
+    np.save(interrupted.folder / "X.npy", -np.load(trained_on))
+    refused(interrupted.folder, [value if value != trained_on else interrupted.folder / "X.npy" for value in other], kept,
+            "values of --observations")
     near = [value if value != 0.3 else 0.3000000001 for value in other]
     refused(interrupted.folder, near, kept, "fraction of lambda_max", "0.3000000001")
+
+
+def test_a_diverged_training_goes_on_with_another_rate(interrupted, folder):
+    output, history = folder / "net.safetensors", folder / "H.jsonl"
+    arguments = [*interrupted.arguments[:-1], output, "--resume"]
+    arguments[arguments.index("--history") + 1] = history
+    shutil.copy(checkpoint_of(interrupted.folder / "net.safetensors"), checkpoint_of(output))
+    changed, diverged = run(*arguments, "--lr", 1e30, status=FAILED).stderr.splitlines()
+    assert changed == "shrinkwarp: goes on with --lr 1e+30 in place of 0"
+    assert "found the loss" in diverged
+    assert diverged.endswith(f"; --resume with another --lr or --clip goes on from the last good state, {checkpoint_of(output)}")
+
+    def goes_on(*options):
+        before = history.read_text()
+        process = start(*arguments, *options, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and history.read_text() == before:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1].splitlines()
+        assert process.returncode == 130, said
+        assert "interrupted" in said.pop()
+        return said
+
+    said = goes_on("--lr", 1e-5, "--clip", 7, "--schedule", "constant")
+    assert [line.split(" in place of ")[0] for line in said] == [
+        f"shrinkwarp: goes on with {option}" for option in ("--schedule constant", "--lr 1e-05", "--clip 7")]
+    rates = [json.loads(line)["rate"] for line in history.read_text().splitlines()]
+    assert rates[-1] == 1e-5
+    assert goes_on("--lr", 1e-5, "--clip", 7, "--schedule", "constant") == []
+    # What is left out is no wish for another.
+    refused(folder, [*arguments, "--clip", 7, "--schedule", "constant"], "--lr: found 1e-05, wanted 0", "deleting")
 
 
 def test_a_checkpoint_that_is_none(trained, interrupted, folder):

@@ -19,7 +19,7 @@
 #include <shrinkwarp/models/lista/network_file.hpp>
 #include <shrinkwarp/models/lista/training.hpp>
 #include <shrinkwarp/runtime/error.hpp>
-#include <shrinkwarp/runtime/io/hash.hpp>
+#include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
@@ -47,7 +47,11 @@ struct TrainArguments {
   bool layerwise = false, end_to_end = false;
   int threads = 0;
   bool resume = false, quiet = false, json = false;
+  std::vector<std::string> may_change;  // of kMayChange those that are on the command line
 };
+
+/// What a stored state means whatever they are: where they are given, a training goes on with others.
+constexpr const char* kMayChange[] = {"--lr", "--schedule", "--clip"};
 
 constexpr std::pair<const char*, Optimizer> kOptimizers[] = {{"auto", Optimizer::automatic},
                                                              {"adam", Optimizer::adam},
@@ -135,15 +139,6 @@ std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& rows, std::s
 }
 
 template <class T>
-std::uint64_t hash_of(const Samples<T>& samples) {
-  Hash hash;
-  const std::vector<double>& values = samples.lambda_max();
-  hash.add(values.data(), static_cast<std::int64_t>(values.size() * sizeof(double)));
-  for (const double number : {samples.unit(), samples.mean_energy()}) hash.add(&number, sizeof(number));
-  return hash.value();
-}
-
-template <class T>
 Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& context, std::uint64_t dictionary,
                            const Samples<T>& samples, const Samples<T>& validation) {
   const TrainingOptions& training = arguments.training;
@@ -159,9 +154,9 @@ Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& conte
   fingerprint.add("P of --support-selection", arguments.spec.selection.percent_a_layer);
   fingerprint.add("MAX of --support-selection", arguments.spec.selection.most_percent);
   fingerprint.add_hash("values of --dictionary", dictionary);
-  fingerprint.add_hash("values of --observations", hash_of(samples));
+  fingerprint.add_hash("values of --observations", samples.hash());
   fingerprint.add("observations", samples.size());
-  fingerprint.add_hash("values of --validation", hash_of(validation));
+  fingerprint.add_hash("values of --validation", validation.hash());
   fingerprint.add("least fraction of lambda_max", training.lambda.low);
   fingerprint.add("largest fraction of lambda_max", training.lambda.high);
   fingerprint.add("--start", arguments.start);
@@ -251,28 +246,35 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
                               std::move(rows.validation), memory / 4);
   const TrainingCheckpoint checkpoint(arguments.output,
                                       fingerprint_of(arguments, context, loaded.hash, samples, validation));
-  std::optional<Safetensors> state;
+  std::optional<TrainingCheckpoint::Stored> stored;
   if (checkpoint.exists()) {
     SHRINKWARP_REQUIRE(arguments.resume, Error, checkpoint.path(),
                        " holds an unfinished training: --resume goes on with it, deleting the file starts afresh");
-    state = checkpoint.read();
+    stored = checkpoint.read(arguments.may_change);
+    for (const Fingerprint::Difference& change : stored->changes)
+      std::cerr << "shrinkwarp: goes on with " << change.name << ' ' << change.wanted << " in place of "
+                << printable(change.found) << '\n';
   }
   const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, arguments.spec);
-  TrainingStore store;
-  store.save = [&checkpoint](const Safetensors& file) { checkpoint.write(file); };
-  store.resume = state ? &*state : nullptr;
+  const auto store_of = [&](TrainingPart part) {
+    TrainingStore store;
+    store.save = [&checkpoint, part](const Safetensors& state) { checkpoint.write(part, state); };
+    store.resume = stored && stored->part == part ? &stored->state : nullptr;
+    return store;
+  };
+  const TrainingStore store = store_of(TrainingPart::network);
   const double unit = samples.unit() * samples.unit(), judged_unit = validation.unit() * validation.unit();
   const InterruptScope interrupts;
   TrainingResult result;
   try {
     TrainingLine line(arguments.quiet || arguments.json, arguments.spec.layers, unit);
-    History history(arguments.history, state.has_value(), unit);
-    if (!state && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
+    History history(arguments.history, store.resume != nullptr, unit);
+    if (!store.resume && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
       const Samples<double> few(context, dictionary, observations, first_of(samples.rows(), kStartSamples), memory / 4);
       const Samples<double> few_judges(context, dictionary, validation_file ? *validation_file : observations,
                                        first_of(validation.rows(), kStartSamples), memory / 4);
       start_from_steps<T>(
-          context, dictionary, *network, few, few_judges, arguments.training.lambda,
+          context, dictionary, *network, few, few_judges, arguments.training.lambda, store_of(TrainingPart::start),
           [&line](const TrainingEvent& event) { line.update(event); }, interrupts.token());
     }
     result = train<T>(
@@ -290,7 +292,9 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
     return kSignal + interrupts.number();
   } catch (const DivergedError& error) {
     SHRINKWARP_THROW(Error, error.what(),
-                     checkpoint.exists() ? "; the last good state is in " + checkpoint.path() : std::string());
+                     checkpoint.exists() ? "; --resume with another --lr or --clip goes on from the last good state, " +
+                                               checkpoint.path()
+                                         : std::string());
   }
   Safetensors file;
   NetworkDescription description;
@@ -411,7 +415,10 @@ void add_train(CLI::App& app, Action& action) {
   command->add_option("--gamma", arguments->gamma, "of momentum-lista before training; without it 0.2")
       ->check(CLI::Range(0.0, 0.999999));
   command->add_option("--history", arguments->history, "H.jsonl to write: a line for each look at the validation");
-  command->add_flag("--resume", arguments->resume, "go on with OUTPUT.checkpoint, where there is one");
+  command->add_flag(
+      "--resume", arguments->resume,
+      "go on with OUTPUT.checkpoint, where there is one; with the same options to the same bits, and where --lr, "
+      "--schedule or --clip is given with what it says");
   command->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
       ->check(device_name())
       ->capture_default_str();
@@ -426,11 +433,17 @@ void add_train(CLI::App& app, Action& action) {
   command->add_flag("--quiet", arguments->quiet, "no progress, no summary");
   command->add_flag("--json", arguments->json, "one JSON object in place of the summary");
   command->footer(
-      "The state of a training is kept in OUTPUT.checkpoint until the output is written.\n"
+      "The state of a training is kept in OUTPUT.checkpoint until the output is written. Of one that diverges it is "
+      "the\n"
+      "last good one, from which --resume goes on with another --lr or --clip.\n"
       "Exit status: 0 done, 2 usage, 1 other errors, 130 and 143 interrupted.\n"
       "Example:\n  shrinkwarp train step --dictionary D.npy --observations X.npy --layers 10 --lambda-fraction 0.5 "
       "--output net.safetensors");
-  command->callback([arguments, &action] { action = [arguments] { return run_train(*arguments); }; });
+  command->callback([arguments, command, &action] {
+    for (const char* const option : kMayChange)
+      if (command->count(option) > 0) arguments->may_change.emplace_back(option);
+    action = [arguments] { return run_train(*arguments); };
+  });
 }
 
 }  // namespace shrinkwarp::cli

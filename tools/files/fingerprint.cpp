@@ -35,30 +35,33 @@ std::string Fingerprint::text() const {
   return lines;
 }
 
-std::string Fingerprint::difference(const std::string& found) const {
+std::vector<Fingerprint::Difference> Fingerprint::differences(const std::string& found) const {
   std::map<std::string, std::string> others;
   std::istringstream lines(found);
   for (std::string line; std::getline(lines, line);) {
     const std::size_t colon = std::min(line.find(": "), line.size());
     others[line.substr(0, colon)] = line.substr(std::min(colon + 2, line.size()));
   }
-  constexpr int kShown = 3;
-  std::string differences;
-  int count = 0;
-  const auto add = [&](const std::string& name, const std::string& other, const std::string& own) {
-    if (++count > kShown) return;
-    differences += (differences.empty() ? "" : "; ") + printable(name, 40) + ": found " + printable(other, 60) +
-                   ", wanted " + printable(own, 60);
-  };
+  std::vector<Difference> result;
   for (const auto& [name, value] : fields_) {
     const auto other = others.find(name);
     const bool has = other != others.end();
-    if (!has || other->second != value) add(name, has ? other->second : "none", value);
+    if (!has || other->second != value) result.push_back({name, has ? other->second : "none", value});
     if (has) others.erase(other);
   }
-  for (const auto& [name, value] : others) add(name, value, "none");
-  if (count > kShown) differences += "; and " + std::to_string(count - kShown) + " more";
-  return differences;
+  for (const auto& [name, value] : others) result.push_back({name, value, "none"});
+  return result;
+}
+
+std::string Fingerprint::difference(const std::string& found) const {
+  constexpr std::size_t kShown = 3;
+  std::string text;
+  const std::vector<Difference> all = differences(found);
+  for (std::size_t i = 0; i < std::min(all.size(), kShown); ++i)
+    text += (i == 0 ? "" : "; ") + printable(all[i].name, 40) + ": found " + printable(all[i].found, 60) + ", wanted " +
+            printable(all[i].wanted, 60);
+  if (all.size() > kShown) text += "; and " + std::to_string(all.size() - kShown) + " more";
+  return text;
 }
 
 }  // namespace shrinkwarp

@@ -21,8 +21,13 @@ class Fingerprint {
 
   /// A line "name: value" each.
   std::string text() const;
-  /// How another text differs: "--gap: found 1e-06, wanted 1e-08; ...", three of the differences where there are more;
-  /// empty where it does not. What the other has is "found", what this has is "wanted".
+  struct Difference {
+    std::string name, found, wanted;  ///< "none" stands for a value that is not there
+  };
+  /// How another text differs: first the names of this. What the other has is found, what this has is wanted.
+  std::vector<Difference> differences(const std::string& found) const;
+  /// The same to read: "--gap: found 1e-06, wanted 1e-08; ...", three of the differences where there are more;
+  /// empty where there are none.
   std::string difference(const std::string& found) const;
 
  private:

@@ -1,14 +1,21 @@
 #include <shrinkwarp/tools/files/training_checkpoint.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/file.hpp>
 
 namespace shrinkwarp {
 namespace {
 
 constexpr const char* kKey = "training";
+constexpr const char* kPartKey = "part";
+
+const char* name_of(TrainingPart part) {
+  return part == TrainingPart::start ? "start" : "network";
+}
 
 }  // namespace
 
@@ -17,19 +24,30 @@ bool TrainingCheckpoint::exists() const {
   return std::filesystem::exists(path_, ignored);
 }
 
-Safetensors TrainingCheckpoint::read() const {
+TrainingCheckpoint::Stored TrainingCheckpoint::read(const std::vector<std::string>& may_change) const {
   Safetensors file = read_safetensors(path_);
   const auto found = file.metadata.find(kKey);
   SHRINKWARP_REQUIRE(found != file.metadata.end(), ValueError, path_, ": found no '", kKey,
                      "' among the metadata, wanted the state of a training");
-  const std::string difference = fingerprint_.difference(found->second);
-  SHRINKWARP_REQUIRE(difference.empty(), ValueError, path_,
-                     " is of a training that differs from this one: ", difference, "; deleting the file starts afresh");
-  return file;
+  Stored stored;
+  stored.changes = fingerprint_.differences(found->second);
+  const bool same = std::all_of(stored.changes.begin(), stored.changes.end(), [&](const auto& change) {
+    return std::find(may_change.begin(), may_change.end(), change.name) != may_change.end();
+  });
+  SHRINKWARP_REQUIRE(same, ValueError, path_,
+                     " is of a training that differs from this one: ", fingerprint_.difference(found->second),
+                     "; deleting the file starts afresh");
+  const std::string part = file.metadata[kPartKey];
+  SHRINKWARP_REQUIRE(part == name_of(TrainingPart::start) || part == name_of(TrainingPart::network), ValueError, path_,
+                     ": found the part '", printable(part, 40), "', wanted start or network");
+  stored.part = part == name_of(TrainingPart::start) ? TrainingPart::start : TrainingPart::network;
+  stored.state = std::move(file);
+  return stored;
 }
 
-void TrainingCheckpoint::write(Safetensors state) const {
+void TrainingCheckpoint::write(TrainingPart part, Safetensors state) const {
   state.metadata[kKey] = fingerprint_.text();
+  state.metadata[kPartKey] = name_of(part);
   write_safetensors(path_, state);
 }
 

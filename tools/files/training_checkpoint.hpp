@@ -1,13 +1,19 @@
 // A training's state on disk, so that it goes on where it was: OUTPUT.checkpoint beside the network that it makes.
 #pragma once
 
-#include <optional>
 #include <string>
+#include <vector>
 
 #include <shrinkwarp/runtime/io/safetensors.hpp>
 #include <shrinkwarp/tools/files/fingerprint.hpp>
 
 namespace shrinkwarp {
+
+/// What a training is at.
+enum class TrainingPart {
+  start,    ///< the step network that a network with matrices begins as
+  network,  ///< the network itself
+};
 
 class TrainingCheckpoint {
  public:
@@ -19,10 +25,16 @@ class TrainingCheckpoint {
   static std::string path_of(const std::string& output) { return output + ".checkpoint"; }
   const std::string& path() const { return path_; }
   bool exists() const;
-  /// The stored state. @throws IoError (no checkpoint, or a damaged one), ValueError (of another training: says the difference)
-  Safetensors read() const;
+  struct Stored {
+    TrainingPart part = TrainingPart::network;
+    Safetensors state;
+    std::vector<Fingerprint::Difference> changes;  ///< of those that may change
+  };
+  /// What is stored. @param may_change  names in the fingerprint: a training that differs in these alone may go on
+  /// @throws IoError (no checkpoint, or a damaged one), ValueError (of another training: says the difference)
+  Stored read(const std::vector<std::string>& may_change) const;
   /// Replaces what is stored, in one step. @throws IoError
-  void write(Safetensors state) const;
+  void write(TrainingPart part, Safetensors state) const;
   void remove() const noexcept;
 
  private:
