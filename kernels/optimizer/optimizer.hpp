@@ -31,7 +31,8 @@ struct Schedule {
   static constexpr std::int64_t kCorrection2 = 6;  ///< 1 - beta2^t
   static constexpr std::int64_t kAdamRate = 7;     ///< rate / (1 - beta1^t)
   static constexpr std::int64_t kAdamScale = 8;    ///< 1 / sqrt(1 - beta2^t)
-  static constexpr std::int64_t kSize = 9;
+  static constexpr std::int64_t kOrigin = 9;       ///< steps before the first of the rates, which the caller sets
+  static constexpr std::int64_t kSize = 10;
 };
 
 /// Stochastic gradient descent, in the terms of PyTorch's SGD without dampening.
@@ -73,13 +74,14 @@ void squared_norm(const Context& context, VectorView<const T> grad, VectorView<d
 
 /// Goes on to the next step: counts it, and sets what the update that follows reads.
 ///
-///   t <- t + 1,   rate = rates[min(t, K) - 1],   factor = min(1, limit / norm),   norm = sqrt(squared_norm)
+///   t <- t + 1,   rate = rates[min(t - origin, K) - 1],   factor = min(1, limit / norm),   norm = sqrt(squared_norm)
 ///
 /// and the bias corrections of Adam, 1 - beta1^t and 1 - beta2^t. Where the norm is not finite the step is skipped instead:
 /// skipped <- skipped + 1, factor = NaN, and t, the rate and the corrections stay.
 ///
-/// @param rates         [K], K >= 1; learning rates, >= 0 and finite (not checked on the device): one for each step, the last
-///                      one for all that follow
+/// @param rates         [K], K >= 1; learning rates, >= 0 and finite (not checked on the device): one for each step after the
+///                      schedule's origin, which is at most the steps taken; the last one for all that follow. A training of
+///                      any length gets by with the rates of one pass, with the steps taken as the origin when each begins
 /// @param squared_norm  [1], or empty: then nothing is clipped or skipped
 /// @param limit         > 0, the largest norm of a clipped gradient; infinite for no clipping, but a step whose gradient is not
 ///                      finite is skipped all the same

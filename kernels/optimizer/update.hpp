@@ -29,8 +29,9 @@ SHRINKWARP_HOST_DEVICE inline void advance(const double* rates, std::int64_t rat
     return;
   }
   const double steps = schedule[Schedule::kSteps] + 1;
+  const double of_rates = steps - schedule[Schedule::kOrigin];
   const auto last = static_cast<double>(rate_count);
-  const double rate = rates[static_cast<std::int64_t>(steps < last ? steps : last) - 1];
+  const double rate = rates[static_cast<std::int64_t>(of_rates < last ? of_rates : last) - 1];
   const double correction1 = std::fma(adam.beta1, schedule[Schedule::kCorrection1], 1 - adam.beta1);
   const double correction2 = std::fma(adam.beta2, schedule[Schedule::kCorrection2], 1 - adam.beta2);
   schedule[Schedule::kSteps] = steps;

@@ -7,6 +7,18 @@
 
 namespace shrinkwarp {
 
+namespace {
+
+template <class T>
+double mean_energy_of(MatrixView<const T> X) {
+  double sum = 0;
+  for (std::int64_t b = 0; b < X.cols; ++b)
+    for (std::int64_t i = 0; i < X.rows; ++i) sum += static_cast<double>(X(i, b)) * static_cast<double>(X(i, b));
+  return sum / 2 / static_cast<double>(X.cols);
+}
+
+}  // namespace
+
 template <class T>
 BatchPipeline<T>::Slot::Slot(const Context& context, std::int64_t rows, std::int64_t size)
     : X(context, rows, size), lambda(context, size), copied(context), read(context) {
@@ -40,10 +52,12 @@ void BatchPipeline<T>::bring(std::int64_t number) {
   const std::int64_t* const chosen = order_.data() + number * size_;
   if (!copies_) {
     samples_.gather(chosen, shares_, pass_, slot.X.matrix(), slot.lambda.vector());
+    slot.mean_energy = mean_energy_of<T>(slot.X.matrix());
     return;
   }
   slot.copied.synchronize();
   samples_.gather(chosen, shares_, pass_, slot.staged_X.matrix(), slot.staged_lambda.vector());
+  slot.mean_energy = mean_energy_of<T>(slot.staged_X.matrix());
   slot.read.wait(*copies_);
   copy<T>(*copies_, slot.staged_X.matrix(), slot.X.matrix());
   copy<T>(*copies_, slot.staged_lambda.vector(), slot.lambda.vector());

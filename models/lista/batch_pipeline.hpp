@@ -40,6 +40,8 @@ class BatchPipeline {
   /// Where steps read a slot's batch, [n, size] and [size]: the same memory for good, as recorded graphs need it.
   MatrixView<const T> X(int slot) const { return slots_[slot].X.matrix(); }
   VectorView<const T> lambda(int slot) const { return slots_[slot].lambda.vector(); }
+  /// Mean of 1/2 ||x||^2 over the batch that next() has in a slot: the cost of codes that are 0.
+  double mean_energy(int slot) const { return slots_[slot].mean_energy; }
 
   /// A pass over the samples in `order`, of which batch i takes those from i size on, beginning with batch `first`; what is
   /// left over comes in no batch. @param pass  of LambdaShares::of  @throws as Samples::gather
@@ -53,6 +55,7 @@ class BatchPipeline {
     Tensor<T> X, lambda;
     PinnedMatrix<T> staged_X, staged_lambda;  // on CUDA
     Event copied, read;                       // since when the slot holds its batch, and since when no step reads it
+    double mean_energy = 0;
     Slot(const Context& context, std::int64_t rows, std::int64_t size);
   };
   void bring(std::int64_t number);

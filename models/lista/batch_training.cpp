@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/models/lista/batch_pipeline.hpp>
@@ -46,15 +47,28 @@ class Stepper {
         norm_scratch_(context_, norm_scratch(size_)),
         norm_(context_, 1),
         loss_(context_, 1),
-        losses_(context_, steps_an_epoch) {}
+        losses_(context_, steps_an_epoch),
+        rates_(context_, steps_an_epoch) {}
 
   /// From nothing, for the network at its depth.
-  void begin(std::vector<double> rates) {
+  void begin() {
     context_.zero_bytes(first_.data(), first_.bytes());
     context_.zero_bytes(second_.data(), second_.bytes());
     context_.zero_bytes(schedule_.data(), schedule_.bytes());
-    set_rates(std::move(rates));
+    prepare();
   }
+  /// The rates of an epoch's steps, after `origin` steps that were taken before it. A skipped step is not taken, so its rate
+  /// is the next one's. Synchronises.
+  /// @param rates  [steps_an_epoch]
+  void set_rates(std::int64_t origin, const std::vector<double>& rates) const {
+    from_host<double>(rates, rates_);
+    const auto value = static_cast<double>(origin);
+    copy<double>(context_, VectorView<const double>{&value, 1, {}}, schedule_.vector().slice(Schedule::kOrigin, 1));
+    context_.synchronize();
+  }
+  /// Steps taken since begin(), and those of them before the last set_rates(). Synchronise.
+  std::int64_t taken() const { return static_cast<std::int64_t>(on_host<double>(schedule_)[Schedule::kSteps]); }
+  std::int64_t origin() const { return static_cast<std::int64_t>(on_host<double>(schedule_)[Schedule::kOrigin]); }
   /// Queues step `number` of the epoch on the batch in a slot; waits for nothing.
   void step(int slot, std::int64_t number) {
     if (Graph::can_record(context_)) {
@@ -91,17 +105,16 @@ class Stepper {
     if (adam_) file.add("optimizer.second", {size_}, on_host<T>(second_));
     file.add("optimizer.schedule", {Schedule::kSize}, on_host<double>(schedule_));
   }
-  void load(const Safetensors& file, std::vector<double> rates) {
+  void load(const Safetensors& file) {
     from_host<T>(file.values<T>("optimizer.first", {size_}), first_);
     if (adam_) from_host<T>(file.values<T>("optimizer.second", {size_}), second_);
     from_host<double>(file.values<double>("optimizer.schedule", {Schedule::kSize}), schedule_);
-    set_rates(std::move(rates));
+    prepare();
   }
 
  private:
-  void set_rates(std::vector<double> rates) {
-    rates_ = Tensor<double>(context_, static_cast<std::int64_t>(rates.size()));
-    from_host<double>(rates, rates_);
+  /// For the network at its depth.
+  void prepare() {
     const std::int64_t scratch = run_.network.scratch(context_, batches_.X(0).cols, true);
     if (scratch_.size() < scratch) scratch_ = Tensor<std::byte>(context_, scratch);
     for (Graph& graph : graphs_) graph = Graph();
@@ -149,6 +162,21 @@ class Stepper {
   Graph graphs_[2];  // of a step, for each slot
 };
 
+/// ", for the step of layer 3 is -0.1, wanted steps > 0" where a network with scalar layers has such a step, else nothing.
+template <class T>
+std::string lost_step(const TrainingRun<T>& run) {
+  if (!has_scalar_layers(run.network.spec().kind)) return {};
+  const std::vector<T> parameters = run.network.to_host(run.context);
+  for (std::int64_t t = 0; t < run.layers(); ++t) {
+    const T step = parameters[static_cast<std::size_t>(t)];
+    if (!(step > T(0))) {
+      return concat(", for the step of layer ", t + 1, " has come to ", step,
+                    ", wanted steps > 0 (lbfgs and linesearch keep them so)");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 template <class T>
@@ -165,40 +193,47 @@ void train_on_batches(const TrainingRun<T>& run) {
   const auto epochs_of = [&](std::int64_t depth) {
     return depth == run.layers() ? whole : std::max<std::int64_t>(1, whole / run.layers());
   };
-  const auto rates_of = [&](std::int64_t depth) {
+  // Of the steps of one epoch, `taken` of its depth having been taken before.
+  const auto rates_of = [&](std::int64_t depth, std::int64_t taken) {
     std::vector<double> rates;
-    const std::int64_t count = epochs_of(depth) * steps;
-    for (std::int64_t i = 0; i < count; ++i)
-      rates.push_back(rate_at(options, first_rate, static_cast<double>(i) / static_cast<double>(count)));
+    const double count = static_cast<double>(epochs_of(depth)) * static_cast<double>(steps);
+    for (std::int64_t i = taken; i < taken + steps; ++i)
+      rates.push_back(rate_at(options, first_rate, static_cast<double>(i) / count));
     return rates;
   };
 
   BatchPipeline<T> batches(run.context, run.samples, options.lambda, batch);
   Stepper<T> stepper(run, batches, steps);
-  std::int64_t depth = run.first_depth(), epoch = 0, step = 0;  // the next step, of `steps`
-  // What has diverged is neither stored nor judged.
-  const auto check = [&](double loss, std::int64_t number) {
+  std::int64_t depth = run.first_depth(), epoch = 0, step = 0;    // the next step, of `steps`
+  std::vector<double> energies(static_cast<std::size_t>(steps));  // of this epoch's batches so far
+  // What has diverged is neither stored nor judged. A batch is held against its own energy: observations may differ by any
+  // factor, and one of them may be most of all there is.
+  const auto check = [&](double loss, double energy, std::int64_t number) {
+    if (loss <= kDiverged * energy) return;
     const double unit = run.samples.unit() * run.samples.unit();
-    SHRINKWARP_REQUIRE(loss <= kDiverged * run.samples.mean_energy(), DivergedError, "training of ", depth,
-                       " layers, epoch ", epoch + 1, ", step ", number + 1, " of ", steps, ": found the loss ",
-                       loss * unit, ", wanted a finite one under ", kDiverged * run.samples.mean_energy() * unit,
-                       ", a hundred times that of codes that are 0; a smaller rate or a clipped gradient may help");
+    SHRINKWARP_THROW(DivergedError, "training of ", depth, " layers, epoch ", epoch + 1, ", step ", number + 1, " of ",
+                     steps, ": found the loss ", loss * unit, ", wanted a finite one under ", kDiverged * energy * unit,
+                     ", a hundred times that of codes that are 0 for the same batch", lost_step(run),
+                     "; a smaller rate or a clipped gradient may help");
   };
   // Of this epoch's steps so far.
   const auto checked_losses = [&] {
     std::vector<double> losses = stepper.losses(step);
-    for (std::int64_t i = 0; i < step; ++i) check(losses[static_cast<std::size_t>(i)], i);
+    for (std::int64_t i = 0; i < step; ++i)
+      check(losses[static_cast<std::size_t>(i)], energies[static_cast<std::size_t>(i)], i);
     return losses;
   };
   const auto save = [&](int slot) {  // which holds the next step's batch
     if (!run.store.save) return;
     const std::vector<double> losses = checked_losses();
-    check(stepper.loss(slot), step);  // or going on from a state that its last step has spoiled would help nobody
+    // Or going on from a state that its last step has spoiled would help nobody.
+    check(stepper.loss(slot), batches.mean_energy(slot), step);
     Safetensors file;
     const std::vector<T> parameters = network.to_host(run.context);
     file.add("parameters", {static_cast<std::int64_t>(parameters.size())}, parameters);
     file.add("progress", {3}, std::vector<std::int64_t>{depth, epoch, step});
     file.add("losses", {step}, losses);
+    file.add("energies", {step}, std::vector<double>(energies.begin(), energies.begin() + step));
     stepper.save(file);
     run.best.save(file);
     run.store.save(file);
@@ -210,8 +245,10 @@ void train_on_batches(const TrainingRun<T>& run) {
     depth = progress[0], epoch = progress[1], step = progress[2];
     network.set_depth(depth);
     network.to_device(run.context, file.values<T>("parameters", {network.parameters().size}));
-    stepper.load(file, rates_of(depth));
+    stepper.load(file);
     stepper.set_losses(file.values<double>("losses", {step}));
+    const std::vector<double> stored = file.values<double>("energies", {step});
+    std::copy_n(stored.begin(), std::min(stored.size(), energies.size()), energies.begin());
     run.best.load(file);
     resumed = true;
   }
@@ -221,9 +258,11 @@ void train_on_batches(const TrainingRun<T>& run) {
   for (; depth <= run.layers(); ++depth, epoch = 0) {
     network.set_depth(depth);
     const bool last = depth == run.layers();
-    if (!resumed) stepper.begin(rates_of(depth));
-    resumed = false;
+    if (!resumed) stepper.begin();
     for (; epoch < epochs_of(depth); ++epoch, step = 0) {
+      const std::int64_t taken = resumed ? stepper.origin() : stepper.taken();
+      stepper.set_rates(taken, rates_of(depth, taken));
+      resumed = false;
       const std::uint64_t its_pass = 1 + pass + static_cast<std::uint64_t>(epoch);
       batches.begin(shuffled(run.samples.size(), options.seed, its_pass), its_pass, step);
       for (; step < steps; ++step) {
@@ -234,6 +273,7 @@ void train_on_batches(const TrainingRun<T>& run) {
                              step + 1);
           }
           now_and_then([&] { save(slot); });
+          energies[static_cast<std::size_t>(step)] = batches.mean_energy(slot);
           stepper.step(slot, step);
         });
       }

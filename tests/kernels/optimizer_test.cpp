@@ -253,6 +253,23 @@ TEST_P(Optimizer, NormTakesLargeFloatsAndShowsWhatIsNotFinite) {
 
 // ---- the schedule ----
 
+/// Rates of three steps at a time, as those of seven steps at once.
+TEST_P(Optimizer, ScheduleTakesRatesFromItsOrigin) {
+  const std::vector<double> all = {7, 6, 5, 4, 3, 2, 1};
+  const auto schedule = Tensor<double>::zeros(context(), Schedule::kSize);
+  for (std::int64_t step = 0; step < 9; ++step) {
+    const std::int64_t origin = std::min<std::int64_t>(step / 3 * 3, 4);
+    const auto rates =
+        testing::to_device<double>(context(), std::vector<double>(all.begin() + origin, all.begin() + origin + 3), 3);
+    const auto value = static_cast<double>(origin);
+    copy<double>(context(), VectorView<const double>{&value, 1, {}}, schedule.vector().slice(Schedule::kOrigin, 1));
+    advance_schedule(context(), rates.vector(), {}, kInfinity, {}, schedule.vector());
+    const std::vector<double> found = values_of<double>(context(), schedule.vector());
+    EXPECT_EQ(found[Schedule::kRate], all[static_cast<std::size_t>(std::min<std::int64_t>(step, 6))]) << step;
+    EXPECT_EQ(found[Schedule::kOrigin], value);
+  }
+}
+
 TEST_P(Optimizer, ScheduleFollowsRatesClipsAndCorrects) {
   const auto rates = testing::to_device<double>(context(), {0.5, 0.25, 0.125}, 3);
   const AdamOptions adam{0.9, 0.999, 1e-8, 0};

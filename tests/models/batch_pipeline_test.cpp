@@ -49,6 +49,18 @@ class BatchPipelines : public testing::OnContext {
     return Samples<float>(context(), *dictionary_, recording_, rows_, memory);
   }
 
+  /// In the user's units, to float's rounding.
+  double mean_energy(const std::vector<std::int64_t>& order, std::int64_t batch) const {
+    double sum = 0;
+    for (std::int64_t b = batch * kBatch; b < (batch + 1) * kBatch; ++b) {
+      for (std::int64_t i = 0; i < kRows; ++i) {
+        const double x = problems_.x(i, order[static_cast<std::size_t>(b)]);
+        sum += x * x / 2 / kBatch;
+      }
+    }
+    return sum;
+  }
+
   testing::NetworkProblems problems_{kRows, 9, kCount, 3};
   Recording recording_{problems_.observations()};
   std::optional<Dictionary> dictionary_;
@@ -69,6 +81,8 @@ TEST_P(BatchPipelines, BringWhatGatherGives) {
       for (std::int64_t i = first; i < kBatches; ++i) {
         batches.next([&](int slot) {
           EXPECT_EQ(slot, i % 2);
+          const double energy = mean_energy(order, i);
+          EXPECT_NEAR(batches.mean_energy(slot), energy / (samples.unit() * samples.unit()), 1e-6 * energy);
           copy<float>(context(), batches.X(slot), X.matrix().columns(i * kBatch, kBatch));
           copy<float>(context(), batches.lambda(slot), lambda.vector().slice(i * kBatch, kBatch));
         });

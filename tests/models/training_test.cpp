@@ -349,6 +349,46 @@ TEST(TrainingOnTheHost, GoesOnFromEveryStateToTheSameBits) {
   expect_resumable(in_float, early);
 }
 
+/// One observation of 300 has nearly all of the energy: its batch costs far over a hundred times the mean, untrained as it is.
+TEST(TrainingOnTheHost, BearsHeavyTails) {
+  const Context host = Context::cpu(1);
+  NetworkProblems problems(6, 11, 300, 1);
+  for (std::int64_t i = 0; i < problems.n; ++i) problems.X[static_cast<std::size_t>(123 * problems.n + i)] *= 1e4;
+  const Dictionary dictionary(host, problems.dictionary());
+  MemorySource source(problems.observations());
+  const Samples<float> samples(host, dictionary, source, Bench<float>::rows(300), 1 << 20);
+  for (const Optimizer optimizer : {Optimizer::adam, Optimizer::sgd}) {
+    NetworkSpec spec;
+    spec.kind = NetworkKind::coupled;
+    spec.layers = 2;
+    const auto network = make_network<float>(host, dictionary, spec);
+    TrainingOptions options;
+    options.optimizer = optimizer;
+    options.lambda = {0.8, 0.8, 0};
+    options.batch = 1;
+    options.epochs = 1;
+    options.rate = 1e-9;
+    TrainingStore store;  // what is stored is looked at by the same measure
+    store.interval = 0;
+    store.save = [](const Safetensors&) {};
+    EXPECT_NO_THROW(train<float>(host, dictionary, *network, samples, samples, options, store, {}, nullptr));
+  }
+}
+
+TEST(TrainingOnTheHost, NamesTheStepThatIsNoLongerPositive) {
+  const Context host = Context::cpu(1);
+  const Bench<double> bench(host);
+  Trial its = trial(NetworkKind::step, Optimizer::adam, true, 3);
+  its.options.rate = 10;
+  try {
+    bench.trained(its);
+    FAIL() << "wanted a training that diverges";
+  } catch (const DivergedError& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("the step of layer 1 has come to -"), std::string::npos) << text;
+  }
+}
+
 TEST(TrainingOnTheHost, StoresNoStateThatHasDiverged) {
   const Context host = Context::cpu(1);
   const Bench<float> bench(host);
@@ -437,6 +477,13 @@ TEST(TrainingOnTheHost, EndsWhereNothingGetsBetter) {
     bench.train(*bench.network(its.kind), its.options, {}, [&](const TrainingEvent&) { ++events; });
     EXPECT_EQ(events, patience);
   }
+  // However many passes there might have been: rates are made for one of them.
+  Trial endless = trial(NetworkKind::lista, Optimizer::sgd, {}, std::int64_t{1} << 45);
+  endless.options.patience = 2;
+  endless.options.clip = 1e-30;
+  std::int64_t passes = 0;
+  bench.train(*bench.network(endless.kind), endless.options, {}, [&](const TrainingEvent&) { ++passes; });
+  EXPECT_EQ(passes, 2);
   // L-BFGS ends by itself.
   const Bench<double> in_double(host);
   const Trial its = trial(NetworkKind::step, Optimizer::lbfgs, true, 100000);
