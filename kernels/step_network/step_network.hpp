@@ -51,8 +51,8 @@ class StepNetworkOperands {
 /// selected_entries() largest in magnitude of their problem (all that are as large as the last of these) pass as they are.
 /// For the gradient the choice is a constant.
 struct SupportSelection {
-  double percent_a_layer = 0;  ///< p >= 0; 0 selects nothing
-  double most_percent = 0;     ///< p_max, 0 to 100
+  double percent_a_layer = 0;  ///< p >= 0, of all m atoms, whatever the code has in use; 0 selects nothing
+  double most_percent = 0;     ///< p_max, 0 to 100, of the same
   bool selects() const { return percent_a_layer > 0 && most_percent > 0; }
 };
 

@@ -21,12 +21,12 @@ void check(const TrainingOptions& options) {
                      ", wanted a finite rate >= 0 and clip > 0");
 }
 
-bool sees_all(Optimizer optimizer, NetworkKind kind) {
-  if (optimizer == Optimizer::automatic) return has_scalar_layers(kind);
-  return optimizer == Optimizer::line_search || optimizer == Optimizer::lbfgs;
-}
-
 }  // namespace
+
+Optimizer resolved(Optimizer optimizer, NetworkKind kind) {
+  if (optimizer != Optimizer::automatic) return optimizer;
+  return has_scalar_layers(kind) ? Optimizer::lbfgs : Optimizer::adam;
+}
 
 template <class T>
 TrainingResult train(const Context& context, const Dictionary& dictionary, Network<T>& network,
@@ -43,7 +43,7 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
   }
   BestParameters<T> best(context, network, judge, options.patience);
   const TrainingRun<T> run{context, network, samples, judge, options, store, event, cancel, best};
-  if (sees_all(options.optimizer, network.spec().kind))
+  if (sees_all(resolved(options.optimizer, network.spec().kind)))
     train_on_all(run);
   else
     train_on_batches(run);

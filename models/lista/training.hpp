@@ -24,6 +24,13 @@ enum class Optimizer {
   lbfgs,        ///< on all samples
 };
 
+/// What automatic stands for; the others for themselves.
+Optimizer resolved(Optimizer optimizer, NetworkKind kind);
+/// Whether it sees all samples in each iteration, and so has no batches, rates or schedule. @param optimizer  resolved
+constexpr bool sees_all(Optimizer optimizer) {
+  return optimizer == Optimizer::line_search || optimizer == Optimizer::lbfgs;
+}
+
 enum class RateSchedule {
   cosine,  ///< from the rate to 0 along half a cosine
   constant,

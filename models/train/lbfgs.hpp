@@ -36,7 +36,8 @@ class Lbfgs {
 
   const State& state() const { return state_; }
   const Iterate& at() const { return state_.at; }
-  /// One iteration. @return false, with nothing changed, where no step brings the value down
+  /// One iteration. @return false where no step brings the value down: the iterate stays, its evaluations are counted and the
+  /// moves and changes are forgotten, so another call tries the same again
   bool advance(const ValueAndGradient& function);
 
  private:
@@ -56,6 +57,7 @@ class LineSearchDescent {
 
   const State& state() const { return state_; }
   const Iterate& at() const { return state_.at; }
+  /// One iteration. @return false where no step brings the value down: the iterate stays, its evaluations are counted
   bool advance(const ValueAndGradient& function);
 
  private:

@@ -2,6 +2,7 @@
 files that are none."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -331,6 +332,45 @@ def test_an_interrupted_training_is_kept(interrupted):
     assert passes == list(range(1, len(passes) + 1))
 
 
+def test_a_killed_training_writes_no_pass_twice(interrupted, folder):
+    """As SIGKILL leaves them: a history that is ahead of the state."""
+    source, history, output = interrupted.folder / "net.safetensors", folder / "H.jsonl", folder / "net.safetensors"
+    shutil.copy(checkpoint_of(source), checkpoint_of(output))
+    kept = (interrupted.folder / "H.jsonl").read_bytes()
+    passes = [json.loads(line)["pass"] for line in kept.splitlines()]
+    history.write_bytes(kept + b'{"pass": %d}\n{"pa' % (passes[-1] + 1))
+    arguments = [*interrupted.arguments[:-1], output, "--resume"]
+    arguments[arguments.index("--history") + 1] = history
+    process = start(*arguments, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and len(history.read_bytes()) < len(kept) + 400:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert history.read_bytes().startswith(kept)
+    written = [json.loads(line) for line in history.read_text().splitlines()]
+    assert [line["pass"] for line in written] == list(range(1, len(written) + 1))
+    assert len(written) > len(passes)
+
+
+def test_a_finished_training_is_left_alone(trained, folder):
+    output = folder / "net.safetensors"
+    arguments = ["train", "step", "--dictionary", trained.folder / "D.npy", "--observations", trained.folder / "X.npy",
+                 "--layers", 1, "--lambda-fraction", 0.3, "--epochs", 2, "--output", output, "--history", folder / "H.jsonl"]
+    run(*arguments, "--quiet", status=DONE)
+    before = {path: path.lstat() for path in folder.iterdir()}
+    assert run(*arguments, "--resume", status=DONE).stdout == f"{output} is finished, there is nothing to resume\n"
+    assert json.loads(run(*arguments, "--resume", "--json", status=DONE).stdout) == {"finished": True, "output": str(output)}
+    assert {path: path.lstat().st_mtime_ns for path in folder.iterdir()} == {
+        path: found.st_mtime_ns for path, found in before.items()}
+    refused(folder, [*arguments, "--resume", "--patience", 7], output, "--patience", "wanted 7", "without --resume")
+    tensors, metadata = networks.read(output)
+    networks.write(output, tensors, {key: value for key, value in metadata.items() if key != "fingerprint"})
+    refused(folder, [*arguments, "--resume"], output, "how it was made", "without --resume")
+    output.write_bytes(b"no network")
+    refused(folder, [*arguments, "--resume"], output, "without --resume")
+    run(*arguments, "--quiet", status=DONE)
+
+
 def test_an_unfinished_training_is_not_lost(interrupted):
     kept = checkpoint_of(interrupted.folder / "net.safetensors")
     refused(interrupted.folder, interrupted.arguments, kept, "--resume", "deleting")
@@ -437,9 +477,31 @@ def test_options_out_of_their_range(files, option, value):
     refused(files, train(files, option, value), option, status=USAGE)
 
 
-@pytest.mark.parametrize("option, value", [("--ridge", 0.1), ("--support-selection", "4,10"), ("--gamma", 0.2)])
+@pytest.mark.parametrize("option, value", [("--ridge", 0.1), ("--ridge", 0), ("--support-selection", "4,10"),
+                                           ("--gamma", 0.2), ("--start", "ista")])
 def test_options_of_one_kind(files, option, value):
     refused(files, train(files, option, value), option, "step", status=USAGE)
+
+
+@pytest.mark.parametrize(
+    "kind, options, wanted",
+    [(kind, ["--optimizer", optimizer, option, value], [option, "linesearch" if optimizer == "linesearch" else "lbfgs"])
+     for option, value in (("--lr", 0), ("--batch", 256), ("--schedule", "cosine"), ("--momentum", 0.9), ("--clip", 3),
+                           ("--weight-decay", 0))
+     for kind, optimizer in (("step", "auto"), ("lista", "linesearch"))]
+    + [("lista", ["--momentum", 0.9], ["--momentum", "adam", "sgd"]),
+       ("momentum-lista", ["--gamma", 0.2], ["--gamma", "--start ista"])])
+def test_options_that_could_change_nothing(files, kind, options, wanted):
+    refused(files, train(files, *options, kind=kind), *wanted, status=USAGE)
+
+
+def test_gamma_is_where_momentum_begins(files):
+    """Under a rate at which nothing moves: 0 is ISTA, and another is not."""
+    for gamma in (0, 0.25):
+        said = json.loads(run(*train(files, "--start", "ista", "--gamma", gamma, "--lr", 1e-300, "--optimizer", "sgd",
+                                     "--epochs", 1, "--json", kind="momentum-lista", history="H.jsonl"), status=DONE).stdout)
+        seen = json.loads((files / "H.jsonl").read_text())["validation"]
+        assert (seen == pytest.approx(said["ista"], rel=1e-6)) == (gamma == 0)
 
 
 def test_layers_are_trained_one_way(files):
@@ -473,11 +535,36 @@ def test_outputs_that_cannot_be_written(files, trained):
     refused(files, [*on, "--codes", files / "it", "--gradient", files / "it"], "--gradient", "--codes", status=USAGE)
 
 
-def test_training_that_diverges(files):
-    done = run(*train(files, "--lr", 1e30, "--optimizer", "sgd", "--start", "ista", kind="lista"), status=FAILED)
+def test_training_that_diverges(files, trained):
+    arguments = train(files, "--optimizer", "sgd", "--start", "ista", kind="lista")
+    done = run(*arguments, "--lr", 1e30, status=FAILED)
     line = [line for line in done.stderr.splitlines() if "found the loss" in line]
     assert len(line) == 1 and "step" in line[0] and "epoch" in line[0] and "rate" in line[0]
-    assert not (files / "net.safetensors").exists()
+    found, wanted = (float(text) for text in re.search(
+        "found the loss ([^,]+), wanted a finite one under ([^,]+), a hundred times", line[0]).groups())
+    # The only batch has all that is trained on.
+    assert wanted == pytest.approx(100 * energy(np.delete(trained.X[:30], [9, 19, 29], axis=0)).mean(), rel=1e-5)
+    assert not found <= wanted
+    # It came too soon for a state to go on from, and speaks of none.
+    assert not (files / "net.safetensors").exists() and not checkpoint_of(files / "net.safetensors").exists()
+    assert "--resume" not in line[0] and line[0].endswith("a smaller rate or a clipped gradient may help")
+    run(*arguments, "--lr", 1e-4, "--epochs", 2, status=DONE)
+
+
+def test_units_that_costs_leave(files, trained):
+    """Costs are squares: of observations that float64 holds well they may be none, or in range and right."""
+    said = {}
+    for power in (0, 400, -400):
+        np.save(files / "X.npy", trained.X[:30] * 2.0**power)
+        said[power] = json.loads(run(*train(files, "--epochs", 3, "--json"), status=DONE).stdout)
+    for power in (400, -400):
+        assert said[power]["validation"] == pytest.approx(said[0]["validation"] * 2.0 ** (2 * power), rel=1e-12)
+    for power in (600, -600):
+        np.save(files / "X.npy", trained.X[:30] * 2.0**power)
+        refused(files, train(files), "X.npy", "1/2 ||x||^2", "other units")
+        np.save(files / "V.npy", np.load(files / "X.npy"))
+        np.save(files / "X.npy", trained.X[:30])
+        refused(files, train(files, validation="V.npy"), "V.npy", "1/2 ||x||^2", "other units")
 
 
 def test_networks_that_do_not_fit(files, trained):

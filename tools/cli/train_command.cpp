@@ -3,11 +3,14 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -28,6 +31,7 @@
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/cli/training_line.hpp>
 #include <shrinkwarp/tools/files/build_id.hpp>
+#include <shrinkwarp/tools/files/finished_network.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 #include <shrinkwarp/tools/files/npy_observations.hpp>
 #include <shrinkwarp/tools/files/training_checkpoint.hpp>
@@ -47,8 +51,14 @@ struct TrainArguments {
   bool layerwise = false, end_to_end = false;
   int threads = 0;
   bool resume = false, quiet = false, json = false;
-  std::vector<std::string> may_change;  // of kMayChange those that are on the command line
+  std::set<std::string> given;  // of kLooked those that are on the command line
 };
+
+/// Options of which it matters whether they are given: a value that is the default is a wish all the same.
+constexpr const char* kLooked[] = {"--start",        "--batch", "--lr",    "--schedule",          "--momentum",
+                                   "--weight-decay", "--clip",  "--ridge", "--support-selection", "--gamma"};
+/// Of these what adam and sgd alone have.
+constexpr const char* kOfBatches[] = {"--batch", "--lr", "--schedule", "--momentum", "--weight-decay", "--clip"};
 
 /// What a stored state means whatever they are: where they are given, a training goes on with others.
 constexpr const char* kMayChange[] = {"--lr", "--schedule", "--clip"};
@@ -74,6 +84,33 @@ auto named(const Pairs& pairs, const std::string& name) {
   return std::begin(pairs)->second;
 }
 
+/// Refuses what is given and could change nothing. @throws UsageError
+void require_effect(const TrainArguments& arguments) {
+  const auto given = [&](const char* option) { return arguments.given.count(option) > 0; };
+  const auto belongs_to = [&](const char* option, const char* network) {
+    SHRINKWARP_REQUIRE(!given(option) || arguments.network == network, UsageError, option, ": found it for ",
+                       arguments.network, ", wanted it for ", network, " alone");
+  };
+  belongs_to("--ridge", "alista");
+  belongs_to("--support-selection", "alista");
+  belongs_to("--gamma", "momentum-lista");
+  SHRINKWARP_REQUIRE(!given("--gamma") || arguments.start == "ista", UsageError, "--gamma: found it with --start ",
+                     arguments.start, ", which begins without momentum, as step-LISTA has none, wanted it with ",
+                     "--start ista");
+  SHRINKWARP_REQUIRE(!given("--start") || !has_scalar_layers(arguments.spec.kind), UsageError, "--start: found it for ",
+                     arguments.network, ", wanted it for lista, coupled or momentum-lista alone");
+  const Optimizer optimizer = resolved(arguments.training.optimizer, arguments.spec.kind);
+  const char* const name = std::find_if(std::begin(kOptimizers), std::end(kOptimizers), [&](const auto& pair) {
+                             return pair.second == optimizer;
+                           })->first;
+  for (const char* const option : kOfBatches) {
+    SHRINKWARP_REQUIRE(!given(option) || !sees_all(optimizer), UsageError, option, ": found it with the optimizer ",
+                       name, ", which sees all observations in each iteration, wanted it with --optimizer adam or sgd");
+  }
+  SHRINKWARP_REQUIRE(!given("--momentum") || optimizer == Optimizer::sgd, UsageError,
+                     "--momentum: found it with the optimizer ", name, ", wanted it with --optimizer sgd");
+}
+
 /// What the options say together. @throws UsageError
 void complete(TrainArguments& arguments) {
   arguments.spec.kind = *network_kind(arguments.network);
@@ -90,13 +127,7 @@ void complete(TrainArguments& arguments) {
   arguments.training.schedule = named(kSchedules, arguments.schedule);
   if (arguments.layerwise) arguments.training.layerwise = true;
   if (arguments.end_to_end) arguments.training.layerwise = false;
-  const auto belongs_to = [&](const char* option, const char* network, bool given) {
-    SHRINKWARP_REQUIRE(!given || arguments.network == network, UsageError, option, ": found it for ", arguments.network,
-                       ", wanted it for ", network, " alone");
-  };
-  belongs_to("--ridge", "alista", arguments.spec.ridge != 0);
-  belongs_to("--support-selection", "alista", !arguments.selection.empty());
-  belongs_to("--gamma", "momentum-lista", arguments.gamma.has_value());
+  require_effect(arguments);
   arguments.spec.gamma = arguments.gamma.value_or(arguments.spec.gamma);
   if (!arguments.selection.empty()) {
     arguments.spec.selection = {arguments.selection[0], arguments.selection[1]};
@@ -206,29 +237,82 @@ void print_outcome(const TrainArguments& arguments, const Context& context, cons
 /// A line of JSON for each look at the validation samples.
 class History {
  public:
-  History(const std::string& path, bool append, double unit) : path_(path), unit_(unit) {
+  /// @param resumed  bytes that there were when the state that the training goes on from was stored: what is beyond them is
+  ///                 written again. Nothing where it starts afresh
+  History(const std::string& path, std::optional<std::int64_t> resumed) : path_(path), bytes_(resumed.value_or(0)) {
     if (path.empty()) return;
-    file_.open(path, append ? std::ios::app : std::ios::trunc);
+    std::error_code failed;
+    const std::uintmax_t found = std::filesystem::file_size(path, failed);
+    if (!failed && static_cast<std::uintmax_t>(bytes_) < found) {
+      std::filesystem::resize_file(path, static_cast<std::uintmax_t>(bytes_), failed);
+      SHRINKWARP_REQUIRE(!failed, Error, path, ": could not be cut to ", bytes_, " bytes: ", failed.message());
+    } else {
+      bytes_ = failed ? 0 : static_cast<std::int64_t>(found);
+    }
+    file_.open(path, std::ios::app);
     SHRINKWARP_REQUIRE(file_, Error, path, ": could not be opened for writing");
   }
+  /// @param event  in the user's units
   void add(const TrainingEvent& event) {
     if (path_.empty()) return;
     nlohmann::json line = {{"depth", event.depth},
                            {"pass", event.epoch},
-                           {"cost", event.loss * unit_},
-                           {"best_validation", event.best_validation * unit_},
+                           {"cost", event.loss},
+                           {"best_validation", event.best_validation},
                            {"rate", event.rate}};
-    line["validation"] =
-        std::isnan(event.validation) ? nlohmann::json(nullptr) : nlohmann::json(event.validation * unit_);
-    file_ << json_line(line) << '\n' << std::flush;
+    line["validation"] = std::isnan(event.validation) ? nlohmann::json(nullptr) : nlohmann::json(event.validation);
+    const std::string text = json_line(line) + '\n';
+    file_ << text << std::flush;
     SHRINKWARP_REQUIRE(file_, Error, path_, ": could not be written");
+    bytes_ += static_cast<std::int64_t>(text.size());
   }
+  std::int64_t bytes() const { return bytes_; }
 
  private:
   std::string path_;
-  double unit_;
   std::ofstream file_;
+  std::int64_t bytes_;
 };
+
+/// A cost's unit in the user's. @throws ValueError (costs that float64 does not hold)
+template <class T>
+double cost_unit(const Samples<T>& samples, const std::string& path) {
+  constexpr int kMost = 960;  // powers of two, beside which costs far under and over the energy have room
+  const int exponent =
+      samples.mean_energy() > 0 ? std::ilogb(samples.mean_energy()) + 2 * std::ilogb(samples.unit()) : 0;
+  SHRINKWARP_REQUIRE(std::abs(exponent) <= kMost, ValueError, path, ": the mean of 1/2 ||x||^2 is some 2^", exponent,
+                     ", wanted 2^", -kMost, " to 2^", kMost, ": observations in other units");
+  return samples.unit() * samples.unit();
+}
+
+TrainingEvent in_units(TrainingEvent event, double unit, double judged_unit) {
+  event.loss *= unit;
+  event.validation *= judged_unit;
+  event.best_validation *= judged_unit;
+  return event;
+}
+
+/// For an output without a checkpoint: it is finished if this training would make the same.
+void require_same_output(const TrainArguments& arguments, const Fingerprint& fingerprint) {
+  constexpr const char* kAfresh = "; without --resume a training starts afresh and replaces it";
+  std::string difference;
+  try {
+    difference = difference_of_network(arguments.output, fingerprint);
+  } catch (const Error& error) {
+    SHRINKWARP_THROW(Error, error.what(), kAfresh);
+  }
+  SHRINKWARP_REQUIRE(difference.empty(), ValueError, arguments.output,
+                     " is of a training that differs from this one: ", difference, kAfresh);
+}
+
+void print_finished(const TrainArguments& arguments) {
+  if (arguments.json) {
+    std::cout << json_line({{"finished", true}, {"output", arguments.output}}) << '\n';
+  } else if (!arguments.quiet) {
+    std::printf("%s is finished, there is nothing to resume\n", arguments.output.c_str());
+    std::fflush(stdout);
+  }
+}
 
 template <class T>
 int run(const TrainArguments& arguments, const Context& context, const LoadedDictionary& loaded,
@@ -244,46 +328,56 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
   const Samples<T> samples(context, dictionary, observations, std::move(rows.training), memory / 2);
   const Samples<T> validation(context, dictionary, validation_file ? *validation_file : observations,
                               std::move(rows.validation), memory / 4);
-  const TrainingCheckpoint checkpoint(arguments.output,
-                                      fingerprint_of(arguments, context, loaded.hash, samples, validation));
+  const double unit = cost_unit(samples, arguments.observations);
+  const double judged_unit = cost_unit(validation, validation_file ? arguments.validation : arguments.observations);
+  const Fingerprint fingerprint = fingerprint_of(arguments, context, loaded.hash, samples, validation);
+  const TrainingCheckpoint checkpoint(arguments.output, fingerprint);
   std::optional<TrainingCheckpoint::Stored> stored;
   if (checkpoint.exists()) {
     SHRINKWARP_REQUIRE(arguments.resume, Error, checkpoint.path(),
                        " holds an unfinished training: --resume goes on with it, deleting the file starts afresh");
-    stored = checkpoint.read(arguments.may_change);
+    std::vector<std::string> may_change;
+    for (const char* const option : kMayChange)
+      if (arguments.given.count(option) > 0) may_change.emplace_back(option);
+    stored = checkpoint.read(may_change);
     for (const Fingerprint::Difference& change : stored->changes)
       std::cerr << "shrinkwarp: goes on with " << change.name << ' ' << change.wanted << " in place of "
                 << printable(change.found) << '\n';
+  } else if (arguments.resume && std::filesystem::exists(arguments.output)) {
+    require_same_output(arguments, fingerprint);
+    print_finished(arguments);
+    return kDone;
   }
   const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, arguments.spec);
+  const bool goes_on = stored && stored->part == TrainingPart::network;
+  History history(arguments.history, goes_on ? std::optional(stored->history) : std::nullopt);
   const auto store_of = [&](TrainingPart part) {
     TrainingStore store;
-    store.save = [&checkpoint, part](const Safetensors& state) { checkpoint.write(part, state); };
+    store.save = [&, part](const Safetensors& state) { checkpoint.write(part, history.bytes(), state); };
     store.resume = stored && stored->part == part ? &stored->state : nullptr;
     return store;
   };
   const TrainingStore store = store_of(TrainingPart::network);
-  const double unit = samples.unit() * samples.unit(), judged_unit = validation.unit() * validation.unit();
   const InterruptScope interrupts;
   TrainingResult result;
   try {
-    TrainingLine line(arguments.quiet || arguments.json, arguments.spec.layers, unit);
-    History history(arguments.history, store.resume != nullptr, unit);
+    TrainingLine line(arguments.quiet || arguments.json, arguments.spec.layers);
     if (!store.resume && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
       const Samples<double> few(context, dictionary, observations, first_of(samples.rows(), kStartSamples), memory / 4);
       const Samples<double> few_judges(context, dictionary, validation_file ? *validation_file : observations,
                                        first_of(validation.rows(), kStartSamples), memory / 4);
+      const double its_unit = few.unit() * few.unit(), its_judged_unit = few_judges.unit() * few_judges.unit();
       start_from_steps<T>(
           context, dictionary, *network, few, few_judges, arguments.training.lambda, store_of(TrainingPart::start),
-          [&line](const TrainingEvent& event) { line.update(event); }, interrupts.token());
+          [&](const TrainingEvent& event) { line.update(in_units(event, its_unit, its_judged_unit)); },
+          interrupts.token());
     }
     result = train<T>(
         context, dictionary, *network, samples, validation, arguments.training, store,
-        [&](TrainingEvent event) {
-          event.validation *= judged_unit / unit;
-          event.best_validation *= judged_unit / unit;
-          line.update(event);
-          history.add(event);
+        [&](const TrainingEvent& event) {
+          const TrainingEvent its = in_units(event, unit, judged_unit);
+          line.update(its);
+          history.add(its);
         },
         interrupts.token());
   } catch (const Cancelled&) {
@@ -304,6 +398,7 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
   description.dictionary_hash = loaded.hash;
   description.lambda = arguments.training.lambda;
   describe(description, file);
+  add_making(fingerprint, file);
   network->save(context, file);
   write_safetensors(arguments.output, file);
   checkpoint.remove();
@@ -354,8 +449,10 @@ void add_train(CLI::App& app, Action& action) {
       ->expected(2)
       ->check(positive_number());
   lambda->require_option(1);
-  command->add_option("--validation", arguments->validation,
-                      "V.npy (N', n): what the parameters are chosen by; without it every tenth observation");
+  command->add_option(
+      "--validation", arguments->validation,
+      "V.npy (N', n): what the parameters are chosen by; without it every tenth observation, and of fewer than 20 "
+      "those that are trained on");
   command->add_option("--output", arguments->output, "net.safetensors to write")->required();
   command
       ->add_option("--start", arguments->start,
@@ -373,13 +470,17 @@ void add_train(CLI::App& app, Action& action) {
                    "passes over the observations, and iterations of linesearch and lbfgs; 0 takes 100 and 300")
       ->check(whole_number(0, 100000000))
       ->capture_default_str();
-  command->add_option("--batch", training.batch, "observations of a batch")
+  command->add_option("--batch", training.batch, "observations of a batch of adam and sgd")
       ->check(whole_number(1, std::int64_t{1} << 31))
       ->capture_default_str();
-  command->add_option("--lr", training.rate, "learning rate at the start; 0 takes 1e-3 for adam and 1e-2 for sgd")
+  command
+      ->add_option("--lr", training.rate,
+                   "learning rate of adam and sgd at the start; 0 takes 1e-3 for adam and 1e-2 for sgd")
       ->check(number_from_0())
       ->capture_default_str();
-  command->add_option("--schedule", arguments->schedule, "cosine, constant or steps: how the learning rate falls")
+  command
+      ->add_option("--schedule", arguments->schedule,
+                   "cosine, constant or steps: how the learning rate of adam and sgd falls")
       ->check(one_of(names_of(kSchedules)))
       ->capture_default_str();
   CLI::Option* layerwise =
@@ -393,7 +494,9 @@ void add_train(CLI::App& app, Action& action) {
   command->add_option("--weight-decay", training.weight_decay, "of adam, decoupled, and of sgd")
       ->check(number_from_0())
       ->capture_default_str();
-  command->add_option("--clip", training.clip, "largest norm of a batch's gradient; without it none is clipped")
+  command
+      ->add_option("--clip", training.clip,
+                   "largest norm of a batch's gradient in adam and sgd; without it none is clipped")
       ->check(positive_number());
   command
       ->add_option("--patience", training.patience,
@@ -407,18 +510,22 @@ void add_train(CLI::App& app, Action& action) {
       ->check(number_from_0())
       ->capture_default_str();
   command
-      ->add_option("--support-selection", arguments->selection,
-                   "P,MAX: in layer t of alista the min(P t, MAX) percent largest entries are not shrunk")
+      ->add_option(
+          "--support-selection", arguments->selection,
+          "P,MAX: in layer t of alista the largest entries, min(P t, MAX) percent of all atoms, are not shrunk")
       ->delimiter(',')
       ->expected(2)
       ->check(number_from_0());
-  command->add_option("--gamma", arguments->gamma, "of momentum-lista before training; without it 0.2")
+  command
+      ->add_option(
+          "--gamma", arguments->gamma,
+          "of momentum-lista before training, with --start ista; without it 0.2. With --start step it begins at 0")
       ->check(CLI::Range(0.0, 0.999999));
   command->add_option("--history", arguments->history, "H.jsonl to write: a line for each look at the validation");
   command->add_flag(
       "--resume", arguments->resume,
       "go on with OUTPUT.checkpoint, where there is one; with the same options to the same bits, and where --lr, "
-      "--schedule or --clip is given with what it says");
+      "--schedule or --clip is given with what it says. An output that is finished is left as it is");
   command->add_option("--device", arguments->device, "auto, cpu, cuda or cuda:NUMBER")
       ->check(device_name())
       ->capture_default_str();
@@ -440,8 +547,8 @@ void add_train(CLI::App& app, Action& action) {
       "Example:\n  shrinkwarp train step --dictionary D.npy --observations X.npy --layers 10 --lambda-fraction 0.5 "
       "--output net.safetensors");
   command->callback([arguments, command, &action] {
-    for (const char* const option : kMayChange)
-      if (command->count(option) > 0) arguments->may_change.emplace_back(option);
+    for (const char* const option : kLooked)
+      if (command->count(option) > 0) arguments->given.insert(option);
     action = [arguments] { return run_train(*arguments); };
   });
 }

@@ -8,12 +8,8 @@
 
 namespace shrinkwarp::cli {
 
-TrainingLine::TrainingLine(bool quiet, std::int64_t layers, double unit)
-    : quiet_(quiet),
-      terminal_(isatty(STDERR_FILENO) == 1),
-      layers_(layers),
-      unit_(unit),
-      last_(std::chrono::steady_clock::now()) {}
+TrainingLine::TrainingLine(bool quiet, std::int64_t layers)
+    : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1), layers_(layers), last_(std::chrono::steady_clock::now()) {}
 
 TrainingLine::~TrainingLine() {
   if (drawn_) std::fputs("\r\033[K", stderr);
@@ -26,11 +22,10 @@ void TrainingLine::update(const TrainingEvent& event) {
   last_ = now;
   char text[200];
   std::snprintf(text, sizeof(text), "layer %lld of %lld, pass %lld: cost %.9g", static_cast<long long>(event.depth),
-                static_cast<long long>(layers_), static_cast<long long>(event.epoch), event.loss * unit_);
+                static_cast<long long>(layers_), static_cast<long long>(event.epoch), event.loss);
   std::string line = text;
   if (!std::isnan(event.validation)) {
-    std::snprintf(text, sizeof(text), ", validation %.9g, best %.9g", event.validation * unit_,
-                  event.best_validation * unit_);
+    std::snprintf(text, sizeof(text), ", validation %.9g, best %.9g", event.validation, event.best_validation);
     line += text;
   }
   if (!terminal_) {

@@ -10,19 +10,18 @@ namespace shrinkwarp::cli {
 
 class TrainingLine {
  public:
-  /// @param unit  of costs in the user's units
-  TrainingLine(bool quiet, std::int64_t layers, double unit);
+  TrainingLine(bool quiet, std::int64_t layers);
   /// Wipes the line.
   ~TrainingLine();
   TrainingLine(const TrainingLine&) = delete;
   TrainingLine& operator=(const TrainingLine&) = delete;
 
+  /// @param event  in the user's units
   void update(const TrainingEvent& event);
 
  private:
   bool quiet_, terminal_, drawn_ = false;
   std::int64_t layers_;
-  double unit_;
   std::chrono::steady_clock::time_point last_;
 };
 

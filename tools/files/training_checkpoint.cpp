@@ -1,6 +1,7 @@
 #include <shrinkwarp/tools/files/training_checkpoint.hpp>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <utility>
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr const char* kKey = "training";
 constexpr const char* kPartKey = "part";
+constexpr const char* kHistoryKey = "history_bytes";
 
 const char* name_of(TrainingPart part) {
   return part == TrainingPart::start ? "start" : "network";
@@ -41,13 +43,19 @@ TrainingCheckpoint::Stored TrainingCheckpoint::read(const std::vector<std::strin
   SHRINKWARP_REQUIRE(part == name_of(TrainingPart::start) || part == name_of(TrainingPart::network), ValueError, path_,
                      ": found the part '", printable(part, 40), "', wanted start or network");
   stored.part = part == name_of(TrainingPart::start) ? TrainingPart::start : TrainingPart::network;
+  const std::string history = file.metadata[kHistoryKey];
+  const char* const last = history.data() + history.size();
+  const std::from_chars_result end = std::from_chars(history.data(), last, stored.history);
+  SHRINKWARP_REQUIRE(end.ec == std::errc() && end.ptr == last && stored.history >= 0, ValueError, path_, ": found '",
+                     printable(history, 40), "' bytes of history, wanted a number");
   stored.state = std::move(file);
   return stored;
 }
 
-void TrainingCheckpoint::write(TrainingPart part, Safetensors state) const {
+void TrainingCheckpoint::write(TrainingPart part, std::int64_t history, Safetensors state) const {
   state.metadata[kKey] = fingerprint_.text();
   state.metadata[kPartKey] = name_of(part);
+  state.metadata[kHistoryKey] = std::to_string(history);
   write_safetensors(path_, state);
 }
 

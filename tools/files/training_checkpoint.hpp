@@ -1,6 +1,7 @@
 // A training's state on disk, so that it goes on where it was: OUTPUT.checkpoint beside the network that it makes.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ class TrainingCheckpoint {
   bool exists() const;
   struct Stored {
     TrainingPart part = TrainingPart::network;
+    std::int64_t history = 0;  ///< bytes of the history when it was stored
     Safetensors state;
     std::vector<Fingerprint::Difference> changes;  ///< of those that may change
   };
@@ -34,7 +36,7 @@ class TrainingCheckpoint {
   /// @throws IoError (no checkpoint, or a damaged one), ValueError (of another training: says the difference)
   Stored read(const std::vector<std::string>& may_change) const;
   /// Replaces what is stored, in one step. @throws IoError
-  void write(TrainingPart part, Safetensors state) const;
+  void write(TrainingPart part, std::int64_t history, Safetensors state) const;
   void remove() const noexcept;
 
  private:
