@@ -12,12 +12,13 @@ constexpr std::int64_t kMostSamples = 32768;  // of a chunk
 
 template <class T>
 FullBatch<T>::FullBatch(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
-                        std::int64_t most)
+                        std::int64_t most, std::int64_t most_scratch)
     : context_(context),
       samples_(samples),
       shares_(shares),
       count_(std::min(samples.size(), most)),
       chunk_(std::min(count_, kMostSamples)),
+      most_scratch_(most_scratch),
       X_(context, samples.dimension(), chunk_),
       lambda_(context, chunk_),
       loss_(context, 1) {}
@@ -36,27 +37,40 @@ void FullBatch<T>::fill(std::int64_t first, std::int64_t count) const {
   filled_ = first;
 }
 
+/// Samples of a chunk that go through the network at once. On the CPU a pass goes by slices of its own: there the sums of a
+/// chunk must not depend on the threads, of which scratch has a slice each.
+template <class T>
+std::int64_t FullBatch<T>::width(const Network<T>& network) const {
+  std::int64_t width = chunk_;
+  while (context_.is_cuda() && width > 1 && network.scratch(context_, width, true) > most_scratch_)
+    width = (width + 1) / 2;
+  return width;
+}
+
 template <class T>
 double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradient) const {
-  const std::int64_t wanted = network.scratch(context_, chunk_, true), size = network.parameters().size;
+  const std::int64_t width = this->width(network), size = network.parameters().size;
+  const std::int64_t wanted = network.scratch(context_, width, true);
   if (scratch_.size() < wanted) scratch_ = Tensor<std::byte>(context_, wanted);
   if (gradient_.size() < size) gradient_ = Tensor<T>(context_, size);
-  std::vector<T> part(gradient ? static_cast<std::size_t>(size) : 0);
-  if (gradient) gradient->assign(static_cast<std::size_t>(size), 0.0);
+  std::vector<T> part(static_cast<std::size_t>(size));
+  gradient->assign(static_cast<std::size_t>(size), 0.0);
   double mean = 0;
   for (std::int64_t first = 0; first < count_; first += chunk_) {
-    const std::int64_t count = std::min(chunk_, count_ - first);
-    const double share = static_cast<double>(count) / static_cast<double>(count_);
-    fill(first, count);
-    network.loss(context_, X_.matrix().columns(0, count), lambda_.vector().slice(0, count), loss_.vector(),
-                 gradient_.vector().slice(0, size), scratch_.vector());
-    double loss = 0;
-    copy<double>(context_, loss_.vector(), VectorView<double>{&loss, 1, {}});
-    if (gradient) copy<T>(context_, gradient_.vector().slice(0, size), VectorView<T>{part.data(), size, {}});
-    context_.synchronize();
-    mean += share * loss;
-    if (!gradient) continue;
-    for (std::size_t i = 0; i < part.size(); ++i) (*gradient)[i] += share * static_cast<double>(part[i]);
+    const std::int64_t held = std::min(chunk_, count_ - first);
+    fill(first, held);
+    for (std::int64_t begin = 0; begin < held; begin += width) {
+      const std::int64_t count = std::min(width, held - begin);
+      const double share = static_cast<double>(count) / static_cast<double>(count_);
+      network.loss(context_, X_.matrix().columns(begin, count), lambda_.vector().slice(begin, count), loss_.vector(),
+                   gradient_.vector().slice(0, size), scratch_.vector());
+      double loss = 0;
+      copy<double>(context_, loss_.vector(), VectorView<double>{&loss, 1, {}});
+      copy<T>(context_, gradient_.vector().slice(0, size), VectorView<T>{part.data(), size, {}});
+      context_.synchronize();
+      mean += share * loss;
+      for (std::size_t i = 0; i < part.size(); ++i) (*gradient)[i] += share * static_cast<double>(part[i]);
+    }
   }
   return mean;
 }

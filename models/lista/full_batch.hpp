@@ -1,5 +1,5 @@
-// The mean Lasso cost of a network over all samples, and its gradient, for minimisers that see all data at once and for
-// validation.
+// The mean Lasso cost of a network over all samples, and its gradient, for minimisers that see all data at once. The cost
+// alone is MeanCost's.
 #pragma once
 
 #include <cstdint>
@@ -11,26 +11,30 @@
 
 namespace shrinkwarp {
 
-/// Samples, with their lambdas of pass 0, go through a network a chunk at a time; a single chunk stays on the device.
+/// Samples, with their lambdas of pass 0, go through a network a chunk at a time; a single chunk stays on the device. On CUDA, where
+/// a way back keeps all layers of all samples, as many of a chunk go at once as most_scratch has room for.
 template <class T>
 class FullBatch {
  public:
   /// @param samples  outlive this
   /// @param most     as many of them at most, the first
+  /// @param most_scratch  bytes, or what a single sample takes where that is more
   FullBatch(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
-            std::int64_t most = std::numeric_limits<std::int64_t>::max());
+            std::int64_t most = std::numeric_limits<std::int64_t>::max(),
+            std::int64_t most_scratch = std::int64_t{1} << 28);
 
   /// Mean cost at the network's depth, in the units of the samples. Synchronises.
-  /// @param gradient  [parameters], written; nullptr for none
+  /// @param gradient  [parameters], written
   double cost(const Network<T>& network, std::vector<double>* gradient) const;
 
  private:
   void fill(std::int64_t first, std::int64_t count) const;
+  std::int64_t width(const Network<T>& network) const;
 
   const Context& context_;
   const Samples<T>& samples_;
   LambdaShares shares_;
-  std::int64_t count_, chunk_;
+  std::int64_t count_, chunk_, most_scratch_;
   Tensor<T> X_, lambda_;
   mutable std::int64_t filled_ = -1;  // the chunk that lies in X_ begins with this sample
   mutable Tensor<std::byte> scratch_;

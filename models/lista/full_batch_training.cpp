@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include <shrinkwarp/models/lista/full_batch.hpp>
 #include <shrinkwarp/models/train/lbfgs.hpp>
 
 namespace shrinkwarp {
@@ -18,6 +19,8 @@ constexpr std::int64_t kStageSamples = 2048;      // that depths before the last
 // A depth ends where ten iterations bring less than this share of what it has gained, or of the cost what sums can tell.
 constexpr double kLeastProgress = 1e-3;
 constexpr double kRounding = 1e-14;
+// Thresholds of a network to start from may be 0 or less, which count as 0 and have no logarithm.
+constexpr double kLeastParameter = 1e-30;
 
 /// The mean cost as a function of what the layers up to the network's depth learn.
 template <class T>
@@ -34,7 +37,7 @@ class Cost {
     std::vector<double> result;
     each([&](std::size_t i) {
       const auto value = static_cast<double>(parameters[i]);
-      result.push_back(logarithms_ ? std::log(value) : value);
+      result.push_back(logarithms_ ? std::log(std::max(value, kLeastParameter)) : value);
     });
     return result;
   }

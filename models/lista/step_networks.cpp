@@ -7,16 +7,17 @@
 namespace shrinkwarp {
 namespace {
 
-/// Mean of 1 / ||d_i||^2 over the atoms that are not 0; 1 where all are.
-double mean_inverse_energy(MatrixView<const double> D) {
+/// 1 over the mean of ||d_i||^2 over the atoms that are not 0; 1 where all are. The mean of 1 / ||d_i||^2 would be that of the
+/// shortest atom alone.
+double inverse_mean_energy(MatrixView<const double> D) {
   double sum = 0;
   std::int64_t count = 0;
   for (std::int64_t j = 0; j < D.cols; ++j) {
     double energy = 0;
     for (std::int64_t i = 0; i < D.rows; ++i) energy += D(i, j) * D(i, j);
-    if (energy > 0) sum += 1 / energy, ++count;
+    if (energy > 0) sum += energy, ++count;
   }
-  return count > 0 ? sum / static_cast<double>(count) : 1;
+  return count > 0 ? static_cast<double>(count) / sum : 1;
 }
 
 template <class T>
@@ -123,10 +124,10 @@ class ScalarLayers : public Network<T> {
     const Tensor<T> D = dictionary_in<T>(context, dictionary);
     operands_ = StepNetworkOperands<T>(context, D.matrix(), W_on_device.matrix());
     context.synchronize();
-    // Steps at which z - a W'D z no longer grows, and thresholds for which the fixed point has the Lasso's D'r in the mean
-    // over atoms: w_i is d_i / ||d_i||^2 where D D' is a multiple of the identity.
+    // Steps at which z - a W'D z no longer grows, and thresholds for which the fixed point has the Lasso's D'r for atoms of
+    // the mean energy: w_i is d_i / ||d_i||^2 where D D' is a multiple of the identity.
     const double step = 1 / spectral_radius(host, W.matrix(), exact.matrix());
-    set_all(context, step, step * mean_inverse_energy(exact.matrix()));
+    set_all(context, step, step * inverse_mean_energy(exact.matrix()));
   }
 
   StepNetwork<T> network() const {

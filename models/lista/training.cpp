@@ -34,12 +34,12 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
                      const TrainingStore& store, const std::function<void(const TrainingEvent&)>& event,
                      const CancelToken* cancel) {
   check(options);
-  const FullBatch<T> judge(context, validation, options.lambda);
+  const MeanCost<T> judge(context, dictionary, validation, options.lambda);
   TrainingResult result;
   {
     const std::unique_ptr<Network<T>> ista = make_network<T>(context, dictionary, network.spec());
     ista->become_ista(context, dictionary);
-    result.ista_validation = judge.cost(*ista, nullptr);
+    result.ista_validation = judge(*ista);
   }
   BestParameters<T> best(context, network, judge, options.patience);
   const TrainingRun<T> run{context, network, samples, judge, options, store, event, cancel, best};

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <shrinkwarp/models/lista/full_batch.hpp>
+#include <shrinkwarp/models/lista/mean_cost.hpp>
 #include <shrinkwarp/models/lista/network.hpp>
 #include <shrinkwarp/models/lista/training.hpp>
 
@@ -20,14 +20,14 @@ template <class T>
 class BestParameters {
  public:
   /// Begins with the network as it is, at its full depth.
-  BestParameters(const Context& context, Network<T>& network, const FullBatch<T>& judge, std::int64_t patience)
+  BestParameters(const Context& context, Network<T>& network, const MeanCost<T>& judge, std::int64_t patience)
       : context_(context), judge_(judge), patience_(patience) {
     consider(network);
   }
 
   /// Judges the network, which is at its full depth. @return its validation cost
   double look_at(const Network<T>& network) {
-    const double cost = judge_.cost(network, nullptr);
+    const double cost = judge_(network);
     if (cost < validation_ || std::isnan(validation_) || parameters_.empty()) {
       validation_ = cost;
       parameters_ = network.to_host(context_);
@@ -59,7 +59,7 @@ class BestParameters {
 
  private:
   const Context& context_;
-  const FullBatch<T>& judge_;
+  const MeanCost<T>& judge_;
   std::int64_t patience_;
   std::vector<T> parameters_;
   double validation_ = 0;
@@ -72,7 +72,7 @@ struct TrainingRun {
   const Context& context;
   Network<T>& network;
   const Samples<T>& samples;
-  const FullBatch<T>& judge;
+  const MeanCost<T>& judge;
   const TrainingOptions& options;
   const TrainingStore& store;
   const std::function<void(const TrainingEvent&)>& event;
