@@ -68,9 +68,10 @@ void narrow(const double* from, std::int64_t size, double* to) {
   std::copy_n(from, size, to);
 }
 
+constexpr int kLanes = 8;  // of sums in double that are added in a fixed order
+
 /// The largest |a_i b_i|; comparisons in lanes, which have no order to keep.
 SHRINKWARP_CPU_CLONES double largest_product(const double* a, const double* b, std::int64_t size) {
-  constexpr int kLanes = 8;
   double lane[kLanes] = {};
   std::int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) {
@@ -82,6 +83,34 @@ SHRINKWARP_CPU_CLONES double largest_product(const double* a, const double* b, s
   for (; i < size; ++i) lane[0] = std::max(lane[0], std::fabs(a[i] * b[i]));
   return *std::max_element(lane, lane + kLanes);
 }
+
+#define SHRINKWARP_ACTIVE_SET_LOOPS(T)                                                                         \
+  /* a'b */                                                                                                    \
+  SHRINKWARP_CPU_CLONES double product(const T* a, const T* b, std::int64_t size) {                            \
+    double lane[kLanes] = {};                                                                                  \
+    std::int64_t i = 0;                                                                                        \
+    for (; i + kLanes <= size; i += kLanes)                                                                    \
+      for (int k = 0; k < kLanes; ++k)                                                                         \
+        lane[k] = std::fma(static_cast<double>(a[i + k]), static_cast<double>(b[i + k]), lane[k]);             \
+    for (int k = 0; i < size; ++i, ++k)                                                                        \
+      lane[k] = std::fma(static_cast<double>(a[i]), static_cast<double>(b[i]), lane[k]);                       \
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));          \
+  }                                                                                                            \
+  /* to = z + step u, not beyond 0; moved = to - z. @return whether some code has come to 0 */                 \
+  SHRINKWARP_CPU_CLONES bool move_all(const double* z, const T* u, double step, std::int64_t size, double* to, \
+                                      T* moved) {                                                              \
+    std::int64_t zeros = 0;                                                                                    \
+    for (std::int64_t i = 0; i < size; ++i) {                                                                  \
+      const double there = z[i] + step * static_cast<double>(u[i]);                                            \
+      to[i] = (z[i] > 0) != (there > 0) ? 0 : there;                                                           \
+      moved[i] = static_cast<T>(to[i] - z[i]);                                                                 \
+      zeros += to[i] == 0;                                                                                     \
+    }                                                                                                          \
+    return zeros > 0;                                                                                          \
+  }
+SHRINKWARP_ACTIVE_SET_LOOPS(float)
+SHRINKWARP_ACTIVE_SET_LOOPS(double)
+#undef SHRINKWARP_ACTIVE_SET_LOOPS
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
@@ -108,7 +137,7 @@ ActiveSet<T>::ActiveSet(const Context& context, std::int64_t capacity, std::int6
   for (Tensor<T>* vector :
        {&correlation_, &threshold_, &guard_, &right_, &direction_, &moved_, &factors_, &rho_, &correction_, &norm_})
     *vector = Tensor<T>::zeros(context, capacity_);
-  for (Tensor<double>* vector : {&code_, &before_}) *vector = Tensor<double>::zeros(context, capacity_);
+  for (Tensor<double>* vector : {&code_, &before_, &ratios_}) *vector = Tensor<double>::zeros(context, capacity_);
   for (Tensor<std::int32_t>* vector : {&atom_, &active_, &place_, &touched_})
     *vector = Tensor<std::int32_t>::zeros(context, capacity_);
 }
@@ -117,7 +146,7 @@ template <class T>
 std::int64_t ActiveSet<T>::bytes(std::int64_t capacity) {
   const std::int64_t size = padded(capacity);
   const auto element = static_cast<std::int64_t>(sizeof(T));
-  return 2 * size * leading(size) * element + size * (10 * element + 16 + 16) + 18 * 256;
+  return 2 * size * leading(size) * element + size * (10 * element + 24 + 16) + 18 * 256;
 }
 
 template <class T>
@@ -143,6 +172,7 @@ void ActiveSet<T>::reserve(const Context& context, std::int64_t capacity) {
   larger.guard_factor_ = guard_factor_;
   larger.largest_ = largest_;
   larger.nonnegative_ = nonnegative_;
+  larger.unbounded_ = unbounded_;
   *this = std::move(larger);
 }
 
@@ -180,6 +210,7 @@ void ActiveSet<T>::clear(T ridge, bool nonnegative) {
   largest_ = 0;
   ridge_ = ridge;
   nonnegative_ = nonnegative;
+  unbounded_ = false;
 }
 
 template <class T>
@@ -191,6 +222,7 @@ void ActiveSet<T>::restart(const double* correlations, const double* thresholds)
   narrow(thresholds, size_, threshold_.data());
   std::copy_n(threshold_.data(), size_, guard_.data());
   largest_ = largest_product(correlations, inverse_norm_.data(), size_);
+  unbounded_ = !nonnegative_ && std::any_of(threshold_.data(), threshold_.data() + size_, [](T t) { return !(t > 0); });
 }
 
 // Position i begins with the code 0.
@@ -200,6 +232,7 @@ void ActiveSet<T>::set(std::int64_t i, double correlation, double threshold) {
   threshold_.data()[i] = guard_.data()[i] = static_cast<T>(threshold);
   code_.data()[i] = 0;
   place_.data()[i] = -1;
+  unbounded_ |= !is_bounded(i);
   if (norm(i) > 0) largest_ = std::max(largest_, std::fabs(correlation) / norm(i));
 }
 
@@ -423,12 +456,7 @@ double ActiveSet<T>::project(std::int64_t j) {
   loops<T>().multiply(inverse_.data(), inverse_ld_, g, s, u);
   ++steps_;
   const double whole = static_cast<double>(column[j]);
-  const auto left = [&] {
-    double sum = whole;
-    for (std::int64_t k = 0; k < s; ++k) sum -= static_cast<double>(g[k]) * static_cast<double>(u[k]);
-    return sum;
-  };
-  double complement = left();
+  double complement = whole - product(g, u, s);
   if (complement > Trust<T>::kSuspicious * whole || s == 0) return complement;
 
   // Once more: u corrected by its residual rho = g - G_SS u in double, and the complement G_jj - g'u - u'rho, whose error
@@ -462,7 +490,7 @@ double ActiveSet<T>::project(std::int64_t j) {
     before = residual();
   }
   double length = norm(j);
-  complement = left();
+  complement = whole - product(g, u, s);
   for (std::int64_t k = 0; k < s; ++k) {
     complement -= static_cast<double>(rho[k]) * static_cast<double>(u[k]);
     length += norm(active_.data()[k]) * std::fabs(static_cast<double>(u[k]));
@@ -476,13 +504,13 @@ double ActiveSet<T>::project(std::int64_t j) {
 // Whether correlations of S are so far from their places that more than a few updates of the inverse must be to blame.
 template <class T>
 bool ActiveSet<T>::is_worn() const {
-  const double limit = 10 * Trust<T>::kDependent * largest_;
+  const auto limit = static_cast<T>(10 * Trust<T>::kDependent * largest_);
   bool worn = false;
   for (std::int64_t k = 0; k < support_; ++k) {
     const std::int32_t i = active_.data()[k];
-    const double threshold = static_cast<double>(threshold_.data()[i]);
-    const double aside = static_cast<double>(correlation_.data()[i]) - (code_.data()[i] > 0 ? threshold : -threshold);
-    worn |= !(std::fabs(aside) <= limit * norm(i));
+    const T threshold = threshold_.data()[i];
+    const T aside = correlation_.data()[i] - (code_.data()[i] > 0 ? threshold : -threshold);
+    worn |= !(std::fabs(aside) <= limit * norm_.data()[i]);
   }
   return worn;
 }
@@ -507,17 +535,15 @@ bool ActiveSet<T>::grow(std::int64_t j) {
   const std::int64_t touched = support_;
   std::copy_n(active_.data(), touched, touched_.data());
   touched_.data()[touched] = static_cast<std::int32_t>(j);
-  for (std::int64_t k = 0; k < touched; ++k) {
-    moved_.data()[touched_.data()[k]] = 0;
-    before_.data()[k] = code_.data()[touched_.data()[k]];
-  }
+  for (std::int64_t k = 0; k < touched; ++k) before_.data()[k] = code_.data()[touched_.data()[k]];
 
   constexpr double kRounding = 4 * static_cast<double>(std::numeric_limits<T>::epsilon()) / Trust<T>::kDependent;
   const double sign = correlation_.data()[j] > T(0) ? 1 : -1;
   double excess = std::fabs(static_cast<double>(correlation_.data()[j])) - static_cast<double>(threshold_.data()[j]);
   double grown = 0;
   bool joined = false, told = true;
-  while (!joined) {  // S loses an atom each time
+  bool straight = true;  // no atom has left, and S is in the order of touched_
+  while (!joined) {      // S loses an atom each time
     const double complement = project(j);
     const T* const u = direction_.data();
     // Of an atom that S spans, corr_j = u'corr_S: over its threshold by rounding, perhaps.
@@ -525,15 +551,33 @@ bool ActiveSet<T>::grow(std::int64_t j) {
     if (complement <= 0 && grown == 0 && excess * norm(j) <= rounding) break;
     double step = excess / std::fabs(complement);  // at least so far the objective descends
     std::int64_t crossing = -1;
-    for (std::int64_t k = 0; k < support_; ++k) {
-      const std::int32_t i = active_.data()[k];
-      const double z = code_.data()[i];
-      const double rate = -sign * static_cast<double>(u[k]);
-      if (is_bounded(i) && z * rate < 0 && std::fabs(z) < std::fabs(rate) * step) {
-        step = -z / rate;
-        crossing = k;
+    if (straight && !unbounded_) {
+      // The usual case on whole vectors, from codes in the order of S.
+      crossing = loops<T>().first_crossing(before_.data(), u, -sign, support_, ratios_.data(), &step);
+      if (crossing < 0 && complement > 0 && support_ < room_) {
+        const bool at_zero = move_all(before_.data(), u, -sign * step, support_, ratios_.data(), factors_.data());
+        for (std::int64_t k = 0; k < support_; ++k) code_.data()[active_.data()[k]] = ratios_.data()[k];
+        grown = sign * step;
+        join(j, static_cast<T>(complement));
+        code_.data()[j] = grown;
+        if (at_zero) leave_at_zero();
+        joined = true;
+        break;
+      }
+    } else {
+      for (std::int64_t k = 0; k < support_; ++k) {
+        const std::int32_t i = active_.data()[k];
+        const double z = code_.data()[i];
+        const double rate = -sign * static_cast<double>(u[k]);
+        if (is_bounded(i) && z * rate < 0 && std::fabs(z) < std::fabs(rate) * step) {
+          step = -z / rate;
+          crossing = k;
+        }
       }
     }
+    if (straight)
+      for (std::int64_t k = 0; k < touched; ++k) moved_.data()[touched_.data()[k]] = 0;
+    straight = false;
     told = crossing >= 0 ? !std::isnan(complement) : complement > 0;
     if (!told) break;
     bool at_zero = false;
@@ -561,7 +605,8 @@ bool ActiveSet<T>::grow(std::int64_t j) {
     if (grown != 0) restore(touched);
     return told;
   }
-  for (std::int64_t k = 0; k < touched; ++k) factors_.data()[k] = moved_.data()[touched_.data()[k]];
+  if (!straight)
+    for (std::int64_t k = 0; k < touched; ++k) factors_.data()[k] = moved_.data()[touched_.data()[k]];
   factors_.data()[touched] = static_cast<T>(grown);
   loops<T>().subtract_columns(gram(0), gram_ld(), touched_.data(), factors_.data(), touched + 1, size_,
                               correlation_.data());

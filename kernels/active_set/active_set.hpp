@@ -114,11 +114,12 @@ class ActiveSet {
   T ridge_ = 0, guard_factor_ = 1;
   double largest_ = 0;  // |corr_j| / ||d_j|| of the atoms when they were added: about ||x||
   bool nonnegative_ = false;
+  bool unbounded_ = false;    // some atom of W may pass 0 freely
   Tensor<T> gram_, inverse_;  // [ld, capacity], [inverse_ld, room]; inverse of gram over S in S's order
   Tensor<T> correlation_, threshold_, guard_;  // [capacity]; guard: threshold outside S, infinity inside
   Tensor<T> norm_;                             // [capacity], root of the diagonal of gram
   Tensor<T> right_, direction_, moved_, factors_, rho_, correction_;  // [capacity], scratch
-  Tensor<double> code_, before_;                                      // [capacity], and scratch
+  Tensor<double> code_, before_, ratios_;                             // [capacity], and scratch
   Tensor<double> inverse_norm_;                           // [size], 1 / norm after take_all(), 0 where that is 0
   Tensor<std::int32_t> atom_, active_, place_, touched_;  // [capacity]
 };

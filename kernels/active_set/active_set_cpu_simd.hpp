@@ -1,6 +1,7 @@
 // The loops of the active-set method. Included once for each instruction set by active_set.cpp.
 
 #include <algorithm>
+#include <limits>
 
 #include <shrinkwarp/kernels/active_set/active_set_loops.hpp>
 
@@ -203,8 +204,34 @@ void GramRows(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t fir
 }
 
 template <class T>
+std::int64_t FirstCrossing(const double* HWY_RESTRICT z, const T* HWY_RESTRICT u, double direction, std::int64_t size,
+                           double* HWY_RESTRICT ratios, double* HWY_RESTRICT step) {
+  const hn::CappedTag<double, 8> d;
+  const hn::Rebind<T, decltype(d)> in;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto never = hn::Set(d, std::numeric_limits<double>::infinity());
+  auto least = never;
+  for (std::int64_t i = 0; i < size; i += lanes) {
+    const auto code = hn::LoadU(d, z + i);
+    auto rate = hn::Set(d, direction);
+    if constexpr (sizeof(T) == sizeof(double))
+      rate = hn::Mul(rate, hn::LoadU(in, u + i));
+    else
+      rate = hn::Mul(rate, hn::PromoteTo(d, hn::LoadU(in, u + i)));
+    const auto nears = hn::Lt(hn::Mul(code, rate), hn::Zero(d));
+    const auto ratio = hn::IfThenElse(nears, hn::Neg(hn::Div(code, rate)), never);
+    hn::StoreU(ratio, d, ratios + i);
+    least = hn::IfThenElse(hn::Lt(ratio, least), ratio, least);
+  }
+  const double found = hn::GetLane(hn::MinOfLanes(d, least));
+  if (!(found < *step)) return -1;
+  *step = found;
+  return std::find(ratios, ratios + size, found) - ratios;
+}
+
+template <class T>
 ActiveSetLoops<T> LoopsOf() {
-  return {MultiplySymmetric<T>, RankOne<T>, SubtractColumns<T>, FindMostOver<T>, GramRows<T>};
+  return {MultiplySymmetric<T>, RankOne<T>, SubtractColumns<T>, FindMostOver<T>, FirstCrossing<T>, GramRows<T>};
 }
 
 }  // namespace

@@ -29,6 +29,10 @@ struct ActiveSetLoops {
                            std::int64_t count, std::int64_t size, T* v);
   /// The largest |v| - guard over [0, size), of those over 0 the first; with one_sided v - guard.
   MostOver<T> (*most_over)(const T* v, const T* guard, std::int64_t size, bool one_sided);
+  /// Of codes z that move by `direction` u each, the first to come to 0 before *step, which then becomes its own; -1 where
+  /// none does. u is zero from `size` to the padding. @param ratios  scratch up to the padding
+  std::int64_t (*first_crossing)(const double* z, const T* u, double direction, std::int64_t size, double* ratios,
+                                 double* step);
   /// G[i, j] = G[j, i] = d_i'd_j for j in [first, last) and i in [0, last), atoms[] naming columns of D.
   void (*gram)(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t first, std::int64_t last, T* G,
                std::int64_t ld);

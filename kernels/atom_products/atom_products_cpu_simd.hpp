@@ -65,15 +65,28 @@ double Dot(const double* HWY_RESTRICT x, const double* HWY_RESTRICT y, std::int6
   const Doubles d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   HWY_ALIGN double sums[kSumLanes] = {};
-  for (std::int64_t first = 0; first < kSumLanes; first += 2 * lanes) {
+  if constexpr (4 * hn::MaxLanes(d) <= kSumLanes) {
+    for (std::int64_t first = 0; first < kSumLanes; first += 4 * lanes) {
+      auto sum0 = hn::Zero(d), sum1 = hn::Zero(d), sum2 = hn::Zero(d), sum3 = hn::Zero(d);
+      for (std::int64_t i = first; i < n; i += kSumLanes) {
+        sum0 = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sum0);
+        sum1 = hn::MulAdd(hn::LoadU(d, x + i + lanes), hn::LoadU(d, y + i + lanes), sum1);
+        sum2 = hn::MulAdd(hn::LoadU(d, x + i + 2 * lanes), hn::LoadU(d, y + i + 2 * lanes), sum2);
+        sum3 = hn::MulAdd(hn::LoadU(d, x + i + 3 * lanes), hn::LoadU(d, y + i + 3 * lanes), sum3);
+      }
+      hn::Store(sum0, d, sums + first);
+      hn::Store(sum1, d, sums + first + lanes);
+      hn::Store(sum2, d, sums + first + 2 * lanes);
+      hn::Store(sum3, d, sums + first + 3 * lanes);
+    }
+  } else {
     auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
-    if (2 * lanes > kSumLanes) break;
-    for (std::int64_t i = first; i < n; i += kSumLanes) {
+    for (std::int64_t i = 0; i < n; i += kSumLanes) {
       sum0 = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sum0);
       sum1 = hn::MulAdd(hn::LoadU(d, x + i + lanes), hn::LoadU(d, y + i + lanes), sum1);
     }
-    hn::Store(sum0, d, sums + first);
-    hn::Store(sum1, d, sums + first + lanes);
+    hn::Store(sum0, d, sums);
+    hn::Store(sum1, d, sums + lanes);
   }
   return AddLanes(sums);
 }

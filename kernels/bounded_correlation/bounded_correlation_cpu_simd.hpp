@@ -251,19 +251,39 @@ void Rotate(MatrixView<const float> basis, std::int64_t count, const float* HWY_
     const float* const u2 = column(2);
     const float* const u3 = column(3);
     float sums[4] = {};
-    for (std::int64_t first = 0; first < 16; first += lanes) {
+    if constexpr (2 * hn::MaxLanes(real) == 16) {
       auto s0 = hn::Zero(real), s1 = hn::Zero(real), s2 = hn::Zero(real), s3 = hn::Zero(real);
-      for (std::int64_t i = first; i < n; i += 16) {
-        const auto value = hn::Load(real, r + i);
-        s0 = hn::MulAdd(hn::Load(real, u0 + i), value, s0);
-        s1 = hn::MulAdd(hn::Load(real, u1 + i), value, s1);
-        s2 = hn::MulAdd(hn::Load(real, u2 + i), value, s2);
-        s3 = hn::MulAdd(hn::Load(real, u3 + i), value, s3);
+      auto t0 = hn::Zero(real), t1 = hn::Zero(real), t2 = hn::Zero(real), t3 = hn::Zero(real);
+      for (std::int64_t i = 0; i < n; i += 16) {
+        const auto s = hn::Load(real, r + i), t = hn::Load(real, r + i + lanes);
+        s0 = hn::MulAdd(hn::Load(real, u0 + i), s, s0);
+        t0 = hn::MulAdd(hn::Load(real, u0 + i + lanes), t, t0);
+        s1 = hn::MulAdd(hn::Load(real, u1 + i), s, s1);
+        t1 = hn::MulAdd(hn::Load(real, u1 + i + lanes), t, t1);
+        s2 = hn::MulAdd(hn::Load(real, u2 + i), s, s2);
+        t2 = hn::MulAdd(hn::Load(real, u2 + i + lanes), t, t2);
+        s3 = hn::MulAdd(hn::Load(real, u3 + i), s, s3);
+        t3 = hn::MulAdd(hn::Load(real, u3 + i + lanes), t, t3);
       }
-      sums[0] += hn::GetLane(hn::SumOfLanes(real, s0));
-      sums[1] += hn::GetLane(hn::SumOfLanes(real, s1));
-      sums[2] += hn::GetLane(hn::SumOfLanes(real, s2));
-      sums[3] += hn::GetLane(hn::SumOfLanes(real, s3));
+      const auto total = [&real](auto s, auto t) {
+        return hn::GetLane(hn::SumOfLanes(real, s)) + hn::GetLane(hn::SumOfLanes(real, t));
+      };
+      sums[0] = total(s0, t0), sums[1] = total(s1, t1), sums[2] = total(s2, t2), sums[3] = total(s3, t3);
+    } else {
+      for (std::int64_t first = 0; first < 16; first += lanes) {
+        auto s0 = hn::Zero(real), s1 = hn::Zero(real), s2 = hn::Zero(real), s3 = hn::Zero(real);
+        for (std::int64_t i = first; i < n; i += 16) {
+          const auto value = hn::Load(real, r + i);
+          s0 = hn::MulAdd(hn::Load(real, u0 + i), value, s0);
+          s1 = hn::MulAdd(hn::Load(real, u1 + i), value, s1);
+          s2 = hn::MulAdd(hn::Load(real, u2 + i), value, s2);
+          s3 = hn::MulAdd(hn::Load(real, u3 + i), value, s3);
+        }
+        sums[0] += hn::GetLane(hn::SumOfLanes(real, s0));
+        sums[1] += hn::GetLane(hn::SumOfLanes(real, s1));
+        sums[2] += hn::GetLane(hn::SumOfLanes(real, s2));
+        sums[3] += hn::GetLane(hn::SumOfLanes(real, s3));
+      }
     }
     for (std::int64_t k = 0; k < std::min<std::int64_t>(4, count - c); ++k) out[c + k] = sums[k];
   }

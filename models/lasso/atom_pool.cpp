@@ -236,12 +236,27 @@ class AtomPool : public WorkingSetPool {
     return floor;
   }
 
-  // Whether so many panels hold an atom far over the threshold that the furthest are all that is wanted: to `fresh` then.
-  // Panels do not tell the signs apart.
-  bool many_violators(const Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
+  // What the panels alone say. They do not tell the signs apart.
+  struct FirstLook {
+    bool many = false;    // so many panels hold an atom far over the threshold that the furthest are all that is wanted
+    bool begins = false;  // the set is empty, and the code 0 is no solution
+  };
+  // Atoms that join go to `fresh`, where either holds.
+  FirstLook first_look(const Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
+    FirstLook look;
+    if (penalty.nonnegative) return look;
     const PhaseTimer timer(context, timed, "choose");
-    return !penalty.nonnegative && highest_atoms(slot, wanted, fresh_count) > kFarOver * slot.problem.lambda &&
-           (slot.set.size() == 0 || fresh_count >= wanted / 2);
+    const bool empty = slot.set.size() == 0;
+    const bool far = highest_atoms(slot, wanted, fresh_count) > kFarOver * slot.problem.lambda;
+    look.many = far && (empty || fresh_count >= wanted / 2);
+    if (empty && fresh_count > 0) {
+      // The gap of the code 0 is (1 - lambda / lambda_max)^2 of 1/2 ||x||^2.
+      const std::int32_t j = fresh.front();
+      const double least =
+          side(static_cast<double>(correlations(slot.place)[j])) - error_bound(bounds, residuals, slot.place, j);
+      look.begins = slot.problem.lambda < least * (1 - std::sqrt(gap));
+    }
+    return look;
   }
 
   // Of `count` open atoms, those of S and those that float leaves open too: to `list`, with their positions in W or -1.
@@ -329,8 +344,8 @@ class AtomPool : public WorkingSetPool {
     std::int64_t fresh_count = 0;
     // Where many panels are far over the threshold, the furthest atoms are all that is wanted.
     const std::int64_t wanted = atoms_wanted(slot);
-    const bool many = !last && many_violators(slot, wanted, fresh_count);
-    if (!many) {
+    const FirstLook look = last ? FirstLook{} : first_look(slot, wanted, fresh_count);
+    if (!look.many && !look.begins) {
       std::int64_t count = 0;
       {
         const PhaseTimer timer(context, timed, "choose");
@@ -352,7 +367,7 @@ class AtomPool : public WorkingSetPool {
         keep_largest(correlations(place), fresh_count, wanted);
     }
     ++problem.iterations;
-    slot.near_end = !many && fresh_count <= kNearTheEnd;
+    slot.near_end = !look.many && fresh_count <= kNearTheEnd;
     slot.idle = fresh_count == 0 ? slot.idle + 1 : 0;
     if (slot.idle > kIdleRounds || slot.set.size() + fresh_count > most_atoms) return finish_in_double(slot, slot.set);
     {

@@ -12,7 +12,8 @@ import common  # noqa: E402, before NumPy: it sets the number of threads
 import numpy as np  # noqa: E402
 
 FRACTIONS = (0.1, 0.8)
-DEPTHS = {kind: (1, 2, 5, 10, 20, 30) for kind in ("step", "alista", "coupled", "lista")}
+DEPTHS = (1, 2, 5, 10, 30)
+KINDS = ("step", "alista", "coupled", "lista")
 EPOCHS = 40  # of networks with weight matrices
 ITERATIONS = 60  # of the others, at their last depth
 BASELINES = {"ISTA": "ista", "FISTA": "fista", "oracle ISTA": "oracle_ista"}  # and their names in the program's line
@@ -39,9 +40,9 @@ def curves(experiment, name, case, fraction):
     D, training, unseen = case
     files = [experiment.save(f"{name}-{part}", values) for part, values in zip("DXY", (D, training, unseen))]
     excess, seconds = {}, {}
-    for kind, depths in DEPTHS.items():
+    for kind in KINDS:
         passes = experiment.size(ITERATIONS if kind in ("step", "alista") else EPOCHS, 3)
-        for depth in experiment.size(depths, (1, 3)):
+        for depth in experiment.size(DEPTHS, (1, 3)):
             network, _, spent = experiment.train(kind, *files[:2], depth, fraction, "--epochs", passes)
             seconds[kind] = seconds.get(kind, 0) + spent
             judged = experiment.evaluate(network, files[0], files[2], *["--oracle"] * (kind == "step"))
