@@ -23,6 +23,7 @@
 #include <shrinkwarp/models/lista/training.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
@@ -162,6 +163,28 @@ Rows rows_of(std::int64_t count, bool has_validation_file) {
   return rows;
 }
 
+/// --start names a file.
+bool starts_from_file(const TrainArguments& arguments) {
+  return arguments.start != "step" && arguments.start != "ista";
+}
+
+/// Of the step network in the file of --start, as many layers and this dictionary's: its parameters.
+std::vector<double> steps_of(const TrainArguments& arguments, const Context& context, const LoadedDictionary& loaded) {
+  const std::string& name = arguments.start;
+  SHRINKWARP_REQUIRE(std::filesystem::exists(name), UsageError, "--start: found '", name,
+                     "', wanted step, ista or the file of a step network");
+  const Safetensors file = read_safetensors(name);
+  const NetworkDescription description = description_of(file);
+  SHRINKWARP_REQUIRE(description.spec.kind == NetworkKind::step && description.spec.layers == arguments.spec.layers,
+                     UsageError, "--start: found in ", name, " a network of kind ", name_of(description.spec.kind),
+                     " with ", description.spec.layers, " layers, wanted step with ", arguments.spec.layers);
+  require_dictionary(description, name, loaded.dictionary.rows(), loaded.dictionary.atoms(), loaded.hash,
+                     arguments.dictionary);
+  const std::unique_ptr<Network<double>> steps = make_network<double>(context, loaded.dictionary, description.spec);
+  steps->load(context, file);
+  return steps->to_host(context);
+}
+
 /// Observations that step-LISTA sees as the start of another network.
 constexpr std::size_t kStartSamples = 10000;
 
@@ -171,7 +194,7 @@ std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& rows, std::s
 
 template <class T>
 Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& context, std::uint64_t dictionary,
-                           const Samples<T>& samples, const Samples<T>& validation) {
+                           const Samples<T>& samples, const Samples<T>& validation, const std::vector<double>& steps) {
   const TrainingOptions& training = arguments.training;
   Fingerprint fingerprint;
   fingerprint.add("shrinkwarp", std::string(kVersion) + " " + build_id());
@@ -190,7 +213,11 @@ Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& conte
   fingerprint.add_hash("values of --validation", validation.hash());
   fingerprint.add("least fraction of lambda_max", training.lambda.low);
   fingerprint.add("largest fraction of lambda_max", training.lambda.high);
-  fingerprint.add("--start", arguments.start);
+  if (starts_from_file(arguments))
+    fingerprint.add_hash("steps of --start",
+                         hash_bytes(steps.data(), static_cast<std::int64_t>(steps.size() * sizeof(double))));
+  else
+    fingerprint.add("--start", arguments.start);
   fingerprint.add("--optimizer", arguments.optimizer);
   fingerprint.add("--schedule", arguments.schedule);
   fingerprint.add("--epochs", training.epochs);
@@ -330,7 +357,9 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
                               std::move(rows.validation), memory / 4);
   const double unit = cost_unit(samples, arguments.observations);
   const double judged_unit = cost_unit(validation, validation_file ? arguments.validation : arguments.observations);
-  const Fingerprint fingerprint = fingerprint_of(arguments, context, loaded.hash, samples, validation);
+  const bool from_file = !has_scalar_layers(arguments.spec.kind) && starts_from_file(arguments);
+  const std::vector<double> steps = from_file ? steps_of(arguments, context, loaded) : std::vector<double>();
+  const Fingerprint fingerprint = fingerprint_of(arguments, context, loaded.hash, samples, validation, steps);
   const TrainingCheckpoint checkpoint(arguments.output, fingerprint);
   std::optional<TrainingCheckpoint::Stored> stored;
   if (checkpoint.exists()) {
@@ -372,6 +401,7 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
           [&](const TrainingEvent& event) { line.update(in_units(event, its_unit, its_judged_unit)); },
           interrupts.token());
     }
+    if (!store.resume && from_file) network->become_step_network(context, dictionary, steps);
     result = train<T>(
         context, dictionary, *network, samples, validation, arguments.training, store,
         [&](const TrainingEvent& event) {
@@ -455,9 +485,10 @@ void add_train(CLI::App& app, Action& action) {
       "those that are trained on");
   command->add_option("--output", arguments->output, "net.safetensors to write")->required();
   command
-      ->add_option("--start", arguments->start,
-                   "step or ista: what lista, coupled and momentum-lista begin as; step trains step-LISTA first")
-      ->check(one_of({"step", "ista"}))
+      ->add_option(
+          "--start", arguments->start,
+          "step, ista or NET.safetensors: what lista, coupled and momentum-lista begin as; step trains step-LISTA "
+          "first, a file has one that is trained")
       ->capture_default_str();
   command
       ->add_option("--optimizer", arguments->optimizer,

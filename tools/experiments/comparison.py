@@ -14,40 +14,48 @@ import numpy as np  # noqa: E402
 FRACTIONS = (0.1, 0.8)
 DEPTHS = (1, 2, 5, 10, 30)
 KINDS = ("step", "alista", "coupled", "lista")
-EPOCHS = 40  # of networks with weight matrices
+EPOCHS = 40  # of networks with weight matrices, which begin as the step network of their depth
+DEEP = 10  # layers beyond which they are trained at a tenth of the rate: what a layer spoils, those after it multiply
 ITERATIONS = 60  # of the others, at their last depth
 BASELINES = {"ISTA": "ista", "FISTA": "fista", "oracle ISTA": "oracle_ista"}  # and their names in the program's line
 
 
 def gaussian_case(experiment):
     random = np.random.default_rng(experiment.seed)
-    n, m, training, unseen = experiment.size((64, 256, 1000, 1000), (8, 16, 200, 50))
+    n, m, training, unseen, judging = experiment.size((64, 256, 1000, 1000, 5000), (8, 16, 200, 50, 200))
     D = common.gaussian_dictionary(random, n, m)
-    X = common.with_lambda_max_one(D, random.standard_normal((training + unseen, n)))
-    return D, X[:training], X[training:]
+    X = common.with_lambda_max_one(D, random.standard_normal((training + unseen + judging, n)))
+    return D, X[:training], X[training:training + unseen], X[training + unseen:]
 
 
 def digits_case(experiment):
-    """Every fourth digit is unseen. lambda_max is brought to 1 here too, so that figures compare."""
+    """Every fourth digit is unseen, and of the others every tenth is for validation. lambda_max is brought to 1 here too,
+    so that figures compare."""
     D, X = common.recording("digits")
     X = common.with_lambda_max_one(D, X)
     unseen = np.arange(len(X)) % 4 == 3
-    return D, X[~unseen][:experiment.size(None, 100)], X[unseen][:experiment.size(None, 50)]
+    return D, X[~unseen][:experiment.size(None, 100)], X[unseen][:experiment.size(None, 50)], None
 
 
 def curves(experiment, name, case, fraction):
     """{method: [[depth, mean F - F*], ...]}, the mean of F* and the processor seconds of each kind's training."""
-    D, training, unseen = case
+    D, training, unseen, judging = case
     files = [experiment.save(f"{name}-{part}", values) for part, values in zip("DXY", (D, training, unseen))]
-    excess, seconds = {}, {}
+    # Long steps go wrong on few observations, and then badly: many for validation keep such networks out.
+    validation = [] if judging is None else ["--validation", experiment.save(f"{name}-V", judging)]
+    excess, seconds, steps = {}, {}, {}
     for kind in KINDS:
         passes = experiment.size(ITERATIONS if kind in ("step", "alista") else EPOCHS, 3)
         for depth in experiment.size(DEPTHS, (1, 3)):
-            network, _, spent = experiment.train(kind, *files[:2], depth, fraction, "--epochs", passes)
+            options = [*validation, "--epochs", passes]
+            if kind in ("coupled", "lista"):
+                options += ["--start", steps[depth], "--lr", 1e-3 if depth <= DEEP else 1e-4]
+            network, _, spent = experiment.train(kind, *files[:2], depth, fraction, *options)
             seconds[kind] = seconds.get(kind, 0) + spent
             judged = experiment.evaluate(network, files[0], files[2], *["--oracle"] * (kind == "step"))
             excess.setdefault(kind, []).append([depth, judged["network"]])
             if kind == "step":
+                steps[depth] = network
                 for method, key in BASELINES.items():
                     excess.setdefault(method, []).append([depth, judged[key]])
     return {"rows": D.shape[0], "atoms": D.shape[1], "training": len(training), "unseen": len(unseen),
