@@ -155,6 +155,24 @@ def test_an_untrained_network_is_ista(trained, folder):
     assert [line.split()[0] for line in table.splitlines()[3:]] == ["network", "ISTA", "FISTA"]
 
 
+@pytest.mark.parametrize("kind", ["coupled", "lista", "momentum-lista"])
+def test_a_start_from_a_file(trained, kind, folder):
+    """With a rate under which nothing moves it is the step network, but for float32."""
+    step = trained.kinds["step"]
+    output = folder / "net.safetensors"
+    command = ["train", kind, "--dictionary", trained.folder / "D.npy", "--observations", trained.folder / "X.npy",
+               "--lambda-fraction", 0.3, "--lr", 1e-300, "--optimizer", "sgd", "--epochs", 1, "--output", output, "--quiet"]
+    run(*command, "--layers", T, "--start", step.path, status=DONE)
+    tensors, metadata = networks.read(output)
+    lam = 0.3 * lambda_max(trained.D, trained.Y)
+    found = networks.Forward(tensors, metadata, trained.D, trained.Y, lam)
+    wanted = networks.Forward(step.tensors, step.metadata, trained.D, trained.Y, lam)
+    assert (np.abs(found.Z - wanted.Z) <= found.bound + 1e-5 * np.abs(wanted.Z).max()).all()
+    refused(folder, [*command, "--layers", T + 1, "--start", step.path], "--start", "step.safetensors", "3", "4", status=USAGE)
+    refused(folder, [*command, "--layers", T, "--start", "stop"], "--start", "'stop'", "step, ista or", status=USAGE)
+    refused(folder, [*command, "--layers", T, "--start", trained.kinds["coupled"].path], "coupled", "wanted step", status=USAGE)
+
+
 # ----------------------------------------------------------------------------------------------------------- gradients
 
 
