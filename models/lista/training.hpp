@@ -46,7 +46,8 @@ struct TrainingOptions {
   std::int64_t epochs =
       0;  ///< passes over the samples of the whole network, iterations of those that see all; 0 takes a default
   std::int64_t batch = 256;  ///< samples of a batch of adam and sgd
-  double rate = 0;           ///< of adam and sgd at the start; 0 takes a default
+  double rate =
+      0;  ///< of adam and sgd at the start; 0 takes a default: 1e-3 and 1e-2, of adam less for more than 5 layers
   RateSchedule schedule = RateSchedule::cosine;
   double momentum = 0.9;                                  ///< of sgd
   double weight_decay = 0;                                ///< of adam (decoupled) and sgd

@@ -506,7 +506,8 @@ void add_train(CLI::App& app, Action& action) {
       ->capture_default_str();
   command
       ->add_option("--lr", training.rate,
-                   "learning rate of adam and sgd at the start; 0 takes 1e-3 for adam and 1e-2 for sgd")
+                   "learning rate of adam and sgd at the start; 0 takes 1e-3 for adam, less for more than 5 layers, "
+                   "and 1e-2 for sgd")
       ->check(number_from_0())
       ->capture_default_str();
   command

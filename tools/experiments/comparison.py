@@ -14,15 +14,14 @@ import numpy as np  # noqa: E402
 FRACTIONS = (0.1, 0.8)
 DEPTHS = (1, 2, 5, 10, 30)
 KINDS = ("step", "alista", "coupled", "lista")
-EPOCHS = 40  # of networks with weight matrices, which begin as the step network of their depth
-DEEP = 10  # layers beyond which they are trained at a tenth of the rate: what a layer spoils, those after it multiply
+EPOCHS = 100  # of networks with weight matrices, which begin as the step network of their depth
 ITERATIONS = 60  # of the others, at their last depth
 BASELINES = {"ISTA": "ista", "FISTA": "fista", "oracle ISTA": "oracle_ista"}  # and their names in the program's line
 
 
 def gaussian_case(experiment):
     random = np.random.default_rng(experiment.seed)
-    n, m, training, unseen, judging = experiment.size((64, 256, 1000, 1000, 5000), (8, 16, 200, 50, 200))
+    n, m, training, unseen, judging = experiment.size((64, 256, 2000, 1000, 5000), (8, 16, 200, 50, 200))
     D = common.gaussian_dictionary(random, n, m)
     X = common.with_lambda_max_one(D, random.standard_normal((training + unseen + judging, n)))
     return D, X[:training], X[training:training + unseen], X[training + unseen:]
@@ -49,7 +48,7 @@ def curves(experiment, name, case, fraction):
         for depth in experiment.size(DEPTHS, (1, 3)):
             options = [*validation, "--epochs", passes]
             if kind in ("coupled", "lista"):
-                options += ["--start", steps[depth], "--lr", 1e-3 if depth <= DEEP else 1e-4]
+                options += ["--start", steps[depth]]
             network, _, spent = experiment.train(kind, *files[:2], depth, fraction, *options)
             seconds[kind] = seconds.get(kind, 0) + spent
             judged = experiment.evaluate(network, files[0], files[2], *["--oracle"] * (kind == "step"))
