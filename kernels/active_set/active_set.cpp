@@ -137,7 +137,8 @@ ActiveSet<T>::ActiveSet(const Context& context, std::int64_t capacity, std::int6
   for (Tensor<T>* vector :
        {&correlation_, &threshold_, &guard_, &right_, &direction_, &moved_, &factors_, &rho_, &correction_, &norm_})
     *vector = Tensor<T>::zeros(context, capacity_);
-  for (Tensor<double>* vector : {&code_, &before_, &ratios_}) *vector = Tensor<double>::zeros(context, capacity_);
+  for (Tensor<double>* vector : {&code_, &before_, &ratios_, &inverse_norm_})
+    *vector = Tensor<double>::zeros(context, capacity_);
   for (Tensor<std::int32_t>* vector : {&atom_, &active_, &place_, &touched_})
     *vector = Tensor<std::int32_t>::zeros(context, capacity_);
 }
@@ -146,7 +147,7 @@ template <class T>
 std::int64_t ActiveSet<T>::bytes(std::int64_t capacity) {
   const std::int64_t size = padded(capacity);
   const auto element = static_cast<std::int64_t>(sizeof(T));
-  return 2 * size * leading(size) * element + size * (10 * element + 24 + 16) + 18 * 256;
+  return 2 * size * leading(size) * element + size * (10 * element + 32 + 16) + 18 * 256;
 }
 
 template <class T>
@@ -161,6 +162,7 @@ void ActiveSet<T>::reserve(const Context& context, std::int64_t capacity) {
   keep(threshold_, larger.threshold_);
   keep(guard_, larger.guard_);
   keep(norm_, larger.norm_);
+  keep(inverse_norm_, larger.inverse_norm_);
   keep(code_, larger.code_);
   keep(atom_, larger.atom_);
   keep(active_, larger.active_);
@@ -196,11 +198,9 @@ void ActiveSet<T>::take_all(const Context& context, MatrixView<const T> gram, st
     taken_ = gram.data;
     taken_ld_ = gram.ld;
   }
-  inverse_norm_ = Tensor<double>(context, size);
   for (std::int64_t j = 0; j < size; ++j) {
     atom_.data()[j] = static_cast<std::int32_t>(j);
-    norm_.data()[j] = std::sqrt(this->gram(j)[j]);
-    inverse_norm_.data()[j] = norm(j) > 0 ? 1 / norm(j) : 0;
+    set_norm(j, this->gram(j)[j]);
   }
 }
 
@@ -225,6 +225,12 @@ void ActiveSet<T>::restart(const double* correlations, const double* thresholds)
   unbounded_ = !nonnegative_ && std::any_of(threshold_.data(), threshold_.data() + size_, [](T t) { return !(t > 0); });
 }
 
+template <class T>
+void ActiveSet<T>::set_norm(std::int64_t i, T squared) {
+  norm_.data()[i] = std::sqrt(squared);
+  inverse_norm_.data()[i] = norm(i) > 0 ? 1 / norm(i) : 0;
+}
+
 // Position i begins with the code 0.
 template <class T>
 void ActiveSet<T>::set(std::int64_t i, double correlation, double threshold) {
@@ -233,7 +239,7 @@ void ActiveSet<T>::set(std::int64_t i, double correlation, double threshold) {
   code_.data()[i] = 0;
   place_.data()[i] = -1;
   unbounded_ |= !is_bounded(i);
-  if (norm(i) > 0) largest_ = std::max(largest_, std::fabs(correlation) / norm(i));
+  largest_ = std::max(largest_, std::fabs(correlation * inverse_norm_.data()[i]));
 }
 
 template <class T>
@@ -257,7 +263,7 @@ void ActiveSet<T>::add(MatrixView<const T> D, MatrixView<const T> gram, const st
   }
   for (std::int64_t j = first; j < size_; ++j) {
     gram_.data()[j * (ld_ + 1)] += ridge_;
-    norm_.data()[j] = std::sqrt(gram_.data()[j * (ld_ + 1)]);
+    set_norm(j, gram_.data()[j * (ld_ + 1)]);
     set(j, correlations[j - first], thresholds[j - first]);
   }
 }

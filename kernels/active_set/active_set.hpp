@@ -100,6 +100,7 @@ class ActiveSet {
   bool is_worn() const;
   double project(std::int64_t j);
   bool grow(std::int64_t j);
+  void set_norm(std::int64_t i, T squared);
   void set(std::int64_t i, double correlation, double threshold);
   double move(std::int64_t i, double change);
   void join(std::int64_t j, T complement);
@@ -120,8 +121,8 @@ class ActiveSet {
   Tensor<T> norm_;                             // [capacity], root of the diagonal of gram
   Tensor<T> right_, direction_, moved_, factors_, rho_, correction_;  // [capacity], scratch
   Tensor<double> code_, before_, ratios_;                             // [capacity], and scratch
-  Tensor<double> inverse_norm_;                           // [size], 1 / norm after take_all(), 0 where that is 0
-  Tensor<std::int32_t> atom_, active_, place_, touched_;  // [capacity]
+  Tensor<double> inverse_norm_;                                       // [capacity], 0 where the norm is 0
+  Tensor<std::int32_t> atom_, active_, place_, touched_;              // [capacity]
 };
 
 }  // namespace shrinkwarp
