@@ -147,7 +147,7 @@ template <class T>
 std::int64_t ActiveSet<T>::bytes(std::int64_t capacity) {
   const std::int64_t size = padded(capacity);
   const auto element = static_cast<std::int64_t>(sizeof(T));
-  return 2 * size * leading(size) * element + size * (10 * element + 32 + 16) + 18 * 256;
+  return 2 * size * leading(size) * element + size * (10 * element + 32 + 16) + 20 * 256;
 }
 
 template <class T>

@@ -47,7 +47,7 @@ class AtomPool : public WorkingSetPool {
            const Penalty& penalty, const AtomBounds& bounds, std::int64_t places)
       : WorkingSetPool(dictionary, parts, options, penalty, bounds, places),
         most_atoms(largest_capacity(dictionary.rows(), m)),
-        slots(index_of(small() ? kTogether : places)) {
+        slots(index_of(small() ? std::min(kTogether, places) : places)) {
     for (Slot& slot : slots) {
       slot.set = ActiveSet<float>(context, std::min(kCapacity, most_atoms));
       make_place(slot);

@@ -148,9 +148,6 @@ const StepDictionary<double>& Dictionary::packed<double>(const Context& context)
 }
 
 const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool plain) const {
-  // A Gram matrix of a small dictionary stays in the second-level cache or little beyond it; a large one is read at
-  // random places from memory, which costs what computing an entry does.
-  constexpr std::int64_t kGramAtoms = 1024;
   const std::lock_guard lock(*packing_);
   std::unique_ptr<const WorkingSetDictionary>& kept = plain ? plain_working_set_ : working_set_;
   if (kept) return *kept;
@@ -158,9 +155,7 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
   const MatrixView<const double> D = exact_.matrix();
   // Coordinates that tell the atoms by their first few pay for themselves where there are many, and not too many, rows.
   constexpr std::int64_t kFewestRows = 64, kMostRows = 2048;
-  // A dictionary that stays in the first two levels of cache is read whole for each problem.
-  constexpr std::int64_t kSmall = std::int64_t{1} << 16;
-  const bool small = D.cols <= kGramAtoms && D.rows * D.cols <= kSmall;
+  const bool small = WorkingSetDictionary::is_small(D.rows, D.cols);
   Tensor<double> basis;
   if (!small && !plain && D.rows >= kFewestRows && D.rows <= kMostRows && D.cols >= 2 * D.rows)
     basis = principal_basis(context, D);
@@ -187,7 +182,7 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
     for (std::int64_t j = 0; j < D.cols; ++j) atoms.push_back(D.column(j));
     correlate_all(made->transposed.matrix(), atoms.data(), D.cols, made->exact_gram.matrix());
   }
-  if (small || (!plain && D.cols <= kGramAtoms)) {
+  if (small || (!plain && D.cols <= WorkingSetDictionary::kGramAtoms)) {
     constexpr std::int64_t kLines = ActiveSet<float>::kPadding;
     made->gram = Tensor<float>::zeros(context, (D.cols + kLines - 1) / kLines * kLines, D.cols);
     // On one thread: the bits of a BLAS depend on how it shares its work.

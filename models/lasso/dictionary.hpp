@@ -19,6 +19,14 @@ namespace shrinkwarp {
 
 /// What the working-set solver reads on the CPU, beside the exact dictionary.
 struct WorkingSetDictionary {
+  /// A Gram matrix of a small dictionary stays in the second-level cache or little beyond it; a large one is read at random
+  /// places from memory, which costs what computing an entry does.
+  static constexpr std::int64_t kGramAtoms = 1024;
+  /// A dictionary that stays in the first two levels of cache is read whole for each problem.
+  static constexpr bool is_small(std::int64_t rows, std::int64_t atoms) {
+    return atoms <= kGramAtoms && rows * atoms <= std::int64_t{1} << 16;
+  }
+
   QuantizedDictionary quantized;           ///< empty where the dictionary is small
   Tensor<float> columns;                   ///< D / scale [n padded with zeros to kAtomPadding, m]
   MatrixView<const double> exact_columns;  ///< the same in double, of the dictionary itself

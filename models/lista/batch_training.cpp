@@ -215,10 +215,10 @@ void train_on_batches(const TrainingRun<T>& run) {
   const auto check = [&](double loss, double energy, std::int64_t number) {
     if (loss <= kDiverged * energy) return;
     const double unit = run.samples.unit() * run.samples.unit();
-    SHRINKWARP_THROW(DivergedError, "training of ", depth, " layers, epoch ", epoch + 1, ", step ", number + 1, " of ",
-                     steps, ": found the loss ", loss * unit, ", wanted a finite one under ", kDiverged * energy * unit,
-                     ", a hundred times that of codes that are 0 for the same batch", lost_step(run),
-                     "; a smaller rate or a clipped gradient may help");
+    SHRINKWARP_THROW(DivergedError, "training of ", layers_text(depth), ", epoch ", epoch + 1, ", step ", number + 1,
+                     " of ", steps, ": found the loss ", loss * unit, ", wanted a finite one under ",
+                     kDiverged * energy * unit, ", a hundred times that of codes that are 0 for the same batch",
+                     lost_step(run), "; a smaller rate or a clipped gradient may help");
   };
   // Of this epoch's steps so far.
   const auto checked_losses = [&] {

@@ -3,22 +3,33 @@
 #include <algorithm>
 #include <numeric>
 
+#include <shrinkwarp/runtime/error.hpp>
+
 namespace shrinkwarp {
 namespace {
 
-constexpr std::int64_t kMostSamples = 32768;  // of a chunk
+/// Samples of a chunk: so many that a way there and back takes a second or a few, in which no cancel is heard; a number that
+/// depends on neither threads nor depth, for the sums of a chunk are its bits.
+std::int64_t chunk_of(std::int64_t count, std::int64_t rows, std::int64_t atoms) {
+  constexpr std::int64_t kFewSamples = 64, kMostSamples = 32768;
+  constexpr double kFlops = 1e11, kLayers = 10;
+  const double a_sample = 12 * kLayers * static_cast<double>(rows) * static_cast<double>(atoms);
+  const auto samples = static_cast<std::int64_t>(std::min(kFlops / a_sample, static_cast<double>(kMostSamples)));
+  return std::min(count, std::max(samples, kFewSamples));
+}
 
 }  // namespace
 
 template <class T>
 FullBatch<T>::FullBatch(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
-                        std::int64_t most, std::int64_t most_scratch)
+                        std::int64_t most, std::int64_t most_scratch, const CancelToken* cancel)
     : context_(context),
       samples_(samples),
       shares_(shares),
       count_(std::min(samples.size(), most)),
-      chunk_(std::min(count_, kMostSamples)),
+      chunk_(chunk_of(count_, samples.dimension(), samples.atoms())),
       most_scratch_(most_scratch),
+      cancel_(cancel),
       X_(context, samples.dimension(), chunk_),
       lambda_(context, chunk_),
       loss_(context, 1) {}
@@ -57,6 +68,8 @@ double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradie
   gradient->assign(static_cast<std::size_t>(size), 0.0);
   double mean = 0;
   for (std::int64_t first = 0; first < count_; first += chunk_) {
+    if (cancel_ != nullptr && cancel_->cancelled())
+      SHRINKWARP_THROW(Cancelled, "FullBatch: cancelled with ", first, " of ", count_, " samples seen");
     const std::int64_t held = std::min(chunk_, count_ - first);
     fill(first, held);
     for (std::int64_t begin = 0; begin < held; begin += width) {

@@ -19,6 +19,7 @@ constexpr std::int64_t kStageSamples = 2048;      // that depths before the last
 // A depth ends where ten iterations bring less than this share of what it has gained, or of the cost what sums can tell.
 constexpr double kLeastProgress = 1e-3;
 constexpr double kRounding = 1e-14;
+constexpr std::int64_t kScratch = std::int64_t{1} << 28;  // bytes of a pass on CUDA
 // Thresholds of a network to start from may be 0 or less, which count as 0 and have no logarithm.
 constexpr double kLeastParameter = 1e-30;
 
@@ -28,8 +29,8 @@ class Cost {
  public:
   explicit Cost(const TrainingRun<T>& run)
       : run_(run),
-        all_(run.context, run.samples, run.options.lambda),
-        few_(run.context, run.samples, run.options.lambda, kStageSamples),
+        all_(run.context, run.samples, run.options.lambda, run.samples.size(), kScratch, run.cancel),
+        few_(run.context, run.samples, run.options.lambda, kStageSamples, kScratch, run.cancel),
         logarithms_(has_scalar_layers(run.network.spec().kind)) {}
 
   std::vector<double> point() const {
@@ -211,8 +212,8 @@ void train_on_all(const TrainingRun<T>& run) {
       if (has_scalar_layers(network.spec().kind) && run.is_layerwise()) choose_new_layer(run, cost);
       minimiser = std::make_unique<Minimiser>(lbfgs, function, cost.point());
       start = mark = minimiser->at().value;
-      SHRINKWARP_REQUIRE(std::isfinite(mark), DivergedError, "training of ", depth, " layers: found the loss ", mark,
-                         " before the first step, wanted a finite one");
+      SHRINKWARP_REQUIRE(std::isfinite(mark), DivergedError, "training of ", layers_text(depth), ": found the loss ",
+                         mark, " before the first step, wanted a finite one");
     }
     const std::int64_t iterations = last ? most : std::min(most, kStageIterations);
     bool moves = true;
@@ -221,7 +222,12 @@ void train_on_all(const TrainingRun<T>& run) {
         save();
         SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", iteration ", minimiser->at().iterations);
       }
-      moves = minimiser->advance(function);
+      try {
+        moves = minimiser->advance(function);
+      } catch (const Cancelled&) {  // heard between chunks of the samples: the iteration begins anew
+        save();
+        throw;
+      }
       if (moves && minimiser->at().iterations % kPerLook != 0 && minimiser->at().iterations < iterations) {
         now_and_then(save);
         continue;

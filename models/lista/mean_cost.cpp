@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
+#include <shrinkwarp/runtime/error.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -16,7 +17,11 @@ template <class T>
 std::int64_t chunk_of(std::int64_t count, std::int64_t n, std::int64_t m) {
   constexpr std::int64_t kDouble = sizeof(double), kElement = sizeof(T);
   const std::int64_t bytes = n * (2 * kDouble + 2 * kElement) + 3 * m * kElement;
-  return std::clamp<std::int64_t>(kMostBytes / bytes, 1, std::min(count, kMostSamples));
+  // A chunk takes some seconds at most, in which no cancel is heard.
+  constexpr double kFlops = 1e11, kLayers = 10;
+  const double a_sample = 4 * kLayers * static_cast<double>(n) * static_cast<double>(m);
+  const auto soon = static_cast<std::int64_t>(std::min(kFlops / a_sample, static_cast<double>(kMostSamples)));
+  return std::clamp<std::int64_t>(std::min(kMostBytes / bytes, soon), 1, count);
 }
 
 }  // namespace
@@ -75,12 +80,14 @@ void MeanCost<T>::fill(std::int64_t first, std::int64_t count) const {
 }
 
 template <class T>
-double MeanCost<T>::operator()(const Network<T>& network) const {
+double MeanCost<T>::operator()(const Network<T>& network, const CancelToken* cancel) const {
   const std::int64_t wanted = network.scratch(context_, chunk_, false);
   if (scratch_.size() < wanted) scratch_ = Tensor<std::byte>(context_, wanted);
   std::vector<double> costs(static_cast<std::size_t>(chunk_));
   double sum = 0;
   for (std::int64_t first = 0; first < count_; first += chunk_) {
+    if (cancel != nullptr && cancel->cancelled())
+      SHRINKWARP_THROW(Cancelled, "MeanCost: cancelled with ", first, " of ", count_, " samples seen");
     const std::int64_t count = std::min(chunk_, count_ - first);
     fill(first, count);
     const MatrixView<T> Z = Z_.matrix().columns(0, count);

@@ -25,7 +25,8 @@ class MeanCost {
 
   /// Mean of 1/2 ||x - D z||^2 + lambda ||z||_1 at the network's depth, in the units of the samples: x, D and z as they are, in
   /// float64. The same bits whatever the threads. Synchronises.
-  double operator()(const Network<T>& network) const;
+  /// @param cancel  is asked between chunks; may be nullptr  @throws Cancelled
+  double operator()(const Network<T>& network, const CancelToken* cancel = nullptr) const;
 
  private:
   static constexpr bool kExact = std::is_same_v<T, double>;

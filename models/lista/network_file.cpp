@@ -89,6 +89,8 @@ NetworkDescription description_of(const Safetensors& file) {
   const std::string& format = entry(file, "format");
   SHRINKWARP_REQUIRE(format == kFormat, ValueError, file.path(), ": found the format '", printable(format),
                      "', wanted ", kFormat);
+  SHRINKWARP_REQUIRE(file.is_intact(), ValueError, file.path(),
+                     ": found other numbers than were written, wanted those: the file is damaged");
   NetworkDescription result;
   const std::string& kind = entry(file, "network");
   const auto known = network_kind(kind);

@@ -23,7 +23,7 @@ struct NetworkDescription {
 void describe(const NetworkDescription& description, Safetensors& file);
 
 /// @throws ValueError (naming the file, what was found and what was wanted: no network of this project, a version or kind that
-///         is not known, a number that is none)
+///         is not known, a number that is none, tensors that are not intact)
 NetworkDescription description_of(const Safetensors& file);
 
 /// Refuses a network of another dictionary. @throws ShapeError (another size), ValueError (other values)

@@ -49,8 +49,8 @@ double LambdaShares::of(std::int64_t sample, std::uint64_t pass) const {
 
 template <class T>
 Samples<T>::Samples(const Context& context, const Dictionary& dictionary, ObservationSource& source,
-                    std::vector<std::int64_t> rows, std::int64_t memory)
-    : source_(source), rows_(std::move(rows)), dimension_(dictionary.rows()) {
+                    std::vector<std::int64_t> rows, std::int64_t memory, const CancelToken* cancel)
+    : source_(source), rows_(std::move(rows)), dimension_(dictionary.rows()), atoms_(dictionary.atoms()) {
   SHRINKWARP_REQUIRE(source.dimension() == dictionary.rows(), ShapeError, source.name(),
                      ": found observations of length ", source.dimension(), ", wanted ", dictionary.rows(),
                      ", the number of rows of the dictionary");
@@ -65,6 +65,8 @@ Samples<T>::Samples(const Context& context, const Dictionary& dictionary, Observ
   long double energy = 0;
   Hash hash;
   for (std::int64_t first = 0; first < size(); first += kChunk) {
+    if (cancel != nullptr && cancel->cancelled())
+      SHRINKWARP_THROW(Cancelled, "Samples: cancelled with ", first, " of ", size(), " observations looked at");
     const std::int64_t count = std::min(kChunk, size() - first);
     const MatrixView<double> chunk = read.matrix().columns(0, count);
     read_rows(source_, rows_, first, chunk);

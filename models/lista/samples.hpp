@@ -7,6 +7,7 @@
 #include <shrinkwarp/models/lasso/dictionary.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/progress.hpp>
 #include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
@@ -27,14 +28,16 @@ class Samples {
   /// @param source  outlives this
   /// @param rows    which observations, ascending; sample i is of row rows[i]
   /// @param memory  bytes that the observations may take on the host
+  /// @param cancel  is asked between chunks; may be nullptr
   /// Reads the source twice. @throws ShapeError (another length than the dictionary's rows; no rows), ValueError (NaN or
-  ///         infinity: names the row), and as source.read
+  ///         infinity: names the row), Cancelled, and as source.read
   Samples(const Context& context, const Dictionary& dictionary, ObservationSource& source,
-          std::vector<std::int64_t> rows, std::int64_t memory);
+          std::vector<std::int64_t> rows, std::int64_t memory, const CancelToken* cancel = nullptr);
 
   std::int64_t size() const { return static_cast<std::int64_t>(rows_.size()); }
   const std::vector<std::int64_t>& rows() const { return rows_; }
   std::int64_t dimension() const { return dimension_; }
+  std::int64_t atoms() const { return atoms_; }  ///< of the dictionary
   double unit() const { return unit_; }
   /// ||D'x||_inf of each, in the units of gather().
   const std::vector<double>& lambda_max() const { return lambda_max_; }
@@ -51,7 +54,7 @@ class Samples {
  private:
   ObservationSource& source_;
   std::vector<std::int64_t> rows_;
-  std::int64_t dimension_;
+  std::int64_t dimension_, atoms_;
   double unit_ = 1;
   double mean_energy_ = 0;
   std::uint64_t hash_ = 0;

@@ -39,9 +39,9 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
   {
     const std::unique_ptr<Network<T>> ista = make_network<T>(context, dictionary, network.spec());
     ista->become_ista(context, dictionary);
-    result.ista_validation = judge(*ista);
+    result.ista_validation = judge(*ista, cancel);
   }
-  BestParameters<T> best(context, network, judge, options.patience);
+  BestParameters<T> best(context, network, judge, options.patience, cancel);
   const TrainingRun<T> run{context, network, samples, judge, options, store, event, cancel, best};
   if (sees_all(resolved(options.optimizer, network.spec().kind)))
     train_on_all(run);

@@ -19,16 +19,19 @@ namespace shrinkwarp {
 template <class T>
 class BestParameters {
  public:
-  /// Begins with the network as it is, at its full depth.
-  BestParameters(const Context& context, Network<T>& network, const MeanCost<T>& judge, std::int64_t patience)
-      : context_(context), judge_(judge), patience_(patience) {
-    consider(network);
-  }
+  /// Begins with the network as it is, at its full depth. @throws Cancelled: there is nothing to keep yet
+  BestParameters(const Context& context, Network<T>& network, const MeanCost<T>& judge, std::int64_t patience,
+                 const CancelToken* cancel)
+      : context_(context),
+        judge_(judge),
+        patience_(patience),
+        parameters_(network.to_host(context)),
+        validation_(judge(network, cancel)) {}
 
   /// Judges the network, which is at its full depth. @return its validation cost
   double look_at(const Network<T>& network) {
     const double cost = judge_(network);
-    if (cost < validation_ || std::isnan(validation_) || parameters_.empty()) {
+    if (cost < validation_ || std::isnan(validation_)) {
       validation_ = cost;
       parameters_ = network.to_host(context_);
       stale_ = 0;
@@ -88,6 +91,11 @@ struct TrainingRun {
     best.consider(network);
   }
 };
+
+/// "1 layer", "2 layers"
+inline std::string layers_text(std::int64_t depth) {
+  return std::to_string(depth) + (depth == 1 ? " layer" : " layers");
+}
 
 /// Calls save at intervals as TrainingStore has them.
 class SaveNowAndThen {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <limits>
@@ -12,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include <shrinkwarp/runtime/io/file.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 
 namespace shrinkwarp {
@@ -21,6 +23,7 @@ constexpr std::int64_t kLengthBytes = 8;
 constexpr std::int64_t kMaxHeaderBytes = 100'000'000;  // of the format
 constexpr std::size_t kAlignment = 8;                  // of the data, by spaces at the end of the header
 constexpr const char* kMetadata = "__metadata__";
+constexpr const char* kSealKey = "tensors_hash";
 
 struct TypeName {
   const char* name;
@@ -278,6 +281,28 @@ std::int64_t stored_size(StoredType type) noexcept {
 
 const char* stored_name(StoredType type) noexcept {
   return kTypes[static_cast<std::size_t>(type)].name;
+}
+
+// Names, types, shapes and elements.
+std::string Safetensors::tensors_hash() const {
+  Hash hash;
+  for (const auto& [name, tensor] : tensors_) {
+    const std::string layout = name + '\0' + layout_text(tensor.shape, tensor.type);
+    hash.add(layout.data(), static_cast<std::int64_t>(layout.size()));
+    hash.add(tensor.bytes.data(), static_cast<std::int64_t>(tensor.bytes.size()));
+  }
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash.value()));
+  return text;
+}
+
+void Safetensors::seal() {
+  metadata[kSealKey] = tensors_hash();
+}
+
+bool Safetensors::is_intact() const {
+  const auto found = metadata.find(kSealKey);
+  return found == metadata.end() || found->second == tensors_hash();
 }
 
 const StoredTensor& Safetensors::at(const std::string& name) const {

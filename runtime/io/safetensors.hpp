@@ -96,7 +96,15 @@ class Safetensors {
   template <class T>
   std::vector<T> values(const std::string& name, const std::vector<std::int64_t>& shape) const;
 
+  /// Writes down among the metadata what the tensors hash to: to be called when all are in.
+  void seal();
+  /// Whether the tensors are what seal() saw; true where it was not called.
+  /// @throws nothing; a text that is no hash is no match
+  bool is_intact() const;
+
  private:
+  std::string tensors_hash() const;
+
   friend Safetensors read_safetensors(const std::string& path);
   std::string path_;
   std::map<std::string, StoredTensor> tensors_;

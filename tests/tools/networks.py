@@ -23,6 +23,8 @@ def read(path):
 
 
 def write(path, tensors, metadata):
+    """Without the hash of the tensors that the program writes."""
+    metadata = {key: text for key, text in metadata.items() if key != "tensors_hash"}
     header, parts, offset = {"__metadata__": metadata}, [], 0
     for name, tensor in tensors.items():
         parts.append(np.ascontiguousarray(tensor).tobytes())

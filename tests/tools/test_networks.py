@@ -155,6 +155,72 @@ def test_an_untrained_network_is_ista(trained, folder):
     assert [line.split()[0] for line in table.splitlines()[3:]] == ["network", "ISTA", "FISTA"]
 
 
+def test_damaged_numbers(trained, interrupted, folder):
+    """Finite and plausible, but not what was written: of a network, and of a checkpoint."""
+    for source, command in (
+            (trained.kinds["coupled"].path, ["evaluate", "--dictionary", trained.folder / "D.npy", "--observations",
+                                             trained.folder / "Y.npy", "--network", folder / "net.safetensors"]),
+            (checkpoint_of(interrupted.folder / "net.safetensors"), None)):
+        data = bytearray(source.read_bytes())
+        start = 8 + int.from_bytes(data[:8], "little")
+        data[start + (len(data) - start) // 2] ^= 1
+        if command is None:
+            checkpoint_of(folder / "net.safetensors").write_bytes(data)
+            command = list(interrupted.arguments)
+            command[command.index("--output") + 1] = folder / "net.safetensors"
+            command[command.index("--history") + 1] = folder / "H.jsonl"
+            refused(folder, [*command, "--resume"], "checkpoint", "damaged", "starts afresh")
+        else:
+            (folder / "net.safetensors").write_bytes(data)
+            refused(folder, command, "net.safetensors", "damaged")
+
+
+def test_a_history_of_another_training(interrupted, folder):
+    output, history = folder / "net.safetensors", folder / "H.jsonl"
+    shutil.copy(checkpoint_of(interrupted.folder / "net.safetensors"), checkpoint_of(output))
+    content = b"what somebody else wrote\n" * 10000
+    history.write_bytes(content)
+    command = list(interrupted.arguments)
+    command[command.index("--output") + 1] = output
+    command[command.index("--history") + 1] = history
+    refused(folder, [*command, "--resume"], "H.jsonl", "begin")
+    assert history.read_bytes() == content
+
+
+def test_the_file_of_a_start_is_kept(trained, folder):
+    step, output = folder / "step.safetensors", folder / "net.safetensors"
+    content = trained.kinds["step"].path.read_bytes()
+    step.write_bytes(content)
+    command = ["train", "coupled", "--dictionary", trained.folder / "D.npy", "--observations", trained.folder / "X.npy",
+               "--lambda-fraction", 0.3, "--layers", T, "--epochs", 1, "--start", step]
+    refused(folder, [*command, "--output", step], "--start", "--output", status=USAGE)
+    refused(folder, [*command, "--output", output, "--history", step], "--start", "--history", status=USAGE)
+    refused(folder, [*command, "--output", output, "--history", checkpoint_of(output)], "--history", "checkpoint", status=USAGE)
+    assert step.read_bytes() == content
+
+
+@pytest.mark.parametrize("layers, rate", [(5, 1e-3), (10, 2.5e-4)])
+def test_the_default_rate_falls_with_depth(trained, folder, layers, rate):
+    run("train", "coupled", "--dictionary", trained.folder / "D.npy", "--observations", trained.folder / "X.npy", "--layers", layers,
+        "--lambda-fraction", 0.3, "--start", "ista", "--schedule", "constant", "--epochs", 1, "--output", folder / "net",
+        "--history", folder / "H.jsonl", "--quiet", status=DONE)
+    assert json.loads((folder / "H.jsonl").read_text())["rate"] == pytest.approx(rate, rel=1e-12)
+
+
+def test_an_interrupt_while_observations_are_read(trained, folder):
+    """Before the first step, where nothing is kept yet."""
+    rows = 2_000_000
+    with open(folder / "X.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (rows, n)})
+        file.truncate(file.tell() + 8 * rows * n)  # a sparse file of zeros
+    process = start("train", "step", "--dictionary", trained.folder / "D.npy", "--observations", folder / "X.npy", "--layers",
+                    2, "--lambda-fraction", 0.3, "--output", folder / "net", stderr=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in said and not (folder / "net").exists()
+
+
 @pytest.mark.parametrize("kind", ["coupled", "lista", "momentum-lista"])
 def test_a_start_from_a_file(trained, kind, folder):
     """With a rate under which nothing moves it is the step network, but for float32."""
@@ -377,7 +443,8 @@ def test_a_finished_training_is_left_alone(trained, folder):
     run(*arguments, "--quiet", status=DONE)
     before = {path: path.lstat() for path in folder.iterdir()}
     assert run(*arguments, "--resume", status=DONE).stdout == f"{output} is finished, there is nothing to resume\n"
-    assert json.loads(run(*arguments, "--resume", "--json", status=DONE).stdout) == {"finished": True, "output": str(output)}
+    assert json.loads(run(*arguments, "--resume", "--json", status=DONE).stdout) == {
+        "schema": "shrinkwarp-train-1", "finished": True, "output": str(output)}
     assert {path: path.lstat().st_mtime_ns for path in folder.iterdir()} == {
         path: found.st_mtime_ns for path, found in before.items()}
     refused(folder, [*arguments, "--resume", "--patience", 7], output, "--patience", "wanted 7", "without --resume")
@@ -408,8 +475,9 @@ def test_a_diverged_training_goes_on_with_another_rate(interrupted, folder):
     arguments = [*interrupted.arguments[:-1], output, "--resume"]
     arguments[arguments.index("--history") + 1] = history
     shutil.copy(checkpoint_of(interrupted.folder / "net.safetensors"), checkpoint_of(output))
+    shutil.copy(interrupted.folder / "H.jsonl", history)
     changed, diverged = run(*arguments, "--lr", 1e30, status=FAILED).stderr.splitlines()
-    assert changed == "shrinkwarp: goes on with --lr 1e+30 in place of 0"
+    assert changed == "shrinkwarp: goes on with --lr 1e+30 in place of the default"
     assert "found the loss" in diverged
     assert diverged.endswith(f"; --resume with another --lr or --clip goes on from the last good state, {checkpoint_of(output)}")
 
@@ -431,7 +499,7 @@ def test_a_diverged_training_goes_on_with_another_rate(interrupted, folder):
     assert rates[-1] == 1e-5
     assert goes_on("--lr", 1e-5, "--clip", 7, "--schedule", "constant") == []
     # What is left out is no wish for another.
-    refused(folder, [*arguments, "--clip", 7, "--schedule", "constant"], "--lr: found 1e-05, wanted 0", "deleting")
+    refused(folder, [*arguments, "--clip", 7, "--schedule", "constant"], "--lr: found 1e-05, wanted the default", "deleting")
 
 
 def test_a_checkpoint_that_is_none(trained, interrupted, folder):

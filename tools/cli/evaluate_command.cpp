@@ -101,7 +101,13 @@ void print_table(const Evaluation& result, const NetworkDescription& description
 }
 
 /// What the numbers must not be read without. @return the exit status
-int warn(const Evaluation& result) {
+int warn(const Evaluation& result, const NetworkDescription& description, double fraction) {
+  if (fraction < description.lambda.low || fraction > description.lambda.high) {
+    std::cerr << "shrinkwarp: lambda is " << fraction << " lambda_max; the network was trained for "
+              << description.lambda.low;
+    if (description.lambda.low < description.lambda.high) std::cerr << " to " << description.lambda.high;
+    std::cerr << '\n';
+  }
   const auto not_finite = [&](const char* name, const CodesQuality& quality) {
     if (quality.not_finite > 0)
       std::cerr << "shrinkwarp: " << name << " of " << quality.not_finite << " of " << result.problems
@@ -165,7 +171,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
   }
   if (!arguments.json) {
     print_table(result, description, fraction);
-    return warn(result);
+    return warn(result, description, fraction);
   }
   nlohmann::json object = {
       {"schema", "shrinkwarp-evaluate-1"},
@@ -187,7 +193,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
     object["relative_gaps"]["oracle_ista"] = gaps(*result.oracle_ista);
   }
   std::cout << json_line(object) << '\n';
-  return warn(result);
+  return warn(result, description, fraction);
 }
 
 }  // namespace

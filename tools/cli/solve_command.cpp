@@ -154,6 +154,9 @@ int run_one(const SolveOptions& options, Inputs& inputs) {
                               lasso.memory_limit - least, lasso.cancel);
       lasso.initial = &initial;
       lasso.memory_limit -= bytes_of(initial);
+      outcome.learned_starts = 0;
+      for (std::size_t i = 1; i < initial.offsets.size(); ++i)
+        outcome.learned_starts += initial.offsets[i] > initial.offsets[i - 1] ? 1 : 0;
     }
     Fingerprint fingerprint = fingerprint_of(context, dictionary, dictionary_hash, observations, rule, lasso);
     if (options.debias) fingerprint.add("--debias", "yes");

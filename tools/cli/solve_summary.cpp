@@ -20,21 +20,25 @@ void print_summary(const SolveOptions& options, const Context& context, const Di
   const double rate = static_cast<double>(summary.problems - outcome.resumed) / std::max(outcome.seconds, 1e-9);
   const std::string solver = name_of(outcome.solver);
   if (options.json) {
-    const nlohmann::json out = {{"problems", summary.problems},
-                                {"converged", summary.problems - summary.unconverged},
-                                {"unconverged", summary.unconverged},
-                                {"resumed", outcome.resumed},
-                                {"gap", options.lasso.gap},
-                                {"worst_gap", summary.worst_gap},
-                                {"nonzeros", summary.nonzeros},
-                                {"iterations", summary.iterations},
-                                {"rows", dictionary.rows()},
-                                {"atoms", dictionary.atoms()},
-                                {"solver", solver},
-                                {"device", context.description()},
-                                {"seconds", outcome.seconds},
-                                {"problems_per_second", rate},
-                                {"output", options.output}};
+    nlohmann::json out = {{"problems", summary.problems},
+                          {"converged", summary.problems - summary.unconverged},
+                          {"unconverged", summary.unconverged},
+                          {"resumed", outcome.resumed},
+                          {"gap", options.lasso.gap},
+                          {"worst_gap", summary.worst_gap},
+                          {"nonzeros", summary.nonzeros},
+                          {"iterations", summary.iterations},
+                          {"rows", dictionary.rows()},
+                          {"atoms", dictionary.atoms()},
+                          {"solver", solver},
+                          {"device", context.description()},
+                          {"seconds", outcome.seconds},
+                          {"problems_per_second", rate},
+                          {"output", options.output}};
+    if (outcome.learned_starts >= 0) {
+      out["network"] = options.network;
+      out["learned_starts"] = outcome.learned_starts;
+    }
     std::cout << json_line(out) << '\n';
     return;
   }
@@ -46,6 +50,9 @@ void print_summary(const SolveOptions& options, const Context& context, const Di
   std::printf("converged    %s to a relative gap of %g, worst %.2e\n",
               with_commas(summary.problems - summary.unconverged).c_str(), options.lasso.gap, summary.worst_gap);
   std::printf("codes        %.1f nonzeros a problem\n", static_cast<double>(summary.nonzeros) / problems);
+  if (outcome.learned_starts >= 0)
+    std::printf("starts       %s codes of %s that are not 0\n", with_commas(outcome.learned_starts).c_str(),
+                options.network.c_str());
   std::printf("solver       %s, %.0f iterations a problem\n", solver.c_str(),
               static_cast<double>(summary.iterations) / problems);
   std::printf("device       %s\n", context.description().c_str());

@@ -14,6 +14,7 @@ struct SolveOutcome {
   Solver solver = Solver::automatic;  ///< that ran
   std::int64_t resumed = 0;           ///< problems that an earlier run had solved
   double seconds = 0;                 ///< of this run
+  std::int64_t learned_starts = -1;   ///< problems that a network gave a code to start from; negative where there was none
 };
 
 /// As --json and --quiet say: a table, one JSON object, or nothing.

@@ -59,7 +59,7 @@ struct TrainArguments {
 constexpr const char* kLooked[] = {"--start",        "--batch", "--lr",    "--schedule",          "--momentum",
                                    "--weight-decay", "--clip",  "--ridge", "--support-selection", "--gamma"};
 /// Of these what adam and sgd alone have.
-constexpr const char* kOfBatches[] = {"--batch", "--lr", "--schedule", "--momentum", "--weight-decay", "--clip"};
+constexpr const char* kOfBatches[] = {"--batch", "--lr", "--schedule", "--weight-decay", "--clip"};
 
 /// What a stored state means whatever they are: where they are given, a training goes on with others.
 constexpr const char* kMayChange[] = {"--lr", "--schedule", "--clip"};
@@ -85,6 +85,11 @@ auto named(const Pairs& pairs, const std::string& name) {
   return std::begin(pairs)->second;
 }
 
+/// --start names a file.
+bool starts_from_file(const TrainArguments& arguments) {
+  return arguments.start != "step" && arguments.start != "ista";
+}
+
 /// Refuses what is given and could change nothing. @throws UsageError
 void require_effect(const TrainArguments& arguments) {
   const auto given = [&](const char* option) { return arguments.given.count(option) > 0; };
@@ -104,12 +109,12 @@ void require_effect(const TrainArguments& arguments) {
   const char* const name = std::find_if(std::begin(kOptimizers), std::end(kOptimizers), [&](const auto& pair) {
                              return pair.second == optimizer;
                            })->first;
+  SHRINKWARP_REQUIRE(!given("--momentum") || optimizer == Optimizer::sgd, UsageError,
+                     "--momentum: found it with the optimizer ", name, ", wanted it with --optimizer sgd");
   for (const char* const option : kOfBatches) {
     SHRINKWARP_REQUIRE(!given(option) || !sees_all(optimizer), UsageError, option, ": found it with the optimizer ",
                        name, ", which sees all observations in each iteration, wanted it with --optimizer adam or sgd");
   }
-  SHRINKWARP_REQUIRE(!given("--momentum") || optimizer == Optimizer::sgd, UsageError,
-                     "--momentum: found it with the optimizer ", name, ", wanted it with --optimizer sgd");
 }
 
 /// What the options say together. @throws UsageError
@@ -135,12 +140,21 @@ void complete(TrainArguments& arguments) {
     SHRINKWARP_REQUIRE(arguments.spec.selection.most_percent <= 100, UsageError, "--support-selection: found ",
                        arguments.selection[1], ", wanted at most 100 percent");
   }
+  const std::string checkpoint = TrainingCheckpoint::path_of(arguments.output);
+  if (starts_from_file(arguments)) {
+    SHRINKWARP_REQUIRE(std::filesystem::exists(arguments.start), UsageError, "--start: found '", arguments.start,
+                       "', which is no file, wanted step, ista or the file of a step network");
+    require_different_files("--start", arguments.start, "--output", arguments.output);
+    require_different_files("--start", arguments.start, "the checkpoint", checkpoint);
+    if (!arguments.history.empty()) require_different_files("--start", arguments.start, "--history", arguments.history);
+  }
   require_different_files("--output", arguments.output, "--dictionary", arguments.dictionary);
   require_different_files("--output", arguments.output, "--observations", arguments.observations);
   if (!arguments.validation.empty())
     require_different_files("--output", arguments.output, "--validation", arguments.validation);
   if (!arguments.history.empty()) {
     require_different_files("--history", arguments.history, "--output", arguments.output);
+    require_different_files("--history", arguments.history, "the checkpoint", checkpoint);
     require_different_files("--history", arguments.history, "--dictionary", arguments.dictionary);
     require_different_files("--history", arguments.history, "--observations", arguments.observations);
     if (!arguments.validation.empty())
@@ -163,16 +177,9 @@ Rows rows_of(std::int64_t count, bool has_validation_file) {
   return rows;
 }
 
-/// --start names a file.
-bool starts_from_file(const TrainArguments& arguments) {
-  return arguments.start != "step" && arguments.start != "ista";
-}
-
 /// Of the step network in the file of --start, as many layers and this dictionary's: its parameters.
 std::vector<double> steps_of(const TrainArguments& arguments, const Context& context, const LoadedDictionary& loaded) {
   const std::string& name = arguments.start;
-  SHRINKWARP_REQUIRE(std::filesystem::exists(name), UsageError, "--start: found '", name,
-                     "', wanted step, ista or the file of a step network");
   const Safetensors file = read_safetensors(name);
   const NetworkDescription description = description_of(file);
   SHRINKWARP_REQUIRE(description.spec.kind == NetworkKind::step && description.spec.layers == arguments.spec.layers,
@@ -220,9 +227,15 @@ Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& conte
     fingerprint.add("--start", arguments.start);
   fingerprint.add("--optimizer", arguments.optimizer);
   fingerprint.add("--schedule", arguments.schedule);
-  fingerprint.add("--epochs", training.epochs);
+  if (training.epochs > 0)
+    fingerprint.add("--epochs", training.epochs);
+  else
+    fingerprint.add("--epochs", "the default");
   fingerprint.add("--batch", training.batch);
-  fingerprint.add("--lr", training.rate);
+  if (training.rate > 0)
+    fingerprint.add("--lr", training.rate);
+  else
+    fingerprint.add("--lr", "the default");
   fingerprint.add("--momentum", training.momentum);
   fingerprint.add("--weight-decay", training.weight_decay);
   fingerprint.add("--clip", training.clip);
@@ -264,19 +277,19 @@ void print_outcome(const TrainArguments& arguments, const Context& context, cons
 /// A line of JSON for each look at the validation samples.
 class History {
  public:
-  /// @param resumed  bytes that there were when the state that the training goes on from was stored: what is beyond them is
-  ///                 written again. Nothing where it starts afresh
-  History(const std::string& path, std::optional<std::int64_t> resumed) : path_(path), bytes_(resumed.value_or(0)) {
+  /// @param resumed  how far it was when the state that the training goes on from was stored: what is beyond is written
+  ///                 again. Nothing where it starts afresh
+  /// @throws ValueError (a file whose beginning is another one's)
+  History(const std::string& path, std::optional<HistoryMark> resumed) : path_(path) {
     if (path.empty()) return;
     std::error_code failed;
     const std::uintmax_t found = std::filesystem::file_size(path, failed);
-    if (!failed && static_cast<std::uintmax_t>(bytes_) < found) {
-      std::filesystem::resize_file(path, static_cast<std::uintmax_t>(bytes_), failed);
-      SHRINKWARP_REQUIRE(!failed, Error, path, ": could not be cut to ", bytes_, " bytes: ", failed.message());
-    } else {
-      bytes_ = failed ? 0 : static_cast<std::int64_t>(found);
+    if (resumed && !failed && found > 0) {
+      keep(*resumed);
+      std::filesystem::resize_file(path, static_cast<std::uintmax_t>(mark_.bytes), failed);
+      SHRINKWARP_REQUIRE(!failed, Error, path, ": could not be cut to ", mark_.bytes, " bytes: ", failed.message());
     }
-    file_.open(path, std::ios::app);
+    file_.open(path, resumed ? std::ios::app : std::ios::trunc);
     SHRINKWARP_REQUIRE(file_, Error, path, ": could not be opened for writing");
   }
   /// @param event  in the user's units
@@ -291,14 +304,29 @@ class History {
     const std::string text = json_line(line) + '\n';
     file_ << text << std::flush;
     SHRINKWARP_REQUIRE(file_, Error, path_, ": could not be written");
-    bytes_ += static_cast<std::int64_t>(text.size());
+    mark_.bytes += static_cast<std::int64_t>(text.size());
+    hash_.add(text.data(), static_cast<std::int64_t>(text.size()));
+    mark_.hash = hash_.value();
   }
-  std::int64_t bytes() const { return bytes_; }
+  HistoryMark mark() const { return mark_; }
 
  private:
+  /// Takes in what the file begins with, which has to be what was stored.
+  void keep(const HistoryMark& stored) {
+    std::string text(static_cast<std::size_t>(stored.bytes), '\0');
+    std::ifstream file(path_, std::ios::binary);
+    file.read(text.data(), stored.bytes);
+    hash_.add(text.data(), file.gcount());
+    SHRINKWARP_REQUIRE(file.gcount() == stored.bytes && (stored.bytes == 0 || hash_.value() == stored.hash), ValueError,
+                       path_, ": found a file that does not begin with the ", stored.bytes,
+                       " bytes that the training has written so far, wanted that history, or a name without a file");
+    mark_ = stored;
+  }
+
   std::string path_;
   std::ofstream file_;
-  std::int64_t bytes_;
+  HistoryMark mark_;
+  Hash hash_;
 };
 
 /// A cost's unit in the user's. @throws ValueError (costs that float64 does not hold)
@@ -334,7 +362,8 @@ void require_same_output(const TrainArguments& arguments, const Fingerprint& fin
 
 void print_finished(const TrainArguments& arguments) {
   if (arguments.json) {
-    std::cout << json_line({{"finished", true}, {"output", arguments.output}}) << '\n';
+    std::cout << json_line({{"schema", "shrinkwarp-train-1"}, {"finished", true}, {"output", arguments.output}})
+              << '\n';
   } else if (!arguments.quiet) {
     std::printf("%s is finished, there is nothing to resume\n", arguments.output.c_str());
     std::fflush(stdout);
@@ -343,7 +372,7 @@ void print_finished(const TrainArguments& arguments) {
 
 template <class T>
 int run(const TrainArguments& arguments, const Context& context, const LoadedDictionary& loaded,
-        NpyObservations& observations, NpyObservations* validation_file) {
+        NpyObservations& observations, NpyObservations* validation_file, const CancelToken* cancel) {
   const auto started = std::chrono::steady_clock::now();
   const Dictionary& dictionary = loaded.dictionary;
   const std::int64_t memory = parse_bytes(arguments.memory_limit);
@@ -352,9 +381,9 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
     rows.validation.resize(static_cast<std::size_t>(validation_file->size()));
     std::iota(rows.validation.begin(), rows.validation.end(), std::int64_t{0});
   }
-  const Samples<T> samples(context, dictionary, observations, std::move(rows.training), memory / 2);
+  const Samples<T> samples(context, dictionary, observations, std::move(rows.training), memory / 2, cancel);
   const Samples<T> validation(context, dictionary, validation_file ? *validation_file : observations,
-                              std::move(rows.validation), memory / 4);
+                              std::move(rows.validation), memory / 4, cancel);
   const double unit = cost_unit(samples, arguments.observations);
   const double judged_unit = cost_unit(validation, validation_file ? arguments.validation : arguments.observations);
   const bool from_file = !has_scalar_layers(arguments.spec.kind) && starts_from_file(arguments);
@@ -382,24 +411,23 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
   History history(arguments.history, goes_on ? std::optional(stored->history) : std::nullopt);
   const auto store_of = [&](TrainingPart part) {
     TrainingStore store;
-    store.save = [&, part](const Safetensors& state) { checkpoint.write(part, history.bytes(), state); };
+    store.save = [&, part](const Safetensors& state) { checkpoint.write(part, history.mark(), state); };
     store.resume = stored && stored->part == part ? &stored->state : nullptr;
     return store;
   };
   const TrainingStore store = store_of(TrainingPart::network);
-  const InterruptScope interrupts;
   TrainingResult result;
   try {
     TrainingLine line(arguments.quiet || arguments.json, arguments.spec.layers);
     if (!store.resume && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
-      const Samples<double> few(context, dictionary, observations, first_of(samples.rows(), kStartSamples), memory / 4);
+      const Samples<double> few(context, dictionary, observations, first_of(samples.rows(), kStartSamples), memory / 4,
+                                cancel);
       const Samples<double> few_judges(context, dictionary, validation_file ? *validation_file : observations,
-                                       first_of(validation.rows(), kStartSamples), memory / 4);
+                                       first_of(validation.rows(), kStartSamples), memory / 4, cancel);
       const double its_unit = few.unit() * few.unit(), its_judged_unit = few_judges.unit() * few_judges.unit();
       start_from_steps<T>(
           context, dictionary, *network, few, few_judges, arguments.training.lambda, store_of(TrainingPart::start),
-          [&](const TrainingEvent& event) { line.update(in_units(event, its_unit, its_judged_unit)); },
-          interrupts.token());
+          [&](const TrainingEvent& event) { line.update(in_units(event, its_unit, its_judged_unit)); }, cancel);
     }
     if (!store.resume && from_file) network->become_step_network(context, dictionary, steps);
     result = train<T>(
@@ -409,16 +437,13 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
           line.update(its);
           history.add(its);
         },
-        interrupts.token());
-  } catch (const Cancelled&) {
-    std::cerr << "shrinkwarp: interrupted"
-              << (checkpoint.exists() ? ": --resume goes on with " + checkpoint.path() : std::string()) << '\n';
-    return kSignal + interrupts.number();
+        cancel);
   } catch (const DivergedError& error) {
-    SHRINKWARP_THROW(Error, error.what(),
-                     checkpoint.exists() ? "; --resume with another --lr or --clip goes on from the last good state, " +
-                                               checkpoint.path()
-                                         : std::string());
+    SHRINKWARP_THROW(
+        Error, error.what(),
+        checkpoint.exists() && !sees_all(resolved(arguments.training.optimizer, arguments.spec.kind))
+            ? "; --resume with another --lr or --clip goes on from the last good state, " + checkpoint.path()
+            : std::string());
   }
   Safetensors file;
   NetworkDescription description;
@@ -430,6 +455,7 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
   describe(description, file);
   add_making(fingerprint, file);
   network->save(context, file);
+  file.seal();
   write_safetensors(arguments.output, file);
   checkpoint.remove();
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
@@ -439,6 +465,8 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
 
 int run_train(TrainArguments arguments) {
   complete(arguments);
+  if (arguments.training.lambda.low >= 1)
+    std::cerr << "shrinkwarp: lambda is no smaller than lambda_max: every code is 0, and there is nothing to learn\n";
   require_writable(arguments.output);
   const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
   NpyObservations observations(arguments.observations);
@@ -446,9 +474,18 @@ int run_train(TrainArguments arguments) {
   if (!arguments.validation.empty()) validation.emplace(arguments.validation);
   const Context context = make_context(arguments.device, arguments.threads);
   const LoadedDictionary loaded = LoadedDictionary::from_file(context, dictionary_file, arguments.dictionary);
-  return has_scalar_layers(arguments.spec.kind)
-             ? run<double>(arguments, context, loaded, observations, validation ? &*validation : nullptr)
-             : run<float>(arguments, context, loaded, observations, validation ? &*validation : nullptr);
+  NpyObservations* const judges = validation ? &*validation : nullptr;
+  const InterruptScope interrupts;
+  try {
+    return has_scalar_layers(arguments.spec.kind)
+               ? run<double>(arguments, context, loaded, observations, judges, interrupts.token())
+               : run<float>(arguments, context, loaded, observations, judges, interrupts.token());
+  } catch (const Cancelled&) {
+    const std::string checkpoint = TrainingCheckpoint::path_of(arguments.output);
+    std::cerr << "shrinkwarp: interrupted"
+              << (std::filesystem::exists(checkpoint) ? ": --resume goes on with " + checkpoint : "") << '\n';
+    return kSignal + interrupts.number();
+  }
 }
 
 }  // namespace

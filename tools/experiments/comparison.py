@@ -15,6 +15,7 @@ FRACTIONS = (0.1, 0.8)
 DEPTHS = (1, 2, 5, 10, 30)
 KINDS = ("step", "alista", "coupled", "lista")
 EPOCHS = 100  # of networks with weight matrices, which begin as the step network of their depth
+DEEP = 10
 ITERATIONS = 60  # of the others, at their last depth
 BASELINES = {"ISTA": "ista", "FISTA": "fista", "oracle ISTA": "oracle_ista"}  # and their names in the program's line
 
@@ -49,6 +50,8 @@ def curves(experiment, name, case, fraction):
             options = [*validation, "--epochs", passes]
             if kind in ("coupled", "lista"):
                 options += ["--start", steps[depth]]
+                if depth > DEEP:  # where Adam's steps, which no line search looks at, diverge
+                    options += ["--optimizer", "lbfgs"]
             network, _, spent = experiment.train(kind, *files[:2], depth, fraction, *options)
             seconds[kind] = seconds.get(kind, 0) + spent
             judged = experiment.evaluate(network, files[0], files[2], *["--oracle"] * (kind == "step"))

@@ -23,7 +23,7 @@ EPOCHS = 8000
 RATES = {"coupled": 5e-3, "lista": 2e-3}
 ENDS = 5  # layers at either end whose mean is taken
 # Few observations and many passes: the theorem is about networks that are trained to the solution, and layer by layer
-# 400 observations come within 1e-5 of it. All are one batch: Adam moves a weight as far for the noise of small batches as
+# 400 observations come within 1e-6 of it. All are one batch: Adam moves a weight as far for the noise of small batches as
 # for a gradient, which in the last layers, where the gradient is small, hides what they learn.
 TRAINING = ["--start", "ista", "--optimizer", "adam", "--layerwise"]
 

@@ -14,6 +14,8 @@ namespace {
 constexpr const char* kKey = "training";
 constexpr const char* kPartKey = "part";
 constexpr const char* kHistoryKey = "history_bytes";
+constexpr const char* kHistoryHashKey = "history_hash";
+constexpr const char* kAfresh = "; deleting the file starts afresh";
 
 const char* name_of(TrainingPart part) {
   return part == TrainingPart::start ? "start" : "network";
@@ -27,35 +29,47 @@ bool TrainingCheckpoint::exists() const {
 }
 
 TrainingCheckpoint::Stored TrainingCheckpoint::read(const std::vector<std::string>& may_change) const {
-  Safetensors file = read_safetensors(path_);
+  Safetensors file;
+  try {
+    file = read_safetensors(path_);
+  } catch (const IoError& error) {
+    SHRINKWARP_THROW(ValueError, error.what(), kAfresh);
+  }
   const auto found = file.metadata.find(kKey);
   SHRINKWARP_REQUIRE(found != file.metadata.end(), ValueError, path_, ": found no '", kKey,
-                     "' among the metadata, wanted the state of a training");
+                     "' among the metadata, wanted the state of a training", kAfresh);
+  SHRINKWARP_REQUIRE(file.is_intact(), ValueError, path_,
+                     ": found other numbers than were written, wanted those: the file is damaged", kAfresh);
   Stored stored;
   stored.changes = fingerprint_.differences(found->second);
   const bool same = std::all_of(stored.changes.begin(), stored.changes.end(), [&](const auto& change) {
     return std::find(may_change.begin(), may_change.end(), change.name) != may_change.end();
   });
   SHRINKWARP_REQUIRE(same, ValueError, path_,
-                     " is of a training that differs from this one: ", fingerprint_.difference(found->second),
-                     "; deleting the file starts afresh");
+                     " is of a training that differs from this one: ", fingerprint_.difference(found->second), kAfresh);
   const std::string part = file.metadata[kPartKey];
   SHRINKWARP_REQUIRE(part == name_of(TrainingPart::start) || part == name_of(TrainingPart::network), ValueError, path_,
                      ": found the part '", printable(part, 40), "', wanted start or network");
   stored.part = part == name_of(TrainingPart::start) ? TrainingPart::start : TrainingPart::network;
-  const std::string history = file.metadata[kHistoryKey];
-  const char* const last = history.data() + history.size();
-  const std::from_chars_result end = std::from_chars(history.data(), last, stored.history);
-  SHRINKWARP_REQUIRE(end.ec == std::errc() && end.ptr == last && stored.history >= 0, ValueError, path_, ": found '",
-                     printable(history, 40), "' bytes of history, wanted a number");
+  const auto number = [&](const char* key, auto& value) {
+    const std::string text = file.metadata[key];
+    const char* const last = text.data() + text.size();
+    const std::from_chars_result end = std::from_chars(text.data(), last, value);
+    SHRINKWARP_REQUIRE(end.ec == std::errc() && end.ptr == last && !text.empty() && text[0] != '-', ValueError, path_,
+                       ": '", key, "' is '", printable(text, 40), "', wanted a number", kAfresh);
+  };
+  number(kHistoryKey, stored.history.bytes);
+  number(kHistoryHashKey, stored.history.hash);
   stored.state = std::move(file);
   return stored;
 }
 
-void TrainingCheckpoint::write(TrainingPart part, std::int64_t history, Safetensors state) const {
+void TrainingCheckpoint::write(TrainingPart part, HistoryMark history, Safetensors state) const {
   state.metadata[kKey] = fingerprint_.text();
   state.metadata[kPartKey] = name_of(part);
-  state.metadata[kHistoryKey] = std::to_string(history);
+  state.metadata[kHistoryKey] = std::to_string(history.bytes);
+  state.metadata[kHistoryHashKey] = std::to_string(history.hash);
+  state.seal();
   write_safetensors(path_, state);
 }
 

@@ -16,6 +16,12 @@ enum class TrainingPart {
   network,  ///< the network itself
 };
 
+/// How far a training's history had been written when its state was stored.
+struct HistoryMark {
+  std::int64_t bytes = 0;
+  std::uint64_t hash = 0;  ///< of these bytes
+};
+
 class TrainingCheckpoint {
  public:
   /// @param output       the network's file
@@ -28,7 +34,7 @@ class TrainingCheckpoint {
   bool exists() const;
   struct Stored {
     TrainingPart part = TrainingPart::network;
-    std::int64_t history = 0;  ///< bytes of the history when it was stored
+    HistoryMark history;
     Safetensors state;
     std::vector<Fingerprint::Difference> changes;  ///< of those that may change
   };
@@ -36,7 +42,7 @@ class TrainingCheckpoint {
   /// @throws IoError (no checkpoint, or a damaged one), ValueError (of another training: says the difference)
   Stored read(const std::vector<std::string>& may_change) const;
   /// Replaces what is stored, in one step. @throws IoError
-  void write(TrainingPart part, std::int64_t history, Safetensors state) const;
+  void write(TrainingPart part, HistoryMark history, Safetensors state) const;
   void remove() const noexcept;
 
  private:
