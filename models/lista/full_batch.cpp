@@ -22,14 +22,13 @@ std::int64_t chunk_of(std::int64_t count, std::int64_t rows, std::int64_t atoms)
 
 template <class T>
 FullBatch<T>::FullBatch(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
-                        std::int64_t most, std::int64_t most_scratch, const CancelToken* cancel)
+                        std::int64_t most, std::int64_t most_scratch)
     : context_(context),
       samples_(samples),
       shares_(shares),
       count_(std::min(samples.size(), most)),
       chunk_(chunk_of(count_, samples.dimension(), samples.atoms())),
       most_scratch_(most_scratch),
-      cancel_(cancel),
       X_(context, samples.dimension(), chunk_),
       lambda_(context, chunk_),
       loss_(context, 1) {}
@@ -59,7 +58,7 @@ std::int64_t FullBatch<T>::width(const Network<T>& network) const {
 }
 
 template <class T>
-double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradient) const {
+double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradient, const CancelToken* cancel) const {
   const std::int64_t width = this->width(network), size = network.parameters().size;
   const std::int64_t wanted = network.scratch(context_, width, true);
   if (scratch_.size() < wanted) scratch_ = Tensor<std::byte>(context_, wanted);
@@ -68,7 +67,7 @@ double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradie
   gradient->assign(static_cast<std::size_t>(size), 0.0);
   double mean = 0;
   for (std::int64_t first = 0; first < count_; first += chunk_) {
-    if (cancel_ != nullptr && cancel_->cancelled())
+    if (cancel != nullptr && cancel->cancelled())
       SHRINKWARP_THROW(Cancelled, "FullBatch: cancelled with ", first, " of ", count_, " samples seen");
     const std::int64_t held = std::min(chunk_, count_ - first);
     fill(first, held);

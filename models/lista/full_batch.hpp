@@ -19,14 +19,14 @@ class FullBatch {
   /// @param samples  outlive this
   /// @param most     as many of them at most, the first
   /// @param most_scratch  bytes, or what a single sample takes where that is more
-  /// @param cancel   is asked between chunks; may be nullptr
   FullBatch(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
             std::int64_t most = std::numeric_limits<std::int64_t>::max(),
-            std::int64_t most_scratch = std::int64_t{1} << 28, const CancelToken* cancel = nullptr);
+            std::int64_t most_scratch = std::int64_t{1} << 28);
 
   /// Mean cost at the network's depth, in the units of the samples. Synchronises. @throws Cancelled
   /// @param gradient  [parameters], written
-  double cost(const Network<T>& network, std::vector<double>* gradient) const;
+  /// @param cancel    is asked between chunks; may be nullptr
+  double cost(const Network<T>& network, std::vector<double>* gradient, const CancelToken* cancel = nullptr) const;
 
  private:
   void fill(std::int64_t first, std::int64_t count) const;
@@ -36,7 +36,6 @@ class FullBatch {
   const Samples<T>& samples_;
   LambdaShares shares_;
   std::int64_t count_, chunk_, most_scratch_;
-  const CancelToken* cancel_;
   Tensor<T> X_, lambda_;
   mutable std::int64_t filled_ = -1;  // the chunk that lies in X_ begins with this sample
   mutable Tensor<std::byte> scratch_;

@@ -19,7 +19,6 @@ constexpr std::int64_t kStageSamples = 2048;      // that depths before the last
 // A depth ends where ten iterations bring less than this share of what it has gained, or of the cost what sums can tell.
 constexpr double kLeastProgress = 1e-3;
 constexpr double kRounding = 1e-14;
-constexpr std::int64_t kScratch = std::int64_t{1} << 28;  // bytes of a pass on CUDA
 // Thresholds of a network to start from may be 0 or less, which count as 0 and have no logarithm.
 constexpr double kLeastParameter = 1e-30;
 
@@ -29,8 +28,8 @@ class Cost {
  public:
   explicit Cost(const TrainingRun<T>& run)
       : run_(run),
-        all_(run.context, run.samples, run.options.lambda, run.samples.size(), kScratch, run.cancel),
-        few_(run.context, run.samples, run.options.lambda, kStageSamples, kScratch, run.cancel),
+        all_(run.context, run.samples, run.options.lambda),
+        few_(run.context, run.samples, run.options.lambda, kStageSamples),
         logarithms_(has_scalar_layers(run.network.spec().kind)) {}
 
   std::vector<double> point() const {
@@ -51,11 +50,21 @@ class Cost {
     });
     run_.network.to_device(run_.context, parameters);
   }
+  /// What `body` evaluates may be cancelled on the way.
+  template <class Body>
+  auto cancellable(Body body) const {
+    heeds_cancel_ = true;
+    struct Reset {
+      bool& flag;
+      ~Reset() { flag = false; }
+    } reset{heeds_cancel_};
+    return body();
+  }
   double operator()(const std::vector<double>& point, std::vector<double>& gradient) const {
     set(point);
     std::vector<double> all;
     const bool last = run_.network.depth() == run_.layers();
-    const double cost = (last ? all_ : few_).cost(run_.network, &all);
+    const double cost = (last ? all_ : few_).cost(run_.network, &all, heeds_cancel_ ? run_.cancel : nullptr);
     std::size_t k = 0;
     each([&](std::size_t i) {
       gradient[k] = logarithms_ ? all[i] * std::exp(point[k]) : all[i];
@@ -74,6 +83,7 @@ class Cost {
   const TrainingRun<T>& run_;
   FullBatch<T> all_, few_;
   bool logarithms_;
+  mutable bool heeds_cancel_ = false;
 };
 
 /// A new layer's step and threshold: the best of some multiples of what they are, the layers before it staying as they are.
@@ -209,8 +219,15 @@ void train_on_all(const TrainingRun<T>& run) {
     network.set_depth(depth);
     const bool last = depth == run.layers();
     if (!minimiser) {
-      if (has_scalar_layers(network.spec().kind) && run.is_layerwise()) choose_new_layer(run, cost);
-      minimiser = std::make_unique<Minimiser>(lbfgs, function, cost.point());
+      const auto begin = [&] {
+        if (has_scalar_layers(network.spec().kind) && run.is_layerwise()) choose_new_layer(run, cost);
+        minimiser = std::make_unique<Minimiser>(lbfgs, function, cost.point());
+      };
+      // Between two depths there is no state to store, and what came before would be lost.
+      if (depth == run.first_depth())
+        cost.cancellable(begin);
+      else
+        begin();
       start = mark = minimiser->at().value;
       SHRINKWARP_REQUIRE(std::isfinite(mark), DivergedError, "training of ", layers_text(depth), ": found the loss ",
                          mark, " before the first step, wanted a finite one");
@@ -223,7 +240,7 @@ void train_on_all(const TrainingRun<T>& run) {
         SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", iteration ", minimiser->at().iterations);
       }
       try {
-        moves = minimiser->advance(function);
+        moves = cost.cancellable([&] { return minimiser->advance(function); });
       } catch (const Cancelled&) {  // heard between chunks of the samples: the iteration begins anew
         save();
         throw;
