@@ -68,8 +68,8 @@ struct TrainingEvent {
 
 /// What holds a training's state between two runs. Both may be empty.
 struct TrainingStore {
-  /// Called now and then, and where training is cancelled after it has begun, with all that going on takes. A state that it gets has not
-  /// diverged: the loss of the next step is known.
+  /// Called now and then, and where training is cancelled after it has begun, with all that going on takes. A state that it
+  /// gets has not diverged: the loss of the next step is known.
   std::function<void(const Safetensors&)> save;
   /// Seconds between two calls of save; twenty times what the last one took where that is longer. 0 calls it after each step.
   double interval = 0.5;
