@@ -22,6 +22,16 @@ def soft_threshold(X, lam):
     return np.sign(X) * np.maximum(np.abs(X) - lam, 0)
 
 
+# What the lines say of the command
+
+
+def test_commands_name_no_folders():
+    text = main.command_text(["--case", "a,b", "--output", "/some/where/peers.jsonl", "--program=/else/where/shrinkwarp",
+                              "--peer", "SPAMS LARS", "--fraction", ".8,.5"])
+    assert text == ("tools/bench/peers/run --case a,b --output peers.jsonl --program=shrinkwarp --peer 'SPAMS LARS' "
+                    "--fraction .8,.5")
+
+
 # The judge
 
 

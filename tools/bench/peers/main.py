@@ -109,11 +109,21 @@ def main(arguments=None):
     return 0
 
 
+def command_text(arguments):
+    """The command of these arguments, of files the names alone: folders say who measured where, and nothing of what."""
+
+    def without_folder(word):
+        option, equals, value = word.rpartition("=")
+        return option + equals + Path(value).name if "/" in value else word
+
+    return shlex.join(["tools/bench/peers/run", *map(without_folder, arguments)])
+
+
 class Run:
     def __init__(self, options, keep):
         self.options, self.keep = options, keep
         self.machine = machine.describe(options.program, options.device)
-        self.command = shlex.join(["tools/bench/peers/run", *sys.argv[1:]])
+        self.command = command_text(sys.argv[1:])
 
     def all(self):
         options, data = self.options, os.environ.get("SHRINKWARP_DATA")
