@@ -32,6 +32,7 @@ PANEL_BOUNDS = "kernels/panel_bounds/panel_bounds.cu"
 ACTIVE_SETS = "kernels/active_set/active_sets.cu"
 WORKING_SET = "kernels/working_set/working_set.cu"
 OPTIMIZER = "kernels/optimizer/optimizer.cu"
+EXACT_MOMENTUM = "kernels/momentum_residual/exact_momentum.cu"
 COUNT = "tests/mutation/count.cu"
 BARRIER = "__syncthreads();"
 
@@ -172,10 +173,20 @@ MUTATIONS = [
     Mutation("lista_network_codes_barrier", RACES, LISTA_NETWORK, LISTA_NETWORK,
              "__syncthreads();  // z is complete", BARRIER,
              ("free_network", "coupled_network"), ("forward_kernel", "forward_kernel")),
+    # Lists of words: what some lanes give others take, and the other way round.
+    Mutation("words_given_barrier", RACES, EXACT_MOMENTUM, EXACT_MOMENTUM,
+             "__syncwarp(kFullMask);  // lanes take what others gave", "__syncwarp(kFullMask);",
+             ("exact_momentum",), ("exact_forward_kernel",)),
+    Mutation("words_taken_barrier", RACES, EXACT_MOMENTUM, EXACT_MOMENTUM,
+             "__syncwarp(kFullMask);  // words are given where all have been taken", "__syncwarp(kFullMask);",
+             ("exact_momentum",), ("exact_forward_kernel",)),
     # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
              "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);", "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32)",
              ("look",), ("look_kernel",), "in_set[atoms[i] / 32] |= 1u << atoms[i] % 32"),
+    Mutation("range_atomic", RACES, EXACT_MOMENTUM, EXACT_MOMENTUM,
+             "atomicMin(status, static_cast<int>(value));", "atomicMin(status, static_cast<int>(value))",
+             ("exact_range",), ("exact_forward_kernel",), "if (value < *status) *status = static_cast<int>(value)"),
     Mutation("atomic", RACES, COUNT, COUNT, "atomicAdd(total, count)", "atomicAdd(total, count)",
              ("count",), ("count_kernel",), "*total += count"),
     # Asynchronous copies arrive at the wait, and leave NaN until then.
@@ -193,7 +204,7 @@ MUTATIONS = [
              ("free_network", "coupled_network"), ("", "")),
 ]
 OPERATIONS = ("residual", "step", "group_step", "iterations", "step_network", "free_network", "coupled_network", "momentum_network",
-              "code_residual", "correlation", "group_correlation", "gap", "group_gap", "norm", "adam", "panel", "sets", "start",
+              "code_residual", "correlation", "group_correlation", "gap", "group_gap", "norm", "adam", "exact_momentum", "exact_range", "panel", "sets", "start",
               "look", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 

@@ -20,6 +20,7 @@
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/gradient_step/group_step.hpp>
 #include <shrinkwarp/kernels/lista_network/lista_network.hpp>
+#include <shrinkwarp/kernels/momentum_residual/exact_momentum.hpp>
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
 #include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
@@ -229,6 +230,51 @@ std::vector<double> adam(const Context& context) {
     adam_step(context, grad.vector(), {}, schedule.vector(), first.vector(), second.vector(), parameters.vector());
   }
   return host(context, parameters);
+}
+
+/// Layers of several momenta, whose intervals differ, on two tiles and a half; `f` is what every branch gives.
+std::vector<double> exact_layers(const Context& context, std::int64_t layers, const Tensor<float>& f,
+                                 bool status_only) {
+  constexpr std::int64_t kSize = 80;
+  const std::int64_t tiles = InformationBuffer::tiles(kSize), capacity = information_capacity(4.0 * layers, 12);
+  std::vector<float> values;
+  for (std::int64_t t = 0; t < layers; ++t) values.push_back(t % 3 == 0 ? .1f : t % 3 == 1 ? .99f : .3f);
+  const Tensor<float> learned(context, layers);
+  copy<float>(context, VectorView<const float>{values.data(), layers, {}}, learned.vector());
+  const Tensor<MomentumGamma> gammas(context, layers);
+  prepare_gammas<float>(context, learned.vector(), {.01, .999, true}, gammas.vector());
+  const auto x = integers<float>(context, kSize, 1, 1), v = integers<float>(context, kSize, 1, 2);
+  const Tensor<std::int64_t> places(context, kSize), speeds(context, kSize);
+  const Tensor<std::uint64_t> states(context, kSize);
+  const Tensor<std::uint32_t> words(context, capacity * tiles);
+  const Tensor<std::int32_t> counts(context, tiles), status(context, 1);
+  const ExactState state{
+      places.vector(), speeds.vector(), {states.vector(), words.vector(), counts.vector(), capacity}, status.vector()};
+  exact_momentum_begin<float>(context, x.vector(), v.vector(), gammas.vector(), state, x.vector());
+  for (std::int64_t t = 0; t < layers; ++t)
+    exact_momentum_forward<float>(context, {gammas.vector(), t, MomentumForm::damped}, {f.vector(), {}, false}, state,
+                                  x.vector());
+  const auto doubles = [&](const auto& tensor) {
+    using U = std::remove_reference_t<decltype(tensor.data()[0])>;
+    std::vector<U> on_host(static_cast<std::size_t>(tensor.size()));
+    copy<U>(context, tensor.vector(), VectorView<U>{on_host.data(), tensor.size(), {}});
+    context.synchronize();
+    return std::vector<double>(on_host.begin(), on_host.end());
+  };
+  std::vector<double> result = doubles(status);
+  if (status_only) return result;
+  for (const auto& part : {doubles(places), doubles(speeds), doubles(states), doubles(counts)})
+    result.insert(result.end(), part.begin(), part.end());
+  return result;
+}
+
+std::vector<double> exact_momentum(const Context& context) {
+  return exact_layers(context, 24, integers<float>(context, 80, 1, 3), false);
+}
+
+/// A branch that leaves the range in all tiles.
+std::vector<double> exact_range(const Context& context) {
+  return exact_layers(context, 1, constant(context, 80, 1e30f), true);
 }
 
 // ---- kernels that only CUDA has ----
@@ -450,6 +496,8 @@ int run(const std::string& name) {
       {"group_gap", group_gap},
       {"norm", norm},
       {"adam", adam},
+      {"exact_momentum", exact_momentum},
+      {"exact_range", exact_range},
       {"count", count},
       {"panel", panel},
       {"sets", sets},
