@@ -57,7 +57,8 @@ __device__ __forceinline__ void report(std::int32_t* status, std::int64_t value)
   atomicMin(status, static_cast<int>(value));
 }
 
-/// The list of this warp's tile; all 32 lanes call together, those without an element have a state that neither gives nor takes.
+/// The list of this warp's tile; all 32 lanes call together, with `has` false where there is no element. Its barriers order memory,
+/// which a ballot does not on a device (in the executor it does, so that no mutation test can take them out).
 struct WarpList {
   std::uint32_t* words;
   int count, capacity;

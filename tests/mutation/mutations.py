@@ -173,13 +173,6 @@ MUTATIONS = [
     Mutation("lista_network_codes_barrier", RACES, LISTA_NETWORK, LISTA_NETWORK,
              "__syncthreads();  // z is complete", BARRIER,
              ("free_network", "coupled_network"), ("forward_kernel", "forward_kernel")),
-    # Lists of words: what some lanes give others take, and the other way round.
-    Mutation("words_given_barrier", RACES, EXACT_MOMENTUM, EXACT_MOMENTUM,
-             "__syncwarp(kFullMask);  // lanes take what others gave", "__syncwarp(kFullMask);",
-             ("exact_momentum",), ("exact_forward_kernel",)),
-    Mutation("words_taken_barrier", RACES, EXACT_MOMENTUM, EXACT_MOMENTUM,
-             "__syncwarp(kFullMask);  // words are given where all have been taken", "__syncwarp(kFullMask);",
-             ("exact_momentum",), ("exact_forward_kernel",)),
     # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
              "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);", "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32)",

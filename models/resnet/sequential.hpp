@@ -1,0 +1,42 @@
+// Layers one after another.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <shrinkwarp/models/resnet/layer.hpp>
+
+namespace shrinkwarp {
+
+template <class T>
+using LayerPointer = std::shared_ptr<const Layer<T>>;
+
+/// At least one layer, each with the shape that the one before it gives. A pass that keeps nothing has two activations at a time.
+template <class T>
+class Sequential : public Layer<T> {
+ public:
+  /// @throws ValueError (no layers), ShapeError (shapes that do not fit; names the layers)
+  explicit Sequential(std::vector<LayerPointer<T>> layers);
+
+  const std::vector<LayerPointer<T>>& layers() const { return layers_; }
+
+  std::int64_t kept(const Context& context, std::int64_t samples) const override;
+  std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
+  void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
+  VectorView<const T> forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
+                                       Bytes scratch) const override;
+  void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
+                MatrixView<T> dX, Bytes kept, Bytes scratch) const override;
+
+ private:
+  struct Layout;
+  Layout layout(Arena& kept, Arena& scratch, const Context& context, std::int64_t samples, bool keeps) const;
+  VectorView<const T> run(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch,
+                          bool biased) const;
+  std::int64_t widest() const;
+
+  std::vector<LayerPointer<T>> layers_;
+};
+
+}  // namespace shrinkwarp
