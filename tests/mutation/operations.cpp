@@ -19,6 +19,7 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/gradient_step/group_step.hpp>
+#include <shrinkwarp/kernels/linear/linear.hpp>
 #include <shrinkwarp/kernels/lista_network/lista_network.hpp>
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
@@ -229,6 +230,17 @@ std::vector<double> adam(const Context& context) {
     adam_step(context, grad.vector(), {}, schedule.vector(), first.vector(), second.vector(), parameters.vector());
   }
   return host(context, parameters);
+}
+
+/// The gradient of the bias of a linear layer.
+std::vector<double> linear(const Context& context) {
+  const auto W = integers<float>(context, n, m, 1), X = integers<float>(context, n, N, 2);
+  const auto Y = integers<float>(context, m, N, 3), dY = integers<float>(context, m, N, 4);
+  const auto dW = constant(context, n * m, 0.0f), db = integers<float>(context, m, 1, 5);
+  const Tensor<std::byte> scratch(context, linear_backward_scratch<float>(context, n, m, N, Activation::relu));
+  linear_backward<float>(context, W.matrix(), Activation::relu, X.matrix(), Y.matrix(), {}, dY.matrix(),
+                         {dW.data(), n, m, n, context.device()}, db.vector(), 0.0f, {}, scratch.vector());
+  return host(context, db);
 }
 
 // ---- kernels that only CUDA has ----
@@ -454,7 +466,8 @@ int run(const std::string& name) {
       {"panel", panel},
       {"sets", sets},
       {"start", start},
-      {"look", look}};
+      {"look", look},
+      {"linear", linear}};
   const auto operation = operations.find(name);
   if (operation == operations.end()) {
     std::fprintf(stderr, "operations: found the name '%s', wanted another\n", name.c_str());
