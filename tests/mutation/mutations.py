@@ -33,6 +33,8 @@ ACTIVE_SETS = "kernels/active_set/active_sets.cu"
 WORKING_SET = "kernels/working_set/working_set.cu"
 OPTIMIZER = "kernels/optimizer/optimizer.cu"
 EXACT_MOMENTUM = "kernels/momentum_residual/exact_momentum.cu"
+CHANNEL_SUMS = "kernels/common/channel_sums.cuh"
+LINEAR = "kernels/linear/linear.cu"
 COUNT = "tests/mutation/count.cu"
 BARRIER = "__syncthreads();"
 
@@ -173,6 +175,10 @@ MUTATIONS = [
     Mutation("lista_network_codes_barrier", RACES, LISTA_NETWORK, LISTA_NETWORK,
              "__syncthreads();  // z is complete", BARRIER,
              ("free_network", "coupled_network"), ("forward_kernel", "forward_kernel")),
+    # Sums of rows: what the warps of a block have found is added by one of them.
+    Mutation("row_sums_barrier", RACES, CHANNEL_SUMS, LINEAR,
+             "__syncthreads();  // all shares of a piece are there", BARRIER,
+             ("linear",), ("row_sums_kernel",)),
     # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
              "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);", "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32)",
@@ -197,8 +203,8 @@ MUTATIONS = [
              ("free_network", "coupled_network"), ("", "")),
 ]
 OPERATIONS = ("residual", "step", "group_step", "iterations", "step_network", "free_network", "coupled_network", "momentum_network",
-              "code_residual", "correlation", "group_correlation", "gap", "group_gap", "norm", "adam", "exact_momentum", "exact_range", "panel", "sets", "start",
-              "look", "count")
+              "code_residual", "correlation", "group_correlation", "gap", "group_gap", "norm", "adam", "exact_momentum",
+              "exact_range", "panel", "sets", "start", "look", "linear", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
 

@@ -19,6 +19,7 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/gradient_step/group_step.hpp>
+#include <shrinkwarp/kernels/linear/linear.hpp>
 #include <shrinkwarp/kernels/lista_network/lista_network.hpp>
 #include <shrinkwarp/kernels/momentum_residual/exact_momentum.hpp>
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
@@ -277,6 +278,17 @@ std::vector<double> exact_range(const Context& context) {
   return exact_layers(context, 1, constant(context, 80, 1e30f), true);
 }
 
+/// The gradient of the bias of a linear layer.
+std::vector<double> linear(const Context& context) {
+  const auto W = integers<float>(context, n, m, 1), X = integers<float>(context, n, N, 2);
+  const auto Y = integers<float>(context, m, N, 3), dY = integers<float>(context, m, N, 4);
+  const auto dW = constant(context, n * m, 0.0f), db = integers<float>(context, m, 1, 5);
+  const Tensor<std::byte> scratch(context, linear_backward_scratch<float>(context, n, m, N, Activation::relu));
+  linear_backward<float>(context, W.matrix(), Activation::relu, X.matrix(), Y.matrix(), {}, dY.matrix(),
+                         {dW.data(), n, m, n, context.device()}, db.vector(), 0.0f, {}, scratch.vector());
+  return host(context, db);
+}
+
 // ---- kernels that only CUDA has ----
 
 /// |D'X|, each entry an exact sum of integers.
@@ -502,7 +514,8 @@ int run(const std::string& name) {
       {"panel", panel},
       {"sets", sets},
       {"start", start},
-      {"look", look}};
+      {"look", look},
+      {"linear", linear}};
   const auto operation = operations.find(name);
   if (operation == operations.end()) {
     std::fprintf(stderr, "operations: found the name '%s', wanted another\n", name.c_str());
