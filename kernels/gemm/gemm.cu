@@ -36,6 +36,20 @@ cublasStatus_t call(cublasHandle_t handle, Transpose op_a, Transpose op_b, std::
                         C.data, C.ld);
 }
 
+cublasStatus_t call(cublasHandle_t handle, Transpose op_a, Transpose op_b, std::int64_t K, const float* alpha,
+                    MatrixView<const float> A, std::int64_t stride_a, MatrixView<const float> B, std::int64_t stride_b,
+                    const float* beta, MatrixView<float> C, std::int64_t stride_c, std::int64_t count) {
+  return cublasSgemmStridedBatched_64(handle, operation(op_a), operation(op_b), C.rows, C.cols, K, alpha, A.data, A.ld,
+                                      stride_a, B.data, B.ld, stride_b, beta, C.data, C.ld, stride_c, count);
+}
+cublasStatus_t call(cublasHandle_t handle, Transpose op_a, Transpose op_b, std::int64_t K, const double* alpha,
+                    MatrixView<const double> A, std::int64_t stride_a, MatrixView<const double> B,
+                    std::int64_t stride_b, const double* beta, MatrixView<double> C, std::int64_t stride_c,
+                    std::int64_t count) {
+  return cublasDgemmStridedBatched_64(handle, operation(op_a), operation(op_b), C.rows, C.cols, K, alpha, A.data, A.ld,
+                                      stride_a, B.data, B.ld, stride_b, beta, C.data, C.ld, stride_c, count);
+}
+
 template <class T>
 void product(const Context& context, cublasMath_t math, Transpose op_a, Transpose op_b, T alpha, MatrixView<const T> A,
              MatrixView<const T> B, T beta, MatrixView<T> C) {
@@ -86,9 +100,26 @@ void gemm(const Context& context, Transpose op_a, Transpose op_b, T alpha, Matri
              B, beta, C);
 }
 
+template <class T>
+void gemm_strided_batched(const Context& context, Transpose op_a, Transpose op_b, T alpha, MatrixView<const T> A,
+                          std::int64_t stride_a, MatrixView<const T> B, std::int64_t stride_b, T beta, MatrixView<T> C,
+                          std::int64_t stride_c, std::int64_t count) {
+  const cublasHandle_t handle = context.cublas();
+  check(cublasSetMathMode(handle, CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
+  const std::int64_t inner = op_a == Transpose::no ? A.cols : A.rows;
+  check(call(handle, op_a, op_b, inner, &alpha, A, stride_a, B, stride_b, &beta, C, stride_c, count),
+        "cublas<t>gemmStridedBatched");
+}
+
 template void gemm<float>(const Context&, Transpose, Transpose, float, MatrixView<const float>, MatrixView<const float>,
                           float, MatrixView<float>, MathMode, VectorView<float>);
 template void gemm<double>(const Context&, Transpose, Transpose, double, MatrixView<const double>,
                            MatrixView<const double>, double, MatrixView<double>, MathMode, VectorView<double>);
+template void gemm_strided_batched<float>(const Context&, Transpose, Transpose, float, MatrixView<const float>,
+                                          std::int64_t, MatrixView<const float>, std::int64_t, float, MatrixView<float>,
+                                          std::int64_t, std::int64_t);
+template void gemm_strided_batched<double>(const Context&, Transpose, Transpose, double, MatrixView<const double>,
+                                           std::int64_t, MatrixView<const double>, std::int64_t, double,
+                                           MatrixView<double>, std::int64_t, std::int64_t);
 
 }  // namespace shrinkwarp::cuda

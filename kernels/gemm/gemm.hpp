@@ -50,6 +50,32 @@ void gemm(const Context& context, Transpose op_a, Transpose op_b, T alpha, ident
           identity_t<MatrixView<const T>> B, T beta, MatrixView<T> C, MathMode mode = MathMode::fp32,
           VectorView<T> scratch = {});
 
+/// `count` products of the same shape, whose operands lie strides apart.
+///
+///   C_b <- alpha op(A_b) op(B_b) + beta C_b        b = 0 .. count - 1,  A_b begins b stride_a elements after A_0 = A, and so on
+///
+/// @param context   stream the work is queued on
+/// @param A         [M, K] (or [K, M] with Transpose::yes), the first one
+/// @param stride_a  >= 0, elements from one A to the next; 0 takes the same for all
+/// @param B         [K, N] (or [N, K] with Transpose::yes), the first one
+/// @param stride_b  >= 0, as stride_a
+/// @param C         [M, N], the first one; not read when beta is 0. No C overlaps another, or an A or B
+/// @param stride_c  from 1 on where count > 1: each C begins after the end of the one before, or all of them lie beneath each
+///                  other, rows of one matrix: M <= stride_c and (count - 1) stride_c + M <= C.ld
+/// @param count     >= 0
+///
+/// Numerics     as the BLAS of the backend, inputs and sums in T
+/// Determinism  same bits run to run for the same shapes; on the CPU a product's bits depend neither on the threads nor on
+///              `count`
+/// Cost         2 M N K count flops. Scratch none. Allocates as the BLAS does, synchronises no, capturable yes (CUDA, after a
+///              first call)
+/// Threads      on the CPU the products are shared among context.threads(), each made by one; BLAS threads as for gemm
+/// @throws ShapeError (also a stride that makes two C overlap), ValueError (stride or count < 0), DeviceError, CublasError
+template <class T>
+void gemm_strided_batched(const Context& context, Transpose op_a, Transpose op_b, T alpha,
+                          identity_t<MatrixView<const T>> A, std::int64_t stride_a, identity_t<MatrixView<const T>> B,
+                          std::int64_t stride_b, T beta, MatrixView<T> C, std::int64_t stride_c, std::int64_t count);
+
 /// Name of the kernels that the CPU BLAS has chosen for this processor, or "unknown".
 const char* cpu_blas_core_name();
 

@@ -140,6 +140,77 @@ TEST_P(Gemm, SplitNeedsItsScratch) {
                ShapeError);
 }
 
+/// Products against loops, with strides of 0, padding between the operands and, where `beneath`, C as rows of one matrix.
+template <class T>
+void check_batch(const Context& context, Transpose op_a, Transpose op_b, T alpha, T beta, bool same_a, bool beneath) {
+  constexpr std::int64_t M = 7, N = 5, K = 11, count = 4;
+  const std::int64_t a_rows = op_a == Transpose::no ? M : K, a_cols = M + K - a_rows;
+  const std::int64_t b_rows = op_b == Transpose::no ? K : N, b_cols = K + N - b_rows;
+  const std::int64_t lda = a_rows + 2, ldb = b_rows + 1, ldc = beneath ? count * (M + 1) : M + 3;
+  const std::int64_t stride_a = same_a ? 0 : lda * a_cols + 5, stride_b = same_a ? ldb * b_cols : 0;
+  const std::int64_t stride_c = beneath ? M + 1 : ldc * N + 2;
+  const auto a = random_values<T>(lda * a_cols + (count - 1) * stride_a, 1);
+  const auto b = random_values<T>(ldb * b_cols + (count - 1) * stride_b, 2);
+  const auto c = random_values<T>(ldc * N + (count - 1) * stride_c, 3);
+  const auto A = testing::to_device(context, a, static_cast<std::int64_t>(a.size()));
+  const auto B = testing::to_device(context, b, static_cast<std::int64_t>(b.size()));
+  const auto C = testing::to_device(context, c, static_cast<std::int64_t>(c.size()));
+  const Device device = context.device();
+  gemm_strided_batched(context, op_a, op_b, alpha, MatrixView<const T>{A.data(), a_rows, a_cols, lda, device}, stride_a,
+                       MatrixView<const T>{B.data(), b_rows, b_cols, ldb, device}, stride_b, beta,
+                       MatrixView<T>{C.data(), M, N, ldc, device}, stride_c, count);
+  auto found = testing::to_host(context, C);
+  for (std::int64_t p = 0; p < count; ++p) {
+    for (std::int64_t j = 0; j < N; ++j) {
+      for (std::int64_t i = 0; i < M; ++i) {
+        double sum = 0, magnitude = 0;
+        for (std::int64_t k = 0; k < K; ++k) {
+          const double x =
+              a[static_cast<std::size_t>(p * stride_a + (op_a == Transpose::no ? i + k * lda : k + i * lda))];
+          const double y =
+              b[static_cast<std::size_t>(p * stride_b + (op_b == Transpose::no ? k + j * ldb : j + k * ldb))];
+          sum += x * y;
+          magnitude += std::fabs(x * y);
+        }
+        const auto at = static_cast<std::size_t>(p * stride_c + i + j * ldc);
+        const double start = static_cast<double>(beta) * static_cast<double>(c[at]);
+        EXPECT_NEAR(found[at], static_cast<double>(alpha) * sum + start,
+                    std::numeric_limits<T>::epsilon() *
+                        ((K + 2) * std::fabs(static_cast<double>(alpha)) * magnitude + 2 * std::fabs(start)));
+        found[at] = c[at];
+      }
+    }
+  }
+  EXPECT_EQ(found, c) << "written outside of C";
+}
+
+TEST_P(Gemm, BatchesAgreeWithLoops) {
+  for (const Transpose op_a : {Transpose::no, Transpose::yes}) {
+    for (const Transpose op_b : {Transpose::no, Transpose::yes}) {
+      check_batch<float>(context(), op_a, op_b, 1.5f, 0.0f, true, false);
+      check_batch<double>(context(), op_a, op_b, -0.5, 2.0, false, true);
+    }
+  }
+}
+
+TEST_P(Gemm, BatchesRefuseWhatDoesNotFit) {
+  const Context& context = this->context();
+  const Tensor<float> A = Tensor<float>::zeros(context, 4, 8), C = Tensor<float>::zeros(context, 4, 8);
+  const auto call = [&](std::int64_t stride_a, std::int64_t stride_c, std::int64_t count, std::int64_t inner = 4) {
+    gemm_strided_batched(context, Transpose::no, Transpose::no, 1.0f, A.matrix().columns(0, 4), stride_a,
+                         MatrixView<const float>{A.data(), inner, 4, inner, context.device()}, 0, 0.0f,
+                         C.matrix().columns(0, 4), stride_c, count);
+  };
+  call(16, 16, 2);
+  call(16, 0, 1);
+  call(0, 0, 0);
+  EXPECT_THROW(call(-1, 16, 2), ValueError);
+  EXPECT_THROW(call(16, 16, -1), ValueError);
+  EXPECT_THROW(call(16, 15, 2), ShapeError);
+  EXPECT_THROW(call(16, 4, 2), ShapeError);
+  EXPECT_THROW(call(16, 16, 2, 3), ShapeError);
+}
+
 TEST_P(Gemm, TakesEmptyBatches) {
   const Context& context = this->context();
   const Tensor<float> A = testing::to_device(context, std::vector<float>(6, 1.0f), 2, 3);
@@ -192,13 +263,19 @@ struct QueuedProducts {
     gemm(context, Transpose::no, Transpose::no, 0.5f, A.matrix(), B.matrix(), 0.5f, C0.matrix(), MathMode::split_tf32,
          scratch.vector());
     gemm(context, Transpose::yes, Transpose::no, 0.25, E.matrix(), E.matrix(), 0.5, F0.matrix());
+    batch(F0);
     context.synchronize();
+  }
+  void batch(const Tensor<double>& target) {  // three products of 7 columns each
+    gemm_strided_batched(context, Transpose::yes, Transpose::no, 0.25, E.matrix(), 0, E.matrix().columns(0, 7), 147,
+                         0.5, target.matrix().columns(0, 7), 147, 3);
   }
   void queue() {
     gemm(context, Transpose::no, Transpose::no, 0.5f, A.matrix(), B.matrix(), 0.5f, C.matrix());
     gemm(context, Transpose::no, Transpose::no, 0.5f, A.matrix(), B.matrix(), 0.5f, C.matrix(), MathMode::split_tf32,
          scratch.vector());
     gemm(context, Transpose::yes, Transpose::no, 0.25, E.matrix(), E.matrix(), 0.5, F.matrix());
+    batch(F);
   }
   std::vector<unsigned char> written() const { return testing::bits_of(context, C, F); }
 };
