@@ -135,8 +135,9 @@ __global__ void __launch_bounds__(kThreads)
   if (!fits) report(state.status, 1);
 }
 
-__global__ void all_well_kernel(std::int32_t* status) {
-  if (threadIdx.x == 0) *status = ExactStatus::kAllWell;
+__global__ void __launch_bounds__(kThreads) clear_status_kernel(std::int32_t* status, std::int64_t size) {
+  const std::int64_t i = element();
+  if (i < size) status[i] = ExactStatus::kAllWell;
 }
 
 template <class T>
@@ -197,7 +198,7 @@ __global__ void __launch_bounds__(kThreads) exact_step_back_kernel(StatePointers
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     exact_inverse_kernel(const MomentumGamma* gammas, std::int64_t index, MomentumForm form, BranchPointers<T> branch,
-                         StatePointers state, T* x_in_T, T* dx, T* dv, T* dbranch, double* sums) {
+                         StatePointers state, const T* x_in_T, T* x_before, T* dx, T* dv, T* dbranch, double* sums) {
   const std::int64_t i = element();
   const bool has = i < state.size;
   const std::int64_t tile = i / kInformationTile;
@@ -228,7 +229,7 @@ __global__ void __launch_bounds__(kThreads)
     if (index > 0) {
       const std::int64_t place = wrapped_difference(state.x[i], speed);
       state.x[i] = place;
-      x_in_T[i] = rounded<T>(place);
+      x_before[i] = rounded<T>(place);
     }
     if (dx != nullptr) {
       T to_x = dx[i], to_v = dv[i], to_branch;
@@ -254,10 +255,14 @@ __global__ void __launch_bounds__(kThreads) velocity_kernel(const std::int64_t* 
 
 }  // namespace
 
+void clear_status(const Context& context, VectorView<std::int32_t> status) {
+  launch(clear_status_kernel, dim3(blocks_of(status.size)), dim3(kThreads), 0, context.stream(), status.data,
+         status.size);
+}
+
 template <class T>
 void exact_momentum_begin(const Context& context, VectorView<const T> x, VectorView<const T> v,
                           const MomentumGamma* gamma, const ExactState& state, VectorView<T> x_in_T) {
-  launch(all_well_kernel, dim3(1), dim3(kWarpSize), 0, context.stream(), state.status.data);
   launch(begin_kernel<T>, dim3(blocks_of(x.size)), dim3(kThreads), 0, context.stream(), x.data,
          v.empty() ? nullptr : v.data, gamma, StatePointers(state), x_in_T.data);
 }
@@ -277,10 +282,11 @@ void exact_momentum_step_back(const Context& context, const ExactState& state, V
 
 template <class T>
 void exact_momentum_inverse(const Context& context, const ExactLayer& layer, const BranchValues<T>& branch,
-                            const MomentumAdjoint<T>* adjoint, const ExactState& state, VectorView<T> x_in_T) {
+                            const MomentumAdjoint<T>* adjoint, const ExactState& state, VectorView<const T> x_in_T,
+                            VectorView<T> x_before) {
   const bool learns = adjoint != nullptr && !adjoint->dgamma.empty();
   launch(exact_inverse_kernel<T>, dim3(blocks_of(state.x.size)), dim3(kThreads), 0, context.stream(), layer.gammas.data,
-         layer.index, layer.form, BranchPointers<T>(branch), StatePointers(state), x_in_T.data,
+         layer.index, layer.form, BranchPointers<T>(branch), StatePointers(state), x_in_T.data, x_before.data,
          adjoint != nullptr ? adjoint->dx.data : nullptr, adjoint != nullptr ? adjoint->dv.data : nullptr,
          adjoint != nullptr ? adjoint->dbranch.data : nullptr, learns ? adjoint->scratch.data : nullptr);
   if (learns) add_to_dgamma(context, layer.gammas.data + layer.index, state.x.size, *adjoint);
@@ -292,14 +298,15 @@ void exact_momentum_velocity(const Context& context, const ExactState& state, Ve
          v.size);
 }
 
-#define SHRINKWARP_INSTANTIATE(T)                                                                       \
-  template void exact_momentum_begin<T>(const Context&, VectorView<const T>, VectorView<const T>,       \
-                                        const MomentumGamma*, const ExactState&, VectorView<T>);        \
-  template void exact_momentum_forward<T>(const Context&, const ExactLayer&, const BranchValues<T>&,    \
-                                          const ExactState&, VectorView<T>);                            \
-  template void exact_momentum_step_back<T>(const Context&, const ExactState&, VectorView<T>);          \
-  template void exact_momentum_inverse<T>(const Context&, const ExactLayer&, const BranchValues<T>&,    \
-                                          const MomentumAdjoint<T>*, const ExactState&, VectorView<T>); \
+#define SHRINKWARP_INSTANTIATE(T)                                                                            \
+  template void exact_momentum_begin<T>(const Context&, VectorView<const T>, VectorView<const T>,            \
+                                        const MomentumGamma*, const ExactState&, VectorView<T>);             \
+  template void exact_momentum_forward<T>(const Context&, const ExactLayer&, const BranchValues<T>&,         \
+                                          const ExactState&, VectorView<T>);                                 \
+  template void exact_momentum_step_back<T>(const Context&, const ExactState&, VectorView<T>);               \
+  template void exact_momentum_inverse<T>(const Context&, const ExactLayer&, const BranchValues<T>&,         \
+                                          const MomentumAdjoint<T>*, const ExactState&, VectorView<const T>, \
+                                          VectorView<T>);                                                    \
   template void exact_momentum_velocity<T>(const Context&, const ExactState&, VectorView<T>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)

@@ -35,7 +35,7 @@ struct InformationBuffer {
 /// q <= 2^largest_log2_q.
 std::int64_t information_capacity(double bits, int largest_log2_q);
 
-/// What goes wrong on the device, as a number of a layer from 1 on; begun with kAllWell.
+/// What goes wrong on the device, as a number of a layer from 1 on.
 struct ExactStatus {
   static constexpr std::int32_t kAllWell = std::numeric_limits<std::int32_t>::max();
 };
@@ -44,8 +44,8 @@ struct ExactStatus {
 struct ExactState {
   VectorView<std::int64_t> x, v;  ///< [features N]
   InformationBuffer buffer;       ///< of as many elements
-  /// [1]: becomes the first layer in which x, v or f left the range of 2^19 (or was no number), or minus the layer in which
-  /// a list ran dry or over, which bits that differ between the two ways do
+  /// [1]: becomes the first layer in which x, v or f left the range of 2^19 (or was no number), or minus the last layer in which
+  /// a list ran dry or over, which bits that differ between the two ways do. clear_status() begins it
   VectorView<std::int32_t> status;
 };
 
@@ -57,10 +57,13 @@ struct ExactLayer {
   MomentumForm form = MomentumForm::damped;
 };
 
-/// Rounds x and v to fixed point, and begins the buffer and the status.
+/// All of them are kAllWell. Allocates no, synchronises no, capturable yes. @throws DeviceError
+void clear_status(const Context& context, VectorView<std::int32_t> status);
+
+/// Rounds x and v to fixed point, and begins the buffer.
 ///
 /// @param x, v    [features N]; v empty for 0  @param gammas  [layers], at least one
-/// @param state   written; |x|, |v| < 2^19, else the status is 1 and the entry 0
+/// @param state   written; |x|, |v| < 2^19, else the status becomes 1 and the entry 0
 /// @param x_in_T  [features N], written: x as the first branch is to see it
 ///
 /// Cost         24 + 2 sizeof(T) bytes an element. Allocates no, synchronises no, capturable yes
@@ -90,14 +93,16 @@ void exact_momentum_step_back(const Context& context, const ExactState& state, V
 ///
 /// @param branch   f at x_in_T, with the bits that forward had
 /// @param adjoint  its gradients, or nullptr
-/// @param x_in_T   [features N], updated with x
+/// @param x_in_T   [features N], of this layer's branch
+/// @param x_before [features N], written where the layer's index is not 0: x of the one before; may be x_in_T
 ///
 /// Cost         48 + 2 sizeof(T) bytes and log2(q / p) bits an element, 5 sizeof(T) more with an adjoint. Allocates no,
 ///              synchronises no, capturable yes
 /// @throws ShapeError, DeviceError
 template <class T>
 void exact_momentum_inverse(const Context& context, const ExactLayer& layer, const BranchValues<T>& branch,
-                            const MomentumAdjoint<T>* adjoint, const ExactState& state, VectorView<T> x_in_T);
+                            const MomentumAdjoint<T>* adjoint, const ExactState& state,
+                            identity_t<VectorView<const T>> x_in_T, VectorView<T> x_before);
 
 /// The velocity of the state in T, [features N]. Cost 8 + sizeof(T) bytes an element.
 template <class T>

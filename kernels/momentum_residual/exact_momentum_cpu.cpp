@@ -38,65 +38,66 @@ struct TilePlace {
   List list;
 };
 
-#define SHRINKWARP_EXACT_LOOPS(T)                                                                                     \
-  /* @return whether all stayed within range and the list within its own */                                           \
-  SHRINKWARP_CPU_CLONES bool forward_tile(const LayerTask& task, const BranchPointers<T>& branch, TilePlace& tile,    \
-                                          std::int64_t* x, std::int64_t* v, std::uint64_t* states, T* x_in_T) {       \
-    const InformationLimits<kInformationWordBits> limits(task.gamma);                                                 \
-    const int size = tile.size;                                                                                       \
-    std::int64_t added[kTile];                                                                                        \
-    bool fits = true;                                                                                                 \
-    std::int64_t row = tile.first % branch.features;                                                                  \
-    for (int e = 0; e < size; ++e) {                                                                                  \
-      added[e] = impulse(branch.f(tile.first + e, row, x_in_T[e]), task.share, fits);                                 \
-      row = row + 1 == branch.features ? 0 : row + 1;                                                                 \
-    }                                                                                                                 \
-    tile.list.move_interval(states, size, task.other_K, task.gamma.K);                                                \
-    tile.list.give(states, size, limits.before_push);                                                                 \
-    std::int64_t wraps = 0;                                                                                           \
-    for (int e = 0; e < size; ++e) {                                                                                  \
-      const std::int64_t kept = scaled_down(task.gamma, v[e], states[e]);                                             \
-      const std::int64_t speed = wrapped_sum(kept, added[e]);                                                         \
-      const std::int64_t place = wrapped_sum(x[e], speed);                                                            \
-      wraps |= ((kept ^ speed) & (added[e] ^ speed)) | ((x[e] ^ place) & (speed ^ place));                            \
-      v[e] = speed;                                                                                                   \
-      x[e] = place;                                                                                                   \
-      x_in_T[e] = rounded<T>(place);                                                                                  \
-    }                                                                                                                 \
-    tile.list.take(states, size, limits.K);                                                                           \
-    return fits && wraps >= 0;                                                                                        \
-  }                                                                                                                   \
-  SHRINKWARP_CPU_CLONES bool inverse_tile(const LayerTask& task, const BranchPointers<T>& branch, TilePlace& tile,    \
-                                          std::int64_t* x, std::int64_t* v, std::uint64_t* states, T* x_in_T, T* f) { \
-    const InformationLimits<kInformationWordBits> limits(task.gamma);                                                 \
-    const int size = tile.size;                                                                                       \
-    std::int64_t u[kTile];                                                                                            \
-    std::uint64_t s[kTile];                                                                                           \
-    bool fits = true;                                                                                                 \
-    std::int64_t row = tile.first % branch.features;                                                                  \
-    for (int e = 0; e < size; ++e) {                                                                                  \
-      f[e] = branch.f(tile.first + e, row, x_in_T[e]);                                                                \
-      u[e] = taken_apart(task.gamma, wrapped_difference(v[e], impulse(f[e], task.share, fits)), s[e]);                \
-      row = row + 1 == branch.features ? 0 : row + 1;                                                                 \
-    }                                                                                                                 \
-    tile.list.give(states, size, limits.before_undone_pop);                                                           \
-    for (int e = 0; e < size; ++e) v[e] = scaled_up(task.gamma, u[e], s[e], states[e]);                               \
-    tile.list.take(states, size, limits.K);                                                                           \
-    tile.list.move_interval(states, size, task.gamma.K, task.other_K);                                                \
-    if (task.more) {                                                                                                  \
-      for (int e = 0; e < size; ++e) {                                                                                \
-        x[e] = wrapped_difference(x[e], v[e]);                                                                        \
-        x_in_T[e] = rounded<T>(x[e]);                                                                                 \
-      }                                                                                                               \
-    }                                                                                                                 \
-    return fits;                                                                                                      \
-  }                                                                                                                   \
-  SHRINKWARP_CPU_CLONES double adjoint_tile(T gamma, T share, bool damped, bool whole, int size, const T* f,          \
-                                            const std::int64_t* v, T* dx, T* dv, T* dbranch) {                        \
-    double sum = 0;                                                                                                   \
-    for (int e = 0; e < size; ++e)                                                                                    \
-      sum += step_adjoint(gamma, share, damped, whole, f[e], rounded<T>(v[e]), dx[e], dv[e], dbranch[e]);             \
-    return sum;                                                                                                       \
+#define SHRINKWARP_EXACT_LOOPS(T)                                                                                   \
+  /* @return whether all stayed within range and the list within its own */                                         \
+  SHRINKWARP_CPU_CLONES bool forward_tile(const LayerTask& task, const BranchPointers<T>& branch, TilePlace& tile,  \
+                                          std::int64_t* x, std::int64_t* v, std::uint64_t* states, T* x_in_T) {     \
+    const InformationLimits<kInformationWordBits> limits(task.gamma);                                               \
+    const int size = tile.size;                                                                                     \
+    std::int64_t added[kTile];                                                                                      \
+    bool fits = true;                                                                                               \
+    std::int64_t row = tile.first % branch.features;                                                                \
+    for (int e = 0; e < size; ++e) {                                                                                \
+      added[e] = impulse(branch.f(tile.first + e, row, x_in_T[e]), task.share, fits);                               \
+      row = row + 1 == branch.features ? 0 : row + 1;                                                               \
+    }                                                                                                               \
+    tile.list.move_interval(states, size, task.other_K, task.gamma.K);                                              \
+    tile.list.give(states, size, limits.before_push);                                                               \
+    std::int64_t wraps = 0;                                                                                         \
+    for (int e = 0; e < size; ++e) {                                                                                \
+      const std::int64_t kept = scaled_down(task.gamma, v[e], states[e]);                                           \
+      const std::int64_t speed = wrapped_sum(kept, added[e]);                                                       \
+      const std::int64_t place = wrapped_sum(x[e], speed);                                                          \
+      wraps |= ((kept ^ speed) & (added[e] ^ speed)) | ((x[e] ^ place) & (speed ^ place));                          \
+      v[e] = speed;                                                                                                 \
+      x[e] = place;                                                                                                 \
+      x_in_T[e] = rounded<T>(place);                                                                                \
+    }                                                                                                               \
+    tile.list.take(states, size, limits.K);                                                                         \
+    return fits && wraps >= 0;                                                                                      \
+  }                                                                                                                 \
+  SHRINKWARP_CPU_CLONES bool inverse_tile(const LayerTask& task, const BranchPointers<T>& branch, TilePlace& tile,  \
+                                          std::int64_t* x, std::int64_t* v, std::uint64_t* states, const T* x_in_T, \
+                                          T* x_before, T* f) {                                                      \
+    const InformationLimits<kInformationWordBits> limits(task.gamma);                                               \
+    const int size = tile.size;                                                                                     \
+    std::int64_t u[kTile];                                                                                          \
+    std::uint64_t s[kTile];                                                                                         \
+    bool fits = true;                                                                                               \
+    std::int64_t row = tile.first % branch.features;                                                                \
+    for (int e = 0; e < size; ++e) {                                                                                \
+      f[e] = branch.f(tile.first + e, row, x_in_T[e]);                                                              \
+      u[e] = taken_apart(task.gamma, wrapped_difference(v[e], impulse(f[e], task.share, fits)), s[e]);              \
+      row = row + 1 == branch.features ? 0 : row + 1;                                                               \
+    }                                                                                                               \
+    tile.list.give(states, size, limits.before_undone_pop);                                                         \
+    for (int e = 0; e < size; ++e) v[e] = scaled_up(task.gamma, u[e], s[e], states[e]);                             \
+    tile.list.take(states, size, limits.K);                                                                         \
+    tile.list.move_interval(states, size, task.gamma.K, task.other_K);                                              \
+    if (task.more) {                                                                                                \
+      for (int e = 0; e < size; ++e) {                                                                              \
+        x[e] = wrapped_difference(x[e], v[e]);                                                                      \
+        x_before[e] = rounded<T>(x[e]);                                                                             \
+      }                                                                                                             \
+    }                                                                                                               \
+    return fits;                                                                                                    \
+  }                                                                                                                 \
+  SHRINKWARP_CPU_CLONES double adjoint_tile(T gamma, T share, bool damped, bool whole, int size, const T* f,        \
+                                            const std::int64_t* v, T* dx, T* dv, T* dbranch) {                      \
+    double sum = 0;                                                                                                 \
+    for (int e = 0; e < size; ++e)                                                                                  \
+      sum += step_adjoint(gamma, share, damped, whole, f[e], rounded<T>(v[e]), dx[e], dv[e], dbranch[e]);           \
+    return sum;                                                                                                     \
   }
 SHRINKWARP_EXACT_LOOPS(float)
 SHRINKWARP_EXACT_LOOPS(double)
@@ -131,10 +132,13 @@ void in_tiles(const Context& context, const ExactState& state, std::int64_t inde
 
 }  // namespace
 
+void clear_status(const Context&, VectorView<std::int32_t> status) {
+  std::fill_n(status.data, status.size, ExactStatus::kAllWell);
+}
+
 template <class T>
 void exact_momentum_begin(const Context& context, VectorView<const T> x, VectorView<const T> v,
                           const MomentumGamma* gamma, const ExactState& state, VectorView<T> x_in_T) {
-  state.status[0] = ExactStatus::kAllWell;
   const InformationBuffer& buffer = state.buffer;
   const std::int64_t size = state.x.size, tiles = InformationBuffer::tiles(size);
   context.parallel_for(tiles, [&](std::int64_t i, int) {
@@ -178,7 +182,8 @@ void exact_momentum_step_back(const Context& context, const ExactState& state, V
 
 template <class T>
 void exact_momentum_inverse(const Context& context, const ExactLayer& layer, const BranchValues<T>& branch,
-                            const MomentumAdjoint<T>* adjoint, const ExactState& state, VectorView<T> x_in_T) {
+                            const MomentumAdjoint<T>* adjoint, const ExactState& state, VectorView<const T> x_in_T,
+                            VectorView<T> x_before) {
   const LayerTask task = task_of(layer);
   const BranchPointers<T> pointers(branch);
   const auto gamma = static_cast<T>(task.gamma.value), share = static_cast<T>(task.share);
@@ -187,7 +192,8 @@ void exact_momentum_inverse(const Context& context, const ExactLayer& layer, con
     const std::int64_t first = tile.first;
     T f[kTile];
     if (!inverse_tile(task, pointers, tile, state.x.data + first, state.v.data + first,
-                      state.buffer.states.data + first, x_in_T.data + first, f))
+                      state.buffer.states.data + first, x_in_T.data + first,
+                      task.more ? x_before.data + first : nullptr, f))
       lower(state.status.data, static_cast<std::int32_t>(layer.index + 1));
     if (adjoint == nullptr) return;
     const double sum =
@@ -205,14 +211,15 @@ void exact_momentum_velocity(const Context& context, const ExactState& state, Ve
   });
 }
 
-#define SHRINKWARP_INSTANTIATE(T)                                                                       \
-  template void exact_momentum_begin<T>(const Context&, VectorView<const T>, VectorView<const T>,       \
-                                        const MomentumGamma*, const ExactState&, VectorView<T>);        \
-  template void exact_momentum_forward<T>(const Context&, const ExactLayer&, const BranchValues<T>&,    \
-                                          const ExactState&, VectorView<T>);                            \
-  template void exact_momentum_step_back<T>(const Context&, const ExactState&, VectorView<T>);          \
-  template void exact_momentum_inverse<T>(const Context&, const ExactLayer&, const BranchValues<T>&,    \
-                                          const MomentumAdjoint<T>*, const ExactState&, VectorView<T>); \
+#define SHRINKWARP_INSTANTIATE(T)                                                                            \
+  template void exact_momentum_begin<T>(const Context&, VectorView<const T>, VectorView<const T>,            \
+                                        const MomentumGamma*, const ExactState&, VectorView<T>);             \
+  template void exact_momentum_forward<T>(const Context&, const ExactLayer&, const BranchValues<T>&,         \
+                                          const ExactState&, VectorView<T>);                                 \
+  template void exact_momentum_step_back<T>(const Context&, const ExactState&, VectorView<T>);               \
+  template void exact_momentum_inverse<T>(const Context&, const ExactLayer&, const BranchValues<T>&,         \
+                                          const MomentumAdjoint<T>*, const ExactState&, VectorView<const T>, \
+                                          VectorView<T>);                                                    \
   template void exact_momentum_velocity<T>(const Context&, const ExactState&, VectorView<T>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)

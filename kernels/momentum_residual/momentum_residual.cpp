@@ -118,17 +118,19 @@ void momentum_step_back(const Context& context, identity_t<VectorView<const T>> 
 
 template <class T>
 void momentum_inverse(const Context& context, VectorView<const MomentumGamma> gamma, MomentumForm form,
-                      const BranchValues<T>& branch, bool more, VectorView<T> x, VectorView<T> v) {
+                      const BranchValues<T>& branch, identity_t<VectorView<const T>> x, VectorView<T> v,
+                      VectorView<T> x_before) {
   constexpr const char* kFunction = "momentum_inverse";
+  if (!x_before.empty()) check_vector(context, kFunction, "x_before", x_before, x.size);
   check_vector(context, kFunction, "gamma", gamma, 1);
   check_vector(context, kFunction, "x", x, x.size);
   check_vector(context, kFunction, "v", v, x.size);
   check_branch(context, kFunction, branch, x.size);
   if (x.empty()) return;
   if (context.select_cuda()) {
-    if constexpr (kHasCuda) return cuda::momentum_inverse<T>(context, gamma.data, form, branch, more, x, v);
+    if constexpr (kHasCuda) return cuda::momentum_inverse<T>(context, gamma.data, form, branch, x, v, x_before);
   }
-  cpu::momentum_inverse<T>(context, gamma.data, form, branch, more, x, v);
+  cpu::momentum_inverse<T>(context, gamma.data, form, branch, x, v, x_before);
 }
 
 template <class T>
@@ -148,6 +150,15 @@ void momentum_adjoint(const Context& context, VectorView<const MomentumGamma> ga
   cpu::momentum_adjoint<T>(context, gamma.data, form, branch, x, v, adjoint);
 }
 
+void clear_status(const Context& context, VectorView<std::int32_t> status) {
+  check_vector(context, "clear_status", "status", status, status.size);
+  if (status.empty()) return;
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) return cuda::clear_status(context, status);
+  }
+  cpu::clear_status(context, status);
+}
+
 template <class T>
 void exact_momentum_begin(const Context& context, identity_t<VectorView<const T>> x, identity_t<VectorView<const T>> v,
                           VectorView<const MomentumGamma> gammas, const ExactState& state, VectorView<T> x_in_T) {
@@ -157,6 +168,7 @@ void exact_momentum_begin(const Context& context, identity_t<VectorView<const T>
   if (!v.empty()) check_vector(context, kFunction, "v", v, state.x.size);
   check_gammas(context, kFunction, gammas, 1);
   check_vector(context, kFunction, "x_in_T", x_in_T, state.x.size);
+  if (x.empty()) return;
   if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::exact_momentum_begin<T>(context, x, v, gammas.data, state, x_in_T);
   }
@@ -192,18 +204,21 @@ void exact_momentum_step_back(const Context& context, const ExactState& state, V
 
 template <class T>
 void exact_momentum_inverse(const Context& context, const ExactLayer& layer, const BranchValues<T>& branch,
-                            const MomentumAdjoint<T>* adjoint, const ExactState& state, VectorView<T> x_in_T) {
+                            const MomentumAdjoint<T>* adjoint, const ExactState& state,
+                            identity_t<VectorView<const T>> x_in_T, VectorView<T> x_before) {
   constexpr const char* kFunction = "exact_momentum_inverse";
   check_layer(context, kFunction, layer);
   check_state(context, kFunction, state);
   check_branch(context, kFunction, branch, state.x.size);
   if (adjoint != nullptr) check_adjoint(context, kFunction, *adjoint, state.x.size);
+  if (layer.index > 0) check_vector(context, kFunction, "x_before", x_before, state.x.size);
   check_vector(context, kFunction, "x_in_T", x_in_T, state.x.size);
   if (state.x.empty()) return;
   if (context.select_cuda()) {
-    if constexpr (kHasCuda) return cuda::exact_momentum_inverse<T>(context, layer, branch, adjoint, state, x_in_T);
+    if constexpr (kHasCuda)
+      return cuda::exact_momentum_inverse<T>(context, layer, branch, adjoint, state, x_in_T, x_before);
   }
-  cpu::exact_momentum_inverse<T>(context, layer, branch, adjoint, state, x_in_T);
+  cpu::exact_momentum_inverse<T>(context, layer, branch, adjoint, state, x_in_T, x_before);
 }
 
 template <class T>
@@ -224,7 +239,7 @@ void exact_momentum_velocity(const Context& context, const ExactState& state, Ve
                                     const BranchValues<T>&, VectorView<T>, VectorView<T>);                            \
   template void momentum_step_back<T>(const Context&, VectorView<const T>, VectorView<T>);                            \
   template void momentum_inverse<T>(const Context&, VectorView<const MomentumGamma>, MomentumForm,                    \
-                                    const BranchValues<T>&, bool, VectorView<T>, VectorView<T>);                      \
+                                    const BranchValues<T>&, VectorView<const T>, VectorView<T>, VectorView<T>);       \
   template void momentum_adjoint<T>(const Context&, VectorView<const MomentumGamma>, MomentumForm,                    \
                                     const BranchValues<T>&, VectorView<const T>, VectorView<const T>,                 \
                                     const MomentumAdjoint<T>&);                                                       \
@@ -234,7 +249,8 @@ void exact_momentum_velocity(const Context& context, const ExactState& state, Ve
                                           const ExactState&, VectorView<T>);                                          \
   template void exact_momentum_step_back<T>(const Context&, const ExactState&, VectorView<T>);                        \
   template void exact_momentum_inverse<T>(const Context&, const ExactLayer&, const BranchValues<T>&,                  \
-                                          const MomentumAdjoint<T>*, const ExactState&, VectorView<T>);               \
+                                          const MomentumAdjoint<T>*, const ExactState&, VectorView<const T>,          \
+                                          VectorView<T>);                                                             \
   template void exact_momentum_velocity<T>(const Context&, const ExactState&, VectorView<T>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)

@@ -52,15 +52,15 @@ __global__ void __launch_bounds__(kThreads) step_back_kernel(const T* v, T* x, s
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    inverse_kernel(const MomentumGamma* gamma, MomentumForm form, BranchPointers<T> branch, bool more, T* x, T* v,
-                   std::int64_t size) {
+    inverse_kernel(const MomentumGamma* gamma, MomentumForm form, BranchPointers<T> branch, const T* x, T* v,
+                   T* x_before, std::int64_t size) {
   const std::int64_t i = element();
   if (i >= size) return;
   const T place = x[i];
   const T f = branch.f(i, i % branch.features, place);
   const T speed = velocity_before(static_cast<T>(gamma->value), static_cast<T>(share_of(*gamma, form)), f, v[i]);
   v[i] = speed;
-  if (more) x[i] = place - speed;
+  if (x_before != nullptr) x_before[i] = place - speed;
 }
 
 /// A warp a tile; its part of dgamma to `sums` unless that is null.
@@ -121,9 +121,9 @@ void momentum_step_back(const Context& context, VectorView<const T> v, VectorVie
 
 template <class T>
 void momentum_inverse(const Context& context, const MomentumGamma* gamma, MomentumForm form,
-                      const BranchValues<T>& branch, bool more, VectorView<T> x, VectorView<T> v) {
+                      const BranchValues<T>& branch, VectorView<const T> x, VectorView<T> v, VectorView<T> x_before) {
   launch(inverse_kernel<T>, dim3(blocks_of(x.size)), dim3(kThreads), 0, context.stream(), gamma, form,
-         BranchPointers<T>(branch), more, x.data, v.data, x.size);
+         BranchPointers<T>(branch), x.data, v.data, x_before.empty() ? nullptr : x_before.data, x.size);
 }
 
 template <class T>
@@ -149,8 +149,8 @@ void momentum_adjoint(const Context& context, const MomentumGamma* gamma, Moment
   template void momentum_forward<T>(const Context&, const MomentumGamma*, MomentumForm, const BranchValues<T>&,       \
                                     VectorView<T>, VectorView<T>);                                                    \
   template void momentum_step_back<T>(const Context&, VectorView<const T>, VectorView<T>);                            \
-  template void momentum_inverse<T>(const Context&, const MomentumGamma*, MomentumForm, const BranchValues<T>&, bool, \
-                                    VectorView<T>, VectorView<T>);                                                    \
+  template void momentum_inverse<T>(const Context&, const MomentumGamma*, MomentumForm, const BranchValues<T>&,       \
+                                    VectorView<const T>, VectorView<T>, VectorView<T>);                               \
   template void add_to_dgamma<T>(const Context&, const MomentumGamma*, std::int64_t, const MomentumAdjoint<T>&);      \
   template void momentum_adjoint<T>(const Context&, const MomentumGamma*, MomentumForm, const BranchValues<T>&,       \
                                     VectorView<const T>, VectorView<const T>, const MomentumAdjoint<T>&);

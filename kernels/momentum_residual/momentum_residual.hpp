@@ -61,16 +61,19 @@ void momentum_forward(const Context& context, VectorView<const MomentumGamma> ga
 template <class T>
 void momentum_step_back(const Context& context, identity_t<VectorView<const T>> v, VectorView<T> x);
 
-/// The rest of a layer's way back: v before the layer and, where `more` layers come before it, x of the one before, x <- x - v.
+/// The rest of a layer's way back: v before the layer and, where layers come before it, x of the one before.
 ///
-/// @param branch  f at x, as forward had it  @param x, v  [features N], updated
+///   v <- (v - share f) / gamma,  x_before <- x - v,    share = 1 - gamma (damped) or 1 (plain)
 ///
-/// Numerics     v <- (v - share f) / gamma with share 1 - gamma or 1
+/// @param branch    f at x, as forward had it  @param x  [features N], of this layer's branch  @param v  [features N], updated
+/// @param x_before  [features N], written; may be x; empty for the first layer
+///
 /// Cost         5 features N sizeof(T) bytes. Allocates no, synchronises no, capturable yes
 /// @throws ShapeError, DeviceError
 template <class T>
 void momentum_inverse(const Context& context, VectorView<const MomentumGamma> gamma, MomentumForm form,
-                      const BranchValues<T>& branch, bool more, VectorView<T> x, VectorView<T> v);
+                      const BranchValues<T>& branch, identity_t<VectorView<const T>> x, VectorView<T> v,
+                      VectorView<T> x_before);
 
 /// Gradients of a layer, but for those through its branch.
 template <class T>

@@ -14,52 +14,52 @@ constexpr std::int64_t kPiece = 8192;  // elements of a task; whole tiles
 static_assert(kPiece % kInformationTile == 0, "partial sums of dgamma are of whole tiles");
 
 // f of an element, for the loops below: where there is a bias its row is counted along.
-#define SHRINKWARP_MOMENTUM_LOOPS(T)                                                                                 \
-  SHRINKWARP_CPU_CLONES void forward_piece(const BranchPointers<T>& branch, T gamma, T share, T* x, T* v,            \
-                                           std::int64_t first, std::int64_t end) {                                   \
-    if (branch.bias == nullptr) {                                                                                    \
-      for (std::int64_t i = first; i < end; ++i) step_forward(gamma, share, branch.f(i, 0, x[i]), x[i], v[i]);       \
-      return;                                                                                                        \
-    }                                                                                                                \
-    std::int64_t row = first % branch.features;                                                                      \
-    for (std::int64_t i = first; i < end;) {                                                                         \
-      const std::int64_t count = std::min(end - i, branch.features - row);                                           \
-      for (std::int64_t k = 0; k < count; ++k)                                                                       \
-        step_forward(gamma, share, branch.f(i + k, row + k, x[i + k]), x[i + k], v[i + k]);                          \
-      i += count, row = 0;                                                                                           \
-    }                                                                                                                \
-  }                                                                                                                  \
-  SHRINKWARP_CPU_CLONES void step_back_piece(const T* v, T* x, std::int64_t first, std::int64_t end) {               \
-    for (std::int64_t i = first; i < end; ++i) x[i] -= v[i];                                                         \
-  }                                                                                                                  \
-  SHRINKWARP_CPU_CLONES void inverse_piece(const BranchPointers<T>& branch, T gamma, T share, bool more, T* x, T* v, \
-                                           std::int64_t first, std::int64_t end) {                                   \
-    std::int64_t row = first % branch.features;                                                                      \
-    for (std::int64_t i = first; i < end;) {                                                                         \
-      const std::int64_t count = branch.bias == nullptr ? end - i : std::min(end - i, branch.features - row);        \
-      for (std::int64_t k = 0; k < count; ++k) {                                                                     \
-        v[i + k] = velocity_before(gamma, share, branch.f(i + k, row + k, x[i + k]), v[i + k]);                      \
-        x[i + k] = more ? x[i + k] - v[i + k] : x[i + k];                                                            \
-      }                                                                                                              \
-      i += count, row = 0;                                                                                           \
-    }                                                                                                                \
-  }                                                                                                                  \
-  /* @return what the piece, a tile where it is wanted, adds to dgamma */                                            \
-  SHRINKWARP_CPU_CLONES double adjoint_piece(const BranchPointers<T>& branch, T gamma, T share, bool damped,         \
-                                             const T* x, const T* v, T* dx, T* dv, T* dbranch, std::int64_t first,   \
-                                             std::int64_t end) {                                                     \
-    double sum = 0;                                                                                                  \
-    std::int64_t row = first % branch.features;                                                                      \
-    for (std::int64_t i = first; i < end;) {                                                                         \
-      const std::int64_t count = branch.bias == nullptr ? end - i : std::min(end - i, branch.features - row);        \
-      for (std::int64_t k = 0; k < count; ++k) {                                                                     \
-        const std::int64_t e = i + k;                                                                                \
-        sum += step_adjoint(gamma, share, damped, branch.whole, branch.f(e, row + k, branch.whole ? x[e] : T(0)),    \
-                            v[e], dx[e], dv[e], dbranch[e]);                                                         \
-      }                                                                                                              \
-      i += count, row = 0;                                                                                           \
-    }                                                                                                                \
-    return sum;                                                                                                      \
+#define SHRINKWARP_MOMENTUM_LOOPS(T)                                                                               \
+  SHRINKWARP_CPU_CLONES void forward_piece(const BranchPointers<T>& branch, T gamma, T share, T* x, T* v,          \
+                                           std::int64_t first, std::int64_t end) {                                 \
+    if (branch.bias == nullptr) {                                                                                  \
+      for (std::int64_t i = first; i < end; ++i) step_forward(gamma, share, branch.f(i, 0, x[i]), x[i], v[i]);     \
+      return;                                                                                                      \
+    }                                                                                                              \
+    std::int64_t row = first % branch.features;                                                                    \
+    for (std::int64_t i = first; i < end;) {                                                                       \
+      const std::int64_t count = std::min(end - i, branch.features - row);                                         \
+      for (std::int64_t k = 0; k < count; ++k)                                                                     \
+        step_forward(gamma, share, branch.f(i + k, row + k, x[i + k]), x[i + k], v[i + k]);                        \
+      i += count, row = 0;                                                                                         \
+    }                                                                                                              \
+  }                                                                                                                \
+  SHRINKWARP_CPU_CLONES void step_back_piece(const T* v, T* x, std::int64_t first, std::int64_t end) {             \
+    for (std::int64_t i = first; i < end; ++i) x[i] -= v[i];                                                       \
+  }                                                                                                                \
+  SHRINKWARP_CPU_CLONES void inverse_piece(const BranchPointers<T>& branch, T gamma, T share, const T* x, T* v,    \
+                                           T* x_before, std::int64_t first, std::int64_t end) {                    \
+    std::int64_t row = first % branch.features;                                                                    \
+    for (std::int64_t i = first; i < end;) {                                                                       \
+      const std::int64_t count = branch.bias == nullptr ? end - i : std::min(end - i, branch.features - row);      \
+      for (std::int64_t k = 0; k < count; ++k) {                                                                   \
+        v[i + k] = velocity_before(gamma, share, branch.f(i + k, row + k, x[i + k]), v[i + k]);                    \
+        if (x_before != nullptr) x_before[i + k] = x[i + k] - v[i + k];                                            \
+      }                                                                                                            \
+      i += count, row = 0;                                                                                         \
+    }                                                                                                              \
+  }                                                                                                                \
+  /* @return what the piece, a tile where it is wanted, adds to dgamma */                                          \
+  SHRINKWARP_CPU_CLONES double adjoint_piece(const BranchPointers<T>& branch, T gamma, T share, bool damped,       \
+                                             const T* x, const T* v, T* dx, T* dv, T* dbranch, std::int64_t first, \
+                                             std::int64_t end) {                                                   \
+    double sum = 0;                                                                                                \
+    std::int64_t row = first % branch.features;                                                                    \
+    for (std::int64_t i = first; i < end;) {                                                                       \
+      const std::int64_t count = branch.bias == nullptr ? end - i : std::min(end - i, branch.features - row);      \
+      for (std::int64_t k = 0; k < count; ++k) {                                                                   \
+        const std::int64_t e = i + k;                                                                              \
+        sum += step_adjoint(gamma, share, damped, branch.whole, branch.f(e, row + k, branch.whole ? x[e] : T(0)),  \
+                            v[e], dx[e], dv[e], dbranch[e]);                                                       \
+      }                                                                                                            \
+      i += count, row = 0;                                                                                         \
+    }                                                                                                              \
+    return sum;                                                                                                    \
   }
 SHRINKWARP_MOMENTUM_LOOPS(float)
 SHRINKWARP_MOMENTUM_LOOPS(double)
@@ -98,11 +98,11 @@ void momentum_step_back(const Context& context, VectorView<const T> v, VectorVie
 
 template <class T>
 void momentum_inverse(const Context& context, const MomentumGamma* gamma, MomentumForm form,
-                      const BranchValues<T>& branch, bool more, VectorView<T> x, VectorView<T> v) {
+                      const BranchValues<T>& branch, VectorView<const T> x, VectorView<T> v, VectorView<T> x_before) {
   const BranchPointers<T> pointers(branch);
   const auto g = static_cast<T>(gamma->value), share = static_cast<T>(share_of(*gamma, form));
   in_pieces(context, x.size, [&](std::int64_t first, std::int64_t end) {
-    inverse_piece(pointers, g, share, more, x.data, v.data, first, end);
+    inverse_piece(pointers, g, share, x.data, v.data, x_before.empty() ? nullptr : x_before.data, first, end);
   });
 }
 
@@ -129,8 +129,8 @@ void momentum_adjoint(const Context& context, const MomentumGamma* gamma, Moment
   template void momentum_forward<T>(const Context&, const MomentumGamma*, MomentumForm, const BranchValues<T>&,       \
                                     VectorView<T>, VectorView<T>);                                                    \
   template void momentum_step_back<T>(const Context&, VectorView<const T>, VectorView<T>);                            \
-  template void momentum_inverse<T>(const Context&, const MomentumGamma*, MomentumForm, const BranchValues<T>&, bool, \
-                                    VectorView<T>, VectorView<T>);                                                    \
+  template void momentum_inverse<T>(const Context&, const MomentumGamma*, MomentumForm, const BranchValues<T>&,       \
+                                    VectorView<const T>, VectorView<T>, VectorView<T>);                               \
   template void momentum_adjoint<T>(const Context&, const MomentumGamma*, MomentumForm, const BranchValues<T>&,       \
                                     VectorView<const T>, VectorView<const T>, const MomentumAdjoint<T>&);
 SHRINKWARP_INSTANTIATE(float)

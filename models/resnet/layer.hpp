@@ -45,16 +45,19 @@ struct SideInput {
 /// What a pass through a network has for all layers.
 template <class T>
 struct Pass {
+  explicit Pass(const Context& context) : context(context) {}
+
   const Context& context;
-  VectorView<const T> parameters;           ///< of the whole network
-  VectorView<T> statistics;                 ///< of the whole network; a forward pass in training changes them
-  VectorView<T> gradient;                   ///< by the parameters; a backward pass adds to it
-  bool training = false;                    ///< normalise by the batch, drop out
-  bool keeps = false;                       ///< a backward pass is to follow
-  bool repeated = false;                    ///< the same pass has been made before: statistics stay
-  std::uint64_t seed = 0;                   ///< of dropout
-  VectorView<const std::int64_t> step;      ///< [1] on the device: which step of a training it is
+  VectorView<const T> parameters;       ///< of the whole network
+  VectorView<T> statistics;             ///< of the whole network; a forward pass in training changes them
+  VectorView<T> gradient;               ///< by the parameters; a backward pass adds to it
+  bool training = false;                ///< normalise by the batch, drop out
+  bool keeps = false;                   ///< a backward pass is to follow
+  bool repeated = false;                ///< the same pass has been made before: statistics stay
+  std::uint64_t seed = 0;               ///< of dropout
+  VectorView<const std::int64_t> step;  ///< [1] on the device: which step of a training it is
   const std::vector<SideInput<T>>* side = nullptr;
+  VectorView<std::int32_t> status;  ///< one of each momentum stage, see ExactStatus
 
   VectorView<const T> values(std::int64_t offset, std::int64_t size) const { return parameters.slice(offset, size); }
   MatrixView<const T> matrix(std::int64_t offset, std::int64_t rows, std::int64_t cols) const {
@@ -68,6 +71,16 @@ struct Pass {
 
 /// Memory that a layer is lent, aligned to 256.
 using Bytes = VectorView<std::byte>;
+
+/// To the next multiple of 256.
+constexpr std::int64_t aligned_bytes(std::int64_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
+/// What lies at the beginning of lent memory.
+template <class T>
+MatrixView<T> matrix_in(Bytes bytes, std::int64_t rows, std::int64_t cols) {
+  return {reinterpret_cast<T*>(bytes.data), rows, cols, rows, bytes.device};
+}
 
 /// Move-only in effect: layers are made once and shared by networks.
 template <class T>
@@ -93,12 +106,13 @@ class Layer {
   /// @throws what kernels throw
   virtual void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
                        Bytes scratch) const = 0;
-  /// The same but for a last addition, which is left to the caller. @return what is to be added to each column of Y; or empty
-  virtual VectorView<const T> forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
-                                               Bytes scratch) const {
+  /// The same but for the last addition, that of last_bias() to each column, which is left to the caller.
+  virtual void forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
+                                Bytes scratch) const {
     forward(pass, X, Y, kept, scratch);
-    return {};
   }
+  /// [output().size()]; or empty: nothing is left.
+  virtual VectorView<const T> last_bias(const Pass<T>&) const { return {}; }
   /// dX <- beta dX + J'dY, and the gradient by the parameters is added to pass.gradient.
   ///
   /// @param X, Y  of the forward pass; Y may be what forward_unbiased has given  @param dY  read only

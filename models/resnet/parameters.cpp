@@ -16,7 +16,7 @@ std::int64_t ParameterList::enter(const std::string& name, std::vector<std::int6
     SHRINKWARP_REQUIRE(entry.name != name, ValueError, "ParameterList: found the name '", name,
                        "' twice, wanted a name of its own for each tensor");
   }
-  Entry entry{name, std::move(shape), end, 1, initial, learned};
+  Entry entry{name, std::move(shape), end, 1, std::move(initial), learned};
   for (const std::int64_t side : entry.shape) entry.size *= side;
   end += (entry.size + kAligned - 1) / kAligned * kAligned;
   entries_.push_back(std::move(entry));
@@ -24,11 +24,11 @@ std::int64_t ParameterList::enter(const std::string& name, std::vector<std::int6
 }
 
 std::int64_t ParameterList::add(const std::string& name, std::vector<std::int64_t> shape, Initial initial) {
-  return enter(name, std::move(shape), initial, true, size_);
+  return enter(name, std::move(shape), std::move(initial), true, size_);
 }
 
-std::int64_t ParameterList::add_statistics(const std::string& name, std::vector<std::int64_t> shape, double value) {
-  return enter(name, std::move(shape), Initial::constant(value), false, statistics_size_);
+std::int64_t ParameterList::add_statistics(const std::string& name, std::vector<std::int64_t> shape, Initial initial) {
+  return enter(name, std::move(shape), std::move(initial), false, statistics_size_);
 }
 
 std::int64_t ParameterList::count() const {
@@ -39,7 +39,8 @@ std::int64_t ParameterList::count() const {
 template <class T>
 ParameterValues<T>::ParameterValues(const Context& context, const ParameterList& list, std::uint64_t seed)
     : parameters_(context, list.size()), statistics_(context, list.statistics_size()) {
-  std::vector<T> parameters(static_cast<std::size_t>(list.size())), statistics(static_cast<std::size_t>(list.statistics_size()));
+  std::vector<T> parameters(static_cast<std::size_t>(list.size())),
+      statistics(static_cast<std::size_t>(list.statistics_size()));
   const Context host = Context::cpu(1);
   std::vector<double> drawn;
   std::uint64_t stream = 0;  // one an entry, so that a tensor's numbers do not depend on the sizes of others
@@ -58,6 +59,9 @@ ParameterValues<T>::ParameterValues(const Context& context, const ParameterList&
       case Initial::Kind::normal:
         fill_normal<double>(host, seed, stream, 0, view);
         for (double& value : drawn) value *= entry.initial.scale;
+        break;
+      case Initial::Kind::values:
+        drawn = entry.initial.values;
         break;
     }
     std::transform(drawn.begin(), drawn.end(), first, [](double value) { return static_cast<T>(value); });

@@ -14,14 +14,16 @@ namespace shrinkwarp {
 
 /// How a tensor of parameters begins.
 struct Initial {
-  enum class Kind { constant, uniform, normal };
+  enum class Kind { constant, uniform, normal, values };
   Kind kind = Kind::constant;
-  double scale = 0;  ///< the constant, the bound, or the standard deviation
+  double scale = 0;            ///< the constant, the bound, or the standard deviation
+  std::vector<double> values;  ///< one an element, or none
 
-  static Initial constant(double value) { return {Kind::constant, value}; }
+  static Initial constant(double value) { return {Kind::constant, value, {}}; }
   /// Within -bound and bound.
-  static Initial uniform(double bound) { return {Kind::uniform, bound}; }
-  static Initial normal(double deviation) { return {Kind::normal, deviation}; }
+  static Initial uniform(double bound) { return {Kind::uniform, bound, {}}; }
+  static Initial normal(double deviation) { return {Kind::normal, deviation, {}}; }
+  static Initial of(std::vector<double> values) { return {Kind::values, 0, std::move(values)}; }
 };
 
 /// What a network's layers enter when they are made. Names are those of a safetensors file.
@@ -32,14 +34,15 @@ class ParameterList {
     std::vector<std::int64_t> shape;  ///< row-major, as in a file
     std::int64_t offset = 0, size = 0;
     Initial initial;
-    bool learned = true;  ///< of the parameters; else of the statistics, which passes of training change and no optimizer
+    bool learned =
+        true;  ///< of the parameters; else of the statistics, which passes of training change and no optimizer
   };
 
   /// A tensor of parameters. @return where it begins in the vector of all, at a multiple of 16 bytes
   /// @throws ValueError (a name that is taken)
   std::int64_t add(const std::string& name, std::vector<std::int64_t> shape, Initial initial);
   /// A tensor of statistics. @return where it begins in the vector of all statistics
-  std::int64_t add_statistics(const std::string& name, std::vector<std::int64_t> shape, double value);
+  std::int64_t add_statistics(const std::string& name, std::vector<std::int64_t> shape, Initial initial);
 
   const std::vector<Entry>& entries() const { return entries_; }
   std::int64_t size() const { return size_; }  ///< with what lies between tensors

@@ -70,8 +70,8 @@ std::int64_t Sequential<T>::scratch(const Context& context, std::int64_t samples
 }
 
 template <class T>
-VectorView<const T> Sequential<T>::run(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
-                                       Bytes scratch, bool biased) const {
+void Sequential<T>::run(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch,
+                        bool biased) const {
   Arena kept_arena(pass.keeps ? kept : Bytes{nullptr, 0, pass.context.device()}), scratch_arena(scratch);
   const Layout lies = layout(kept_arena, scratch_arena, pass.context, X.cols, pass.keeps);
   MatrixView<const T> input = X;
@@ -79,11 +79,12 @@ VectorView<const T> Sequential<T>::run(const Pass<T>& pass, MatrixView<const T> 
     const bool last = i + 1 == layers_.size();
     const MatrixView<T> output = last ? Y : lies.between[i];
     const Bytes its = pass.keeps ? lies.kept[i] : Bytes{};
-    if (last && !biased) return layers_[i]->forward_unbiased(pass, input, output, its, lies.scratch);
-    layers_[i]->forward(pass, input, output, its, lies.scratch);
+    if (last && !biased)
+      layers_[i]->forward_unbiased(pass, input, output, its, lies.scratch);
+    else
+      layers_[i]->forward(pass, input, output, its, lies.scratch);
     input = output;
   }
-  return {};
 }
 
 template <class T>
@@ -93,9 +94,14 @@ void Sequential<T>::forward(const Pass<T>& pass, MatrixView<const T> X, MatrixVi
 }
 
 template <class T>
-VectorView<const T> Sequential<T>::forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y,
-                                                    Bytes kept, Bytes scratch) const {
-  return run(pass, X, Y, kept, scratch, false);
+void Sequential<T>::forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
+                                     Bytes scratch) const {
+  run(pass, X, Y, kept, scratch, false);
+}
+
+template <class T>
+VectorView<const T> Sequential<T>::last_bias(const Pass<T>& pass) const {
+  return layers_.back()->last_bias(pass);
 }
 
 template <class T>

@@ -24,16 +24,16 @@ class Sequential : public Layer<T> {
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
-  VectorView<const T> forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
-                                       Bytes scratch) const override;
+  void forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
+                        Bytes scratch) const override;
+  VectorView<const T> last_bias(const Pass<T>& pass) const override;
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
                 MatrixView<T> dX, Bytes kept, Bytes scratch) const override;
 
  private:
   struct Layout;
   Layout layout(Arena& kept, Arena& scratch, const Context& context, std::int64_t samples, bool keeps) const;
-  VectorView<const T> run(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch,
-                          bool biased) const;
+  void run(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch, bool biased) const;
   std::int64_t widest() const;
 
   std::vector<LayerPointer<T>> layers_;

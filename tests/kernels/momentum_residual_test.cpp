@@ -190,6 +190,7 @@ class Chain {
   void begin(const std::vector<T>& x, const std::vector<T>& v) {
     const Tensor<T> xs = to_device<T>(context_, x, size_),
                     vs = to_device<T>(context_, v, static_cast<std::int64_t>(v.size()));
+    clear_status(context_, status_.vector());
     exact_momentum_begin<T>(context_, xs.vector(), vs.vector(), gammas_.vector(), state(), in_T_.vector());
     context_.synchronize();
   }
@@ -210,7 +211,7 @@ class Chain {
   void inverse(const MomentumAdjoint<T>* adjoint = nullptr) {
     exact_momentum_step_back<T>(context_, state(), in_T_.vector());
     for (std::int64_t t = layers_ - 1; t >= 0; --t)
-      exact_momentum_inverse<T>(context_, layer(t), branch(t), adjoint, state(), in_T_.vector());
+      exact_momentum_inverse<T>(context_, layer(t), branch(t), adjoint, state(), in_T_.vector(), in_T_.vector());
   }
   std::int32_t status() const { return values_of<std::int32_t>(context_, status_.vector())[0]; }
   std::int64_t words() const {
@@ -411,7 +412,7 @@ TEST_P(MomentumResidual, GoesThereAndBackAndHasTheGradients) {
             ASSERT_NEAR(after_x[e], layers[e](1, 0), 1e-14);
           }
           momentum_step_back<double>(context(), V.vector(), X.vector());
-          momentum_inverse<double>(context(), gammas.vector(), form, branch, false, X.vector(), V.vector());
+          momentum_inverse<double>(context(), gammas.vector(), form, branch, X.vector(), V.vector(), {});
           momentum_adjoint<double>(context(), gammas.vector(), form, branch, X.vector(), V.vector(), adjoint);
         }
         const std::vector<double> back_v = values_of<double>(context(), V.vector()),
@@ -523,12 +524,13 @@ struct QueuedMomentum {
     const ExactLayer layer{gammas.vector(), 0, MomentumForm::damped};
     prepare_gammas<float>(context, learned.vector(), {.25, .75, true}, gammas.vector());
     momentum_forward<float>(context, gammas.vector(), MomentumForm::damped, branch, x.vector(), v.vector());
+    clear_status(context, status.vector());
     exact_momentum_begin<float>(context, x.vector(), v.vector(), gammas.vector(), state, in_T.vector());
     exact_momentum_forward<float>(context, layer, branch, state, in_T.vector());
     exact_momentum_step_back<float>(context, state, in_T.vector());
-    exact_momentum_inverse<float>(context, layer, branch, &adjoint, state, in_T.vector());
+    exact_momentum_inverse<float>(context, layer, branch, &adjoint, state, in_T.vector(), {});
     momentum_step_back<float>(context, v.vector(), x.vector());
-    momentum_inverse<float>(context, gammas.vector(), MomentumForm::plain, branch, true, x.vector(), v.vector());
+    momentum_inverse<float>(context, gammas.vector(), MomentumForm::plain, branch, x.vector(), v.vector(), x.vector());
     momentum_adjoint<float>(context, gammas.vector(), MomentumForm::plain, branch, x.vector(), v.vector(), adjoint);
     exact_momentum_velocity<float>(context, state, v.vector());
   }

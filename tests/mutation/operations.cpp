@@ -251,6 +251,7 @@ std::vector<double> exact_layers(const Context& context, std::int64_t layers, co
   const Tensor<std::int32_t> counts(context, tiles), status(context, 1);
   const ExactState state{
       places.vector(), speeds.vector(), {states.vector(), words.vector(), counts.vector(), capacity}, status.vector()};
+  clear_status(context, status.vector());
   exact_momentum_begin<float>(context, x.vector(), v.vector(), gammas.vector(), state, x.vector());
   for (std::int64_t t = 0; t < layers; ++t)
     exact_momentum_forward<float>(context, {gammas.vector(), t, MomentumForm::damped}, {f.vector(), {}, false}, state,

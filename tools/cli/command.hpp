@@ -34,6 +34,7 @@ void add_bench(CLI::App& app, Action& action);
 void add_certify(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_evaluate(CLI::App& app, Action& action);
+void add_net(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 
 }  // namespace shrinkwarp::cli

@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
   cli::add_certify(app, action);
   cli::add_train(app, action);
   cli::add_evaluate(app, action);
+  cli::add_net(app, action);
   cli::add_phantom(app, action);
   cli::add_bench(app, action);
   cli::add_info(app, action);

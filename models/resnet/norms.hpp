@@ -1,0 +1,43 @@
+// Normalisation over the features of a sample, and over the samples of a batch.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <shrinkwarp/models/resnet/layer.hpp>
+
+namespace shrinkwarp {
+
+/// (x - mean) / sqrt(variance + 1e-5) weight + bias, over the features of a sample. Tensors NAME.weight and NAME.bias.
+template <class T>
+class LayerNorm : public Layer<T> {
+ public:
+  LayerNorm(ParameterList& list, const std::string& name, std::int64_t features);
+  std::int64_t kept(const Context& context, std::int64_t samples) const override;
+  std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
+  void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
+  void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
+                MatrixView<T> dX, Bytes kept, Bytes scratch) const override;
+
+ private:
+  std::int64_t weight_, bias_;
+};
+
+/// The same over the samples of a batch and the positions of a channel, in training; by running statistics else. Tensors
+/// NAME.weight, NAME.bias, NAME.running_mean, NAME.running_var. A ReLU may follow in the same pass.
+template <class T>
+class BatchNorm : public Layer<T> {
+ public:
+  BatchNorm(ParameterList& list, const std::string& name, const Shape& shape, bool relu = false);
+  std::int64_t kept(const Context& context, std::int64_t samples) const override;
+  std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
+  void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
+  void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
+                MatrixView<T> dX, Bytes kept, Bytes scratch) const override;
+
+ private:
+  bool relu_;
+  std::int64_t weight_, bias_, mean_, variance_;
+};
+
+}  // namespace shrinkwarp

@@ -1,0 +1,14 @@
+#include <shrinkwarp/tools/cli/net_command.hpp>
+
+#include <CLI/CLI.hpp>
+
+namespace shrinkwarp::cli {
+
+void add_net(CLI::App& app, Action& action) {
+  CLI::App* net = app.add_subcommand("net", "Residual and momentum residual networks");
+  net->require_subcommand(1);
+  add_net_forward(*net, action);
+  add_net_inverse(*net, action);
+}
+
+}  // namespace shrinkwarp::cli

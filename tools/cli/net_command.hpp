@@ -1,0 +1,11 @@
+// The commands behind `shrinkwarp net`.
+#pragma once
+
+#include <shrinkwarp/tools/cli/command.hpp>
+
+namespace shrinkwarp::cli {
+
+void add_net_forward(CLI::App& net, Action& action);
+void add_net_inverse(CLI::App& net, Action& action);
+
+}  // namespace shrinkwarp::cli

@@ -1,0 +1,299 @@
+// `shrinkwarp net forward` and `net inverse`: a random momentum network there in one process, and back in another.
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <shrinkwarp/kernels/common/instruction_set.hpp>
+#include <shrinkwarp/kernels/gemm/gemm.hpp>
+#include <shrinkwarp/kernels/random/random.hpp>
+#include <shrinkwarp/models/momentum/momentum_stage.hpp>
+#include <shrinkwarp/models/resnet/linear.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/tools/cli/arguments.hpp>
+#include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/cli/json_line.hpp>
+#include <shrinkwarp/tools/cli/net_command.hpp>
+#include <shrinkwarp/tools/files/momentum_state_file.hpp>
+
+namespace shrinkwarp::cli {
+namespace {
+
+struct ForwardArguments {
+  std::int64_t layers = 0, width = 0, hidden = 0, batch = 0;
+  std::vector<double> gamma;
+  std::uint64_t seed = 0;
+  double scale = 1;
+  std::string mode = "exact", input, state, output, device = "auto";
+  int threads = 0;
+  bool plain = false, json = false;
+};
+
+constexpr std::uint64_t kPositions = std::uint64_t{1} << 32;  // streams of the seed, beyond those of weights
+constexpr std::uint64_t kVelocities = kPositions + 1;
+constexpr std::int64_t kNamedFrom = 256;  // elements of a state that says which network it is of
+
+MomentumSpec spec_of(const ForwardArguments& arguments) {
+  MomentumSpec spec;
+  const bool one = arguments.gamma.size() == 1;
+  SHRINKWARP_REQUIRE(one || static_cast<std::int64_t>(arguments.gamma.size()) == arguments.layers, UsageError,
+                     "--gamma: found ", arguments.gamma.size(), " numbers for ", arguments.layers,
+                     " layers, wanted one, or one each");
+  spec.gammas =
+      one ? std::vector<double>(static_cast<std::size_t>(arguments.layers), arguments.gamma[0]) : arguments.gamma;
+  spec.form = arguments.plain ? MomentumForm::plain : MomentumForm::damped;
+  spec.arithmetic = arguments.mode == "exact" ? Arithmetic::exact : Arithmetic::approximate;
+  return spec;
+}
+
+/// A layer's branch is W2 tanh(W1 x + b1) + b2 with weights of its own.
+class RandomNetwork {
+ public:
+  RandomNetwork(const ForwardArguments& arguments, const Context& context)
+      : context_(context),
+        stage_(list_, "momentum", branches(arguments), spec_of(arguments), 0),
+        values_(context, list_, arguments.seed),
+        status_(context, 1) {
+    clear_status(context, status_.vector());
+  }
+
+  const MomentumStage<float>& stage() const { return stage_; }
+  Pass<float> pass() const {
+    Pass<float> pass(context_);
+    pass.parameters = values_.parameters();
+    pass.statistics = values_.statistics();
+    pass.status = status_.vector();
+    return pass;
+  }
+  VectorView<std::int32_t> status() const { return status_.vector(); }
+
+ private:
+  std::vector<LayerPointer<float>> branches(const ForwardArguments& arguments) {
+    std::vector<LayerPointer<float>> result;
+    for (std::int64_t t = 0; t < arguments.layers; ++t) {
+      const std::string name = "layers." + std::to_string(t);
+      std::vector<LayerPointer<float>> layers{
+          std::make_shared<Linear<float>>(list_, name + ".0", arguments.width, arguments.hidden, Activation::tanh),
+          std::make_shared<Linear<float>>(list_, name + ".1", arguments.hidden, arguments.width, Activation::none)};
+      result.push_back(std::make_shared<Sequential<float>>(std::move(layers)));
+    }
+    return result;
+  }
+
+  const Context& context_;
+  ParameterList list_;
+  MomentumStage<float> stage_;
+  ParameterValues<float> values_;
+  Tensor<std::int32_t> status_;
+};
+
+/// What the bits of a state depend on, but for x and v at its beginning.
+std::string network_text(const ForwardArguments& arguments, const Context& context) {
+  nlohmann::json text = {{"layers", arguments.layers}, {"width", arguments.width}, {"hidden", arguments.hidden},
+                         {"gamma", arguments.gamma},   {"seed", arguments.seed},   {"mode", arguments.mode},
+                         {"plain", arguments.plain}};
+  text["device"] =
+      context.is_cuda() ? context.description() : std::string(cpu_instruction_set()) + ", " + cpu_blas_core_name();
+  return json_line(text);
+}
+
+/// Refuses a state of another network. @throws UsageError naming the first difference
+void require_network(const std::string& file, const std::string& found, const std::string& wanted) {
+  if (found == wanted) return;
+  const nlohmann::json has = nlohmann::json::parse(found, nullptr, false), wants = nlohmann::json::parse(wanted);
+  SHRINKWARP_REQUIRE(has.is_object(), UsageError, file, ": found '", found,
+                     "' as the network of this state, wanted a state that shrinkwarp net forward has written");
+  for (const auto& [key, value] : wants.items()) {
+    const nlohmann::json its = has.contains(key) ? has[key] : nlohmann::json();
+    SHRINKWARP_REQUIRE(its == value, UsageError, file, " is the state of another network: its ", key, " is ",
+                       its.dump(), ", wanted ", value.dump());
+  }
+}
+
+std::vector<double> normals(const ForwardArguments& arguments, std::uint64_t stream) {
+  const std::int64_t size = arguments.width * arguments.batch;
+  std::vector<double> values(static_cast<std::size_t>(size));
+  const Context host = Context::cpu(1);
+  fill_normal<double>(host, arguments.seed, stream, 0, VectorView<double>{values.data(), size, {}});
+  for (double& value : values) value *= arguments.scale;
+  return values;
+}
+
+/// The state that a forward pass begins with: of a network's own, but for x and v.
+void set_start(const ForwardArguments& arguments, const Context& context, const MomentumState<float>& state,
+               StoredMomentumState& start) {
+  const std::vector<double> x = normals(arguments, kPositions), v = normals(arguments, kVelocities);
+  if (!start.exact()) {
+    start.float_x.assign(x.begin(), x.end());
+    start.float_v.assign(v.begin(), v.end());
+    return restore_state(context, start, state);
+  }
+  const auto to_fixed = [](const char* what, const std::vector<double>& values, std::vector<std::int64_t>& fixed) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      bool fits = true;
+      fixed[i] = impulse(values[i], 1, fits);
+      SHRINKWARP_REQUIRE(fits, RangeError, "layer 0: ", what, " of ", values[i],
+                         " found, wanted numbers under 2^19 = 524288 in exact arithmetic (--scale)");
+    }
+  };
+  to_fixed("a position", x, start.x);
+  to_fixed("a velocity", v, start.v);
+  restore_state(context, start, state);
+  std::vector<float> seen(start.x.size());
+  for (std::size_t i = 0; i < seen.size(); ++i) seen[i] = rounded<float>(start.x[i]);
+  copy<float>(context, VectorView<const float>{seen.data(), state.x.size, {}}, state.x);
+  context.synchronize();
+}
+
+/// A state with its memory.
+struct OwnedState {
+  Arena arena;
+  MomentumState<float> state;
+  Tensor<std::byte> scratch;
+
+  OwnedState(const RandomNetwork& network, const Context& context, std::int64_t samples)
+      : arena(context, bytes(network, context, samples)),
+        state(network.stage().lay_out(arena, samples, network.status())),
+        scratch(context, network.stage().scratch(context, samples, false)) {}
+  static std::int64_t bytes(const RandomNetwork& network, const Context& context, std::int64_t samples) {
+    Arena counting(context.device());
+    network.stage().lay_out(counting, samples, {});
+    return counting.used();
+  }
+};
+
+int run_forward(const ForwardArguments& arguments) {
+  require_different_files("--state", arguments.state, "--input", arguments.input);
+  require_writable(arguments.input);
+  require_writable(arguments.state);
+  const Context context = make_context(arguments.device, arguments.threads);
+  const RandomNetwork network(arguments, context);
+  const OwnedState owned(network, context, arguments.batch);
+  const Pass<float> pass = network.pass();
+  const Tensor<float> zeros = Tensor<float>::zeros(context, arguments.width, arguments.batch);
+  network.stage().begin(pass, zeros.matrix(), zeros.matrix(), owned.state, owned.scratch.vector());
+  StoredMomentumState start = stored_state(context, owned.state, arguments.width, arguments.batch);
+  set_start(arguments, context, owned.state, start);
+  network.stage().advance(pass, owned.state, arguments.batch, owned.scratch.vector());
+  require_all_well(context, network.status(), "net forward");
+  StoredMomentumState end = stored_state(context, owned.state, arguments.width, arguments.batch);
+  // It is not to cost more than the buffer's bits do: of few elements what the buffer comes back to has to tell.
+  if (arguments.width * arguments.batch >= kNamedFrom) end.network = network_text(arguments, context);
+  write_positions(arguments.input, start);
+  write_momentum_state(arguments.state, end);
+  const auto elements = static_cast<double>(arguments.width * arguments.batch);
+  const double bits = 8 * static_cast<double>(end.buffer_bytes()) / (elements * static_cast<double>(arguments.layers));
+  if (arguments.json) {
+    nlohmann::json out = {{"schema", "shrinkwarp-net-forward-1"},
+                          {"layers", arguments.layers},
+                          {"width", arguments.width},
+                          {"batch", arguments.batch},
+                          {"mode", arguments.mode},
+                          {"device", context.description()},
+                          {"input", arguments.input},
+                          {"state", arguments.state}};
+    if (end.exact()) {
+      out["buffer_bytes"] = end.buffer_bytes();
+      out["buffer_bits_per_element_layer"] = bits;
+    }
+    std::cout << json_line(out) << '\n';
+    return kDone;
+  }
+  std::printf("network      %lld layers of width %lld, %s\n", static_cast<long long>(arguments.layers),
+              static_cast<long long>(arguments.width), arguments.mode.c_str());
+  if (end.exact())
+    std::printf("buffer       %lld bytes, %.4g bits an element and layer\n", static_cast<long long>(end.buffer_bytes()),
+                bits);
+  std::printf("input        %s\nstate        %s\n", arguments.input.c_str(), arguments.state.c_str());
+  std::fflush(stdout);
+  return kDone;
+}
+
+int run_inverse(const ForwardArguments& arguments) {
+  require_different_files("--output", arguments.output, "--state", arguments.state);
+  const Context context = make_context(arguments.device, arguments.threads);
+  const StoredMomentumState end = read_momentum_state(arguments.state);
+  if (end.features * end.samples >= kNamedFrom)
+    require_network(arguments.state, end.network, network_text(arguments, context));
+  SHRINKWARP_REQUIRE(end.features == arguments.width && end.exact() == (arguments.mode == "exact"), ValueError,
+                     arguments.state, ": found states of ", end.features, " features, ", end.exact() ? "in" : "without",
+                     " fixed point, wanted ", arguments.width, ", ", arguments.mode == "exact" ? "in" : "without");
+  require_writable(arguments.output);
+  const RandomNetwork network(arguments, context);
+  const OwnedState owned(network, context, end.samples);
+  restore_state(context, end, owned.state);
+  network.stage().go_back(network.pass(), owned.state, end.samples, owned.scratch.vector());
+  require_all_well(context, network.status(), "net inverse");
+  const StoredMomentumState start = stored_state(context, owned.state, end.features, end.samples);
+  if (start.exact()) network.stage().require_beginning(context, owned.state, arguments.state);
+  write_positions(arguments.output, start);
+  if (arguments.json) {
+    std::cout << json_line({{"schema", "shrinkwarp-net-inverse-1"},
+                            {"layers", arguments.layers},
+                            {"samples", end.samples},
+                            {"device", context.description()},
+                            {"output", arguments.output}})
+              << '\n';
+    return kDone;
+  }
+  std::printf("output       %s\n", arguments.output.c_str());
+  std::fflush(stdout);
+  return kDone;
+}
+
+/// What both commands have.
+void add_network_options(CLI::App& command, ForwardArguments& arguments) {
+  constexpr std::int64_t kMost = 1 << 24;
+  command.add_option("--layers", arguments.layers, "layers T")->required()->check(whole_number(1, 1000000));
+  command.add_option("--gamma", arguments.gamma, "momentum, over 0 and at most 1: one number, or one a layer")
+      ->required()
+      ->delimiter(',')
+      ->check(positive_number());
+  command.add_option("--width", arguments.width, "features d of a sample")->required()->check(whole_number(1, kMost));
+  command.add_option("--hidden", arguments.hidden, "hidden features h of a branch")
+      ->required()
+      ->check(whole_number(1, kMost));
+  command.add_option("--seed", arguments.seed, "of weights and samples")->required();
+  command.add_option("--mode", arguments.mode, "exact (fixed point, the default) or approximate (float32)")
+      ->check(one_of({"exact", "approximate"}));
+  command.add_flag("--plain", arguments.plain, "v <- gamma v + f in place of v <- gamma v + (1 - gamma) f");
+  command.add_option("--device", arguments.device, "auto, cpu, cuda or cuda:N")->check(device_name());
+  command.add_option("--threads", arguments.threads, "threads of the CPU; 0: all")->check(whole_number(0, 4096));
+  command.add_flag("--json", arguments.json, "one JSON object on standard output");
+}
+
+}  // namespace
+
+void add_net_forward(CLI::App& net, Action& action) {
+  auto arguments = std::make_shared<ForwardArguments>();
+  CLI::App* command = net.add_subcommand("forward", "Run a random momentum network and keep what leads back");
+  add_network_options(*command, *arguments);
+  command->add_option("--batch", arguments->batch, "samples")->required()->check(whole_number(1, 1 << 24));
+  command->add_option("--scale", arguments->scale, "standard deviation of x and v at the start (default 1)")
+      ->check(positive_number());
+  command->add_option("--input", arguments->input, "where x and v at the start go (.npz)")->required();
+  command->add_option("--state", arguments->state, "where the last x and v go, with the buffer (.npz)")->required();
+  command->footer(
+      "Example:\n  shrinkwarp net forward --layers 100 --gamma 0.9 --width 32 --hidden 64 --batch 100 --seed 1 "
+      "--input start.npz --state end.npz");
+  command->callback([arguments, &action] { action = [arguments] { return run_forward(*arguments); }; });
+}
+
+void add_net_inverse(CLI::App& net, Action& action) {
+  auto arguments = std::make_shared<ForwardArguments>();
+  CLI::App* command = net.add_subcommand("inverse", "From a last state back to the first: what net forward began with");
+  add_network_options(*command, *arguments);
+  command->add_option("--state", arguments->state, "of net forward, with the same options (.npz)")->required();
+  command->add_option("--output", arguments->output, "where x and v go (.npz)")->required();
+  command->footer(
+      "Example:\n  shrinkwarp net inverse --layers 100 --gamma 0.9 --width 32 --hidden 64 --seed 1 --state end.npz "
+      "--output back.npz");
+  command->callback([arguments, &action] { action = [arguments] { return run_inverse(*arguments); }; });
+}
+
+}  // namespace shrinkwarp::cli
