@@ -9,15 +9,12 @@
 // 231 MFLOP are 3.9 us; col is 7.2 MB, written and read 4.8 us, though a group of four just fits in the second-level cache,
 // where most of it stays. X is 0.8 MB, Y as much. 1 x 1, 256 to 64 at 56 x 56: 103 MFLOP are 1.7 us, X and Y 4.0 MB 1.3 us; no
 // columns forward and for dX. Backward col is made twice (of X, of the gradient) and dY copied once.
-//
-// Elementwise kernels: a thread a position (or pixel), so that a warp reads and writes neighbours, and several channels for
-// each, which share the divisions that find its place.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 
 #include <shrinkwarp/kernels/common/device.cuh>
-#include <shrinkwarp/kernels/common/tile_product.cuh>
+#include <shrinkwarp/kernels/common/planes.cuh>
 #include <shrinkwarp/kernels/convolution/bodies.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/runtime/arena.hpp>
@@ -25,25 +22,11 @@
 namespace shrinkwarp::cuda {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr std::int64_t kGroupBytes = 32 << 20;
-constexpr std::int64_t kPlanesOfThread = 8;  // channels or filters that a thread takes one after another
-
-/// Threads for `places` places in x, planes shared out in y.
-dim3 plane_grid(std::int64_t places, std::int64_t planes) {
-  constexpr std::int64_t kMost = 65535;
-  return dim3(grid_size(ceil_div(places, kThreads), "convolution"),
-              static_cast<unsigned>(std::min(ceil_div(planes, kPlanesOfThread), kMost)));
-}
-
-/// The place of this thread.
-__device__ __forceinline__ std::int64_t thread_place() {
-  return static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-}
 
 /// col <- the columns of the images of X; ld is X.cols P. Six blocks a multiprocessor: for eight the compiler would spill.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 6) unfold_kernel(ConvolutionShape s, MatrixView<const T> X, T* col) {
+__global__ void __launch_bounds__(kPlaneThreads, 6) unfold_kernel(ConvolutionShape s, MatrixView<const T> X, T* col) {
   const std::int64_t positions = s.positions(), across = s.out_width(), ld = X.cols * positions;
   const std::int64_t place = thread_place();
   if (place >= ld) return;
@@ -70,7 +53,8 @@ __global__ void __launch_bounds__(kThreads, 6) unfold_kernel(ConvolutionShape s,
 
 /// dX <- beta dX + what each pixel entered; a thread a pixel, which sums in the order of the taps.
 template <class T>
-__global__ void __launch_bounds__(kThreads) fold_kernel(ConvolutionShape s, const T* col, T beta, MatrixView<T> dX) {
+__global__ void __launch_bounds__(kPlaneThreads)
+    fold_kernel(ConvolutionShape s, const T* col, T beta, MatrixView<T> dX) {
   const std::int64_t pixels = s.pixels();
   const std::int64_t place = thread_place();
   if (place >= dX.cols * pixels) return;
@@ -100,7 +84,7 @@ __global__ void __launch_bounds__(kThreads) fold_kernel(ConvolutionShape s, cons
 
 /// out(b P + p, f) <- element (p, f) of image b, out [Y.cols P, F].
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kPlaneThreads)
     stack_kernel(std::int64_t positions, std::int64_t filters, MatrixView<const T> Y, T* out) {
   const std::int64_t ld = Y.cols * positions;
   const std::int64_t place = thread_place();
@@ -111,7 +95,7 @@ __global__ void __launch_bounds__(kThreads)
 
 /// Y(p, f) of each image <- itself + b[f].
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kPlaneThreads)
     add_bias_kernel(std::int64_t positions, VectorView<const T> b, MatrixView<T> Y) {
   const std::int64_t place = thread_place();
   if (place >= Y.cols * positions) return;
@@ -121,15 +105,15 @@ __global__ void __launch_bounds__(kThreads)
 
 /// db[f] <- db[f] + sum over all positions of all images, a block a filter.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kPlaneThreads)
     bias_gradient_kernel(std::int64_t positions, MatrixView<const T> dY, T* db) {
   const std::int64_t f = blockIdx.x;
   double sum = 0;
   for (std::int64_t image = 0; image < dY.cols; ++image) {
     const T* const plane = dY.column(image) + f * positions;
-    for (std::int64_t p = threadIdx.x; p < positions; p += kThreads) sum += static_cast<double>(plane[p]);
+    for (std::int64_t p = threadIdx.x; p < positions; p += kPlaneThreads) sum += static_cast<double>(plane[p]);
   }
-  sum = block_sum<kThreads>(sum);
+  sum = block_sum<kPlaneThreads>(sum);
   if (threadIdx.x == 0) db[f] += static_cast<T>(sum);
 }
 
@@ -157,8 +141,8 @@ struct Plan {
 
 template <class T>
 void unfold(const Context& context, const ConvolutionShape& s, MatrixView<const T> X, T* columns) {
-  launch(unfold_kernel<T>, plane_grid(X.cols * s.positions(), s.channels), dim3(kThreads), 0, context.stream(), s, X,
-         columns);
+  launch(unfold_kernel<T>, plane_grid(X.cols * s.positions(), s.channels, "convolution"), dim3(kPlaneThreads), 0,
+         context.stream(), s, X, columns);
 }
 
 }  // namespace
@@ -192,7 +176,8 @@ void convolution_forward(const Context& context, const ConvolutionShape& s, Matr
                             {Y.column(first), P, s.filters, P, device}, Y.ld, count);
   }
   if (b.empty()) return;
-  launch(add_bias_kernel<T>, plane_grid(Y.cols * P, s.filters), dim3(kThreads), 0, context.stream(), P, b, Y);
+  launch(add_bias_kernel<T>, plane_grid(Y.cols * P, s.filters, "convolution_forward"), dim3(kPlaneThreads), 0,
+         context.stream(), P, b, Y);
 }
 
 template <class T>
@@ -208,21 +193,21 @@ void convolution_backward(const Context& context, const ConvolutionShape& s, Mat
     const MatrixView<T> columns{plan.columns, stacked_rows, s.terms(), stacked_rows, device};
     const MatrixView<T> stacked{plan.stacked, stacked_rows, s.filters, stacked_rows, device};
     unfold(context, s, X.columns(first, count), plan.columns);
-    launch(stack_kernel<T>, plane_grid(stacked_rows, s.filters), dim3(kThreads), 0, context.stream(), P, s.filters,
-           dY.columns(first, count), stacked.data);
+    launch(stack_kernel<T>, plane_grid(stacked_rows, s.filters, "convolution_backward"), dim3(kPlaneThreads), 0,
+           context.stream(), P, s.filters, dY.columns(first, count), stacked.data);
     gemm<T>(context, Transpose::yes, Transpose::no, T(1), columns, stacked, T(1), dW);
     if (dX.empty() || is_product(s)) continue;
     gemm<T>(context, Transpose::no, Transpose::yes, T(1), stacked, W, T(0), columns);
-    launch(fold_kernel<T>, plane_grid(count * s.pixels(), s.channels), dim3(kThreads), 0, context.stream(), s,
-           static_cast<const T*>(columns.data), beta, dX.columns(first, count));
+    launch(fold_kernel<T>, plane_grid(count * s.pixels(), s.channels, "convolution_backward"), dim3(kPlaneThreads), 0,
+           context.stream(), s, static_cast<const T*>(columns.data), beta, dX.columns(first, count));
   }
   if (!dX.empty() && is_product(s)) {
     gemm_strided_batched<T>(context, Transpose::no, Transpose::yes, T(1),
                             MatrixView<const T>{dY.data, P, s.filters, P, device}, dY.ld, W, 0, beta,
                             {dX.data, P, s.channels, P, device}, dX.ld, dX.cols);
   }
-  launch(bias_gradient_kernel<T>, dim3(grid_size(db.size, "convolution_backward")), dim3(kThreads), 0, context.stream(),
-         P, dY, db.data);
+  launch(bias_gradient_kernel<T>, dim3(grid_size(db.size, "convolution_backward")), dim3(kPlaneThreads), 0,
+         context.stream(), P, dY, db.data);
 }
 
 #define SHRINKWARP_INSTANTIATE(T)                                                                                  \
