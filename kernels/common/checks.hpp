@@ -1,6 +1,7 @@
 // Argument checks that every public entry point of a kernel makes once, for both backends.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <shrinkwarp/kernels/common/penalty.hpp>
@@ -40,6 +41,14 @@ void check_vector(const Context& context, const char* function, const char* name
   SHRINKWARP_REQUIRE(view.data != nullptr, ValueError, function, ": ", name, " is a null pointer");
   SHRINKWARP_REQUIRE(view.device == context.device(), DeviceError, function, ": ", name, " lies on ", view.device,
                      ", wanted ", context.device());
+}
+
+/// The scratch lies on the context's device and has at least `wanted` bytes.
+inline void check_scratch(const Context& context, const char* function, const VectorView<std::byte>& scratch,
+                          std::int64_t wanted) {
+  SHRINKWARP_REQUIRE(scratch.size >= wanted, ShapeError, function, ": scratch has ", scratch.size,
+                     " bytes, wanted at least ", wanted);
+  if (wanted > 0) check_vector(context, function, "scratch", scratch, scratch.size);
 }
 
 /// `atoms` fall into whole groups of the penalty, and its weights are one for each of them, or none.

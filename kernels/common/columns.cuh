@@ -79,4 +79,10 @@ bool aligned16(const MatrixView<T>& view) {
   return (reinterpret_cast<std::uintptr_t>(view.data) | static_cast<std::uintptr_t>(view.ld) * sizeof(T)) % 16 == 0;
 }
 
+/// Whether a vector does; a null pointer is no obstacle.
+template <class T>
+bool aligned16(const T* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+
 }  // namespace shrinkwarp::cuda

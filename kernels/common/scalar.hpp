@@ -7,6 +7,18 @@
 
 namespace shrinkwarp {
 
+/// max(u, 0); NaN stays.
+template <class T>
+SHRINKWARP_HOST_DEVICE inline T relu(T u) {
+  return u < T(0) ? T(0) : u;
+}
+
+/// Its gradient, from y = relu(u): dy, but 0 where y is 0. NaN in y lets dy through, as in PyTorch.
+template <class T>
+SHRINKWARP_HOST_DEVICE inline T relu_slope(T y, T dy) {
+  return y <= T(0) ? T(0) : dy;
+}
+
 /// sign(u) max(|u| - t, 0) for t >= 0. NaN in u or t gives NaN, and so does infinity in both.
 template <class T>
 SHRINKWARP_HOST_DEVICE inline T soft_threshold(T u, T t) {

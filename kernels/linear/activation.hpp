@@ -3,16 +3,11 @@
 
 #include <cmath>
 
+#include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/linear/linear.hpp>
 #include <shrinkwarp/runtime/host_device.hpp>
 
 namespace shrinkwarp {
-
-/// NaN stays.
-template <class T>
-SHRINKWARP_HOST_DEVICE inline T relu(T u) {
-  return u < T(0) ? T(0) : u;
-}
 
 template <class T>
 SHRINKWARP_HOST_DEVICE inline T gelu(T u) {
@@ -37,7 +32,7 @@ SHRINKWARP_HOST_DEVICE inline T activate(T u) {
 /// dY act'(u): `value` is u for gelu, act(u) for relu and tanh.
 template <Activation activation, class T>
 SHRINKWARP_HOST_DEVICE inline T activation_gradient(T value, T dy) {
-  if constexpr (activation == Activation::relu) return value <= T(0) ? T(0) : dy;
+  if constexpr (activation == Activation::relu) return relu_slope(value, dy);
   if constexpr (activation == Activation::gelu) return dy * gelu_slope(value);
   if constexpr (activation == Activation::tanh) return dy * (T(1) - value * value);
   return dy;

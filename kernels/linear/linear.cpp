@@ -82,10 +82,7 @@ void linear_backward(const Context& context, identity_t<MatrixView<const T>> W, 
   check_matrix(context, kFunction, "dW", dW, in, out);
   if (!db.empty()) check_vector(context, kFunction, "db", db, out);
   if (!dX.empty()) check_matrix(context, kFunction, "dX", dX, in, N);
-  const std::int64_t wanted = linear_backward_scratch<T>(context, in, out, N, activation);
-  SHRINKWARP_REQUIRE(scratch.size >= wanted, ShapeError, kFunction, ": scratch has ", scratch.size,
-                     " bytes, wanted at least ", wanted);
-  if (wanted > 0) check_vector(context, kFunction, "scratch", scratch, scratch.size);
+  check_scratch(context, kFunction, scratch, linear_backward_scratch<T>(context, in, out, N, activation));
   if (N == 0) return;
   Arena arena(scratch);
   const auto pieces = LinearScratch<T>::lay_out(arena, out, N, linear_pieces(context, out, N), activation);

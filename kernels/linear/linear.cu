@@ -74,16 +74,11 @@ __global__ void __launch_bounds__(kColumnThreads)
       });
 }
 
-template <class T>
-bool bias_is_aligned(VectorView<const T> b) {
-  return reinterpret_cast<std::uintptr_t>(b.data) % 16 == 0;
-}
-
 template <Activation activation, class T>
 void epilogue(const Context& context, MatrixView<const T> product, T alpha, VectorView<const T> b, MatrixView<T> U,
               MatrixView<T> Y) {
   constexpr int kWide = 16 / static_cast<int>(sizeof(T));
-  const bool wide = aligned16(product) && aligned16(Y) && (U.empty() || aligned16(U)) && bias_is_aligned(b);
+  const bool wide = aligned16(product) && aligned16(Y) && (U.empty() || aligned16(U)) && aligned16(b.data);
   launch(wide ? epilogue_kernel<activation, T, kWide> : epilogue_kernel<activation, T, 1>, column_grid(Y.rows, Y.cols),
          dim3(kColumnThreads), 0, context.stream(), product, alpha, b.empty() ? nullptr : b.data, U, Y);
 }
