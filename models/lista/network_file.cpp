@@ -1,52 +1,19 @@
 #include <shrinkwarp/models/lista/network_file.hpp>
 
-#include <charconv>
 #include <cmath>
 #include <utility>
 #include <vector>
 
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
+#include <shrinkwarp/runtime/io/metadata.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 
 namespace shrinkwarp {
 namespace {
 
 constexpr const char* kFormat = "shrinkwarp-network-1";
-
-template <class Number>
-std::string text_of(Number number, int base = 10) {
-  char buffer[64];
-  const auto end = [&] {
-    if constexpr (std::is_floating_point_v<Number>)
-      return std::to_chars(buffer, buffer + sizeof(buffer), number).ptr;
-    else
-      return std::to_chars(buffer, buffer + sizeof(buffer), number, base).ptr;
-  }();
-  return {buffer, end};
-}
-
-const std::string& entry(const Safetensors& file, const std::string& key) {
-  const auto found = file.metadata.find(key);
-  SHRINKWARP_REQUIRE(found != file.metadata.end(), ValueError, file.path(), ": found no '", key,
-                     "' among the metadata, wanted a network's file as shrinkwarp train writes it");
-  return found->second;
-}
-
-template <class Number>
-Number number(const Safetensors& file, const std::string& key, Number least, Number most, int base = 10) {
-  const std::string& text = entry(file, key);
-  Number value{};
-  std::from_chars_result end{};
-  if constexpr (std::is_floating_point_v<Number>)
-    end = std::from_chars(text.data(), text.data() + text.size(), value);
-  else
-    end = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  SHRINKWARP_REQUIRE(end.ec == std::errc() && end.ptr == text.data() + text.size() && value >= least && value <= most,
-                     ValueError, file.path(), ": '", key, "' is '", printable(text), "', wanted a number from ", least,
-                     " to ", most);
-  return value;
-}
+constexpr const char* kWanted = "a network's file as shrinkwarp train writes it";
 
 /// Name and shape of the largest of a network's tensors.
 std::pair<std::string, std::vector<std::int64_t>> largest_tensor(const NetworkDescription& description) {
@@ -86,31 +53,32 @@ void describe(const NetworkDescription& description, Safetensors& file) {
 NetworkDescription description_of(const Safetensors& file) {
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
   constexpr double kLargest = 1e300;
-  const std::string& format = entry(file, "format");
+  const Metadata metadata(file, kWanted);
+  const std::string& format = metadata.text("format");
   SHRINKWARP_REQUIRE(format == kFormat, ValueError, file.path(), ": found the format '", printable(format),
                      "', wanted ", kFormat);
   SHRINKWARP_REQUIRE(file.is_intact(), ValueError, file.path(),
                      ": found other numbers than were written, wanted those: the file is damaged");
   NetworkDescription result;
-  const std::string& kind = entry(file, "network");
+  const std::string& kind = metadata.text("network");
   const auto known = network_kind(kind);
   SHRINKWARP_REQUIRE(known, ValueError, file.path(), ": found the network '", printable(kind),
                      "', wanted lista, coupled, step, alista or momentum-lista");
   result.spec.kind = *known;
-  result.spec.layers = number<std::int64_t>(file, "layers", 1, 1 << 20);
-  result.rows = number<std::int64_t>(file, "rows", 1, kMost);
-  result.atoms = number<std::int64_t>(file, "atoms", 1, kMost);
-  result.dictionary_hash = number<std::uint64_t>(file, "dictionary_hash", 0, ~std::uint64_t{0}, 16);
-  result.lambda.low = number<double>(file, "lambda_low", 0, kLargest);
-  result.lambda.high = number<double>(file, "lambda_high", result.lambda.low, kLargest);
+  result.spec.layers = metadata.number<std::int64_t>("layers", 1, 1 << 20);
+  result.rows = metadata.number<std::int64_t>("rows", 1, kMost);
+  result.atoms = metadata.number<std::int64_t>("atoms", 1, kMost);
+  result.dictionary_hash = metadata.number<std::uint64_t>("dictionary_hash", 0, ~std::uint64_t{0}, 16);
+  result.lambda.low = metadata.number<double>("lambda_low", 0, kLargest);
+  result.lambda.high = metadata.number<double>("lambda_high", result.lambda.low, kLargest);
   if (*known == NetworkKind::alista) {
-    const std::string& matrix = entry(file, "matrix");
+    const std::string& matrix = metadata.text("matrix");
     SHRINKWARP_REQUIRE(matrix == "analytic" || matrix == "dictionary", ValueError, file.path(), ": found the matrix '",
                        printable(matrix), "', wanted analytic or dictionary");
     result.spec.analytic = matrix == "analytic";
-    result.spec.ridge = number<double>(file, "ridge", 0, kLargest);
-    result.spec.selection.percent_a_layer = number<double>(file, "selected_percent_a_layer", 0, kLargest);
-    result.spec.selection.most_percent = number<double>(file, "selected_percent", 0, 100);
+    result.spec.ridge = metadata.number<double>("ridge", 0, kLargest);
+    result.spec.selection.percent_a_layer = metadata.number<double>("selected_percent_a_layer", 0, kLargest);
+    result.spec.selection.most_percent = metadata.number<double>("selected_percent", 0, 100);
   }
   // The largest tensor is as long as the metadata say: nothing is made for layers that the file does not have.
   const auto [name, shape] = largest_tensor(result);

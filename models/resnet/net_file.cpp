@@ -1,0 +1,149 @@
+#include <shrinkwarp/models/resnet/net_file.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include <shrinkwarp/models/resnet/torchvision.hpp>
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/file.hpp>
+#include <shrinkwarp/runtime/io/metadata.hpp>
+#include <shrinkwarp/runtime/io/npy.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+constexpr const char* kFormat = "shrinkwarp-net-1";
+constexpr const char* kWanted = "a network's file as shrinkwarp net writes it";
+
+constexpr std::pair<const char*, Activation> kActivations[] = {
+    {"none", Activation::none}, {"relu", Activation::relu}, {"gelu", Activation::gelu}, {"tanh", Activation::tanh}};
+constexpr std::pair<const char*, Normalisation> kNormalisations[] = {
+    {"none", Normalisation::none}, {"layer", Normalisation::layer}, {"batch", Normalisation::batch}};
+constexpr std::pair<const char*, MomentumForm> kForms[] = {{"damped", MomentumForm::damped},
+                                                           {"plain", MomentumForm::plain}};
+constexpr std::pair<const char*, Arithmetic> kArithmetics[] = {{"exact", Arithmetic::exact},
+                                                               {"approximate", Arithmetic::approximate}};
+constexpr std::pair<const char*, bool> kAnswers[] = {{"yes", true}, {"no", false}};
+
+template <class Pairs, class Value>
+const char* name_in(const Pairs& pairs, Value value) {
+  return std::find_if(std::begin(pairs), std::end(pairs), [&](const auto& pair) { return pair.second == value; })
+      ->first;
+}
+
+template <class Pairs>
+auto value_in(const Pairs& pairs, const Metadata& metadata, const char* key) {
+  const std::string& text = metadata.text(key);
+  for (const auto& pair : pairs)
+    if (text == pair.first) return pair.second;
+  std::string names;
+  for (const auto& pair : pairs) names += (names.empty() ? "" : ", ") + std::string(pair.first);
+  SHRINKWARP_THROW(ValueError, metadata.path(), ": '", key, "' is '", printable(text), "', wanted one of ", names);
+}
+
+/// The resnet whose tensors these are; torchvision's files say nothing else.
+NetSpec torchvision_spec(const Safetensors& file, const Shape& input) {
+  const auto has = [&](const std::string& name) { return file.tensors().count(name) > 0; };
+  SHRINKWARP_REQUIRE(has("conv1.weight") && has("fc.weight") && has("layer1.0.conv1.weight"), ValueError, file.path(),
+                     ": found neither 'format' among the metadata nor the tensors of a ResNet of torchvision, wanted ",
+                     kWanted, ", or one of these");
+  const bool bottleneck = has("layer1.0.conv3.weight");
+  for (const ResnetLayout& layout : resnet_layouts()) {
+    if (layout.bottleneck != bottleneck) continue;
+    bool same = true;
+    for (std::size_t stage = 0; stage < layout.blocks.size(); ++stage) {
+      const std::string name = "layer" + std::to_string(stage + 1) + ".";
+      const std::int64_t blocks = layout.blocks[stage];
+      same = same && has(name + std::to_string(blocks - 1) + ".conv1.weight") &&
+             !has(name + std::to_string(blocks) + ".conv1.weight");
+    }
+    if (!same) continue;
+    const std::vector<std::int64_t>& head = file.at("fc.weight").shape;
+    SHRINKWARP_REQUIRE(head.size() == 2 && head[0] > 0, ValueError, file.path(),
+                       ": the tensor 'fc.weight' has the shape ", shape_text(head), ", wanted (classes, features)");
+    NetSpec spec;
+    spec.architecture = layout.name;
+    spec.input = input;
+    spec.classes = head[0];
+    return spec;
+  }
+  SHRINKWARP_THROW(ValueError, file.path(),
+                   ": found the tensors of a residual network with other blocks than resnet18, resnet34, resnet50, "
+                   "resnet101 and resnet152 have, wanted one of these");
+}
+
+MomentumSpec momentum_of(const Metadata& metadata) {
+  MomentumSpec momentum;
+  momentum.gamma = metadata.number<double>("gamma", 0, 1);
+  momentum.form = value_in(kForms, metadata, "form");
+  momentum.arithmetic = value_in(kArithmetics, metadata, "arithmetic");
+  momentum.learned = value_in(kAnswers, metadata, "gamma_learned");
+  momentum.low = metadata.number<double>("gamma_low", 0, 1);
+  momentum.high = metadata.number<double>("gamma_high", momentum.low, 1);
+  return momentum;
+}
+
+}  // namespace
+
+void describe_net(const NetSpec& spec, Safetensors& file) {
+  const auto put = [&](const char* key, const std::string& value) { file.metadata[key] = value; };
+  put("format", kFormat);
+  put("architecture", spec.architecture);
+  put("input", concat(spec.input.channels, ",", spec.input.height, ",", spec.input.width));
+  put("classes", text_of(spec.classes));
+  if (spec.architecture == "mlp") {
+    put("blocks", text_of(spec.blocks));
+    put("width", text_of(spec.width));
+    put("hidden", text_of(spec.hidden));
+    put("activation", name_in(kActivations, spec.activation));
+    put("normalisation", name_in(kNormalisations, spec.normalisation));
+    put("dropout", text_of(spec.dropout));
+    put("initial_velocity", name_in(kAnswers, spec.initial_velocity));
+  }
+  put("momentum", name_in(kAnswers, spec.momentum.has_value()));
+  if (!spec.momentum) return;
+  put("gamma", text_of(spec.momentum->gamma));
+  put("form", name_in(kForms, spec.momentum->form));
+  put("arithmetic", name_in(kArithmetics, spec.momentum->arithmetic));
+  put("gamma_learned", name_in(kAnswers, spec.momentum->learned));
+  put("gamma_low", text_of(spec.momentum->low));
+  put("gamma_high", text_of(spec.momentum->high));
+}
+
+NetSpec net_spec_of(const Safetensors& file, const Shape& input) {
+  if (file.metadata.count("format") == 0) return torchvision_spec(file, input);
+  const Metadata metadata(file, kWanted);
+  const std::string& format = metadata.text("format");
+  SHRINKWARP_REQUIRE(format == kFormat, ValueError, file.path(), ": found the format '", printable(format),
+                     "', wanted ", kFormat);
+  SHRINKWARP_REQUIRE(file.is_intact(), ValueError, file.path(),
+                     ": found other numbers than were written, wanted those: the file is damaged");
+  constexpr std::int64_t kMost = 1 << 24;
+  NetSpec spec;
+  spec.architecture = metadata.text("architecture");
+  if (spec.architecture != "mlp") resnet_layout(spec.architecture);
+  const std::vector<std::int64_t> sizes = metadata.numbers("input", 1, kMost);
+  SHRINKWARP_REQUIRE(sizes.size() == 3, ValueError, file.path(), ": 'input' is '", printable(metadata.text("input")),
+                     "', wanted channels,height,width");
+  spec.input = {sizes[0], sizes[1], sizes[2]};
+  spec.classes = metadata.number<std::int64_t>("classes", 1, kMost);
+  if (spec.architecture == "mlp") {
+    spec.blocks = metadata.number<std::int64_t>("blocks", 1, kMost);
+    spec.width = metadata.number<std::int64_t>("width", 1, kMost);
+    spec.hidden = metadata.number<std::int64_t>("hidden", 1, kMost);
+    spec.activation = value_in(kActivations, metadata, "activation");
+    spec.normalisation = value_in(kNormalisations, metadata, "normalisation");
+    spec.dropout = metadata.number<double>("dropout", 0, 1);
+    spec.initial_velocity = value_in(kAnswers, metadata, "initial_velocity");
+    // Nothing is made for blocks that the file does not have.
+    const std::string last = "blocks." + std::to_string(spec.blocks - 1) + ".linear1.weight";
+    const std::vector<std::int64_t> wanted{spec.hidden, spec.width};
+    SHRINKWARP_REQUIRE(file.at(last).shape == wanted, ShapeError, file.path(), ": the tensor '", last,
+                       "' has the shape ", shape_text(file.at(last).shape), ", wanted ", shape_text(wanted));
+  }
+  if (value_in(kAnswers, metadata, "momentum")) spec.momentum = momentum_of(metadata);
+  return spec;
+}
+
+}  // namespace shrinkwarp
