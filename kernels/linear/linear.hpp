@@ -65,7 +65,7 @@ std::int64_t linear_backward_scratch(const Context& context, std::int64_t in, st
 /// @param X        [in, N]
 /// @param Y        [out, N] of the forward pass for relu and tanh; else not read, may be empty
 /// @param U        [out, N] of the forward pass for gelu; else not read, may be empty
-/// @param dY       [out, N]; where Y of relu is not above 0, dY counts as 0; NaN in Y lets it through, as in PyTorch
+/// @param dY       [out, N]; where Y of relu is 0 or less it counts as 0, NaN too; NaN in Y lets it through, as in PyTorch
 /// @param dW       [in, out], added to
 /// @param db       [out], added to, or empty where there is no bias
 /// @param beta     with 0, dX is not read

@@ -367,7 +367,7 @@ void MomentumStage<T>::backward(const Pass<T>& pass, MatrixView<const T> X, Matr
   if (beta == T(0))
     copy<T>(context, lies.dx, dX);
   else
-    add_to<T>(context, lies.dx, dX);
+    add<T>(context, lies.dx, dX, dX);
 }
 
 void require_all_well(const Context& context, VectorView<const std::int32_t> status, const std::string& what) {

@@ -39,7 +39,7 @@ void Dropout<T>::backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView
     dropout<T>(pass.context, probability_, pass.seed, number_, pass.step, dY, masked);
   else
     copy<T>(pass.context, dY, masked);
-  if (beta != T(0)) add_to<T>(pass.context, masked, dX);
+  if (beta != T(0)) add<T>(pass.context, masked, dX, dX);
 }
 
 template class Dropout<float>;

@@ -86,7 +86,7 @@ void ResidualBlock<T>::backward(const Pass<T>& pass, MatrixView<const T> X, Matr
   if (shortcut_)
     shortcut_->backward(pass, X, Y, work.sum, T(1), dX, its.shortcut, work.rest);
   else if (!dX.empty())
-    add_to<T>(pass.context, work.sum, dX);
+    add<T>(pass.context, work.sum, dX, dX);
 }
 
 namespace {
@@ -219,8 +219,7 @@ void ResidualStage<T>::forward(const Pass<T>& pass, MatrixView<const T> X, Matri
     const MatrixView<T> next = t + 1 == branches_.size() ? Y : pass.keeps ? its.x[t] : work.turns[t % 2];
     const MatrixView<T> f = pass.keeps ? its.f[t] : work.values;
     branches_[t]->forward(pass, x, f, pass.keeps ? its.branches[t] : Bytes{}, work.rest);
-    copy<T>(pass.context, x, next);
-    add_to<T>(pass.context, f, next);
+    add<T>(pass.context, x, f, next);
     x = next;
   }
 }
@@ -242,7 +241,7 @@ void ResidualStage<T>::backward(const Pass<T>& pass, MatrixView<const T> X, Matr
   if (beta == T(0))
     copy<T>(pass.context, gradient, dX);
   else
-    add_to<T>(pass.context, gradient, dX);
+    add<T>(pass.context, gradient, dX, dX);
 }
 
 #define SHRINKWARP_INSTANTIATE(T)                                                                              \
