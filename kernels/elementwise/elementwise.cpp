@@ -9,7 +9,7 @@ namespace shrinkwarp {
   template <class T>                                                                                    \
   void relu_forward(const Context& context, MatrixView<const T> X, MatrixView<T> Y);                    \
   template <class T>                                                                                    \
-  void add(const Context\& context, MatrixView<const T> A, MatrixView<const T> B, MatrixView<T> Y);     \
+  void add(const Context& context, MatrixView<const T> A, MatrixView<const T> B, MatrixView<T> Y);      \
   template <class T>                                                                                    \
   void add_relu(const Context& context, MatrixView<const T> A, MatrixView<const T> B, MatrixView<T> Y); \
   template <class T>                                                                                    \

@@ -393,7 +393,7 @@ TEST_P(MomentumResidual, GoesThereAndBackAndHasTheGradients) {
           }
           exact_momentum_step_back<double>(context(), chain.state(), chain.in_T_.vector());
           exact_momentum_inverse<double>(context(), {gammas.vector(), 0, form}, branch, &adjoint, chain.state(),
-                                         chain.in_T_.vector());
+                                         chain.in_T_.vector(), {});
           // The same bits as of what the layer began with.
           exact_momentum_velocity<double>(context(), chain.state(), V.vector());
           const Tensor<double> again_x = on(dx), again_v = on(dv), again_branch(context(), size),
