@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/random/philox.hpp>
-#include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/models/lasso/observations.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/hash.hpp>
@@ -17,13 +15,7 @@ namespace shrinkwarp {
 namespace {
 
 constexpr std::int64_t kChunk = 1024;
-constexpr std::uint64_t kShuffleStream = 1;
-constexpr std::uint64_t kShareStream = 2;
-
-/// One stream for each purpose and pass.
-std::uint64_t stream_of(std::uint64_t purpose, std::uint64_t pass) {
-  return purpose << 48 | pass;
-}
+constexpr std::uint64_t kShareStream = std::uint64_t{2} << 48;  // and one for each pass
 
 /// Reads rows[first ..] into the columns of X, neighbours at once.
 void read_rows(ObservationSource& source, const std::vector<std::int64_t>& rows, std::int64_t first,
@@ -43,7 +35,7 @@ double LambdaShares::of(std::int64_t sample, std::uint64_t pass) const {
   if (low == high) return low;
   double uniform = 0;
   using Draw = philox::UniformDraw<double>;
-  philox::draw_block<Draw>(seed, stream_of(kShareStream, pass), sample / Draw::kLanes, sample, 1, &uniform);
+  philox::draw_block<Draw>(seed, kShareStream | pass, sample / Draw::kLanes, sample, 1, &uniform);
   return low * std::pow(high / low, uniform);
 }
 
@@ -114,16 +106,6 @@ void Samples<T>::gather(const std::int64_t* samples, const LambdaShares& shares,
     require_finite(source_, rows_[sample], {row.data(), dimension_, {}});
     for (std::int64_t i = 0; i < dimension_; ++i) X(i, b) = static_cast<T>(row[static_cast<std::size_t>(i)] / unit_);
   }
-}
-
-std::vector<std::int64_t> shuffled(std::int64_t count, std::uint64_t seed, std::uint64_t pass) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(count));
-  std::iota(order.begin(), order.end(), std::int64_t{0});
-  std::vector<double> uniform(order.size());
-  fill_uniform<double>(Context::cpu(1), seed, stream_of(kShuffleStream, pass), 0, {uniform.data(), count, {}});
-  for (std::size_t i = order.size(); i > 1; --i)  // Fisher and Yates
-    std::swap(order[i - 1], order[static_cast<std::size_t>(uniform[i - 1] * static_cast<double>(i))]);
-  return order;
 }
 
 template class Samples<float>;

@@ -62,7 +62,4 @@ class Samples {
   std::vector<T> held_;  // [n, N], or empty
 };
 
-/// The order in which a pass visits samples 0 .. count - 1: a permutation that seed and pass determine.
-std::vector<std::int64_t> shuffled(std::int64_t count, std::uint64_t seed, std::uint64_t pass);
-
 }  // namespace shrinkwarp

@@ -10,6 +10,8 @@
 #include <shrinkwarp/models/lasso/dictionary.hpp>
 #include <shrinkwarp/models/lista/network.hpp>
 #include <shrinkwarp/models/lista/samples.hpp>
+#include <shrinkwarp/models/train/rate_schedule.hpp>
+#include <shrinkwarp/models/train/training_store.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/progress.hpp>
@@ -30,12 +32,6 @@ Optimizer resolved(Optimizer optimizer, NetworkKind kind);
 constexpr bool sees_all(Optimizer optimizer) {
   return optimizer == Optimizer::line_search || optimizer == Optimizer::lbfgs;
 }
-
-enum class RateSchedule {
-  cosine,  ///< from the rate to 0 along half a cosine
-  constant,
-  steps,  ///< a tenth of it after half of the steps and a hundredth after three quarters
-};
 
 struct TrainingOptions {
   LambdaShares lambda;
@@ -66,26 +62,10 @@ struct TrainingEvent {
   double rate = 0;             ///< learning rate or step
 };
 
-/// What holds a training's state between two runs. Both may be empty.
-struct TrainingStore {
-  /// Called now and then, and where training is cancelled after it has begun, with all that going on takes. A state that it
-  /// gets has not diverged: the loss of the next step is known.
-  std::function<void(const Safetensors&)> save;
-  /// Seconds between two calls of save; twenty times what the last one took where that is longer. 0 calls it after each step.
-  double interval = 0.5;
-  /// A state that save got; nullptr starts afresh. Rate, schedule and clip may be others than before.
-  const Safetensors* resume = nullptr;
-};
-
 struct TrainingResult {
   double validation = 0;       ///< mean Lasso cost of the network that is returned
   double ista_validation = 0;  ///< of ISTA of the same depth
   bool fell_back = false;      ///< no trained network was better than ISTA, which is returned
-};
-
-/// A loss that is not finite or that has grown beyond all measure.
-class DivergedError : public Error {
-  using Error::Error;
 };
 
 /// Trains a network in place. What it ends with are the parameters that were best on the validation samples, never worse

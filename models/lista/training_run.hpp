@@ -1,8 +1,6 @@
 // Internal to training: what the ways to train share.
 #pragma once
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -96,26 +94,5 @@ struct TrainingRun {
 inline std::string layers_text(std::int64_t depth) {
   return std::to_string(depth) + (depth == 1 ? " layer" : " layers");
 }
-
-/// Calls save at intervals as TrainingStore has them.
-class SaveNowAndThen {
- public:
-  explicit SaveNowAndThen(double interval) : interval_(interval), next_(Clock::now() + Seconds(interval)) {}
-
-  template <class Save>
-  void operator()(Save save) {
-    const auto before = Clock::now();
-    if (before < next_) return;
-    save();
-    const auto after = Clock::now();
-    next_ = after + std::max(Seconds(interval_), interval_ > 0 ? 20 * Seconds(after - before) : Seconds(0));
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  using Seconds = std::chrono::duration<double>;
-  double interval_;
-  std::chrono::time_point<Clock, Seconds> next_;
-};
 
 }  // namespace shrinkwarp

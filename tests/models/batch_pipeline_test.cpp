@@ -7,7 +7,8 @@
 
 #include <gtest/gtest.h>
 
-#include <shrinkwarp/models/lista/batch_pipeline.hpp>
+#include <shrinkwarp/models/lista/sample_batches.hpp>
+#include <shrinkwarp/models/train/shuffle.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 #include "tests/support/contexts.hpp"
@@ -72,7 +73,8 @@ TEST_P(BatchPipelines, BringWhatGatherGives) {
   const LambdaShares shares{0.1, 0.6, 8};
   for (const std::int64_t memory : {std::int64_t{1} << 20, std::int64_t{0}}) {  // held, and read each time
     const Samples<float> samples = this->samples(memory);
-    BatchPipeline<float> batches(context(), samples, shares, kBatch);
+    const SampleBatches<float> source(samples, shares);
+    BatchPipeline batches(context(), source, kBatch);
     const Tensor<float> X(context(), kRows, kBatch * kBatches), lambda(context(), kBatch * kBatches);
     for (const std::int64_t first : {0, 2, 4}) {
       const std::uint64_t pass = 7 + static_cast<std::uint64_t>(first);
@@ -82,9 +84,9 @@ TEST_P(BatchPipelines, BringWhatGatherGives) {
         batches.next([&](int slot) {
           EXPECT_EQ(slot, i % 2);
           const double energy = mean_energy(order, i);
-          EXPECT_NEAR(batches.mean_energy(slot), energy / (samples.unit() * samples.unit()), 1e-6 * energy);
-          copy<float>(context(), batches.X(slot), X.matrix().columns(i * kBatch, kBatch));
-          copy<float>(context(), batches.lambda(slot), lambda.vector().slice(i * kBatch, kBatch));
+          EXPECT_NEAR(batches.reference(slot), energy / (samples.unit() * samples.unit()), 1e-6 * energy);
+          copy<float>(context(), source.X(batches.batch(slot), kBatch), X.matrix().columns(i * kBatch, kBatch));
+          copy<float>(context(), source.lambda(batches.batch(slot), kBatch), lambda.vector().slice(i * kBatch, kBatch));
         });
       }
       const Context host = Context::cpu(1);
@@ -101,7 +103,8 @@ TEST_P(BatchPipelines, BringWhatGatherGives) {
 
 TEST_P(BatchPipelines, HandOnWhatFails) {
   const Samples<float> samples = this->samples(0);
-  BatchPipeline<float> batches(context(), samples, {}, kBatch);
+  const SampleBatches<float> source(samples, {});
+  BatchPipeline batches(context(), source, kBatch);
   batches.begin(rows_, 1, 0);
   int steps = 0;
   EXPECT_THROW(batches.next([](int) { throw std::runtime_error("a step that fails"); }), std::runtime_error);

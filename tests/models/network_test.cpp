@@ -21,6 +21,7 @@
 #include <shrinkwarp/models/lista/network.hpp>
 #include <shrinkwarp/models/lista/network_file.hpp>
 #include <shrinkwarp/models/lista/samples.hpp>
+#include <shrinkwarp/models/train/shuffle.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/hash.hpp>
 
