@@ -1,0 +1,371 @@
+#include <shrinkwarp/models/resnet/classification.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include <shrinkwarp/kernels/cross_entropy/cross_entropy.hpp>
+#include <shrinkwarp/kernels/image_augmentation/image_augmentation.hpp>
+#include <shrinkwarp/models/train/batch_task.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+template <class T>
+std::vector<T> on_host(const Context& context, VectorView<const T> view) {
+  std::vector<T> values(static_cast<std::size_t>(view.size));
+  copy<T>(context, view, VectorView<T>{values.data(), view.size, {}});
+  context.synchronize();
+  return values;
+}
+
+template <class T>
+void to_device(const Context& context, const std::vector<T>& values, VectorView<T> view) {
+  copy<T>(context, VectorView<const T>{values.data(), static_cast<std::int64_t>(values.size()), {}}, view);
+  context.synchronize();
+}
+
+void check_samples(const char* function, const LabelledSamples& samples, const NetSpec& spec) {
+  SHRINKWARP_REQUIRE(samples.shape.size() == spec.input.size(), ShapeError, function, ": found samples of ",
+                     samples.shape, ", wanted ", spec.input, " as the network takes");
+  SHRINKWARP_REQUIRE(
+      samples.size() > 0 && static_cast<std::int64_t>(samples.values.size()) == samples.size() * samples.shape.size(),
+      ShapeError, function, ": found ", samples.size(), " labels for ", samples.values.size(),
+      " values, wanted one label for each ", samples.shape.size(), " values, and at least one");
+  for (std::size_t i = 0; i < samples.labels.size(); ++i) {
+    SHRINKWARP_REQUIRE(samples.labels[i] >= 0 && samples.labels[i] < spec.classes, ValueError, function, ": label ", i,
+                       " is ", samples.labels[i], ", wanted from 0 to ", spec.classes - 1);
+  }
+}
+
+}  // namespace
+
+LabelledSamples LabelledSamples::chosen(const std::vector<std::int64_t>& numbers) const {
+  LabelledSamples result;
+  result.shape = shape;
+  const std::int64_t features = shape.size();
+  result.values.reserve(numbers.size() * static_cast<std::size_t>(features));
+  for (const std::int64_t number : numbers) {
+    const auto first = values.begin() + number * features;
+    result.values.insert(result.values.end(), first, first + features);
+    result.labels.push_back(labels[static_cast<std::size_t>(number)]);
+  }
+  return result;
+}
+
+// ---- Classifier ----------------------------------------------------------------------------------------------------
+
+template <class T>
+Classifier<T>::Classifier(const Context& context, const Net<T>& net, std::int64_t batch)
+    : context_(context),
+      net_(net),
+      batch_(batch),
+      X_(context, net.spec().input.size(), batch),
+      logits_(context, net.spec().classes, batch),
+      labels_(context, batch),
+      loss_(context, 1),
+      correct_(context, 1),
+      scratch_(context, net.memory(context, batch, false).scratch),
+      entropy_scratch_(context, cross_entropy_scratch(context, batch)) {}
+
+template <class T>
+MatrixView<const T> Classifier<T>::logits(const LabelledSamples& samples, std::int64_t first, std::int64_t count) {
+  const std::int64_t features = net_.spec().input.size();
+  const auto begin = samples.values.begin() + first * features;
+  const std::vector<T> values(begin, begin + count * features);
+  to_device<T>(context_, values, X_.vector().slice(0, count * features));
+  const MatrixView<T> logits = logits_.matrix().columns(0, count);
+  net_.layers().forward(net_.pass(context_), X_.matrix().columns(0, count), logits, {}, scratch_.vector());
+  return logits;
+}
+
+template <class T>
+Classified Classifier<T>::judge(const LabelledSamples& samples, const CancelToken* cancel) {
+  check_samples("judge", samples, net_.spec());
+  double loss = 0;
+  std::int64_t correct = 0;
+  for (std::int64_t first = 0; first < samples.size(); first += batch_) {
+    if (cancel != nullptr && cancel->cancelled()) SHRINKWARP_THROW(Cancelled, "judge: cancelled at sample ", first);
+    const std::int64_t count = std::min(batch_, samples.size() - first);
+    const MatrixView<const T> its = logits(samples, first, count);
+    const std::vector<std::int32_t> labels(samples.labels.begin() + first, samples.labels.begin() + first + count);
+    to_device<std::int32_t>(context_, labels, labels_.vector().slice(0, count));
+    cross_entropy<T>(context_, its, labels_.vector().slice(0, count), 0, 1, loss_.vector(), correct_.vector(), {},
+                     entropy_scratch_.vector());
+    loss += on_host<double>(context_, loss_.vector())[0] * static_cast<double>(count);
+    correct += on_host<std::int64_t>(context_, correct_.vector())[0];
+  }
+  net_.require_all_well(context_);
+  const auto size = static_cast<double>(samples.size());
+  return {loss / size, static_cast<double>(correct) / size};
+}
+
+// ---- Training ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Samples as batches that steps read: the number of the step, samples, labels, and which samples they are.
+template <class T>
+class LabelledBatches : public BatchSource {
+ public:
+  explicit LabelledBatches(const LabelledSamples& samples) : samples_(samples), features_(samples.shape.size()) {}
+
+  /// Where things lie in a batch.
+  struct View {
+    VectorView<std::int64_t> step;     // [1]
+    MatrixView<T> X;                   // [features, count]
+    VectorView<std::int32_t> labels;   // [count]
+    VectorView<std::int64_t> numbers;  // [count], another number for a sample in each pass
+  };
+  View view(VectorView<std::byte> batch, std::int64_t count) const {
+    Arena arena(batch);
+    return {arena.vector<std::int64_t>(1), arena.matrix<T>(features_, count), arena.vector<std::int32_t>(count),
+            arena.vector<std::int64_t>(count)};
+  }
+
+  std::int64_t size() const override { return samples_.size(); }
+  std::int64_t bytes(std::int64_t count) const override {
+    Arena arena(Device{});
+    arena.vector<std::int64_t>(1), arena.matrix<T>(features_, count), arena.vector<std::int32_t>(count),
+        arena.vector<std::int64_t>(count);
+    return arena.used();
+  }
+  double gather(const Batch& batch, std::byte* target) const override {
+    const View its = view({target, bytes(batch.count), {}}, batch.count);
+    its.step[0] = static_cast<std::int64_t>(batch.pass) * batch.batches + batch.number;
+    for (std::int64_t b = 0; b < batch.count; ++b) {
+      const std::int64_t sample = batch.samples[b];
+      std::copy_n(samples_.values.begin() + sample * features_, features_, its.X.column(b));
+      its.labels[b] = samples_.labels[static_cast<std::size_t>(sample)];
+      its.numbers[b] = static_cast<std::int64_t>(batch.pass) * size() + sample;
+    }
+    return 0;
+  }
+
+ private:
+  const LabelledSamples& samples_;
+  std::int64_t features_;
+};
+
+/// The parameters and statistics that were best on the validation samples.
+template <class T>
+class BestNet {
+ public:
+  BestNet(const Context& context, const Net<T>& net, std::int64_t patience)
+      : context_(context), net_(net), patience_(patience) {}
+
+  void look_at(const Classified& found) {
+    const bool better = parameters_.empty() || found.accuracy > best_.accuracy ||
+                        (found.accuracy == best_.accuracy && found.loss < best_.loss);
+    if (!better) {
+      ++stale_;
+      return;
+    }
+    stale_ = 0;
+    best_ = found;
+    parameters_ = on_host<T>(context_, net_.values().parameters());
+    statistics_ = on_host<T>(context_, net_.values().statistics());
+  }
+  bool is_stale() const { return patience_ > 0 && stale_ >= patience_; }
+  const Classified& best() const { return best_; }
+  void restore() const {
+    to_device<T>(context_, parameters_, net_.values().parameters());
+    to_device<T>(context_, statistics_, net_.values().statistics());
+  }
+
+  void save(Safetensors& file) const {
+    const auto size = [](const std::vector<T>& values) { return static_cast<std::int64_t>(values.size()); };
+    file.add("best.parameters", {size(parameters_)}, parameters_);
+    file.add("best.statistics", {size(statistics_)}, statistics_);
+    file.add("best.numbers", {3}, std::vector<double>{best_.loss, best_.accuracy, static_cast<double>(stale_)});
+  }
+  void load(const Safetensors& file) {
+    parameters_ = file.values<T>("best.parameters", {net_.values().parameters().size});
+    statistics_ = file.values<T>("best.statistics", {net_.values().statistics().size});
+    const std::vector<double> numbers = file.values<double>("best.numbers", {3});
+    best_ = {numbers[0], numbers[1]};
+    stale_ = static_cast<std::int64_t>(numbers[2]);
+  }
+
+ private:
+  const Context& context_;
+  const Net<T>& net_;
+  std::int64_t patience_;
+  Classified best_;
+  std::vector<T> parameters_, statistics_;
+  std::int64_t stale_ = 0;
+};
+
+template <class T>
+class ClassificationTask : public BatchTask<T> {
+ public:
+  ClassificationTask(const Context& context, Net<T>& net, const LabelledSamples& samples,
+                     const LabelledSamples& validation, const ClassificationOptions& options, BestNet<T>& best,
+                     Classifier<T>& judge, const std::function<void(const ClassificationEvent&)>& event,
+                     std::int64_t batch)
+      : context_(context),
+        net_(net),
+        validation_(validation),
+        options_(options),
+        best_(best),
+        judge_(judge),
+        event_(event),
+        batches_(samples),
+        batch_(batch),
+        steps_(samples.size() / batch),
+        correct_(context, 1),
+        corrects_(context, steps_) {}
+
+  VectorView<T> parameters() const override { return net_.values().parameters(); }
+  const BatchSource& source() const override { return batches_; }
+  std::int64_t epochs(std::int64_t) const override { return options_.epochs; }
+
+  std::int64_t scratch(std::int64_t count) const override {
+    Arena arena(context_.device());
+    lay_out(arena, count);
+    return arena.used();
+  }
+  void queue(VectorView<std::byte> batch, std::int64_t count, bool probes, VectorView<double> loss,
+             VectorView<T> gradient, VectorView<std::byte> scratch) const override {
+    Arena arena(scratch);
+    const Work work = lay_out(arena, count);
+    const typename LabelledBatches<T>::View in = batches_.view(batch, count);
+    MatrixView<const T> X = in.X;
+    if (augments()) {
+      augment_images<T>(context_, options_.seed, 0, in.numbers, augmentation(), X, work.augmented);
+      X = work.augmented;
+    }
+    context_.zero_bytes(gradient.data, gradient.size * static_cast<std::int64_t>(sizeof(T)));
+    Pass<T> pass = net_.pass(context_);
+    pass.gradient = gradient;
+    pass.training = true;
+    pass.keeps = true;
+    pass.repeated = probes;
+    pass.seed = options_.seed;
+    pass.step = in.step;
+    const Sequential<T>& layers = net_.layers();
+    layers.forward(pass, X, work.logits, work.kept, work.scratch);
+    cross_entropy<T>(context_, work.logits, in.labels, options_.label_smoothing, 1, loss, correct_.vector(),
+                     work.dlogits, work.entropy);
+    layers.backward(pass, X, work.logits, work.dlogits, T(0), {}, work.kept, work.scratch);
+  }
+  void keep_step(std::int64_t number) override {
+    copy<std::int64_t>(context_, correct_.vector(), corrects_.vector().slice(number, 1));
+  }
+
+  double largest_loss(double) const override { return std::numeric_limits<double>::max(); }
+  std::string largest_loss_text() const override { return "the largest number"; }
+  void require_all_well() const override { net_.require_all_well(context_); }
+
+  bool finish_epoch(std::int64_t, std::int64_t epoch, std::int64_t steps, double mean, double rate) override {
+    std::int64_t correct = 0;
+    for (const std::int64_t its : on_host<std::int64_t>(context_, corrects_.vector().slice(0, steps))) correct += its;
+    const Classified found = judge_.judge(validation_);
+    best_.look_at(found);
+    const double accuracy = static_cast<double>(correct) / static_cast<double>(steps * batch_);
+    if (event_) event_({epoch, {mean, accuracy}, found, best_.best().accuracy, rate});
+    return !best_.is_stale();
+  }
+
+  void save(Safetensors& file, std::int64_t steps) const override {
+    const VectorView<T> statistics = net_.values().statistics();
+    file.add("statistics", {statistics.size}, on_host<T>(context_, statistics));
+    file.add("corrects", {steps}, on_host<std::int64_t>(context_, corrects_.vector().slice(0, steps)));
+    best_.save(file);
+  }
+  void load(const Safetensors& file, std::int64_t steps) override {
+    const VectorView<T> statistics = net_.values().statistics();
+    to_device<T>(context_, file.values<T>("statistics", {statistics.size}), statistics);
+    to_device<std::int64_t>(context_, file.values<std::int64_t>("corrects", {steps}),
+                            corrects_.vector().slice(0, steps));
+    best_.load(file);
+  }
+  std::string subject(std::int64_t) const override { return net_.spec().architecture; }
+
+ private:
+  struct Work {
+    MatrixView<T> augmented, logits, dlogits;
+    Bytes kept, scratch, entropy;
+  };
+  Work lay_out(Arena& arena, std::int64_t count) const {
+    const typename Net<T>::Memory memory = net_.memory(context_, count, true);
+    const std::int64_t classes = net_.spec().classes;
+    Work work;
+    work.augmented = arena.matrix<T>(augments() ? net_.spec().input.size() : 0, count);
+    work.logits = arena.matrix<T>(classes, count);
+    work.dlogits = arena.matrix<T>(classes, count);
+    work.kept = arena.vector<std::byte>(memory.kept);
+    work.scratch = arena.vector<std::byte>(memory.scratch);
+    work.entropy = arena.vector<std::byte>(cross_entropy_scratch(context_, count));
+    return work;
+  }
+  bool augments() const { return options_.crop > 0 || options_.flip; }
+  AugmentationShape augmentation() const {
+    const Shape& input = net_.spec().input;
+    return {input.channels, input.height, input.width, options_.crop, options_.flip};
+  }
+
+  const Context& context_;
+  Net<T>& net_;
+  const LabelledSamples& validation_;
+  const ClassificationOptions& options_;
+  BestNet<T>& best_;
+  Classifier<T>& judge_;
+  const std::function<void(const ClassificationEvent&)>& event_;
+  LabelledBatches<T> batches_;
+  std::int64_t batch_, steps_;
+  Tensor<std::int64_t> correct_, corrects_;
+};
+
+void check(const ClassificationOptions& options) {
+  SHRINKWARP_REQUIRE(options.epochs >= 1 && options.batch >= 1 && options.patience >= 0 && options.crop >= 0,
+                     ValueError, "train_classifier: epochs is ", options.epochs, ", batch ", options.batch,
+                     ", patience ", options.patience, ", crop ", options.crop, ", wanted >= 1, >= 1, >= 0 and >= 0");
+  SHRINKWARP_REQUIRE(options.label_smoothing >= 0 && options.label_smoothing < 1, ValueError,
+                     "train_classifier: label_smoothing is ", options.label_smoothing,
+                     ", wanted at least 0 and less than 1");
+  SHRINKWARP_REQUIRE(options.rate >= 0 && std::isfinite(options.rate) && options.clip > 0, ValueError,
+                     "train_classifier: rate is ", options.rate, ", clip ", options.clip,
+                     ", wanted a finite rate >= 0 and clip > 0");
+}
+
+}  // namespace
+
+template <class T>
+Classified train_classifier(const Context& context, Net<T>& net, const LabelledSamples& samples,
+                            const LabelledSamples& validation, const ClassificationOptions& options,
+                            const TrainingStore& store, const std::function<void(const ClassificationEvent&)>& event,
+                            const CancelToken* cancel) {
+  check(options);
+  check_samples("train_classifier", samples, net.spec());
+  check_samples("train_classifier", validation, net.spec());
+  const std::int64_t batch = std::min(options.batch, samples.size());
+  BatchOptions its;
+  its.adam = options.adam;
+  its.batch = batch;
+  its.rate = options.rate > 0 ? options.rate : options.adam ? 1e-3 : 1e-2;
+  its.schedule = options.schedule;
+  its.momentum = options.momentum;
+  its.weight_decay = options.weight_decay;
+  its.clip = options.clip;
+  its.seed = options.seed;
+  BestNet<T> best(context, net, options.patience);
+  Classifier<T> judge(context, net, std::min<std::int64_t>(batch, validation.size()));
+  best.look_at(judge.judge(validation, cancel));
+  ClassificationTask<T> task(context, net, samples, validation, options, best, judge, event, batch);
+  train_on_batches<T>(context, task, its, store, cancel);
+  best.restore();
+  return best.best();
+}
+
+#define SHRINKWARP_INSTANTIATE(T)                                                                                  \
+  template class Classifier<T>;                                                                                    \
+  template Classified train_classifier<T>(const Context&, Net<T>&, const LabelledSamples&, const LabelledSamples&, \
+                                          const ClassificationOptions&, const TrainingStore&,                      \
+                                          const std::function<void(const ClassificationEvent&)>&, const CancelToken*);
+SHRINKWARP_INSTANTIATE(float)
+SHRINKWARP_INSTANTIATE(double)
+#undef SHRINKWARP_INSTANTIATE
+
+}  // namespace shrinkwarp

@@ -1,0 +1,98 @@
+// Training and judging classifiers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <shrinkwarp/models/resnet/net.hpp>
+#include <shrinkwarp/models/train/rate_schedule.hpp>
+#include <shrinkwarp/models/train/training_store.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/progress.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
+
+namespace shrinkwarp {
+
+/// Samples and their classes on the host.
+struct LabelledSamples {
+  Shape shape;
+  std::vector<float> values;         ///< [shape.size(), N], a sample after another
+  std::vector<std::int32_t> labels;  ///< [N], from 0 to classes - 1
+
+  std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
+  /// Some of them, by their numbers.
+  LabelledSamples chosen(const std::vector<std::int64_t>& numbers) const;
+};
+
+/// How well a network classifies.
+struct Classified {
+  double loss = 0;      ///< mean cross-entropy
+  double accuracy = 0;  ///< share of samples whose largest logit is that of their class; of equal ones the first counts
+};
+
+/// Runs a network on samples as in evaluation: normalised by running statistics, nothing dropped. Move-only.
+template <class T>
+class Classifier {
+ public:
+  /// @param batch  most samples at a time  @throws ShapeError (samples of another shape), OutOfMemory
+  Classifier(const Context& context, const Net<T>& net, std::int64_t batch);
+
+  /// Logits of samples [first, first + count), count <= batch, on the device until the next call.
+  MatrixView<const T> logits(const LabelledSamples& samples, std::int64_t first, std::int64_t count);
+  /// Of all samples. Synchronises. @param cancel  asked between batches; may be nullptr  @throws Cancelled, RangeError
+  Classified judge(const LabelledSamples& samples, const CancelToken* cancel = nullptr);
+
+ private:
+  const Context& context_;
+  const Net<T>& net_;
+  std::int64_t batch_;
+  Tensor<T> X_, logits_;
+  Tensor<std::int32_t> labels_;
+  Tensor<double> loss_;
+  Tensor<std::int64_t> correct_;
+  Tensor<std::byte> scratch_, entropy_scratch_;
+};
+
+struct ClassificationOptions {
+  bool adam = true;          ///< else SGD
+  std::int64_t epochs = 20;  ///< passes over the samples
+  std::int64_t batch = 128;
+  double rate = 0;  ///< at the start; 0 takes 1e-3 for Adam and 1e-2 for SGD
+  RateSchedule schedule = RateSchedule::cosine;
+  double momentum = 0.9;  ///< of SGD
+  double weight_decay = 0;
+  double clip = std::numeric_limits<double>::infinity();
+  double label_smoothing = 0;  ///< in [0, 1)
+  std::int64_t crop = 0;       ///< images are padded by as many zeros and cropped back at random
+  bool flip = false;           ///< half of the images are flipped left-right
+  std::int64_t patience = 0;   ///< validations without progress after which training ends; 0 never ends it
+  std::uint64_t seed = 0;      ///< of shuffling, dropout, crops and flips
+};
+
+/// Where a training stands at the end of a pass.
+struct ClassificationEvent {
+  std::int64_t epoch = 0;
+  Classified training;  ///< mean over the batches of the pass, each as its step found it
+  Classified validation;
+  double best_accuracy = 0;
+  double rate = 0;
+};
+
+/// Trains a network in place by cross-entropy. What it ends with are the parameters that had the best accuracy on the validation
+/// samples, of equal ones those of the least loss.
+///
+/// @param event   called at the end of each pass; may be empty  @param cancel  asked between steps; may be nullptr
+///
+/// Determinism  the same bits for the same inputs, options and device, whatever the threads, and whether or not it was
+///              interrupted and resumed
+/// @throws ValueError (options, labels), ShapeError (samples of another shape), DivergedError, RangeError, Cancelled, what the store
+///         throws
+template <class T>
+Classified train_classifier(const Context& context, Net<T>& net, const LabelledSamples& samples,
+                            const LabelledSamples& validation, const ClassificationOptions& options,
+                            const TrainingStore& store, const std::function<void(const ClassificationEvent&)>& event,
+                            const CancelToken* cancel);
+
+}  // namespace shrinkwarp
