@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <numeric>
@@ -23,18 +22,17 @@
 #include <shrinkwarp/models/lista/training.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
-#include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
+#include <shrinkwarp/tools/cli/progress_line.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
-#include <shrinkwarp/tools/cli/training_line.hpp>
 #include <shrinkwarp/tools/files/build_id.hpp>
-#include <shrinkwarp/tools/files/finished_network.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 #include <shrinkwarp/tools/files/npy_observations.hpp>
+#include <shrinkwarp/tools/files/resumable_training.hpp>
 #include <shrinkwarp/tools/files/training_checkpoint.hpp>
 
 namespace shrinkwarp::cli {
@@ -274,60 +272,29 @@ void print_outcome(const TrainArguments& arguments, const Context& context, cons
   std::fflush(stdout);
 }
 
-/// A line of JSON for each look at the validation samples.
-class History {
- public:
-  /// @param resumed  how far it was when the state that the training goes on from was stored: what is beyond is written
-  ///                 again. Nothing where it starts afresh
-  /// @throws ValueError (a file whose beginning is another one's)
-  History(const std::string& path, std::optional<HistoryMark> resumed) : path_(path) {
-    if (path.empty()) return;
-    std::error_code failed;
-    const std::uintmax_t found = std::filesystem::file_size(path, failed);
-    if (resumed && !failed && found > 0) {
-      keep(*resumed);
-      std::filesystem::resize_file(path, static_cast<std::uintmax_t>(mark_.bytes), failed);
-      SHRINKWARP_REQUIRE(!failed, Error, path, ": could not be cut to ", mark_.bytes, " bytes: ", failed.message());
-    }
-    file_.open(path, resumed ? std::ios::app : std::ios::trunc);
-    SHRINKWARP_REQUIRE(file_, Error, path, ": could not be opened for writing");
-  }
-  /// @param event  in the user's units
-  void add(const TrainingEvent& event) {
-    if (path_.empty()) return;
-    nlohmann::json line = {{"depth", event.depth},
-                           {"pass", event.epoch},
-                           {"cost", event.loss},
-                           {"best_validation", event.best_validation},
-                           {"rate", event.rate}};
-    line["validation"] = std::isnan(event.validation) ? nlohmann::json(nullptr) : nlohmann::json(event.validation);
-    const std::string text = json_line(line) + '\n';
-    file_ << text << std::flush;
-    SHRINKWARP_REQUIRE(file_, Error, path_, ": could not be written");
-    mark_.bytes += static_cast<std::int64_t>(text.size());
-    hash_.add(text.data(), static_cast<std::int64_t>(text.size()));
-    mark_.hash = hash_.value();
-  }
-  HistoryMark mark() const { return mark_; }
+/// @param event  in the user's units
+std::string history_line(const TrainingEvent& event) {
+  nlohmann::json line = {{"depth", event.depth},
+                         {"pass", event.epoch},
+                         {"cost", event.loss},
+                         {"best_validation", event.best_validation},
+                         {"rate", event.rate}};
+  line["validation"] = std::isnan(event.validation) ? nlohmann::json(nullptr) : nlohmann::json(event.validation);
+  return json_line(line);
+}
 
- private:
-  /// Takes in what the file begins with, which has to be what was stored.
-  void keep(const HistoryMark& stored) {
-    std::string text(static_cast<std::size_t>(stored.bytes), '\0');
-    std::ifstream file(path_, std::ios::binary);
-    file.read(text.data(), stored.bytes);
-    hash_.add(text.data(), file.gcount());
-    SHRINKWARP_REQUIRE(file.gcount() == stored.bytes && (stored.bytes == 0 || hash_.value() == stored.hash), ValueError,
-                       path_, ": found a file that does not begin with the ", stored.bytes,
-                       " bytes that the training has written so far, wanted that history, or a name without a file");
-    mark_ = stored;
+/// The same for a person.
+std::string progress_text(const TrainingEvent& event, std::int64_t layers) {
+  char text[200];
+  std::snprintf(text, sizeof(text), "layer %lld of %lld, pass %lld: cost %.9g", static_cast<long long>(event.depth),
+                static_cast<long long>(layers), static_cast<long long>(event.epoch), event.loss);
+  std::string line = text;
+  if (!std::isnan(event.validation)) {
+    std::snprintf(text, sizeof(text), ", validation %.9g, best %.9g", event.validation, event.best_validation);
+    line += text;
   }
-
-  std::string path_;
-  std::ofstream file_;
-  HistoryMark mark_;
-  Hash hash_;
-};
+  return line;
+}
 
 /// A cost's unit in the user's. @throws ValueError (costs that float64 does not hold)
 template <class T>
@@ -345,19 +312,6 @@ TrainingEvent in_units(TrainingEvent event, double unit, double judged_unit) {
   event.validation *= judged_unit;
   event.best_validation *= judged_unit;
   return event;
-}
-
-/// For an output without a checkpoint: it is finished if this training would make the same.
-void require_same_output(const TrainArguments& arguments, const Fingerprint& fingerprint) {
-  constexpr const char* kAfresh = "; without --resume a training starts afresh and replaces it";
-  std::string difference;
-  try {
-    difference = difference_of_network(arguments.output, fingerprint);
-  } catch (const Error& error) {
-    SHRINKWARP_THROW(Error, error.what(), kAfresh);
-  }
-  SHRINKWARP_REQUIRE(difference.empty(), ValueError, arguments.output,
-                     " is of a training that differs from this one: ", difference, kAfresh);
 }
 
 void print_finished(const TrainArguments& arguments) {
@@ -389,36 +343,25 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
   const bool from_file = !has_scalar_layers(arguments.spec.kind) && starts_from_file(arguments);
   const std::vector<double> steps = from_file ? steps_of(arguments, context, loaded) : std::vector<double>();
   const Fingerprint fingerprint = fingerprint_of(arguments, context, loaded.hash, samples, validation, steps);
-  const TrainingCheckpoint checkpoint(arguments.output, fingerprint);
-  std::optional<TrainingCheckpoint::Stored> stored;
-  if (checkpoint.exists()) {
-    SHRINKWARP_REQUIRE(arguments.resume, Error, checkpoint.path(),
-                       " holds an unfinished training: --resume goes on with it, deleting the file starts afresh");
-    std::vector<std::string> may_change;
-    for (const char* const option : kMayChange)
-      if (arguments.given.count(option) > 0) may_change.emplace_back(option);
-    stored = checkpoint.read(may_change);
-    for (const Fingerprint::Difference& change : stored->changes)
-      std::cerr << "shrinkwarp: goes on with " << change.name << ' ' << change.wanted << " in place of "
-                << printable(change.found) << '\n';
-  } else if (arguments.resume && std::filesystem::exists(arguments.output)) {
-    require_same_output(arguments, fingerprint);
+  std::vector<std::string> may_change;
+  for (const char* const option : kMayChange)
+    if (arguments.given.count(option) > 0) may_change.emplace_back(option);
+  ResumableTraining training(arguments.output, fingerprint, arguments.resume, may_change, arguments.history);
+  for (const Fingerprint::Difference& change : training.changes())
+    std::cerr << "shrinkwarp: goes on with " << change.name << ' ' << change.wanted << " in place of "
+              << printable(change.found) << '\n';
+  if (training.is_finished()) {
     print_finished(arguments);
     return kDone;
   }
   const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, arguments.spec);
-  const bool goes_on = stored && stored->part == TrainingPart::network;
-  History history(arguments.history, goes_on ? std::optional(stored->history) : std::nullopt);
-  const auto store_of = [&](TrainingPart part) {
-    TrainingStore store;
-    store.save = [&, part](const Safetensors& state) { checkpoint.write(part, history.mark(), state); };
-    store.resume = stored && stored->part == part ? &stored->state : nullptr;
-    return store;
-  };
-  const TrainingStore store = store_of(TrainingPart::network);
+  const TrainingStore store = training.store(TrainingPart::network);
   TrainingResult result;
   try {
-    TrainingLine line(arguments.quiet || arguments.json, arguments.spec.layers);
+    ProgressLine line(arguments.quiet || arguments.json);
+    const auto show = [&](const TrainingEvent& event) {
+      line.update([&] { return progress_text(event, arguments.spec.layers); });
+    };
     if (!store.resume && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
       const Samples<double> few(context, dictionary, observations, first_of(samples.rows(), kStartSamples), memory / 4,
                                 cancel);
@@ -426,24 +369,22 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
                                        first_of(validation.rows(), kStartSamples), memory / 4, cancel);
       const double its_unit = few.unit() * few.unit(), its_judged_unit = few_judges.unit() * few_judges.unit();
       start_from_steps<T>(
-          context, dictionary, *network, few, few_judges, arguments.training.lambda, store_of(TrainingPart::start),
-          [&](const TrainingEvent& event) { line.update(in_units(event, its_unit, its_judged_unit)); }, cancel);
+          context, dictionary, *network, few, few_judges, arguments.training.lambda,
+          training.store(TrainingPart::start),
+          [&](const TrainingEvent& event) { show(in_units(event, its_unit, its_judged_unit)); }, cancel);
     }
     if (!store.resume && from_file) network->become_step_network(context, dictionary, steps);
     result = train<T>(
         context, dictionary, *network, samples, validation, arguments.training, store,
         [&](const TrainingEvent& event) {
           const TrainingEvent its = in_units(event, unit, judged_unit);
-          line.update(its);
-          history.add(its);
+          show(its);
+          training.history().add(history_line(its));
         },
         cancel);
   } catch (const DivergedError& error) {
-    SHRINKWARP_THROW(
-        Error, error.what(),
-        checkpoint.exists() && !sees_all(resolved(arguments.training.optimizer, arguments.spec.kind))
-            ? "; --resume with another --lr or --clip goes on from the last good state, " + checkpoint.path()
-            : std::string());
+    const bool on_all = sees_all(resolved(arguments.training.optimizer, arguments.spec.kind));
+    SHRINKWARP_THROW(Error, error.what(), on_all ? std::string() : training.advice());
   }
   Safetensors file;
   NetworkDescription description;
@@ -453,11 +394,8 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
   description.dictionary_hash = loaded.hash;
   description.lambda = arguments.training.lambda;
   describe(description, file);
-  add_making(fingerprint, file);
   network->save(context, file);
-  file.seal();
-  write_safetensors(arguments.output, file);
-  checkpoint.remove();
+  training.finish(std::move(file));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   print_outcome(arguments, context, dictionary, result, judged_unit, seconds);
   return kDone;
