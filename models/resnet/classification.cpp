@@ -101,6 +101,31 @@ Classified Classifier<T>::judge(const LabelledSamples& samples, const CancelToke
   return {loss / size, static_cast<double>(correct) / size};
 }
 
+template <class T>
+std::vector<T> classification_gradient(const Context& context, const Net<T>& net, const LabelledSamples& samples) {
+  check_samples("classification_gradient", samples, net.spec());
+  const std::int64_t count = samples.size(), classes = net.spec().classes;
+  const typename Net<T>::Memory memory = net.memory(context, count, true);
+  const Tensor<T> X(context, net.spec().input.size(), count), logits(context, classes, count);
+  const Tensor<T> dlogits(context, classes, count), gradient = Tensor<T>::zeros(context, net.list().size());
+  const Tensor<std::int32_t> labels(context, count);
+  const Tensor<double> loss(context, 1);
+  const Tensor<std::int64_t> correct(context, 1);
+  const Tensor<std::byte> kept(context, memory.kept), scratch(context, memory.scratch);
+  const Tensor<std::byte> entropy(context, cross_entropy_scratch(context, count));
+  to_device<T>(context, std::vector<T>(samples.values.begin(), samples.values.end()), X.vector());
+  to_device<std::int32_t>(context, samples.labels, labels.vector());
+  Pass<T> pass = net.pass(context);
+  pass.gradient = gradient.vector();
+  pass.keeps = true;
+  net.layers().forward(pass, X.matrix(), logits.matrix(), kept.vector(), scratch.vector());
+  cross_entropy<T>(context, logits.matrix(), labels.vector(), 0, 1, loss.vector(), correct.vector(), dlogits.matrix(),
+                   entropy.vector());
+  net.layers().backward(pass, X.matrix(), logits.matrix(), dlogits.matrix(), T(0), {}, kept.vector(), scratch.vector());
+  net.require_all_well(context);
+  return on_host<T>(context, gradient.vector());
+}
+
 // ---- Training ------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -360,6 +385,7 @@ Classified train_classifier(const Context& context, Net<T>& net, const LabelledS
 }
 
 #define SHRINKWARP_INSTANTIATE(T)                                                                                  \
+  template std::vector<T> classification_gradient<T>(const Context&, const Net<T>&, const LabelledSamples&);       \
   template class Classifier<T>;                                                                                    \
   template Classified train_classifier<T>(const Context&, Net<T>&, const LabelledSamples&, const LabelledSamples&, \
                                           const ClassificationOptions&, const TrainingStore&,                      \

@@ -55,6 +55,11 @@ class Classifier {
   Tensor<std::byte> scratch_, entropy_scratch_;
 };
 
+/// Gradient of the mean cross-entropy of all samples, as one batch in evaluation, by the parameters; on the host.
+/// Synchronises. @throws ShapeError, ValueError (labels), RangeError, OutOfMemory
+template <class T>
+std::vector<T> classification_gradient(const Context& context, const Net<T>& net, const LabelledSamples& samples);
+
 struct ClassificationOptions {
   bool adam = true;          ///< else SGD
   std::int64_t epochs = 20;  ///< passes over the samples

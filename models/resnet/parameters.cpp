@@ -81,6 +81,16 @@ void ParameterValues<T>::save(const Context& context, const ParameterList& list,
 }
 
 template <class T>
+void ParameterValues<T>::save_parameters(const ParameterList& list, const std::vector<T>& parameters,
+                                         Safetensors& file) {
+  for (const ParameterList::Entry& entry : list.entries()) {
+    if (!entry.learned) continue;
+    const auto first = parameters.begin() + entry.offset;
+    file.add(entry.name, entry.shape, std::vector<T>(first, first + entry.size));
+  }
+}
+
+template <class T>
 void ParameterValues<T>::read_entry(const Safetensors& file, const ParameterList::Entry& entry,
                                     std::vector<T>& values) {
   const std::vector<T> tensor = file.values<T>(entry.name, entry.shape);

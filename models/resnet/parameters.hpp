@@ -69,6 +69,8 @@ class ParameterValues {
 
   /// The entries as tensors of a file. Synchronises.
   void save(const Context& context, const ParameterList& list, Safetensors& file) const;
+  /// Other values of the parameters, as a gradient is, under their names; of the host.
+  static void save_parameters(const ParameterList& list, const std::vector<T>& parameters, Safetensors& file);
   /// Takes them from a file, which may hold more; an entry that is missing keeps its value where `may_lack`(name) says so.
   /// Synchronises. @throws ValueError, ShapeError (naming file and tensor; also where one is not finite)
   template <class MayLack>

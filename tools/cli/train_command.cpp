@@ -27,6 +27,7 @@
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
+#include <shrinkwarp/tools/cli/named_values.hpp>
 #include <shrinkwarp/tools/cli/progress_line.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/build_id.hpp>
@@ -67,22 +68,6 @@ constexpr std::pair<const char*, Optimizer> kOptimizers[] = {{"auto", Optimizer:
                                                              {"sgd", Optimizer::sgd},
                                                              {"linesearch", Optimizer::line_search},
                                                              {"lbfgs", Optimizer::lbfgs}};
-constexpr std::pair<const char*, RateSchedule> kSchedules[] = {
-    {"cosine", RateSchedule::cosine}, {"constant", RateSchedule::constant}, {"steps", RateSchedule::steps}};
-
-template <class Pairs>
-std::vector<std::string> names_of(const Pairs& pairs) {
-  std::vector<std::string> names;
-  for (const auto& pair : pairs) names.emplace_back(pair.first);
-  return names;
-}
-template <class Pairs>
-auto named(const Pairs& pairs, const std::string& name) {
-  for (const auto& pair : pairs)
-    if (name == pair.first) return pair.second;
-  return std::begin(pairs)->second;
-}
-
 /// --start names a file.
 bool starts_from_file(const TrainArguments& arguments) {
   return arguments.start != "step" && arguments.start != "ista";
@@ -127,8 +112,8 @@ void complete(TrainArguments& arguments) {
                        ", wanted the smaller number first");
   }
   lambda.seed = arguments.training.seed;
-  arguments.training.optimizer = named(kOptimizers, arguments.optimizer);
-  arguments.training.schedule = named(kSchedules, arguments.schedule);
+  arguments.training.optimizer = value_named(kOptimizers, arguments.optimizer);
+  arguments.training.schedule = value_named(kSchedules, arguments.schedule);
   if (arguments.layerwise) arguments.training.layerwise = true;
   if (arguments.end_to_end) arguments.training.layerwise = false;
   require_effect(arguments);

@@ -1,0 +1,132 @@
+// `shrinkwarp net evaluate`: a classifier on samples.
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <shrinkwarp/models/resnet/classification.hpp>
+#include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/cli/arguments.hpp>
+#include <shrinkwarp/tools/cli/interrupt.hpp>
+#include <shrinkwarp/tools/cli/json_line.hpp>
+#include <shrinkwarp/tools/cli/net_command.hpp>
+#include <shrinkwarp/tools/cli/net_options.hpp>
+#include <shrinkwarp/tools/files/labelled_samples_file.hpp>
+
+namespace shrinkwarp::cli {
+namespace {
+
+struct NetEvaluateArguments {
+  std::string network, samples, labels, logits, gradient;
+  std::int64_t batch = 128;
+  PlaceArguments place;
+  bool json = false;
+};
+
+void write_logits(const NetEvaluateArguments& arguments, const Context& context, Classifier<float>& classifier,
+                  const LabelledSamples& samples, std::int64_t classes, const CancelToken* cancel) {
+  const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / samples.shape.size();
+  NpyWriter writer(arguments.logits, ElementType::f4, {count, classes});
+  const std::int64_t batch = std::min(arguments.batch, count);
+  for (std::int64_t first = 0; first < count; first += batch) {
+    if (cancel->cancelled()) SHRINKWARP_THROW(Cancelled, "evaluate: cancelled at sample ", first);
+    const std::int64_t its = std::min(batch, count - first);
+    const MatrixView<const float> found = classifier.logits(samples, first, its);
+    const Context host = Context::cpu(1);
+    const Tensor<float> on_host(host, classes, its);
+    copy<float>(context, found, on_host.matrix());
+    context.synchronize();
+    writer.append_rows(MatrixView<const float>(on_host.matrix()));
+  }
+  writer.finish();
+}
+
+int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cancel) {
+  SHRINKWARP_REQUIRE(arguments.gradient.empty() || !arguments.labels.empty(), UsageError,
+                     "--gradient: found it without --labels, wanted both");
+  SHRINKWARP_REQUIRE(!arguments.labels.empty() || !arguments.logits.empty(), UsageError,
+                     "found neither --labels nor --logits, wanted one of them at least");
+  for (const std::string* output : {&arguments.logits, &arguments.gradient})
+    if (!output->empty()) require_writable(*output);
+  const Context context = make_context(arguments.place.device, arguments.place.threads);
+  LabelledSamples samples = read_samples(arguments.samples);
+  const std::unique_ptr<Net<float>> net = load_net(context, arguments.network, samples.shape);
+  SHRINKWARP_REQUIRE(samples.shape.size() == net->spec().input.size(), ShapeError, arguments.samples,
+                     ": found samples of ", samples.shape, ", wanted ", net->spec().input, " as ", arguments.network,
+                     " takes");
+  const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / samples.shape.size();
+  if (!arguments.labels.empty()) read_labels(arguments.labels, net->spec().classes, samples);
+  Classifier<float> classifier(context, *net, std::min(arguments.batch, count));
+  if (!arguments.logits.empty()) {
+    write_logits(arguments, context, classifier, samples, net->spec().classes, cancel);
+    net->require_all_well(context);
+  }
+  nlohmann::json out = {{"schema", "shrinkwarp-net-evaluate-1"},
+                        {"network", arguments.network},
+                        {"samples", count},
+                        {"device", context.description()}};
+  if (!arguments.labels.empty()) {
+    const Classified found = classifier.judge(samples, cancel);
+    out["loss"] = found.loss;
+    out["accuracy"] = found.accuracy;
+    if (!arguments.gradient.empty()) {
+      Safetensors file;
+      ParameterValues<float>::save_parameters(net->list(), classification_gradient<float>(context, *net, samples),
+                                              file);
+      write_safetensors(arguments.gradient, file);
+    }
+  }
+  if (arguments.json) {
+    std::cout << json_line(out) << '\n';
+    return kDone;
+  }
+  std::printf("network      %s\n", describe(net->spec()).c_str());
+  if (!arguments.labels.empty())
+    std::printf("samples      %lld: mean cross-entropy %.6g, %.2f %% of the classes right\n",
+                static_cast<long long>(count), out["loss"].get<double>(), 100 * out["accuracy"].get<double>());
+  if (!arguments.logits.empty()) std::printf("logits       %s\n", arguments.logits.c_str());
+  if (!arguments.gradient.empty()) std::printf("gradient     %s\n", arguments.gradient.c_str());
+  std::fflush(stdout);
+  return kDone;
+}
+
+int run_net_evaluate(const NetEvaluateArguments& arguments) {
+  const InterruptScope interrupts;
+  try {
+    return evaluate_net(arguments, interrupts.token());
+  } catch (const Cancelled&) {
+    std::cerr << "shrinkwarp: interrupted: nothing is written\n";
+    return kSignal + interrupts.number();
+  }
+}
+
+}  // namespace
+
+void add_net_evaluate(CLI::App& net, Action& action) {
+  auto arguments = std::make_shared<NetEvaluateArguments>();
+  CLI::App* command = net.add_subcommand("evaluate", "Classify samples");
+  command->add_option("network", arguments->network, "net.safetensors: of shrinkwarp net, or a ResNet of torchvision")
+      ->required();
+  command->add_option("--samples", arguments->samples, "X.npy: (N, features) or (N, C, H, W) of f4, f8 or u1")
+      ->required();
+  command->add_option("--labels", arguments->labels, "y.npy (N,): their classes, to be judged by");
+  command->add_option("--logits", arguments->logits, "L.npy to write: (N, classes)");
+  command->add_option(
+      "--gradient", arguments->gradient,
+      "G.safetensors to write: of the mean cross-entropy, all samples as one batch in evaluation, under the "
+      "names of the tensors");
+  command->add_option("--batch", arguments->batch, "samples at a time")
+      ->check(whole_number(1, 1 << 24))
+      ->capture_default_str();
+  add_place_options(*command, arguments->place);
+  command->add_flag("--json", arguments->json, "one JSON object on standard output");
+  command->footer("Example:\n  shrinkwarp net evaluate net.safetensors --samples X.npy --labels y.npy");
+  command->callback([arguments, &action] { action = [arguments] { return run_net_evaluate(*arguments); }; });
+}
+
+}  // namespace shrinkwarp::cli
