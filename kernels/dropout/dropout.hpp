@@ -23,7 +23,7 @@ namespace shrinkwarp {
 ///
 /// Numerics     one product an element. NaN in X stays NaN where it is dropped, too
 /// Determinism  the same bits on every backend
-/// Cost         2 rows N sizeof(T) bytes, some 30 integer operations an element (on the CPU in vectors). Scratch none. Allocates no, synchronises no,
+/// Cost         2 rows N sizeof(T) bytes, some 30 integer operations an element. Scratch none. Allocates no, synchronises no,
 ///              capturable yes
 /// @throws ShapeError, DeviceError, ValueError (probability, layer), CudaError
 template <class T>
