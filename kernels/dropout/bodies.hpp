@@ -9,13 +9,13 @@ namespace shrinkwarp {
 template <class T>
 struct DropoutMask {
   std::uint64_t seed, layer;
-  std::uint64_t threshold;  // bits under it drop an element; up to 2^32
+  std::uint32_t threshold;  // bits under it drop an element
   T scale;                  // 1 / (1 - probability)
 
   SHRINKWARP_HOST_DEVICE std::uint64_t stream(std::int64_t step) const {
     return (layer << 40) + static_cast<std::uint64_t>(step);
   }
-  SHRINKWARP_HOST_DEVICE T apply(std::uint32_t bits, T x) const { return x * (bits >= threshold ? scale : T(0)); }
+  SHRINKWARP_HOST_DEVICE T apply(std::uint32_t bits, T x) const { return x * (bits < threshold ? T(0) : scale); }
 };
 
 #define SHRINKWARP_DECLARE_DROPOUT                                                                      \

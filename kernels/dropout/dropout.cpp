@@ -1,5 +1,6 @@
 #include <shrinkwarp/kernels/dropout/dropout.hpp>
 
+#include <algorithm>
 #include <cmath>
 
 #include <shrinkwarp/config.hpp>
@@ -19,8 +20,8 @@ void dropout(const Context& context, double probability, std::uint64_t seed, std
   check_matrix(context, "dropout", "X", X, X.rows, X.cols);
   check_matrix(context, "dropout", "Y", Y, X.rows, X.cols);
   if (X.empty()) return;
-  const DropoutMask<T> mask{seed, static_cast<std::uint64_t>(layer),
-                            static_cast<std::uint64_t>(std::ceil(probability * 4294967296.0)),
+  const double threshold = std::min(std::ceil(probability * 4294967296.0), 4294967295.0);
+  const DropoutMask<T> mask{seed, static_cast<std::uint64_t>(layer), static_cast<std::uint32_t>(threshold),
                             static_cast<T>(1 / (1 - probability))};
   if (context.select_cuda()) {
     if constexpr (kHasCuda) return cuda::dropout<T>(context, mask, step, X, Y);

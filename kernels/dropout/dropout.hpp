@@ -12,7 +12,7 @@ namespace shrinkwarp {
 /// Dropout of a batch; applied to the gradient of Y it is its own backward pass.
 ///
 ///   Y[i,j] <- X[i,j] / (1 - probability) where word e of the sequence (seed, stream) of fill_bits is at least
-///             probability 2^32, else X[i,j] 0;   e = i + j rows,   stream = layer 2^40 + step
+///             probability 2^32 (no more than 2^32 - 1), else X[i,j] 0;   e = i + j rows,   stream = layer 2^40 + step
 ///
 /// @param probability  in [0, 1), of an element to be 0
 /// @param layer        from 0 to 2^24 - 1: each layer draws masks of its own

@@ -49,7 +49,8 @@ void check_mask(const Context& context, std::int64_t rows, std::int64_t cols, do
   EXPECT_TRUE(guards_intact(x.before, over));
   for (std::int64_t j = 0; j < cols; ++j) {
     for (std::int64_t i = 0; i < rows; ++i) {
-      const bool keeps = bits[static_cast<std::size_t>(i + j * rows)] >= probability * 4294967296.0;
+      const bool keeps =
+          bits[static_cast<std::size_t>(i + j * rows)] >= std::fmin(probability * 4294967296.0, 4294967295.0);
       const T wanted = X(i, j) * (keeps ? static_cast<T>(1 / (1 - probability)) : T(0));
       EXPECT_TRUE(Y(i, j) == wanted || (std::isnan(Y(i, j)) && std::isnan(wanted))) << i << " " << j;
       EXPECT_TRUE(over(i, j) == wanted || (std::isnan(over(i, j)) && std::isnan(wanted))) << i << " " << j;
