@@ -14,6 +14,7 @@
 // one part in 2^(w - 2); each element begins with B = K and one word to spare, and a word is wanted only where B is under K < 2^w.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include <shrinkwarp/runtime/host_device.hpp>
@@ -25,17 +26,18 @@ inline constexpr int kFractionBits = 44;
 /// Bits of a word of the list.
 inline constexpr int kInformationWordBits = 32;
 
+/// A divisor >= 2, so that a division of n < 2^63 by it is one product: n div d = (n magic) >> (64 + shift).
+struct Divisor {
+  std::uint64_t value = 2, magic = 0;
+  std::int32_t shift = 0;
+};
+
 /// One layer's momentum as kernels use it.
 struct MomentumGamma {
-  double value = 0;         ///< in exact mode p / q
-  std::uint64_t p = 2;      ///< >= 2, so that a division by it is one product
-  std::uint64_t K = 0;      ///< multiple of p q
-  std::uint64_t magic = 0;  ///< n div p = (n magic) >> (64 + shift) for n < 2^63
-  std::int32_t shift = 0;
-  std::int32_t log2_q = 1;
+  double value = 0;       ///< in exact mode p / q
+  Divisor p, q;           ///< p <= q
+  std::uint64_t K = 0;    ///< multiple of p and of q
   std::int32_t held = 0;  ///< -1 and 1 where a learned value is held at the low or high end of its range, else 0
-
-  SHRINKWARP_HOST_DEVICE std::uint64_t q() const { return std::uint64_t{1} << log2_q; }
 };
 
 SHRINKWARP_HOST_DEVICE inline std::uint64_t high_product(std::uint64_t a, std::uint64_t b) {
@@ -58,45 +60,56 @@ SHRINKWARP_HOST_DEVICE inline std::uint64_t power_over(int k, std::uint64_t p) {
   return quotient;
 }
 
-/// gamma as p / 2^log2_q, with words of `word_bits` bits. @param p  >= 2, <= 2^log2_q, p 2^log2_q <= 2^(word_bits - 2)
-SHRINKWARP_HOST_DEVICE inline MomentumGamma as_fraction(std::uint64_t p, int log2_q, int word_bits) {
+/// @param d  >= 2, < 2^32
+SHRINKWARP_HOST_DEVICE inline Divisor divisor(std::uint64_t d) {
+  int bits = 0;  // 2^bits >= d
+  while ((std::uint64_t{1} << bits) < d) ++bits;
+  return {d, power_over(63 + bits, d) + 1, bits - 1};
+}
+
+/// gamma as p / q, with words of `word_bits` bits. @param p  >= 2  @param q  >= p, p q <= 2^(word_bits - 2)
+SHRINKWARP_HOST_DEVICE inline MomentumGamma as_fraction(std::uint64_t p, std::uint64_t q, int word_bits) {
   MomentumGamma gamma;
-  gamma.p = p;
-  gamma.log2_q = log2_q;
-  gamma.value = static_cast<double>(p) / static_cast<double>(gamma.q());
-  const std::uint64_t both = p << log2_q;
-  gamma.K = (std::uint64_t{1} << (word_bits - 1)) / both * both;
-  int bits = 0;  // 2^bits >= p
-  while ((std::uint64_t{1} << bits) < p) ++bits;
-  gamma.magic = power_over(63 + bits, p) + 1;
-  gamma.shift = bits - 1;
+  gamma.p = divisor(p);
+  gamma.q = divisor(q);
+  gamma.value = static_cast<double>(p) / static_cast<double>(q);
+  gamma.K = (std::uint64_t{1} << (word_bits - 1)) / (p * q) * (p * q);
   return gamma;
 }
 
+/// Largest q.
+inline constexpr int kLargestLog2Q = 15;
 /// Smallest and largest gamma under 1 that exact mode takes; 1 itself is another.
-inline constexpr double kLeastExactGamma = 1.0 / 32768;
+inline constexpr double kLeastExactGamma = 1.0 / (1 << kLargestLog2Q);
 inline constexpr double kLargestExactGamma = 1 - kLeastExactGamma;
 
-/// The fraction that exact mode takes for gamma, in [kLeastExactGamma, kLargestExactGamma] or 1: the one with the smallest
-/// q from 2^10 on that is within 1/128 of both gamma and 1 - gamma, else the nearest with q = 2^15. In lowest terms, or
-/// twice those of 1 / q.
+/// The fraction that exact mode takes for gamma, in [kLeastExactGamma, kLargestExactGamma] or 1: the first convergent of its
+/// continued fraction that is within 2^-23 of it, relative to both gamma and 1 - gamma, so that the float next to 0.9 is 9/10; else
+/// the last with q <= 2^15, which is within 2^-15 / q. p and q are small then, and moves of words rare. Terms are doubled where p is 1.
 SHRINKWARP_HOST_DEVICE inline MomentumGamma exact_gamma(double gamma) {
-  constexpr int kFirst = 10, kLast = 15;
-  std::uint64_t p = 2;
-  int log2_q = 1;
-  if (gamma < 1) {
-    for (log2_q = kFirst; log2_q <= kLast; ++log2_q) {
-      const double q = static_cast<double>(std::uint64_t{1} << log2_q);
-      const double nearest = static_cast<double>(static_cast<std::int64_t>(gamma * q + 0.5));
-      const double clamped = nearest < 1 ? 1 : nearest > q - 1 ? q - 1 : nearest;
-      const double off = clamped / q > gamma ? clamped / q - gamma : gamma - clamped / q;
-      p = static_cast<std::uint64_t>(clamped);
-      if (log2_q == kLast || off * 128 <= (gamma < 0.5 ? gamma : 1 - gamma)) break;
-    }
-    while (p % 2 == 0) p /= 2, --log2_q;
-    if (p == 1) p = 2, ++log2_q;
+  constexpr double kClose = 1.0 / (1 << 23);
+  constexpr std::int64_t kMost = std::int64_t{1} << kLargestLog2Q;
+  const double scale = gamma < 0.5 ? gamma : 1 - gamma;
+  std::int64_t p = 0, q = 1, next_p = 1, next_q = 0;  // convergents h_k / k_k and the ones before
+  double rest = gamma;
+  for (int term = 0; term < 40; ++term) {
+    const double whole = std::floor(rest);
+    if (whole > static_cast<double>(kMost)) break;
+    const auto a = static_cast<std::int64_t>(whole);
+    const std::int64_t later_p = a * next_p + p, later_q = a * next_q + q;
+    if (later_q > kMost) break;
+    p = next_p, q = next_q, next_p = later_p, next_q = later_q;
+    const double off = static_cast<double>(next_p) / static_cast<double>(next_q) - gamma;
+    if (next_p > 0 && (off < 0 ? -off : off) <= kClose * scale) break;
+    if (rest == whole) break;
+    rest = 1 / (rest - whole);
   }
-  return as_fraction(p, log2_q, kInformationWordBits);
+  // 0 and 1 are no convergents to take for what is between them.
+  if (next_p == 0) next_p = 1, next_q = kMost;
+  if (next_p == next_q && gamma < 1) next_p = kMost - 1, next_q = kMost;
+  const std::int64_t doubled = next_p == 1 ? 2 : 1;
+  return as_fraction(static_cast<std::uint64_t>(doubled * next_p), static_cast<std::uint64_t>(doubled * next_q),
+                     kInformationWordBits);
 }
 
 /// What decides whether words move, for words of kWordBits bits; see the top of the file.
@@ -107,13 +120,13 @@ struct InformationLimits {
   SHRINKWARP_HOST_DEVICE explicit InformationLimits(const MomentumGamma& gamma)
       : K(gamma.K),
         full(gamma.K << kWordBits),
-        before_push(full >> gamma.log2_q),
-        before_undone_pop((gamma.K / gamma.p) << kWordBits) {}
+        before_push((gamma.K / gamma.q.value) << kWordBits),
+        before_undone_pop((gamma.K / gamma.p.value) << kWordBits) {}
 };
 
-/// n div p, n < 2^63.
-SHRINKWARP_HOST_DEVICE inline std::uint64_t divided(const MomentumGamma& gamma, std::uint64_t n) {
-  return high_product(n, gamma.magic) >> gamma.shift;
+/// n div d, n < 2^63.
+SHRINKWARP_HOST_DEVICE inline std::uint64_t divided(const Divisor& d, std::uint64_t n) {
+  return high_product(n, d.magic) >> d.shift;
 }
 
 // Sums that may leave 64 bits: two's complement, as the machine has it.
@@ -128,35 +141,41 @@ SHRINKWARP_HOST_DEVICE inline bool sum_wraps(std::int64_t a, std::int64_t b, std
   return ((a ^ sum) & (b ^ sum)) < 0;
 }
 
-/// v p / q: pushes what of v is lost on B, which is under before_push, and takes a remainder of p from it.
-SHRINKWARP_HOST_DEVICE inline std::int64_t scaled_down(const MomentumGamma& gamma, std::int64_t v, std::uint64_t& B) {
-  const std::uint64_t r = static_cast<std::uint64_t>(v) & (gamma.q() - 1);
-  const std::int64_t u = v >> gamma.log2_q;  // of a negative number too, towards minus infinity
-  B = (B << gamma.log2_q) | r;
-  const std::uint64_t quotient = divided(gamma, B);
-  const std::uint64_t s = B - quotient * gamma.p;
-  B = quotient;
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(u) * gamma.p + s);
-}
-
-/// The first half of the way back: v = u p + s is taken apart. @return u
-SHRINKWARP_HOST_DEVICE inline std::int64_t taken_apart(const MomentumGamma& gamma, std::int64_t v, std::uint64_t& s) {
-  const std::int64_t sign = v >> 63;  // floor(v / p) = ~(~v div p) for v < 0
-  const std::int64_t u = static_cast<std::int64_t>(divided(gamma, static_cast<std::uint64_t>(v ^ sign))) ^ sign;
-  s = static_cast<std::uint64_t>(v) - static_cast<std::uint64_t>(u) * gamma.p;
+/// v = u d + rest with 0 <= rest < d. @return u
+SHRINKWARP_HOST_DEVICE inline std::int64_t taken_apart(const Divisor& d, std::int64_t v, std::uint64_t& rest) {
+  const std::int64_t sign = v >> 63;  // floor(v / d) = ~(~v div d) for v < 0
+  const std::int64_t u = static_cast<std::int64_t>(divided(d, static_cast<std::uint64_t>(v ^ sign))) ^ sign;
+  rest = static_cast<std::uint64_t>(v) - static_cast<std::uint64_t>(u) * d.value;
   return u;
 }
-/// The second half: B, which is under before_undone_pop, takes s back and gives r up. @return u q + r
+/// u d + rest, back.
+SHRINKWARP_HOST_DEVICE inline std::int64_t put_together(const Divisor& d, std::int64_t u, std::uint64_t rest) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(u) * d.value + rest);
+}
+/// B takes a remainder of `in` and gives one of `out`.
+SHRINKWARP_HOST_DEVICE inline std::uint64_t exchanged(const Divisor& in, const Divisor& out, std::uint64_t rest,
+                                                      std::uint64_t& B) {
+  B = B * in.value + rest;
+  const std::uint64_t quotient = divided(out, B);
+  const std::uint64_t given = B - quotient * out.value;
+  B = quotient;
+  return given;
+}
+
+/// v p / q: B, which is under before_push, takes what of v is lost and gives a remainder of p.
+SHRINKWARP_HOST_DEVICE inline std::int64_t scaled_down(const MomentumGamma& gamma, std::int64_t v, std::uint64_t& B) {
+  std::uint64_t r = 0;
+  const std::int64_t u = taken_apart(gamma.q, v, r);
+  return put_together(gamma.p, u, exchanged(gamma.q, gamma.p, r, B));
+}
+/// The way back, of v = u p + s: B, which is under before_undone_pop, takes s back and gives r up.
 SHRINKWARP_HOST_DEVICE inline std::int64_t scaled_up(const MomentumGamma& gamma, std::int64_t u, std::uint64_t s,
                                                      std::uint64_t& B) {
-  B = B * gamma.p + s;
-  const std::uint64_t r = B & (gamma.q() - 1);
-  B >>= gamma.log2_q;
-  return static_cast<std::int64_t>((static_cast<std::uint64_t>(u) << gamma.log2_q) | r);
+  return put_together(gamma.q, u, exchanged(gamma.p, gamma.q, s, B));
 }
 
 /// What a layer adds to v, in fixed point: 2^44 share f, rounded to even; 0 where that is not a number within 2^63.
-/// @param share  of f, exact in double with 2^44   @param fits  set to false where it is not
+/// @param share  of f   @param fits  set to false where it is not
 template <class T>
 SHRINKWARP_HOST_DEVICE inline std::int64_t impulse(T f, double share, bool& fits) {
   constexpr double kOne = static_cast<double>(std::int64_t{1} << kFractionBits);

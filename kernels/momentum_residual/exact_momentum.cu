@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(kThreads)
   const InformationLimits<kWordBits> limits(gamma);
   bool fits = true;
   std::uint64_t s = 0;
-  const std::int64_t u = taken_apart(gamma, wrapped_difference(speed, impulse(f, share_of(gamma, form), fits)), s);
+  const std::int64_t u = taken_apart(gamma.p, wrapped_difference(speed, impulse(f, share_of(gamma, form), fits)), s);
   WarpList list(state, tile, exists);
   list.give(has, limits.before_undone_pop, B);
   if (has) speed = scaled_up(gamma, u, s, B);

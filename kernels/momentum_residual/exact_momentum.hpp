@@ -1,8 +1,8 @@
 // Layers of momentum residual networks without rounding errors: x and v in 64-bit fixed point with 44 fraction bits, and a buffer
 // of the bits that multiplications by gamma take away. Going back returns every bit of x and v, through any number of layers.
 //
-// gamma is a fraction p / q with a power of two q, in every place where it stands; what the branch gives is rounded to fixed
-// point. exact_arithmetic.hpp has an element's arithmetic. A tile of 32 elements, a warp, has one list of words: those of a
+// gamma is a fraction p / q of small numbers (exact_gamma), in every place where it stands; what the branch gives is rounded to
+// fixed point. exact_arithmetic.hpp has an element's arithmetic. A tile of 32 elements, a warp, has one list of words: those of a
 // layer that give a word append it in their order, those that take one take it from the end.
 //
 // The buffer costs log2(q / p) bits an element and layer, one word of 64 bits and at most some 32 more an element, and 32 bits a
@@ -31,9 +31,8 @@ struct InformationBuffer {
   static constexpr std::int64_t tiles(std::int64_t size) { return (size + kInformationTile - 1) / kInformationTile; }
 };
 
-/// Most words that a tile's list can have, for layers that take `bits` = sum of log2(q / p) bits an element in all, with
-/// q <= 2^largest_log2_q.
-std::int64_t information_capacity(double bits, int largest_log2_q);
+/// Most words that a tile's list can have, for layers that take `bits` = sum of log2(q / p) bits an element in all.
+std::int64_t information_capacity(double bits);
 
 /// What goes wrong on the device, as a number of a layer from 1 on.
 struct ExactStatus {

@@ -77,7 +77,7 @@ struct TilePlace {
     std::int64_t row = tile.first % branch.features;                                                                \
     for (int e = 0; e < size; ++e) {                                                                                \
       f[e] = branch.f(tile.first + e, row, x_in_T[e]);                                                              \
-      u[e] = taken_apart(task.gamma, wrapped_difference(v[e], impulse(f[e], task.share, fits)), s[e]);              \
+      u[e] = taken_apart(task.gamma.p, wrapped_difference(v[e], impulse(f[e], task.share, fits)), s[e]);            \
       row = row + 1 == branch.features ? 0 : row + 1;                                                               \
     }                                                                                                               \
     tile.list.give(states, size, limits.before_undone_pop);                                                         \

@@ -63,10 +63,10 @@ std::int64_t momentum_adjoint_scratch(std::int64_t size) {
   return InformationBuffer::tiles(size);
 }
 
-std::int64_t information_capacity(double bits, int largest_log2_q) {
+std::int64_t information_capacity(double bits) {
   // An element holds 2^(32 words) B, which starts under 2^(32 + 31) and grows by log2(q / p) a layer; what its words are of it
   // is most where B has just given one and is still over K / q, K > 2^30. Roundings of 2^-30 a layer are in the hundredth.
-  const double words = 1 + (1.01 + bits * (1 + 1e-6) + largest_log2_q) / kInformationWordBits;
+  const double words = 1 + (1.01 + bits * (1 + 1e-6) + kLargestLog2Q) / kInformationWordBits;
   return kInformationTile * static_cast<std::int64_t>(words);
 }
 

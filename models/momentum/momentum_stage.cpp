@@ -78,15 +78,13 @@ MomentumStage<T>::MomentumStage(ParameterList& list, const std::string& name, st
   gamma_ = spec_.learned ? list.add(name + ".gamma", shape, initial_gammas)
                          : list.add_statistics(name + ".gamma", shape, initial_gammas);
   if (exact()) {
-    // Of learned ones as many bits as the least takes; the fraction next to it may be a little less.
+    // Of learned ones as many bits as the least takes, and a little for the fraction next to it.
     double bits = 0;
-    int largest = 1;
     for (const double gamma : spec_.gammas) {
       const MomentumGamma its = exact_gamma(spec_.learned ? spec_.low : static_cast<double>(static_cast<T>(gamma)));
-      bits -= std::log2(its.value) * (spec_.learned ? 129.0 / 128 : 1);
-      largest = std::max(largest, spec_.learned ? 15 : its.log2_q);
+      bits += spec_.learned ? 0.001 - std::log2(its.value) : -std::log2(its.value);
     }
-    capacity_ = information_capacity(bits, largest);
+    capacity_ = information_capacity(bits);
   }
 }
 

@@ -31,20 +31,19 @@ void check_chain(std::mt19937_64& random) {
   const int size = 1 + static_cast<int>(below(kInformationTile));
   std::vector<MomentumGamma> gammas;
   double bits = 0;
-  int largest = 1;
+  double largest = 1;
   const bool one_for_all = below(4) == 0;
   for (int t = 0; t < layers; ++t) {
     if (t > 0 && one_for_all) {
       gammas.push_back(gammas[0]);
     } else {
-      const int log2_q = 1 + static_cast<int>(below((kWordBits - 2) / 2));
-      const std::uint64_t q = std::uint64_t{1} << log2_q;
-      gammas.push_back(as_fraction(2 + below(q - 1), log2_q, kWordBits));
+      const std::uint64_t q = 2 + below((std::uint64_t{1} << (kWordBits - 2) / 2) - 1);
+      gammas.push_back(as_fraction(2 + below(q - 1), q, kWordBits));
     }
     const MomentumGamma& gamma = gammas.back();
-    ASSERT_EQ(gamma.K % (gamma.p << gamma.log2_q), 0u);
+    ASSERT_EQ(gamma.K % (gamma.p.value * gamma.q.value), 0u);
     bits -= std::log2(gamma.value);
-    largest = std::max(largest, gamma.log2_q);
+    largest = std::max(largest, std::log2(static_cast<double>(gamma.q.value)));
   }
   // As information_capacity has it, but that roundings of one part in 2^(w - 2) count.
   const double slack = 2.01 + 4.0 * layers / std::ldexp(1.0, kWordBits - 4);
@@ -68,8 +67,9 @@ void check_chain(std::mt19937_64& random) {
       const auto at = static_cast<std::size_t>(e);
       const auto before = static_cast<long double>(v[at]);
       v[at] = scaled_down(gamma, v[at], states[at]);
-      ASSERT_LE(std::fabs(static_cast<double>(static_cast<long double>(v[at]) - before * gamma.value)),
-                static_cast<double>(gamma.q()));
+      ASSERT_LE(
+          std::fabs(static_cast<double>(static_cast<long double>(v[at]) - before * gamma.p.value / gamma.q.value)),
+          static_cast<double>(gamma.q.value));
     }
     list.take(states.data(), size, limits.K);
     for (const std::uint64_t B : states) ASSERT_TRUE(B >= limits.K && B < limits.full);
@@ -81,8 +81,8 @@ void check_chain(std::mt19937_64& random) {
     std::vector<std::uint64_t> s(v.size());
     list.give(states.data(), size, limits.before_undone_pop);
     for (std::size_t e = 0; e < v.size(); ++e) {
-      const std::int64_t u = taken_apart(gamma, v[e], s[e]);
-      ASSERT_LT(s[e], gamma.p);
+      const std::int64_t u = taken_apart(gamma.p, v[e], s[e]);
+      ASSERT_LT(s[e], gamma.p.value);
       v[e] = scaled_up(gamma, u, s[e], states[e]);
     }
     list.take(states.data(), size, limits.K);
@@ -109,28 +109,44 @@ TEST(ExactArithmetic, ReturnsEveryBitWithWordsOfAnySize) {
 TEST(ExactArithmetic, DividesAsTheMachineDoes) {
   std::mt19937_64 random(6);
   for (std::uint64_t p = 2; p < 40000; p = p < 70 ? p + 1 : p * 9 / 7) {
-    const MomentumGamma gamma = as_fraction(p, 16, 34);
+    const Divisor d = divisor(p);
     for (int i = 0; i < 200; ++i) {
       std::uint64_t n = (random() >> 1) >> random() % 63;
       if (i % 2 == 0) n = std::min(n / p * p + (i % 4 == 0 ? 0 : p - 1), (std::uint64_t{1} << 63) - 1);
-      ASSERT_EQ(divided(gamma, n), n / p) << n << " / " << p;
+      ASSERT_EQ(divided(d, n), n / p) << n << " / " << p;
     }
   }
 }
 
 TEST(ExactArithmetic, TakesTheFractionsThatItSays) {
-  for (const double gamma :
-       {0.1, 0.5, 0.9, 0.99, 0.999, 1023.0 / 1024, 1e-3, 0.75, kLeastExactGamma, kLargestExactGamma}) {
+  const auto fraction = [](double gamma, std::uint64_t p, std::uint64_t q) {
     const MomentumGamma taken = exact_gamma(gamma);
-    EXPECT_NEAR(taken.value, gamma, std::min(gamma, 1 - gamma) / 128) << gamma;
-    EXPECT_LE(std::log2(1 / taken.value), 1.05 * std::log2(1 / gamma)) << gamma;
-    EXPECT_EQ(taken.value, static_cast<double>(taken.p) / static_cast<double>(taken.q()));
-    EXPECT_LE(taken.p << taken.log2_q, std::uint64_t{1} << 30);
+    EXPECT_TRUE(taken.p.value == p && taken.q.value == q) << gamma << ": " << taken.p.value << " / " << taken.q.value;
+  };
+  fraction(.9, 9, 10);
+  fraction(static_cast<double>(.9f), 9, 10);
+  fraction(static_cast<double>(.99f), 99, 100);
+  fraction(.1, 2, 20);
+  fraction(.5, 2, 4);
+  fraction(2.0 / 3, 2, 3);
+  fraction(1023.0 / 1024, 1023, 1024);
+  fraction(1, 2, 2);
+  fraction(kLeastExactGamma, 2, 65536);
+  fraction(kLargestExactGamma, 32767, 32768);
+  std::mt19937_64 random(7);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  for (int i = 0; i < 3000; ++i) {
+    double gamma = i % 3 == 0   ? std::pow(uniform(random), 6)
+                   : i % 3 == 1 ? 1 - std::pow(uniform(random), 6)
+                                : uniform(random);
+    gamma = std::min(std::max(gamma, kLeastExactGamma), kLargestExactGamma);
+    const MomentumGamma taken = exact_gamma(gamma);
+    const auto p = taken.p.value, q = taken.q.value;
+    EXPECT_EQ(taken.value, static_cast<double>(p) / static_cast<double>(q));
+    EXPECT_TRUE(p >= 2 && p < q && p * q <= std::uint64_t{1} << 30) << gamma;
+    EXPECT_LE(std::fabs(taken.value - gamma), std::ldexp(2.0, -15) / static_cast<double>(q) + std::ldexp(1.0, -23))
+        << gamma;
   }
-  EXPECT_EQ(exact_gamma(0.5).log2_q, 2);
-  EXPECT_EQ(exact_gamma(0.9).log2_q, 9);  // 461 / 512
-  EXPECT_EQ(exact_gamma(1023.0 / 1024).value, 1023.0 / 1024);
-  EXPECT_EQ(exact_gamma(1).value, 1);
 }
 
 // ---- whole layers --------------------------------------------------------------------------------------------------
@@ -156,16 +172,14 @@ class Chain {
         in_T_(context, size_),
         values_(context, size_) {
     double bits = 0;
-    int largest = 0;
     std::vector<T> learned;
     for (const double gamma : gammas) {
       const MomentumGamma exact = exact_gamma(gamma);
       bits -= std::log2(exact.value);
-      largest = std::max(largest, exact.log2_q);
       learned.push_back(static_cast<T>(gamma));
     }
     bits_ = bits;
-    capacity_ = information_capacity(bits, largest);
+    capacity_ = information_capacity(bits);
     words_ = Tensor<std::uint32_t>(context, capacity_ * InformationBuffer::tiles(size_));
     const Tensor<T> in = to_device<T>(context, learned, layers_);
     const bool ones = std::all_of(gammas.begin(), gammas.end(), [](double gamma) { return gamma == 1; });

@@ -237,7 +237,7 @@ std::vector<double> adam(const Context& context) {
 std::vector<double> exact_layers(const Context& context, std::int64_t layers, const Tensor<float>& f,
                                  bool status_only) {
   constexpr std::int64_t kSize = 80;
-  const std::int64_t tiles = InformationBuffer::tiles(kSize), capacity = information_capacity(4.0 * layers, 12);
+  const std::int64_t tiles = InformationBuffer::tiles(kSize), capacity = information_capacity(4.0 * layers);
   std::vector<float> values;
   for (std::int64_t t = 0; t < layers; ++t) values.push_back(t % 3 == 0 ? .1f : t % 3 == 1 ? .99f : .3f);
   const Tensor<float> learned(context, layers);
