@@ -126,6 +126,47 @@ std::vector<T> classification_gradient(const Context& context, const Net<T>& net
   return on_host<T>(context, gradient.vector());
 }
 
+template <class T>
+std::vector<InverseCheck> check_inverses(const Context& context, const Net<T>& net, const LabelledSamples& samples) {
+  const std::int64_t features = samples.shape.size();
+  SHRINKWARP_REQUIRE(features == net.spec().input.size(), ShapeError, "check_inverses: found samples of ",
+                     samples.shape, ", wanted ", net.spec().input, " as the network takes");
+  const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / features;
+  const Pass<T> pass = net.pass(context);
+  Tensor<T> X(context, features, count);
+  to_device<T>(context, std::vector<T>(samples.values.begin(), samples.values.end()), X.vector());
+  std::vector<InverseCheck> checks;
+  for (const LayerPointer<T>& layer : net.layers().layers()) {
+    const Tensor<std::byte> scratch(context, layer->scratch(context, count, false));
+    if (const auto* const stage = dynamic_cast<const MomentumStage<T>*>(layer.get())) {
+      Arena counting(context.device());
+      const auto number = static_cast<std::int64_t>(checks.size());
+      stage->lay_out(counting, count, {});
+      Arena arena(context, counting.used());
+      const MomentumState<T> state = stage->lay_out(arena, count, pass.status.slice(number, 1));
+      stage->begin(pass, X.matrix(), {}, state, scratch.vector());
+      const std::vector<T> before = on_host<T>(context, state.x);
+      stage->advance(pass, state, count, scratch.vector());
+      stage->go_back(pass, state, count, scratch.vector());
+      const std::vector<T> after = on_host<T>(context, state.x);
+      net.require_all_well(context);
+      InverseCheck check{stage->layers(), 0, 0};
+      double largest = 0;
+      for (std::size_t i = 0; i < before.size(); ++i) {
+        check.differ += std::memcmp(&before[i], &after[i], sizeof(T)) == 0 ? 0 : 1;
+        check.worst = std::max(check.worst, std::fabs(static_cast<double>(before[i]) - static_cast<double>(after[i])));
+        largest = std::max(largest, std::fabs(static_cast<double>(before[i])));
+      }
+      if (largest > 0) check.worst /= largest;
+      checks.push_back(check);
+    }
+    Tensor<T> Y(context, layer->output().size(), count);
+    layer->forward(pass, X.matrix(), Y.matrix(), {}, scratch.vector());
+    X = std::move(Y);
+  }
+  return checks;
+}
+
 // ---- Training ------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -386,6 +427,7 @@ Classified train_classifier(const Context& context, Net<T>& net, const LabelledS
 
 #define SHRINKWARP_INSTANTIATE(T)                                                                                  \
   template std::vector<T> classification_gradient<T>(const Context&, const Net<T>&, const LabelledSamples&);       \
+  template std::vector<InverseCheck> check_inverses<T>(const Context&, const Net<T>&, const LabelledSamples&);     \
   template class Classifier<T>;                                                                                    \
   template Classified train_classifier<T>(const Context&, Net<T>&, const LabelledSamples&, const LabelledSamples&, \
                                           const ClassificationOptions&, const TrainingStore&,                      \

@@ -60,6 +60,17 @@ class Classifier {
 template <class T>
 std::vector<T> classification_gradient(const Context& context, const Net<T>& net, const LabelledSamples& samples);
 
+/// How well the layers of a momentum stage come back.
+struct InverseCheck {
+  std::int64_t layers = 0;
+  std::int64_t differ = 0;  ///< elements of the stage's input whose bits are others
+  double worst = 0;         ///< largest difference of an element, in multiples of the largest magnitude of the input
+};
+/// Takes samples, as one batch in evaluation, through each momentum stage and back. Synchronises.
+/// @throws ShapeError, RangeError, OutOfMemory
+template <class T>
+std::vector<InverseCheck> check_inverses(const Context& context, const Net<T>& net, const LabelledSamples& samples);
+
 struct ClassificationOptions {
   bool adam = true;          ///< else SGD
   std::int64_t epochs = 20;  ///< passes over the samples

@@ -25,7 +25,7 @@ struct NetEvaluateArguments {
   std::string network, samples, labels, logits, gradient;
   std::int64_t batch = 128;
   PlaceArguments place;
-  bool json = false;
+  bool inverse = false, stored = false, json = false;
 };
 
 void write_logits(const NetEvaluateArguments& arguments, const Context& context, Classifier<float>& classifier,
@@ -49,13 +49,15 @@ void write_logits(const NetEvaluateArguments& arguments, const Context& context,
 int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cancel) {
   SHRINKWARP_REQUIRE(arguments.gradient.empty() || !arguments.labels.empty(), UsageError,
                      "--gradient: found it without --labels, wanted both");
-  SHRINKWARP_REQUIRE(!arguments.labels.empty() || !arguments.logits.empty(), UsageError,
-                     "found neither --labels nor --logits, wanted one of them at least");
+  SHRINKWARP_REQUIRE(!arguments.labels.empty() || !arguments.logits.empty() || arguments.inverse, UsageError,
+                     "found none of --labels, --logits and --inverse, wanted one of them at least");
+  SHRINKWARP_REQUIRE(!arguments.stored || !arguments.gradient.empty(), UsageError,
+                     "--store-activations: found it without --gradient, wanted both");
   for (const std::string* output : {&arguments.logits, &arguments.gradient})
     if (!output->empty()) require_writable(*output);
   const Context context = make_context(arguments.place.device, arguments.place.threads);
   LabelledSamples samples = read_samples(arguments.samples);
-  const std::unique_ptr<Net<float>> net = load_net(context, arguments.network, samples.shape);
+  const std::unique_ptr<Net<float>> net = load_net(context, arguments.network, samples.shape, arguments.stored);
   SHRINKWARP_REQUIRE(samples.shape.size() == net->spec().input.size(), ShapeError, arguments.samples,
                      ": found samples of ", samples.shape, ", wanted ", net->spec().input, " as ", arguments.network,
                      " takes");
@@ -81,6 +83,13 @@ int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cance
       write_safetensors(arguments.gradient, file);
     }
   }
+  std::vector<InverseCheck> inverses;
+  if (arguments.inverse) {
+    inverses = check_inverses<float>(context, *net, samples);
+    out["inverses"] = nlohmann::json::array();
+    for (const InverseCheck& check : inverses)
+      out["inverses"].push_back({{"layers", check.layers}, {"differ", check.differ}, {"worst", check.worst}});
+  }
   if (arguments.json) {
     std::cout << json_line(out) << '\n';
     return kDone;
@@ -89,6 +98,9 @@ int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cance
   if (!arguments.labels.empty())
     std::printf("samples      %lld: mean cross-entropy %.6g, %.2f %% of the classes right\n",
                 static_cast<long long>(count), out["loss"].get<double>(), 100 * out["accuracy"].get<double>());
+  for (const InverseCheck& check : inverses)
+    std::printf("inverse      %lld layers and back: %lld elements differ, by at most %.3g of the largest\n",
+                static_cast<long long>(check.layers), static_cast<long long>(check.differ), check.worst);
   if (!arguments.logits.empty()) std::printf("logits       %s\n", arguments.logits.c_str());
   if (!arguments.gradient.empty()) std::printf("gradient     %s\n", arguments.gradient.c_str());
   std::fflush(stdout);
@@ -120,6 +132,10 @@ void add_net_evaluate(CLI::App& net, Action& action) {
       "--gradient", arguments->gradient,
       "G.safetensors to write: of the mean cross-entropy, all samples as one batch in evaluation, under the "
       "names of the tensors");
+  command->add_flag("--store-activations", arguments->stored,
+                    "for --gradient: keep activations as backpropagation does, in place of computing them again");
+  command->add_flag("--inverse", arguments->inverse,
+                    "take all samples, as one batch, through each momentum stage and back, and compare");
   command->add_option("--batch", arguments->batch, "samples at a time")
       ->check(whole_number(1, 1 << 24))
       ->capture_default_str();

@@ -73,9 +73,11 @@ Shape image_shape(const std::vector<std::int64_t>& sizes) {
   return {sizes[0], sizes[1], sizes[2]};
 }
 
-std::unique_ptr<Net<float>> load_net(const Context& context, const std::string& path, const Shape& input) {
+std::unique_ptr<Net<float>> load_net(const Context& context, const std::string& path, const Shape& input, bool stores) {
   const Safetensors file = read_safetensors(path);
-  auto net = std::make_unique<Net<float>>(context, net_spec_of(file, input), 0);
+  NetSpec spec = net_spec_of(file, input);
+  if (spec.momentum && stores) spec.momentum->activations = Activations::stored;
+  auto net = std::make_unique<Net<float>>(context, spec, 0);
   net->load(context, file);
   return net;
 }
