@@ -81,8 +81,8 @@ class MomentumStage : public Layer<T> {
   /// All layers forward, or back to the beginning. @param scratch  scratch(context, samples, false) bytes
   void advance(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples, Bytes scratch) const;
   void go_back(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples, Bytes scratch) const;
-  /// Refuses an exact state that is not one that begin() makes, whatever its x and v: it has come back from none of this
-  /// network's. Synchronises. @param what  begins the message  @throws RangeError
+  /// Refuses an exact state whose buffer is not as begin() makes it: it has come back with other gammas, or from a buffer that is
+  /// no forward pass's. (Other branches it does not find out: what they change is in v.) Synchronises. @param what  begins the message  @throws RangeError
   void require_beginning(const Context& context, const MomentumState<T>& state, const std::string& what) const;
 
  private:

@@ -44,6 +44,7 @@ void check_samples(const char* function, const LabelledSamples& samples, const N
 LabelledSamples LabelledSamples::chosen(const std::vector<std::int64_t>& numbers) const {
   LabelledSamples result;
   result.shape = shape;
+  result.images = images;
   const std::int64_t features = shape.size();
   result.values.reserve(numbers.size() * static_cast<std::size_t>(features));
   for (const std::int64_t number : numbers) {

@@ -18,6 +18,7 @@ namespace shrinkwarp {
 /// Samples and their classes on the host.
 struct LabelledSamples {
   Shape shape;
+  bool images = false;               ///< whether they have come as channels, rows and columns
   std::vector<float> values;         ///< [shape.size(), N], a sample after another
   std::vector<std::int32_t> labels;  ///< [N], from 0 to classes - 1
 

@@ -311,7 +311,7 @@ const StoredTensor& Safetensors::at(const std::string& name) const {
     std::string list;
     for (const auto& tensor : tensors_) list += (list.empty() ? "" : ", ") + tensor.first;
     SHRINKWARP_THROW(ValueError, contents_text(path_), " holds no tensor ", in_quotes(name),
-                     ", found: ", list.empty() ? "none" : printable(list, 300));
+                     ", found: ", list.empty() ? "none" : printable(list, 200));
   }
   return found->second;
 }

@@ -15,6 +15,7 @@
 #include <shrinkwarp/models/momentum/momentum_stage.hpp>
 #include <shrinkwarp/models/resnet/linear.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
@@ -36,7 +37,10 @@ struct ForwardArguments {
 
 constexpr std::uint64_t kPositions = std::uint64_t{1} << 32;  // streams of the seed, beyond those of weights
 constexpr std::uint64_t kVelocities = kPositions + 1;
-constexpr std::int64_t kNamedFrom = 256;  // elements of a state that says which network it is of
+// A state says which network it is of, but not at more than some 8 bits an element: of fewer elements by a hash, of the fewest
+// not at all.
+constexpr std::int64_t kNamedFrom = 256;
+constexpr std::int64_t kHashedFrom = 8;
 
 MomentumSpec spec_of(const ForwardArguments& arguments) {
   MomentumSpec spec;
@@ -102,17 +106,31 @@ std::string network_text(const ForwardArguments& arguments, const Context& conte
   return json_line(text);
 }
 
-/// Refuses a state of another network. @throws UsageError naming the first difference
-void require_network(const std::string& file, const std::string& found, const std::string& wanted) {
-  if (found == wanted) return;
-  const nlohmann::json has = nlohmann::json::parse(found, nullptr, false), wants = nlohmann::json::parse(wanted);
-  SHRINKWARP_REQUIRE(has.is_object(), UsageError, file, ": found '", found,
-                     "' as the network of this state, wanted a state that shrinkwarp net forward has written");
-  for (const auto& [key, value] : wants.items()) {
-    const nlohmann::json its = has.contains(key) ? has[key] : nlohmann::json();
-    SHRINKWARP_REQUIRE(its == value, UsageError, file, " is the state of another network: its ", key, " is ",
-                       its.dump(), ", wanted ", value.dump());
+/// What a state of so many elements says of it.
+std::string network_entry(const std::string& text, std::int64_t elements) {
+  if (elements >= kNamedFrom) return text;
+  if (elements < kHashedFrom) return {};
+  char hash[9];
+  std::snprintf(hash, sizeof(hash), "%08x",
+                static_cast<unsigned>(hash_bytes(text.data(), static_cast<std::int64_t>(text.size()))));
+  return hash;
+}
+
+/// Refuses a state of another network. @throws UsageError naming the first difference, where the state has it
+void require_network(const std::string& file, const std::string& found, const std::string& text,
+                     std::int64_t elements) {
+  if (found == network_entry(text, elements)) return;
+  const nlohmann::json has = nlohmann::json::parse(found, nullptr, false), wants = nlohmann::json::parse(text);
+  if (has.is_object()) {
+    for (const auto& [key, value] : wants.items()) {
+      const nlohmann::json its = has.contains(key) ? has[key] : nlohmann::json();
+      SHRINKWARP_REQUIRE(its == value, UsageError, file, " is the state of another network: its ", key, " is ",
+                         its.dump(), ", wanted ", value.dump());
+    }
   }
+  SHRINKWARP_THROW(UsageError, file,
+                   " is the state of another network, or of another machine: wanted the options of its ",
+                   "net forward, and the same instruction set and BLAS kernels");
 }
 
 std::vector<double> normals(const ForwardArguments& arguments, std::uint64_t stream) {
@@ -182,8 +200,7 @@ int run_forward(const ForwardArguments& arguments) {
   network.stage().advance(pass, owned.state, arguments.batch, owned.scratch.vector());
   require_all_well(context, network.status(), "net forward");
   StoredMomentumState end = stored_state(context, owned.state, arguments.width, arguments.batch);
-  // It is not to cost more than the buffer's bits do: of few elements what the buffer comes back to has to tell.
-  if (arguments.width * arguments.batch >= kNamedFrom) end.network = network_text(arguments, context);
+  end.network = network_entry(network_text(arguments, context), arguments.width * arguments.batch);
   write_positions(arguments.input, start);
   write_momentum_state(arguments.state, end);
   const auto elements = static_cast<double>(arguments.width * arguments.batch);
@@ -218,8 +235,7 @@ int run_inverse(const ForwardArguments& arguments) {
   require_different_files("--output", arguments.output, "--state", arguments.state);
   const Context context = make_context(arguments.device, arguments.threads);
   const StoredMomentumState end = read_momentum_state(arguments.state);
-  if (end.features * end.samples >= kNamedFrom)
-    require_network(arguments.state, end.network, network_text(arguments, context));
+  require_network(arguments.state, end.network, network_text(arguments, context), end.features * end.samples);
   SHRINKWARP_REQUIRE(end.features == arguments.width && end.exact() == (arguments.mode == "exact"), ValueError,
                      arguments.state, ": found states of ", end.features, " features, ", end.exact() ? "in" : "without",
                      " fixed point, wanted ", arguments.width, ", ", arguments.mode == "exact" ? "in" : "without");

@@ -241,6 +241,8 @@ int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
   SHRINKWARP_REQUIRE(spec.input.positions() > 1 || (arguments.training.crop == 0 && !arguments.training.flip),
                      UsageError, "--crop, --flip: found them for samples of ", spec.input,
                      " features, wanted them for images");
+  SHRINKWARP_REQUIRE(spec.architecture == "mlp" || data.training.images, UsageError, "--samples: found samples of ",
+                     spec.input, " features, wanted images (N, C, H, W) for ", spec.architecture);
   Safetensors start;
   if (!arguments.start.empty()) start = read_safetensors(arguments.start);
   const Fingerprint fingerprint = net_fingerprint(arguments, context, data, arguments.start.empty() ? nullptr : &start);

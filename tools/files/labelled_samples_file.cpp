@@ -29,6 +29,7 @@ LabelledSamples read_samples(const std::string& path) {
   SHRINKWARP_REQUIRE(!header.fortran_order, ValueError, path,
                      ": found an array in Fortran order, wanted C order (numpy.ascontiguousarray)");
   LabelledSamples samples;
+  samples.images = shape.size() == 4;
   samples.shape = shape.size() == 2 ? Shape{shape[1]} : Shape{shape[1], shape[2], shape[3]};
   switch (header.type) {
     case ElementType::f4:

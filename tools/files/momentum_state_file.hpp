@@ -2,7 +2,7 @@
 //
 // An .npz archive. x, v [N, features]: int64 fixed point with 44 fraction bits, or float32. Of the buffer: `states` [N, features]
 // int64, the bits of B; `words` int32, the lists of all tiles one after another; `counts` int32, how many words the list of each
-// tile but the last has. `network`: which network it is of, a text; or nothing.
+// tile but the last has. `network`: which network it is of, a text, or a hash of it, or nothing.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,428 @@
+"""`shrinkwarp net`: exact states there and back in two processes, classifiers, their files, and torchvision's ResNets."""
+
+import json
+import math
+import signal
+import time
+
+import numpy as np
+import pytest
+
+import networks
+from program import DONE, FAILED, USAGE, one_line, run, start
+
+# There and back
+
+
+def network(layers, gamma, width=7, hidden=5, seed=3, mode="exact", *more):
+    return ["--layers", layers, "--gamma", gamma, "--width", width, "--hidden", hidden, "--seed", seed, "--mode", mode, *more]
+
+
+def there_and_back(folder, net, batch, scale=1.0, forth=(), back=()):
+    """Arrays of the start, of the last state and of what came back, and what forward said."""
+    said = json.loads(run("net", "forward", *net, *forth, "--batch", batch, "--scale", scale, "--input", folder / "in.npz",
+                          "--state", folder / "out.npz", "--json", status=DONE).stdout)
+    run("net", "inverse", *net, "--state", folder / "out.npz", "--output", folder / "back.npz", *back, status=DONE)
+    return *(dict(np.load(folder / f"{name}.npz")) for name in ("in", "out", "back")), said
+
+
+@pytest.mark.parametrize("gamma, layers, batch, scale, more", [
+    (0.1, 60, 13, 1, ()), (0.5, 200, 9, 500, ("--plain",)), (0.9, 400, 40, 1, ()), (0.99, 300, 3, 30, ()),
+    (1023 / 1024, 2000, 1, 10, ()), (1, 5, 11, 1, ("--plain",)), ("0.1,0.9,0.5,0.003,0.99", 5, 50, 7, ())])
+def test_every_bit_comes_back(folder, gamma, layers, batch, scale, more):
+    begun, ended, back, said = there_and_back(folder, network(layers, gamma, 7, 5, 3, "exact", *more), batch, scale)
+    gammas = [float(text) for text in str(gamma).split(",")]
+    for name in "xv":
+        assert begun[name].dtype == np.int64 and begun[name].shape == (batch, 7)
+        assert (begun[name] == back[name]).all()
+        assert (begun[name] != ended[name]).mean() > 0.9
+    # x and v are normal times the scale in units of 2^-44; of rounding and the seed nothing more is promised.
+    assert 0.5 * scale < np.sqrt((begun["x"] * 2.0**-44) ** 2).mean() < 1.2 * scale
+    held = 8 * sum(array.nbytes for name, array in ended.items() if name not in "xv") / (7 * batch)
+    assert held == pytest.approx(layers * said["buffer_bits_per_element_layer"])
+    bits = sum(-math.log2(g) for g in gammas) * (layers / len(gammas))
+    assert held <= 1.05 * bits + 112
+
+
+def test_the_number_of_threads_does_not_matter(folder):
+    net = network(40, 0.7, 33, 65)
+    begun, _, back, _ = there_and_back(folder, net, 700, forth=["--threads", 1], back=["--threads", 3])
+    assert all((begun[name] == back[name]).all() for name in "xv")
+
+
+def test_floating_point_does_not_come_back(folder):
+    begun, _, back, said = there_and_back(folder, network(40, 0.5, mode="approximate"), 20)
+    assert begun["x"].dtype == np.float32 and "buffer_bits_per_element_layer" not in said
+    error = np.abs(begun["x"] - back["x"]).max()
+    assert 1e-3 < error  # some 2^40 units of 6e-8, where nothing else bounds it
+
+
+def test_what_is_no_state_of_this_network(folder):
+    net = network(30, 0.5)
+    there_and_back(folder, net, 64)
+    wrong = lambda *options: one_line(run("net", "inverse", *options, "--state", folder / "out.npz", "--output",
+                                          folder / "b.npz", status=USAGE))
+    assert "its gamma is [0.5], wanted [0.6]" in wrong(*network(30, 0.6))
+    assert "its layers is 30, wanted 31" in wrong(*network(31, 0.5))
+    assert "its seed is 3, wanted 4" in wrong(*network(30, 0.5, seed=4))
+    state = dict(np.load(folder / "out.npz"))
+
+    def refused(wanted, net=net, **changed):
+        np.savez(folder / "bent.npz", **{**state, **changed})
+        done = run("net", "inverse", *net, "--state", folder / "bent.npz", "--output", folder / "b.npz", status=FAILED)
+        assert wanted in one_line(done)
+
+    refused("'counts' has the element", counts=state["counts"] * 1000)
+    refused("did not come back to where every forward pass begins", states=state["states"] + 10**9)
+    refused("wanted <i8", v=state["v"].astype(np.float32))
+    refused("has shape (64, 6), wanted (64, 7)", v=state["v"][:, :6].copy())
+    # States of few elements have a hash of it, of the fewest nothing.
+    _, ended, _, _ = there_and_back(folder, network(30, 0.5, 3, 4), 4)
+    assert ended["network"].nbytes == 8
+    assert "is the state of another network" in wrong(*network(30, 0.5, 3, 4, seed=9))
+    _, ended, _, _ = there_and_back(folder, network(30, 0.5, 3, 4), 2)
+    assert "network" not in ended
+
+
+@pytest.mark.parametrize("options, wanted", [
+    ((30, 0), "--gamma"), ((30, 1.5), "gamma is 1.5, wanted within"), ((30, "0.5,0.4"), "found 2 numbers for 30 layers"),
+    ((0, 0.5), "--layers"), ((30, 1e-6), "gamma is 1e-06, wanted within")])
+def test_forward_refuses(folder, options, wanted):
+    done = run("net", "forward", *network(*options), "--batch", 5, "--input", folder / "i", "--state", folder / "s")
+    assert done.returncode in (FAILED, USAGE) and wanted in one_line(done)
+    assert not list(folder.glob("*"))
+
+
+def test_the_layer_that_leaves_the_range_is_named(folder):
+    files = ["--batch", 5, "--input", folder / "i", "--state", folder / "s"]
+    line = one_line(run("net", "forward", *network(30, 0.9), "--scale", 2e5, *files, status=FAILED))
+    assert "layer " in line and "2^19 = 524288" in line
+    line = one_line(run("net", "forward", *network(30, 0.9), "--scale", 1e6, *files, status=FAILED))
+    assert "layer 0" in line
+    assert not list(folder.glob("*"))
+
+
+# Classifiers
+
+
+def blobs(count, seed, classes=3, shape=(6,)):
+    """Normal clouds around a centre each."""
+    centres = 2 * np.random.default_rng(0).standard_normal((classes, *shape))
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    return (centres[labels] + random.standard_normal((count, *shape))).astype(np.float32), labels
+
+
+def save_samples(folder, X, y):
+    np.save(folder / "X.npy", X)
+    np.save(folder / "y.npy", y)
+    return ["--samples", folder / "X.npy", "--labels", folder / "y.npy"]
+
+
+MLP = ["mlp", "--blocks", 5, "--width", 8, "--hidden", 8, "--quiet"]
+BRIEFLY = ["--epochs", 6, "--batch", 32, "--lr", 0.01]
+
+
+def numpy_logits(tensors, metadata, X):
+    """Of an mlp whose samples have another width, in float64."""
+    erf = np.vectorize(math.erf)
+    act = {"tanh": np.tanh, "relu": lambda u: np.maximum(u, 0), "gelu": lambda u: u * (1 + erf(u / math.sqrt(2))) / 2}
+    t = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    linear = lambda name, x: x @ t[name + ".weight"].T + t[name + ".bias"]
+
+    def branch(name, x):
+        if metadata["normalisation"] == "layer":
+            centred = x - x.mean(1, keepdims=True)
+            x = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5) * t[name + ".norm.weight"] + t[name + ".norm.bias"]
+        if metadata["normalisation"] == "batch":
+            x = (x - t[name + ".norm.running_mean"]) / np.sqrt(t[name + ".norm.running_var"] + 1e-5)
+            x = x * t[name + ".norm.weight"] + t[name + ".norm.bias"]
+        return linear(name + ".linear2", act[metadata["activation"]](linear(name + ".linear1", x)))
+
+    x = linear("stem", X.reshape(len(X), -1).astype(np.float64))
+    momentum = metadata["momentum"] == "yes"
+    v = branch("initial_velocity", x) if metadata["initial_velocity"] == "yes" else np.zeros_like(x)
+    for block in range(int(metadata["blocks"])):
+        f = branch(f"blocks.{block}", x)
+        if momentum:
+            g = t["momentum.gamma"][block]
+            v = g * v + (1 if metadata["form"] == "plain" else 1 - g) * f
+            x = x + v
+        else:
+            x = x + f
+    return linear("head", x)
+
+
+@pytest.mark.parametrize("options", [
+    (), ("--gamma", 0.9), ("--gamma", 0.9, "--mode", "approximate", "--normalisation", "layer"),
+    ("--gamma", 0.8, "--plain", "--learn-gamma", "--activation", "relu"),
+    ("--gamma", 0.9, "--normalisation", "batch", "--dropout", 0.1, "--activation", "gelu", "--initial-velocity")])
+def test_training_classifies_and_its_file_says_all(folder, options):
+    X, y = blobs(300, 1)
+    out = folder / "net.safetensors"
+    run("net", "train", *MLP, *BRIEFLY, *options, *save_samples(folder, X, y), "--output", out, "--history", folder / "h", status=DONE)
+    tensors, metadata = networks.read(out)
+    other, labels = blobs(200, 2)
+    np.save(folder / "other.npy", other)
+    np.save(folder / "labels.npy", labels.astype(np.int32))
+    said = json.loads(run("net", "evaluate", out, "--samples", folder / "other.npy", "--labels", folder / "labels.npy",
+                          "--logits", folder / "l.npy", "--batch", 64, "--json", status=DONE).stdout)
+    logits = numpy_logits(tensors, metadata, other)
+    found = np.load(folder / "l.npy")
+    assert np.abs(found - logits).max() <= 1e-5 * np.abs(logits).max()
+    assert said["accuracy"] == (found.argmax(1) == labels).mean() > 0.8
+    entropy = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) + logits.max(1) - logits[range(200), labels]
+    assert said["loss"] == pytest.approx(entropy.mean(), rel=1e-4)
+    lines = [json.loads(line) for line in (folder / "h").read_text().splitlines()]
+    assert [line["pass"] for line in lines] == list(range(1, 7))
+    assert lines[-1]["accuracy"] > 0.8 and lines[-1]["loss"] < lines[0]["loss"]
+    if "--learn-gamma" in options:
+        # v is 0 before the first layer, whose gamma so counts for nothing in the plain form.
+        assert tensors["momentum.gamma"][0] == np.float32(0.8)
+        assert len(np.unique(tensors["momentum.gamma"])) == 5
+
+
+def test_recomputed_and_stored_activations_train_to_the_same_bits(folder):
+    X, y = blobs(200, 1)
+    files = save_samples(folder, X, y)
+    options = ["--gamma", 0.9, "--normalisation", "batch", "--dropout", 0.2, "--learn-gamma"]
+    for name, more in (("a", ["--threads", 1]), ("b", ["--store-activations", "--threads", 3])):
+        run("net", "train", *MLP, *BRIEFLY, *options, *more, *files, "--output", folder / name, status=DONE)
+    a, b = (networks.read(folder / name)[0] for name in "ab")
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_a_training_goes_on_where_it_was(folder, images):
+    X, y = blobs(400, 1, shape=(3, 6, 5) if images else (6,))
+    options = [*MLP, "--epochs", 16, "--batch", 16, "--gamma", 0.9, "--normalisation", "batch", "--dropout", 0.1,
+               *(["--crop", 1, "--flip"] if images else []), *save_samples(folder, X, y)]
+    run("net", "train", *options, "--output", folder / "whole", "--history", folder / "wh", status=DONE)
+    for attempt in range(40):
+        process = start("net", "train", *options, "--output", folder / "part", "--history", folder / "ph", "--resume")
+        time.sleep(0.2 + 0.1 * attempt)
+        process.send_signal(signal.SIGTERM if attempt % 2 else signal.SIGKILL)
+        if process.wait(60) == DONE:
+            break
+    else:
+        pytest.fail("the training does not come to its end")
+    assert attempt > 0, "nothing was interrupted"
+    assert networks.read(folder / "whole")[0].keys() == networks.read(folder / "part")[0].keys()
+    assert (folder / "whole").read_bytes() == (folder / "part").read_bytes()
+    assert (folder / "wh").read_bytes() == (folder / "ph").read_bytes()
+    assert not (folder / "part.checkpoint").exists()
+    done = run("net", "train", *options, "--output", folder / "part", "--history", folder / "ph", "--resume", status=DONE)
+    assert (folder / "wh").read_bytes() == (folder / "ph").read_bytes() and done.stderr == ""
+
+
+def test_training_refuses(folder):
+    X, y = blobs(60, 1)
+    files = save_samples(folder, X, y)
+    before = sorted(folder.glob("*"))
+
+    def refused(wanted, *options, files=files, status=USAGE):
+        done = run("net", "train", *MLP, *options, *files, "--output", folder / "o", status=status)
+        assert wanted in one_line(done), done.stderr
+        assert sorted(folder.glob("*")) == before
+
+    refused("--plain: found it without --gamma", "--plain")
+    refused("--learn-gamma: found it without --gamma", "--learn-gamma")
+    refused("--gamma-range: found it without --learn-gamma", "--gamma", 0.9, "--gamma-range", "0.8,0.95")
+    refused("between them", "--gamma", 0.9, "--learn-gamma", "--gamma-range", "0.91,0.95")
+    refused("--momentum: found it with the optimizer adam", "--momentum", 0.5)
+    refused("wanted both or neither", "--validation-samples", folder / "X.npy")
+    refused("wanted them for images", "--flip")
+    refused("--initial-velocity: found it without --gamma", "--initial-velocity")
+    refused("label", "--classes", 2, status=FAILED)
+    refused("No such file", files=["--samples", folder / "none.npy", "--labels", folder / "y.npy"], status=FAILED)
+    refused("wanted (60,), a label for each sample", files=["--samples", folder / "X.npy", "--labels", folder / "X.npy"],
+            status=FAILED)
+    done = run("net", "train", "resnet18", "--blocks", 3, *files, "--output", folder / "o", status=USAGE)
+    assert "--blocks: found it for resnet18, wanted it for mlp alone" in one_line(done)
+    done = run("net", "train", "resnet18", *files, "--output", folder / "o", status=USAGE)
+    assert "found samples of 6 features, wanted images (N, C, H, W) for resnet18" in one_line(done)
+    X[3, 2] = np.nan
+    np.save(folder / "X.npy", X)
+    refused("sample 3 has a value that is not finite", status=FAILED)
+    np.save(folder / "X.npy", np.asfortranarray(blobs(60, 1)[0]))
+    refused("Fortran order", status=FAILED)
+
+
+def test_a_training_that_leaves_the_range_names_the_layer(folder):
+    X, y = blobs(60, 1)
+    done = run("net", "train", *MLP, "--gamma", 0.9, "--lr", 1e7, "--optimizer", "sgd", *save_samples(folder, X, y), "--output",
+               folder / "o", status=FAILED)
+    assert "layer " in one_line(done) or "found the loss" in one_line(done)
+    assert not (folder / "o").exists()
+
+
+def test_what_activations_take(folder):
+    X, y = blobs(40, 1)
+    files = save_samples(folder, X, y)
+    taken = {}
+    for blocks in (10, 100, 1000):
+        for name, options in (("exact", ["--gamma", 0.9]), ("approximate", ["--gamma", 0.9, "--mode", "approximate"]),
+                              ("residual", [])):
+            out = folder / "net"
+            run("net", "train", "mlp", "--blocks", blocks, "--width", 8, "--hidden", 8, "--epochs", 1, "--quiet", *options, *files,
+                "--output", out, status=DONE)
+            taken[name, blocks] = json.loads(run("net", "info", out, "--batch", 256, "--json").stdout)["training_activation_bytes"]
+    elements = 8 * 256
+    for more, fewer in ((1000, 100), (100, 10)):
+        layers = more - fewer
+        gamma_bytes = 96 * layers + 256  # of the gammas that kernels read
+        grown = taken["exact", more] - taken["exact", fewer]
+        # Lists have whole words.
+        assert grown <= 1.05 * layers * elements * math.log2(1 / 0.9) / 8 + 4 * elements + gamma_bytes
+        assert taken["approximate", more] - taken["approximate", fewer] <= gamma_bytes
+        assert taken["residual", more] - taken["residual", fewer] >= 3 * 4 * layers * elements
+
+
+# Files of others
+
+
+@pytest.fixture(scope="module")
+def vision():
+    torch = pytest.importorskip("torch", reason="PyTorch is not importable: python3-torch is optional")
+    models = pytest.importorskip("torchvision.models", reason="torchvision is not importable: python3-torchvision is optional")
+    return torch, models
+
+
+def torchvision_net(folder, vision, name, **options):
+    """A network of torchvision with statistics of a trained one, in evaluation, and its file."""
+    torch, models = vision
+    torch.manual_seed(0)
+    net = getattr(models, name)(**options)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.1)
+    net.eval()
+    state = net.state_dict()
+    names = [name for name in state if not name.endswith("num_batches_tracked")]
+    networks.write(folder / "net", {name: state[name].numpy() for name in names}, {})
+    return net, names
+
+
+def with_momentum(torch, net, gamma):
+    """As momentumnet's transform_to_momentumnet does it: blocks behind the first of each stage, f(x) = block(x) - x."""
+
+    class Momentum(torch.nn.Module):
+        def __init__(self, blocks):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList(blocks)
+
+        def forward(self, x):
+            v = torch.zeros_like(x)
+            for block in self.blocks:
+                v = gamma * v + (1 - gamma) * (block(x) - x)
+                x = x + v
+            return x
+
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        stage = getattr(net, name)
+        setattr(net, name, torch.nn.Sequential(stage[0], Momentum(list(stage)[1:])))
+    return net
+
+
+@pytest.mark.parametrize("name, size, count", [("resnet18", 32, 5), ("resnet101", 32, 2)])
+def test_resnets_are_torchvisions(folder, vision, name, size, count):
+    torch, _ = vision
+    net, names = torchvision_net(folder, vision, name, num_classes=10)
+    parameters = [key for key, _ in net.named_parameters()]
+    x, y = torch.randn(count, 3, size, size), torch.arange(count)
+    np.save(folder / "X.npy", x.numpy())
+    np.save(folder / "y.npy", y.numpy())
+    files = ["--samples", folder / "X.npy", "--labels", folder / "y.npy", "--logits", folder / "l.npy", "--json"]
+    # Rounding grows with depth in a network of random weights: PyTorch's own gradients of resnet101 are no better.
+    with_gradient = name == "resnet18"
+    with torch.no_grad():
+        plain = net(x).numpy()
+    for gamma, mode in ((None, None), (0.9, "exact"), *([(0.9, "approximate")] if with_gradient else [])):
+        if gamma is None:
+            ours = folder / "net"
+        else:
+            ours = folder / "momentum"
+            said = json.loads(run("net", "transform", folder / "net", "--input", f"3,{size},{size}", "--gamma", gamma, "--mode",
+                                  mode, "--output", ours, "--json", status=DONE).stdout)
+            assert said["architecture"] == name and said["momentum_layers"] == {"resnet18": 4, "resnet101": 29}[name]
+            assert set(networks.read(ours)[0]) == {*names, *(f"layer{i}.momentum.gamma" for i in (1, 2, 3, 4))}
+            if mode == "exact":
+                with_momentum(torch, net, gamma)
+        options = [*files, *(["--inverse"] if gamma else []), *(["--gradient", folder / "g"] if with_gradient else [])]
+        said = json.loads(run("net", "evaluate", ours, *options, status=DONE).stdout)
+        logits = net(x)
+        if with_gradient:
+            net.zero_grad()
+            torch.nn.functional.cross_entropy(logits, y).backward()
+            gradient = networks.read(folder / "g")[0]
+            assert set(gradient) == set(parameters)
+            for key, parameter in zip(parameters, net.parameters()):
+                wanted = parameter.grad.numpy()
+                assert np.abs(gradient[key] - wanted).max() <= 1e-4 * np.abs(wanted).max(), key
+        logits = logits.detach().numpy()
+        assert np.abs(np.load(folder / "l.npy") - logits).max() <= 1e-4 * np.abs(logits).max()
+        if gamma:
+            assert np.abs(logits - plain).max() > 1e-2 * np.abs(logits).max()
+            assert all(check["differ"] == 0 for check in said["inverses"]) == (mode == "exact")
+            assert all(check["worst"] < 1e-3 for check in said["inverses"])
+
+
+def test_momentumnets_transform(folder, vision):
+    torch, _ = vision
+    momentumnet = pytest.importorskip("momentumnet", reason="momentumnet is not importable: it is optional")
+    net, _ = torchvision_net(folder, vision, "resnet18", num_classes=10)
+    x = torch.randn(4, 3, 32, 32)
+    np.save(folder / "X.npy", x.numpy())
+    run("net", "transform", folder / "net", "--input", "3,32,32", "--gamma", 0.9, "--output", folder / "m", status=DONE)
+    run("net", "evaluate", folder / "m", "--samples", folder / "X.npy", "--logits", folder / "l.npy", status=DONE)
+    with torch.no_grad():
+        wanted = momentumnet.transform_to_momentumnet(net, gamma=0.9, use_backprop=True).eval()(x).numpy()
+    assert np.abs(np.load(folder / "l.npy") - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_our_resnets_load_in_torchvision(folder, vision):
+    torch, models = vision
+    X, y = blobs(24, 1, shape=(3, 32, 32))
+    run("net", "train", "resnet18", "--epochs", 1, "--batch", 8, "--quiet", *save_samples(folder, X, y), "--output", folder / "net",
+        status=DONE)
+    tensors, metadata = networks.read(folder / "net")
+    assert metadata["architecture"] == "resnet18" and metadata["input"] == "3,32,32"
+    net = models.resnet18(num_classes=3)
+    net.load_state_dict({name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()})
+    with torch.no_grad():
+        wanted = net.eval()(torch.from_numpy(X)).numpy()
+    run("net", "evaluate", folder / "net", "--samples", folder / "X.npy", "--logits", folder / "l.npy", status=DONE)
+    assert np.abs(np.load(folder / "l.npy") - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_files_that_are_none(folder):
+    X, y = blobs(30, 1)
+    files = save_samples(folder, X, y)
+    run("net", "train", *MLP, *files, "--output", folder / "net", status=DONE)
+    tensors, metadata = networks.read(folder / "net")
+
+    def refused(wanted, tensors=tensors, **changed):
+        networks.write(folder / "bent", tensors, {**metadata, **changed})
+        assert wanted in one_line(run("net", "info", folder / "bent", status=FAILED))
+
+    refused("found the format 'x', wanted shrinkwarp-net-1", format="x")
+    refused("found the architecture 'vgg'", architecture="vgg")
+    refused("'blocks' is '-1', wanted a number from 1", blocks="-1")
+    refused("blocks.5.linear1.weight", blocks="6")
+    refused("wanted channels,height,width", input="6,1")
+    refused("'momentum' is 'perhaps', wanted one of yes, no", momentum="perhaps")
+    refused("head.weight", classes="4")
+    refused("wanted finite numbers", {**tensors, "head.bias": np.full(3, np.inf, np.float32)})
+    networks.write(folder / "bent", {"a": np.zeros(3, np.float32)}, {})
+    assert "nor the tensors of a ResNet of torchvision" in one_line(run("net", "info", folder / "bent", status=FAILED))
+    line = one_line(run("net", "transform", folder / "net", "--output", folder / "m", status=USAGE))
+    assert "--gamma: found none" in line
+    run("net", "transform", folder / "net", "--gamma", 0.9, "--output", folder / "m", status=DONE)
+    line = one_line(run("net", "transform", folder / "m", "--gamma", 0.9, "--output", folder / "n", status=FAILED))
+    assert "found a network with momentum, wanted a residual one" in line
+    np.save(folder / "wide.npy", np.zeros((3, 9), np.float32))
+    line = one_line(run("net", "evaluate", folder / "m", "--samples", folder / "wide.npy", "--logits", folder / "l", status=FAILED))
+    assert "found samples of 9, wanted 6" in line
