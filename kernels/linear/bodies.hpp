@@ -33,6 +33,11 @@ struct LinearScratch {
   void linear_backward(const Context& context, MatrixView<const T> W, Activation activation, MatrixView<const T> X,   \
                        MatrixView<const T> value, MatrixView<const T> dY, MatrixView<T> dW, VectorView<T> db, T beta, \
                        MatrixView<T> dX, const LinearScratch<T>& scratch);                                            \
+  template <class T>                                                                                                  \
+  void activation_forward(const Context& context, Activation activation, MatrixView<const T> X, MatrixView<T> Y);     \
+  template <class T>                                                                                                  \
+  void activation_backward(const Context& context, Activation activation, MatrixView<const T> value,                  \
+                           MatrixView<const T> dY, T beta, MatrixView<T> dX);                                         \
   /* Pieces of a batch whose rows are summed one by one. */                                                           \
   std::int64_t linear_pieces(std::int64_t out, std::int64_t N);
 namespace cpu {

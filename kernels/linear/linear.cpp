@@ -94,6 +94,33 @@ void linear_backward(const Context& context, identity_t<MatrixView<const T>> W, 
   cpu::linear_backward<T>(context, W, activation, X, value, dY, dW, db, beta, dX, pieces);
 }
 
+template <class T>
+void activation_forward(const Context& context, Activation activation, identity_t<MatrixView<const T>> X,
+                        MatrixView<T> Y) {
+  check_matrix(context, "activation_forward", "X", X, X.rows, X.cols);
+  check_matrix(context, "activation_forward", "Y", Y, X.rows, X.cols);
+  if (Y.empty()) return;
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) return cuda::activation_forward<T>(context, activation, X, Y);
+  }
+  cpu::activation_forward<T>(context, activation, X, Y);
+}
+
+template <class T>
+void activation_backward(const Context& context, Activation activation, identity_t<MatrixView<const T>> value,
+                         identity_t<MatrixView<const T>> dY, T beta, MatrixView<T> dX) {
+  constexpr const char* kFunction = "activation_backward";
+  if (activation != Activation::none) check_matrix(context, kFunction, "value", value, dY.rows, dY.cols);
+  check_matrix(context, kFunction, "dY", dY, dY.rows, dY.cols);
+  check_matrix(context, kFunction, "dX", dX, dY.rows, dY.cols);
+  if (dX.empty()) return;
+  const MatrixView<const T> its = activation == Activation::none ? dY : value;
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) return cuda::activation_backward<T>(context, activation, its, dY, beta, dX);
+  }
+  cpu::activation_backward<T>(context, activation, its, dY, beta, dX);
+}
+
 #define SHRINKWARP_INSTANTIATE(T)                                                                                    \
   template void linear_forward<T>(const Context&, MatrixView<const T>, VectorView<const T>, Activation,              \
                                   MatrixView<const T>, MatrixView<T>, MatrixView<T>);                                \
@@ -103,7 +130,10 @@ void linear_backward(const Context& context, identity_t<MatrixView<const T>> W, 
                                                    Activation);                                                      \
   template void linear_backward<T>(const Context&, MatrixView<const T>, Activation, MatrixView<const T>,             \
                                    MatrixView<const T>, MatrixView<const T>, MatrixView<const T>, MatrixView<T>,     \
-                                   VectorView<T>, T, MatrixView<T>, VectorView<std::byte>);
+                                   VectorView<T>, T, MatrixView<T>, VectorView<std::byte>);                          \
+  template void activation_forward<T>(const Context&, Activation, MatrixView<const T>, MatrixView<T>);               \
+  template void activation_backward<T>(const Context&, Activation, MatrixView<const T>, MatrixView<const T>, T,      \
+                                       MatrixView<T>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

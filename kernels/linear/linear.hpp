@@ -1,4 +1,4 @@
-// Linear layers with their activation, and their gradients. Weights lie as PyTorch holds them: its weight (out, in) in C
+// Linear layers with their activation, activations alone, and their gradients. Weights lie as PyTorch holds them: its weight (out, in) in C
 // order is the column-major W [in, out], so a layer is act(W'X + b).
 #pragma once
 
@@ -83,5 +83,30 @@ void linear_backward(const Context& context, identity_t<MatrixView<const T>> W, 
                      identity_t<MatrixView<const T>> X, identity_t<MatrixView<const T>> Y,
                      identity_t<MatrixView<const T>> U, identity_t<MatrixView<const T>> dY, MatrixView<T> dW,
                      identity_t<VectorView<T>> db, T beta, identity_t<MatrixView<T>> dX, VectorView<std::byte> scratch);
+
+/// An activation alone: Y <- act(X).
+///
+/// @param X  [rows, N]
+/// @param Y  [rows, N], written; may be X
+///
+/// Numerics     tanh on the CPU within 4 ulp. NaN in, NaN out
+/// Determinism  same bits run to run and on the CPU for any number of threads
+/// Cost         2 rows N sizeof(T) bytes. Scratch none. Allocates no, synchronises no, capturable yes
+/// @throws ShapeError, DeviceError, ValueError, CudaError
+template <class T>
+void activation_forward(const Context& context, Activation activation, identity_t<MatrixView<const T>> X,
+                        MatrixView<T> Y);
+
+/// Its gradient: dX <- beta dX + dY * act'(X).
+///
+/// @param value  [rows, N]: X for gelu, Y = act(X) for relu and tanh; else not read, may be empty
+/// @param dY     [rows, N]; where Y of relu is 0 or less it counts as 0, NaN too; NaN in Y lets it through, as in PyTorch
+/// @param beta   with 0, dX is not read
+/// @param dX     [rows, N], updated; may be dY where beta is 0
+///
+/// Cost         3 rows N sizeof(T) bytes, one more where beta is not 0. The rest as for activation_forward.
+template <class T>
+void activation_backward(const Context& context, Activation activation, identity_t<MatrixView<const T>> value,
+                         identity_t<MatrixView<const T>> dY, T beta, MatrixView<T> dX);
 
 }  // namespace shrinkwarp

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
@@ -41,6 +42,7 @@ void tanh_loop(const double* u, double* y, std::int64_t size) {
 
 constexpr std::int64_t kSamples = 256;           // of a task
 constexpr std::int64_t kFeatures = 512;          // of a task's product
+constexpr std::int64_t kElements = 16384;        // of a task of an activation alone, about
 constexpr std::int64_t kGradientFeatures = 128;  // columns of dW of a task, or one whole matrix would be one task
 
 /// The products below run inside of tasks, each on its own thread.
@@ -75,6 +77,10 @@ MatrixView<T> rows_of(const MatrixView<T>& view, std::int64_t first, std::int64_
   SHRINKWARP_CPU_CLONES void tanh_gradient(const T* y, const T* dy, T* h, std::int64_t size) {         \
     for (std::int64_t i = 0; i < size; ++i) h[i] = activation_gradient<Activation::tanh>(y[i], dy[i]); \
   }                                                                                                    \
+  /* dx <- beta dx + h */                                                                              \
+  SHRINKWARP_CPU_CLONES void blend_in(const T* h, T beta, T* dx, std::int64_t size) {                  \
+    for (std::int64_t i = 0; i < size; ++i) dx[i] = beta * dx[i] + h[i];                               \
+  }                                                                                                    \
   SHRINKWARP_CPU_CLONES void add_to_sums(const T* h, double* sums, std::int64_t size) {                \
     for (std::int64_t i = 0; i < size; ++i) sums[i] += static_cast<double>(h[i]);                      \
   }
@@ -101,6 +107,7 @@ template <class T>
 void gradient_column(Activation activation, const T* value, const T* dy, T* h, std::int64_t size) {
   switch (activation) {
     case Activation::none:
+      if (h != dy) std::copy_n(dy, size, h);
       return;
     case Activation::relu:
       return relu_gradient(value, dy, h, size);
@@ -124,6 +131,15 @@ void multiply(const Context& context, MatrixView<const T> W, T alpha, MatrixView
     gemm<T>(this_thread(), Transpose::yes, Transpose::no, alpha, W.columns(i, features), X.columns(j, samples), beta,
             block);
     finish(block, i, j);
+  });
+}
+
+/// body(column) for all columns of a matrix.
+template <class T, class Body>
+void for_columns(const Context& context, MatrixView<T> matrix, const Body& body) {
+  const std::int64_t columns = std::max<std::int64_t>(1, kElements / matrix.rows);
+  context.parallel_for((matrix.cols + columns - 1) / columns, [&](std::int64_t task, int) {
+    for (std::int64_t j = task * columns; j < std::min(matrix.cols, (task + 1) * columns); ++j) body(j);
   });
 }
 
@@ -199,6 +215,26 @@ void linear_backward(const Context& context, MatrixView<const T> W, Activation a
   });
 }
 
+template <class T>
+void activation_forward(const Context& context, Activation activation, MatrixView<const T> X, MatrixView<T> Y) {
+  for_columns(context, Y, [&](std::int64_t j) { activate_column(activation, X.column(j), Y.column(j), Y.rows); });
+}
+
+template <class T>
+void activation_backward(const Context& context, Activation activation, MatrixView<const T> value,
+                         MatrixView<const T> dY, T beta, MatrixView<T> dX) {
+  for_columns(context, dX, [&](std::int64_t j) {
+    if (beta == T(0)) return gradient_column(activation, value.column(j), dY.column(j), dX.column(j), dX.rows);
+    T part[256];
+    constexpr auto kPart = static_cast<std::int64_t>(std::size(part));
+    for (std::int64_t i = 0; i < dX.rows; i += kPart) {
+      const std::int64_t count = std::min(kPart, dX.rows - i);
+      gradient_column(activation, value.column(j) + i, dY.column(j) + i, part, count);
+      blend_in(part, beta, dX.column(j) + i, count);
+    }
+  });
+}
+
 #define SHRINKWARP_INSTANTIATE(T)                                                                                    \
   template void linear_forward<T>(const Context&, MatrixView<const T>, VectorView<const T>, Activation,              \
                                   MatrixView<const T>, MatrixView<T>, MatrixView<T>);                                \
@@ -206,7 +242,10 @@ void linear_backward(const Context& context, MatrixView<const T> W, Activation a
                                 MatrixView<T>);                                                                      \
   template void linear_backward<T>(const Context&, MatrixView<const T>, Activation, MatrixView<const T>,             \
                                    MatrixView<const T>, MatrixView<const T>, MatrixView<T>, VectorView<T>, T,        \
-                                   MatrixView<T>, const LinearScratch<T>&);
+                                   MatrixView<T>, const LinearScratch<T>&);                                          \
+  template void activation_forward<T>(const Context&, Activation, MatrixView<const T>, MatrixView<T>);               \
+  template void activation_backward<T>(const Context&, Activation, MatrixView<const T>, MatrixView<const T>, T,      \
+                                       MatrixView<T>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

@@ -58,12 +58,16 @@ MomentumStage<T>::MomentumStage(ParameterList& list, const std::string& name, st
                      " gammas for ", branches_.size(), " layers, wanted one each");
   const double least = exact() ? kLeastExactGamma : 0, most = exact() ? kLargestExactGamma : 1;
   const bool ones = std::all_of(spec_.gammas.begin(), spec_.gammas.end(), [](double gamma) { return gamma == 1; });
-  for (const double gamma : spec_.gammas) {
+  for (const double wanted : spec_.gammas) {
+    const auto gamma = static_cast<double>(static_cast<T>(wanted));  // as layers have it
     const bool inside = exact() ? gamma >= least && gamma <= most : gamma > 0 && gamma <= 1;
     SHRINKWARP_REQUIRE(inside || ones, ValueError, "MomentumStage: gamma is ", gamma,
                        gamma == 0 ? ", with which no layer can be undone" : "", ", wanted ",
                        exact() ? concat("within ", least, " and ", most, ", or 1 for all layers, in exact arithmetic")
                                : std::string("over 0 and at most 1"));
+    SHRINKWARP_REQUIRE(!spec_.learned || (wanted >= spec_.low && wanted <= spec_.high), ValueError,
+                       "MomentumStage: gamma is ", wanted, ", wanted within ", spec_.low, " and ", spec_.high,
+                       ", where learned ones are held");
   }
   if (spec_.learned) {
     SHRINKWARP_REQUIRE(spec_.low > 0 && spec_.low >= least && spec_.low <= spec_.high && spec_.high <= most, ValueError,
@@ -164,6 +168,14 @@ std::int64_t MomentumStage<T>::scratch(const Context& context, std::int64_t samp
 }
 
 template <class T>
+VectorView<std::int32_t> MomentumStage<T>::status_of(const Pass<T>& pass) const {
+  if (!exact()) return {};
+  SHRINKWARP_REQUIRE(pass.status.size > number_, ShapeError, "MomentumStage: pass.status has ", pass.status.size,
+                     " elements, wanted at least ", number_ + 1);
+  return pass.status.slice(number_, 1);
+}
+
+template <class T>
 void MomentumStage<T>::prepare(const Pass<T>& pass, const MomentumState<T>& state) const {
   const VectorView<const T> gammas =
       spec_.learned ? pass.values(gamma_, layers()) : pass.statistics.slice(gamma_, layers());
@@ -177,7 +189,7 @@ void MomentumStage<T>::begin(const Pass<T>& pass, MatrixView<const T> X, MatrixV
   const std::int64_t size = state.x.size;
   VectorView<const T> v{V.data, V.empty() ? 0 : size, V.device};
   if (initial_ && V.empty()) {
-    const Work lies = work(arena, pass.context, X.cols, pass.keeps);
+    const Work lies = work(arena, pass.context, X.cols, false);
     Pass<T> its = pass;
     its.keeps = false;
     initial_->forward(its, X, lies.values, {}, lies.branch_scratch);
@@ -217,7 +229,7 @@ template <class T>
 void MomentumStage<T>::advance(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples,
                                Bytes scratch) const {
   Arena arena(scratch);
-  const Work lies = work(arena, pass.context, samples, pass.keeps);
+  const Work lies = work(arena, pass.context, samples, false);
   Pass<T> its = pass;
   its.keeps = false;
   const MatrixView<const T> x = as_matrix<const T>(state.x, this->input().size(), samples);
@@ -291,8 +303,7 @@ void MomentumStage<T>::forward(const Pass<T>& pass, MatrixView<const T> X, Matri
   const std::int64_t features = this->input().size(), samples = X.cols;
   Arena kept_arena(pass.keeps ? kept : Bytes{nullptr, 0, pass.context.device()}), scratch_arena(scratch);
   const Work lies = work(scratch_arena, pass.context, samples, pass.keeps);
-  const VectorView<std::int32_t> status = exact() ? pass.status.slice(number_, 1) : VectorView<std::int32_t>{};
-  const MomentumState<T> state = lay_out(pass.keeps ? kept_arena : scratch_arena, samples, status);
+  const MomentumState<T> state = lay_out(pass.keeps ? kept_arena : scratch_arena, samples, status_of(pass));
   begin(pass, X, {}, state, scratch);
   if (pass.keeps && stores()) {
     const MatrixView<const T> x = as_matrix<const T>(state.x, features, samples);
@@ -319,8 +330,7 @@ void MomentumStage<T>::backward(const Pass<T>& pass, MatrixView<const T> X, Matr
   const Context& context = pass.context;
   Arena kept_arena(kept), scratch_arena(scratch);
   const Work lies = work(scratch_arena, context, samples, true);
-  const VectorView<std::int32_t> status = exact() ? pass.status.slice(number_, 1) : VectorView<std::int32_t>{};
-  const MomentumState<T> state = lay_out(kept_arena, samples, status);
+  const MomentumState<T> state = lay_out(kept_arena, samples, status_of(pass));
   copy<T>(context, dY, lies.dx);
   context.zero_bytes(lies.dv.data, lies.dv.rows * lies.dv.cols * static_cast<std::int64_t>(sizeof(T)));
   const auto adjoint_of = [&](std::int64_t t) {
@@ -328,7 +338,7 @@ void MomentumStage<T>::backward(const Pass<T>& pass, MatrixView<const T> X, Matr
     return MomentumAdjoint<T>{as_vector(lies.dx), as_vector(lies.dv), as_vector(lies.dbranch), dgamma, lies.sums};
   };
   Pass<T> again = pass;
-  again.repeated = true;
+  again.keeps = again.repeated = true;
   if (stores()) {
     const std::vector<StoredLayer> all = stored(kept_arena, context, samples);
     for (std::int64_t t = layers() - 1; t >= 0; --t) {

@@ -57,8 +57,8 @@ class MomentumStage : public Layer<T> {
   /// @param branches  f_1 ... f_T, of one and the same shape each way; one may be there several times
   /// @param number    of the stage among those of its network, from 0: which status of a pass is its
   /// @param initial   f_0, of that shape too; or nullptr
-  /// @throws ValueError (no branches, another number of gammas, one out of (0, 1] or out of the range of exact arithmetic),
-  ///         ShapeError (shapes that differ)
+  /// @throws ValueError (no branches, another number of gammas, one out of (0, 1], out of the range of exact arithmetic, or
+  ///         learned and out of [low, high]), ShapeError (shapes that differ)
   MomentumStage(ParameterList& list, const std::string& name, std::vector<LayerPointer<T>> branches,
                 const MomentumSpec& spec, std::int64_t number, LayerPointer<T> initial = nullptr);
 
@@ -75,10 +75,11 @@ class MomentumStage : public Layer<T> {
   // The same step by step, for who has a state of their own. Its status is the caller's to begin (clear_status) and to look at.
 
   MomentumState<T> lay_out(Arena& arena, std::int64_t samples, VectorView<std::int32_t> status) const;
-  /// The state at X with velocity V, both [features, N]; V empty is f_0(X) or 0. @param scratch  as forward has it
+  /// The state at X with velocity V, both [features, N]; V empty is f_0(X) or 0. @param scratch  scratch(context, samples, false) bytes
   void begin(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> V, const MomentumState<T>& state,
              Bytes scratch) const;
-  /// All layers forward, or back to the beginning. @param scratch  scratch(context, samples, false) bytes
+  /// All layers forward, or back to the beginning, whether the pass keeps or not.
+  /// @param scratch  scratch(context, samples, false) bytes
   void advance(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples, Bytes scratch) const;
   void go_back(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples, Bytes scratch) const;
   /// Refuses an exact state whose buffer is not as begin() makes it: it has come back with other gammas, or from a buffer that is
@@ -93,6 +94,7 @@ class MomentumStage : public Layer<T> {
   bool exact() const { return spec_.arithmetic == Arithmetic::exact; }
   bool stores() const { return spec_.activations == Activations::stored; }
   void step_back(const Pass<T>& pass, const MomentumState<T>& state) const;
+  VectorView<std::int32_t> status_of(const Pass<T>& pass) const;
   void prepare(const Pass<T>& pass, const MomentumState<T>& state) const;
   void layer_forward(const Pass<T>& pass, std::int64_t t, const BranchValues<T>& branch,
                      const MomentumState<T>& state) const;

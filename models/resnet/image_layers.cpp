@@ -1,5 +1,6 @@
 #include <shrinkwarp/models/resnet/image_layers.hpp>
 
+#include <algorithm>
 #include <cmath>
 
 namespace shrinkwarp {
@@ -12,8 +13,11 @@ Shape output_of(const PoolingShape& shape) {
   return {shape.channels, shape.out_height(), shape.out_width()};
 }
 
-/// @throws ShapeError where a window of `kernel` does not fit into the padded image
-void require_fit(const char* layer, const Shape& input, std::int64_t kernel, std::int64_t padding) {
+/// @throws ValueError (no window, or one that does not move), ShapeError where it does not fit into the padded image
+void require_fit(const char* layer, const Shape& input, std::int64_t kernel, std::int64_t stride,
+                 std::int64_t padding) {
+  SHRINKWARP_REQUIRE(kernel >= 1 && stride >= 1 && padding >= 0, ValueError, layer, ": found a kernel of ", kernel,
+                     ", a stride of ", stride, " and a padding of ", padding, ", wanted at least 1, 1 and 0");
   const std::int64_t least = std::min(input.height, input.width) + 2 * padding;
   SHRINKWARP_REQUIRE(least >= kernel, ShapeError, layer, ": found images of ", input.height, " x ", input.width,
                      ", wanted at least ", kernel - 2 * padding, " pixels each way for a kernel of ", kernel,
@@ -22,12 +26,12 @@ void require_fit(const char* layer, const Shape& input, std::int64_t kernel, std
 
 ConvolutionShape convolution(const Shape& input, std::int64_t filters, std::int64_t kernel, std::int64_t stride,
                              std::int64_t padding) {
-  require_fit("Convolution", input, kernel, padding);
+  require_fit("Convolution", input, kernel, stride, padding);
   return {input.channels, input.height, input.width, filters, kernel, kernel, stride, padding, 1};
 }
 
 PoolingShape pooling(const Shape& input, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
-  require_fit("MaxPool", input, kernel, padding);
+  require_fit("MaxPool", input, kernel, stride, padding);
   return {input.channels, input.height, input.width, kernel, stride, padding};
 }
 

@@ -15,6 +15,7 @@ template <class T>
 class Convolution : public Layer<T> {
  public:
   /// Weights begin normal with variance 2 / (filters kernel^2), as torchvision's ResNets do (He et al. 2015, fan out).
+  /// @throws ValueError (kernel, stride, padding), ShapeError (a kernel that is larger than the padded image)
   Convolution(ParameterList& list, const std::string& name, const Shape& input, std::int64_t filters,
               std::int64_t kernel, std::int64_t stride, std::int64_t padding);
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
@@ -32,6 +33,7 @@ class Convolution : public Layer<T> {
 template <class T>
 class MaxPool : public Layer<T> {
  public:
+  /// @throws as Convolution
   MaxPool(const Shape& input, std::int64_t kernel, std::int64_t stride, std::int64_t padding);
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;

@@ -113,9 +113,12 @@ class Layer {
   }
   /// [output().size()]; or empty: nothing is left.
   virtual VectorView<const T> last_bias(const Pass<T>&) const { return {}; }
+  /// Whether backward() reads Y; if not, it may be empty there.
+  virtual bool reads_output() const { return false; }
   /// dX <- beta dX + J'dY, and the gradient by the parameters is added to pass.gradient.
   ///
   /// @param X, Y  of the forward pass; Y may be what forward_unbiased has given  @param dY  read only
+  /// @param kept  what the forward pass has left; used up, so that one forward pass has one backward pass
   /// @param beta  0 (dX is not read) or 1  @param dX  [input().size(), N]; or empty: not wanted
   virtual void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY,
                         T beta, MatrixView<T> dX, Bytes kept, Bytes scratch) const = 0;

@@ -23,6 +23,7 @@ class Linear : public Layer<T> {
   void forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
                         Bytes scratch) const override;
   VectorView<const T> last_bias(const Pass<T>& pass) const override;
+  bool reads_output() const override { return activation_ == Activation::relu || activation_ == Activation::tanh; }
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
                 MatrixView<T> dX, Bytes kept, Bytes scratch) const override;
 

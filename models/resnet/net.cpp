@@ -109,6 +109,8 @@ void check(const NetSpec& spec) {
                      ValueError, "Net: found an input of ", spec.input, " and ", spec.classes,
                      " classes, wanted all sizes over 0");
   if (spec.architecture != "mlp") return;
+  SHRINKWARP_REQUIRE(spec.dropout >= 0 && spec.dropout < 1, ValueError, "Net: found a dropout of ", spec.dropout,
+                     ", wanted at least 0 and less than 1");
   SHRINKWARP_REQUIRE(spec.blocks > 0 && spec.width > 0 && spec.hidden > 0, ValueError, "Net: found ", spec.blocks,
                      " blocks of width ", spec.width, " with ", spec.hidden, " hidden features, wanted all over 0");
 }
@@ -151,15 +153,33 @@ void Net<T>::save(const Context& context, Safetensors& file) const {
 
 template <class T>
 void Net<T>::load(const Context& context, const Safetensors& file) {
-  values_.load(context, list_, file, [](const std::string& name) {
+  values_.load(context, list_, file, [&](const ParameterList::Entry& entry) {
     constexpr std::string_view kGamma = ".gamma";
-    return name.size() > kGamma.size() && name.compare(name.size() - kGamma.size(), kGamma.size(), kGamma) == 0;
+    const std::string& name = entry.name;
+    const bool gamma =
+        name.size() > kGamma.size() && name.compare(name.size() - kGamma.size(), kGamma.size(), kGamma) == 0;
+    if (!gamma || file.tensors().count(name) == 0) return gamma;
+    if (entry.learned) return false;
+    // What buffers have room for.
+    const std::vector<float> found = file.values<float>(name, entry.shape);
+    for (std::size_t t = 0; t < found.size(); ++t) {
+      const auto wanted = static_cast<float>(entry.initial.values[t]);
+      SHRINKWARP_REQUIRE(found[t] == wanted, ValueError, file.path(), ": element ", t, " of the tensor '", name,
+                         "' is ", found[t], ", wanted ", wanted, ", the gamma of the network that takes it");
+    }
+    return true;
   });
 }
 
 template <class T>
 void Net<T>::require_all_well(const Context& context) const {
-  if (!stages_.empty()) shrinkwarp::require_all_well(context, status_.vector(), "exact arithmetic");
+  if (stages_.empty()) return;
+  try {
+    shrinkwarp::require_all_well(context, status_.vector(), "exact arithmetic");
+  } catch (const RangeError&) {
+    clear_status(context, status_.vector());
+    throw;
+  }
 }
 
 template <class T>
@@ -168,6 +188,7 @@ std::unique_ptr<Net<T>> to_momentum(const Context& context, const Net<T>& net, c
                      "to_momentum: found a network with momentum, wanted a residual one");
   NetSpec spec = net.spec();
   spec.momentum = momentum;
+  spec.initial_velocity = false;  // there are no weights for one
   auto result = std::make_unique<Net<T>>(context, spec, 0);
   Safetensors weights;
   net.save(context, weights);

@@ -64,8 +64,8 @@ class Net {
 
   /// All tensors. Synchronises.
   void save(const Context& context, Safetensors& file) const;
-  /// Takes the tensors of a file that holds them all; gammas alone may be missing. Synchronises.
-  /// @throws ValueError, ShapeError (naming file and tensor)
+  /// Takes the tensors of a file that holds them all; gammas alone may be missing, and are those of spec() unless learned.
+  /// Synchronises. @throws ValueError, ShapeError (naming file and tensor)
   void load(const Context& context, const Safetensors& file);
 
   /// @throws RangeError naming the layer where exact arithmetic has failed since the last call. Synchronises
@@ -81,7 +81,7 @@ class Net {
 };
 
 /// The same network with its residual blocks as momentum networks and all its weights, as momentumnet's
-/// transform_to_momentumnet makes it. Synchronises. @throws ValueError (one that has momentum already), as Net
+/// transform_to_momentumnet makes it; v begins as 0. Synchronises. @throws ValueError (one that has momentum already), as Net
 template <class T>
 std::unique_ptr<Net<T>> to_momentum(const Context& context, const Net<T>& net, const MomentumSpec& momentum);
 

@@ -42,6 +42,29 @@ auto value_in(const Pairs& pairs, const Metadata& metadata, const char* key) {
   SHRINKWARP_THROW(ValueError, metadata.path(), ": '", key, "' is '", printable(text), "', wanted one of ", names);
 }
 
+/// @throws ShapeError where the file's tensor has another shape, ValueError where it has none
+void require_shape(const Safetensors& file, const std::string& name, const std::vector<std::int64_t>& wanted) {
+  const std::vector<std::int64_t>& found = file.at(name).shape;
+  SHRINKWARP_REQUIRE(found == wanted, ShapeError, file.path(), ": the tensor '", name, "' has the shape ",
+                     shape_text(found), ", wanted ", shape_text(wanted));
+}
+
+/// The sizes of a network are those of its tensors, so that nothing is made for a text that says more, or less.
+void require_tensors(const Safetensors& file, const NetSpec& spec) {
+  if (spec.architecture != "mlp") {
+    const std::vector<std::int64_t>& head = file.at("fc.weight").shape;
+    require_shape(file, "conv1.weight", {64, spec.input.channels, 7, 7});
+    require_shape(file, "fc.weight", {spec.classes, head.size() == 2 ? head[1] : 0});
+    return;
+  }
+  const auto block = [](std::int64_t t) { return "blocks." + std::to_string(t) + ".linear1.weight"; };
+  if (spec.input.size() != spec.width) require_shape(file, "stem.weight", {spec.width, spec.input.size()});
+  require_shape(file, block(spec.blocks - 1), {spec.hidden, spec.width});
+  require_shape(file, "head.weight", {spec.classes, spec.width});
+  SHRINKWARP_REQUIRE(file.tensors().count(block(spec.blocks)) == 0, ValueError, file.path(), ": 'blocks' is ",
+                     spec.blocks, ", wanted all those whose tensors there are, '", block(spec.blocks), "' among them");
+}
+
 /// The resnet whose tensors these are; torchvision's files say nothing else.
 NetSpec torchvision_spec(const Safetensors& file, const Shape& input) {
   const auto has = [&](const std::string& name) { return file.tensors().count(name) > 0; };
@@ -71,6 +94,24 @@ NetSpec torchvision_spec(const Safetensors& file, const Shape& input) {
   SHRINKWARP_THROW(ValueError, file.path(),
                    ": found the tensors of a residual network with other blocks than resnet18, resnet34, resnet50, "
                    "resnet101 and resnet152 have, wanted one of these");
+}
+
+/// The gammas of layers where one for all is not what the file's tensors have.
+std::vector<double> gammas_of(const Safetensors& file, const NetSpec& spec, double gamma) {
+  // Stages have gammas of their own only where all have as many layers.
+  const std::string name = spec.architecture == "mlp" ? "momentum.gamma" : "layer1.momentum.gamma";
+  const auto found = file.tensors().find(name);
+  if (found == file.tensors().end()) return {};
+  const std::vector<double> gammas = file.values<double>(name, found->second.shape);
+  const bool single = found->second.type == StoredType::f32;
+  const double one = single ? static_cast<double>(static_cast<float>(gamma)) : gamma;
+  bool same = true;
+  for (const double its : gammas) {
+    SHRINKWARP_REQUIRE(its > 0 && its <= 1, ValueError, file.path(), ": the tensor '", name, "' holds ", its,
+                       ", wanted numbers over 0 and at most 1");
+    same = same && its == one;
+  }
+  return same ? std::vector<double>() : gammas;
 }
 
 MomentumSpec momentum_of(const Metadata& metadata) {
@@ -120,12 +161,17 @@ NetSpec net_spec_of(const Safetensors& file, const Shape& input) {
   SHRINKWARP_REQUIRE(file.is_intact(), ValueError, file.path(),
                      ": found other numbers than were written, wanted those: the file is damaged");
   constexpr std::int64_t kMost = 1 << 24;
+  constexpr double kMostFeatures = 4294967296;
   NetSpec spec;
   spec.architecture = metadata.text("architecture");
   if (spec.architecture != "mlp") resnet_layout(spec.architecture);
   const std::vector<std::int64_t> sizes = metadata.numbers("input", 1, kMost);
   SHRINKWARP_REQUIRE(sizes.size() == 3, ValueError, file.path(), ": 'input' is '", printable(metadata.text("input")),
                      "', wanted channels,height,width");
+  // In double, where no product overflows.
+  const double features = static_cast<double>(sizes[0]) * static_cast<double>(sizes[1]) * static_cast<double>(sizes[2]);
+  SHRINKWARP_REQUIRE(features <= kMostFeatures, ValueError, file.path(), ": 'input' is '",
+                     printable(metadata.text("input")), "', wanted at most 2^32 features");
   spec.input = {sizes[0], sizes[1], sizes[2]};
   spec.classes = metadata.number<std::int64_t>("classes", 1, kMost);
   if (spec.architecture == "mlp") {
@@ -136,13 +182,12 @@ NetSpec net_spec_of(const Safetensors& file, const Shape& input) {
     spec.normalisation = value_in(kNormalisations, metadata, "normalisation");
     spec.dropout = metadata.number<double>("dropout", 0, 1);
     spec.initial_velocity = value_in(kAnswers, metadata, "initial_velocity");
-    // Nothing is made for blocks that the file does not have.
-    const std::string last = "blocks." + std::to_string(spec.blocks - 1) + ".linear1.weight";
-    const std::vector<std::int64_t> wanted{spec.hidden, spec.width};
-    SHRINKWARP_REQUIRE(file.at(last).shape == wanted, ShapeError, file.path(), ": the tensor '", last,
-                       "' has the shape ", shape_text(file.at(last).shape), ", wanted ", shape_text(wanted));
   }
-  if (value_in(kAnswers, metadata, "momentum")) spec.momentum = momentum_of(metadata);
+  require_tensors(file, spec);
+  if (value_in(kAnswers, metadata, "momentum")) {
+    spec.momentum = momentum_of(metadata);
+    if (!spec.momentum->learned) spec.momentum->gammas = gammas_of(file, spec, spec.momentum->gamma);
+  }
   return spec;
 }
 

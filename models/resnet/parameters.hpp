@@ -71,14 +71,13 @@ class ParameterValues {
   void save(const Context& context, const ParameterList& list, Safetensors& file) const;
   /// Other values of the parameters, as a gradient is, under their names; of the host.
   static void save_parameters(const ParameterList& list, const std::vector<T>& parameters, Safetensors& file);
-  /// Takes them from a file, which may hold more; an entry that is missing keeps its value where `may_lack`(name) says so.
-  /// Synchronises. @throws ValueError, ShapeError (naming file and tensor; also where one is not finite)
-  template <class MayLack>
-  void load(const Context& context, const ParameterList& list, const Safetensors& file, const MayLack& may_lack) {
+  /// Takes them from a file, which may hold more, but for entries that `stay`(entry), which keep their values. Synchronises.
+  /// @throws ValueError, ShapeError (naming file and tensor; also where one is not finite)
+  template <class Stay>
+  void load(const Context& context, const ParameterList& list, const Safetensors& file, const Stay& stay) {
     std::vector<T> parameters = on_host(context, parameters_), statistics = on_host(context, statistics_);
     for (const ParameterList::Entry& entry : list.entries()) {
-      if (file.tensors().count(entry.name) == 0 && may_lack(entry.name)) continue;
-      read_entry(file, entry, entry.learned ? parameters : statistics);
+      if (!stay(entry)) read_entry(file, entry, entry.learned ? parameters : statistics);
     }
     to_device(context, parameters, parameters_);
     to_device(context, statistics, statistics_);

@@ -13,6 +13,7 @@ namespace shrinkwarp {
 template <class T>
 struct ResidualBlock<T>::Kept {
   Bytes body, shortcut;
+  MatrixView<T> sum, other;  // what they gave, where their backward passes read it
 };
 
 template <class T>
@@ -27,6 +28,8 @@ ResidualBlock<T>::ResidualBlock(LayerPointer<T> body, LayerPointer<T> shortcut)
   const Shape& beside = shortcut_ ? shortcut_->output() : this->input();
   SHRINKWARP_REQUIRE(beside == this->output(), ShapeError, "ResidualBlock: the body gives ", this->output(),
                      ", the shortcut ", beside, ", wanted one shape");
+  SHRINKWARP_REQUIRE(!shortcut_ || shortcut_->input() == this->input(), ShapeError, "ResidualBlock: the body takes ",
+                     this->input(), ", the shortcut ", shortcut_->input(), ", wanted one shape");
 }
 
 template <class T>
@@ -35,6 +38,9 @@ typename ResidualBlock<T>::Kept ResidualBlock<T>::lay_out_kept(Arena& arena, con
   Kept kept;
   kept.body = arena.vector<std::byte>(body_->kept(context, samples));
   kept.shortcut = arena.vector<std::byte>(shortcut_ ? shortcut_->kept(context, samples) : 0);
+  const std::int64_t size = this->output().size();
+  if (body_->reads_output()) kept.sum = arena.matrix<T>(size, samples);
+  if (shortcut_ && shortcut_->reads_output()) kept.other = arena.matrix<T>(size, samples);
   return kept;
 }
 
@@ -69,9 +75,10 @@ void ResidualBlock<T>::forward(const Pass<T>& pass, MatrixView<const T> X, Matri
   Arena kept_arena(pass.keeps ? kept : Bytes{nullptr, 0, pass.context.device()}), arena(scratch);
   const Kept its = pass.keeps ? lay_out_kept(kept_arena, pass.context, X.cols) : Kept{};
   const Work work = lay_out_work(arena, pass.context, X.cols, pass.keeps);
-  body_->forward(pass, X, work.sum, its.body, work.rest);
-  if (shortcut_) shortcut_->forward(pass, X, work.other, its.shortcut, work.rest);
-  add_relu<T>(pass.context, work.sum, shortcut_ ? MatrixView<const T>(work.other) : X, Y);
+  const MatrixView<T> sum = its.sum.empty() ? work.sum : its.sum, other = its.other.empty() ? work.other : its.other;
+  body_->forward(pass, X, sum, its.body, work.rest);
+  if (shortcut_) shortcut_->forward(pass, X, other, its.shortcut, work.rest);
+  add_relu<T>(pass.context, sum, shortcut_ ? MatrixView<const T>(other) : X, Y);
 }
 
 template <class T>
@@ -81,10 +88,9 @@ void ResidualBlock<T>::backward(const Pass<T>& pass, MatrixView<const T> X, Matr
   const Kept its = lay_out_kept(kept_arena, pass.context, X.cols);
   const Work work = lay_out_work(arena, pass.context, X.cols, true);
   relu_backward<T>(pass.context, Y, dY, T(0), work.sum);
-  // What the last normalisations gave is read by nobody on the way back.
-  body_->backward(pass, X, Y, work.sum, beta, dX, its.body, work.rest);
+  body_->backward(pass, X, its.sum, work.sum, beta, dX, its.body, work.rest);
   if (shortcut_)
-    shortcut_->backward(pass, X, Y, work.sum, T(1), dX, its.shortcut, work.rest);
+    shortcut_->backward(pass, X, its.other, work.sum, T(1), dX, its.shortcut, work.rest);
   else if (!dX.empty())
     add<T>(pass.context, work.sum, dX, dX);
 }

@@ -15,12 +15,13 @@ namespace shrinkwarp {
 template <class T>
 class ResidualBlock : public Layer<T> {
  public:
-  /// @param shortcut  or nullptr  @throws ShapeError (sums of different shapes)
+  /// @param shortcut  of the body's shapes, or nullptr  @throws ShapeError (inputs or outputs that differ)
   ResidualBlock(LayerPointer<T> body, LayerPointer<T> shortcut);
 
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
+  bool reads_output() const override { return true; }
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
                 MatrixView<T> dX, Bytes kept, Bytes scratch) const override;
 

@@ -27,6 +27,7 @@ class Sequential : public Layer<T> {
   void forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
                         Bytes scratch) const override;
   VectorView<const T> last_bias(const Pass<T>& pass) const override;
+  bool reads_output() const override { return layers_.back()->reads_output(); }
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
                 MatrixView<T> dX, Bytes kept, Bytes scratch) const override;
 

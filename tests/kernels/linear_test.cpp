@@ -274,6 +274,59 @@ TEST_P(Linear, TanhOfAllSizes) {
   check_tanh<double>(context());
 }
 
+/// An activation alone: as that of a layer whose weights are 1, in place and apart, and its gradient.
+template <class T>
+void check_activation(const Context& context, Activation activation, std::int64_t rows, std::int64_t cols,
+                      std::int64_t skip, std::int64_t padding) {
+  SCOPED_TRACE(::testing::Message() << static_cast<int>(activation) << ", " << rows << " x " << cols);
+  GuardedHost<T> X = normal_matrix<T>(rows + skip, cols, 1, padding),
+                 dY = normal_matrix<T>(rows + skip, cols, 2, padding);
+  X(skip + rows - 1, cols - 1) = static_cast<T>(kNaN);
+  const auto x = [&](std::int64_t i, std::int64_t j) { return static_cast<double>(X(i + skip, j)); };
+  const auto dy = [&](std::int64_t i, std::int64_t j) { return static_cast<double>(dY(i + skip, j)); };
+  const Placed<T> placed(context, X, skip), over(context, X, skip), gradient(context, dY, skip),
+      over_gradient(context, dY, skip), y(context, GuardedHost<T>(rows + skip, cols, padding), skip),
+      dx(context, GuardedHost<T>(rows + skip, cols, padding), skip),
+      added(context, normal_matrix<T>(rows + skip, cols, 3, padding), skip);
+  activation_forward<T>(context, activation, placed.matrix(), y.matrix());
+  const auto units = [&](std::int64_t i, std::int64_t j) { return 5 * kEpsilon<T> * (1 + std::fabs(x(i, j))); };
+  const auto value = [&](std::int64_t i, std::int64_t j) { return act(activation, x(i, j)); };
+  expect_within(context, "Y", y, value, units);
+  activation_forward<T>(context, activation, over.matrix(), over.matrix());
+  expect_within(context, "Y in place", over, value, units);
+  const bool from_output = activation == Activation::relu || activation == Activation::tanh;
+  const MatrixView<const T> its = activation == Activation::none ? MatrixView<const T>{}
+                                  : from_output                  ? y.matrix()
+                                                                 : placed.matrix();
+  // NaN in Y of relu lets dY through; an activation's slope is under 1.2 and found within 8 units of that.
+  const auto slope_of = [&](std::int64_t i, std::int64_t j) {
+    const bool through = activation == Activation::relu && std::isnan(x(i, j));
+    return through ? dy(i, j) : dy(i, j) * slope(activation, x(i, j));
+  };
+  const auto bound = [&](std::int64_t i, std::int64_t j) { return 10 * kEpsilon<T> * std::fabs(dy(i, j)); };
+  activation_backward<T>(context, activation, its, gradient.matrix(), T(0), dx.matrix());
+  expect_within(context, "dX", dx, slope_of, bound);
+  activation_backward<T>(context, activation, its, over_gradient.matrix(), T(0), over_gradient.matrix());
+  expect_within(context, "dX in place", over_gradient, slope_of, bound);
+  activation_backward<T>(context, activation, its, gradient.matrix(), T(0.5), added.matrix());
+  const auto before = [&](std::int64_t i, std::int64_t j) { return static_cast<double>(added.before(i + skip, j)); };
+  expect_within(
+      context, "dX added", added, [&](std::int64_t i, std::int64_t j) { return 0.5 * before(i, j) + slope_of(i, j); },
+      [&](std::int64_t i, std::int64_t j) { return bound(i, j) + kEpsilon<T> * std::fabs(before(i, j)); });
+}
+TEST_P(Linear, ActivationsAloneAgreeWithTheFormulas) {
+  for (const Activation activation : kActivations) {
+    check_activation<float>(context(), activation, 7, 5, 0, 3);
+    check_activation<float>(context(), activation, 533, 2, 1, 2);  // 16 bytes at once, more than a piece
+    check_activation<double>(context(), activation, 1, 70, 0, 0);
+  }
+  const Placed<float> a(context(), normal_matrix<float>(3, 2, 1)), b(context(), normal_matrix<float>(2, 3, 1));
+  const MatrixView<float> A = a.matrix(), B = b.matrix();
+  EXPECT_THROW(activation_forward<float>(context(), Activation::relu, A, B), ShapeError);
+  EXPECT_THROW(activation_backward<float>(context(), Activation::gelu, {}, A, 0.0f, A), ShapeError);
+  EXPECT_THROW(activation_backward<float>(context(), Activation::none, {}, A, 0.0f, B), ShapeError);
+}
+
 TEST_P(Linear, NaNStaysInItsSample) {
   for (const Activation activation : kActivations) {
     Layer<float> layer(context(), 6, 9, 5, activation);
