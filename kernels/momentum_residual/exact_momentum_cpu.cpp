@@ -1,6 +1,4 @@
-// CPU bodies of exact momentum layers, a task a few tiles.
-//
-// An element of a layer takes some 60 integer instructions, among them two products of 64 bits to 128, and no division.
+// CPU bodies of exact momentum layers, a task a few tiles: whole tiles in the vectors of the processor at hand.
 #include <algorithm>
 #include <cstdint>
 
@@ -9,95 +7,109 @@
 #include <shrinkwarp/kernels/momentum_residual/information_tile.hpp>
 #include <shrinkwarp/kernels/momentum_residual/momentum_element.hpp>
 
+// SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
+#ifndef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "shrinkwarp/kernels/momentum_residual/exact_momentum_cpu_simd.hpp"
+#include <hwy/foreach_target.h>  // includes the loops once for each other instruction set
+#include <shrinkwarp/kernels/momentum_residual/exact_momentum_cpu_simd.hpp>
+
 namespace shrinkwarp::cpu {
 namespace {
+
+HWY_EXPORT(ExactTilesF32);
+HWY_EXPORT(ExactTilesF64);
+
+template <class T>
+const ExactTileLoops<T>& tile_loops() {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    static const ExactTileLoops<float> chosen = HWY_DYNAMIC_DISPATCH(ExactTilesF32)();
+    return chosen;
+  } else {
+    static const ExactTileLoops<double> chosen = HWY_DYNAMIC_DISPATCH(ExactTilesF64)();
+    return chosen;
+  }
+}
 
 constexpr int kTile = static_cast<int>(kInformationTile);
 constexpr std::int64_t kTilesOfTask = 64;
 
-using List = TileList<kInformationWordBits>;
-
-/// What a layer's tiles share.
-struct LayerTask {
-  MomentumGamma gamma;
-  std::uint64_t other_K;  // of the layer before
-  double share;
-  bool more;  // layers come before
-};
-
-LayerTask task_of(const ExactLayer& layer) {
+ExactTask task_of(const ExactLayer& layer) {
   const MomentumGamma& gamma = layer.gammas[layer.index];
   const MomentumGamma& before = layer.gammas[std::max<std::int64_t>(layer.index - 1, 0)];
-  return {gamma, before.K, share_of(gamma, layer.form), layer.index > 0};
+  return {gamma, before.K, share_of(gamma, layer.form)};
 }
 
 /// The first element of a tile's, and its list.
 struct TilePlace {
   std::int64_t first;
   int size;
-  List list;
+  InformationList list;
 };
 
-#define SHRINKWARP_EXACT_LOOPS(T)                                                                                   \
-  /* @return whether all stayed within range and the list within its own */                                         \
-  SHRINKWARP_CPU_CLONES bool forward_tile(const LayerTask& task, const BranchPointers<T>& branch, TilePlace& tile,  \
-                                          std::int64_t* x, std::int64_t* v, std::uint64_t* states, T* x_in_T) {     \
-    const InformationLimits<kInformationWordBits> limits(task.gamma);                                               \
-    const int size = tile.size;                                                                                     \
-    std::int64_t added[kTile];                                                                                      \
-    bool fits = true;                                                                                               \
-    std::int64_t row = tile.first % branch.features;                                                                \
-    for (int e = 0; e < size; ++e) {                                                                                \
-      added[e] = impulse(branch.f(tile.first + e, row, x_in_T[e]), task.share, fits);                               \
-      row = row + 1 == branch.features ? 0 : row + 1;                                                               \
-    }                                                                                                               \
-    tile.list.move_interval(states, size, task.other_K, task.gamma.K);                                              \
-    tile.list.give(states, size, limits.before_push);                                                               \
-    std::int64_t wraps = 0;                                                                                         \
-    for (int e = 0; e < size; ++e) {                                                                                \
-      const std::int64_t kept = scaled_down(task.gamma, v[e], states[e]);                                           \
-      const std::int64_t speed = wrapped_sum(kept, added[e]);                                                       \
-      const std::int64_t place = wrapped_sum(x[e], speed);                                                          \
-      wraps |= ((kept ^ speed) & (added[e] ^ speed)) | ((x[e] ^ place) & (speed ^ place));                          \
-      v[e] = speed;                                                                                                 \
-      x[e] = place;                                                                                                 \
-      x_in_T[e] = rounded<T>(place);                                                                                \
-    }                                                                                                               \
-    tile.list.take(states, size, limits.K);                                                                         \
-    return fits && wraps >= 0;                                                                                      \
-  }                                                                                                                 \
-  SHRINKWARP_CPU_CLONES bool inverse_tile(const LayerTask& task, const BranchPointers<T>& branch, TilePlace& tile,  \
-                                          std::int64_t* x, std::int64_t* v, std::uint64_t* states, const T* x_in_T, \
-                                          T* x_before, T* f) {                                                      \
-    const InformationLimits<kInformationWordBits> limits(task.gamma);                                               \
-    const int size = tile.size;                                                                                     \
-    std::int64_t u[kTile];                                                                                          \
-    std::uint64_t s[kTile];                                                                                         \
-    bool fits = true;                                                                                               \
-    std::int64_t row = tile.first % branch.features;                                                                \
-    for (int e = 0; e < size; ++e) {                                                                                \
-      f[e] = branch.f(tile.first + e, row, x_in_T[e]);                                                              \
-      u[e] = taken_apart(task.gamma.p, wrapped_difference(v[e], impulse(f[e], task.share, fits)), s[e]);            \
-      row = row + 1 == branch.features ? 0 : row + 1;                                                               \
-    }                                                                                                               \
-    tile.list.give(states, size, limits.before_undone_pop);                                                         \
-    for (int e = 0; e < size; ++e) v[e] = scaled_up(task.gamma, u[e], s[e], states[e]);                             \
-    tile.list.take(states, size, limits.K);                                                                         \
-    tile.list.move_interval(states, size, task.gamma.K, task.other_K);                                              \
-    if (task.more) {                                                                                                \
-      for (int e = 0; e < size; ++e) {                                                                              \
-        x[e] = wrapped_difference(x[e], v[e]);                                                                      \
-        x_before[e] = rounded<T>(x[e]);                                                                             \
-      }                                                                                                             \
-    }                                                                                                               \
-    return fits;                                                                                                    \
-  }                                                                                                                 \
-  SHRINKWARP_CPU_CLONES double adjoint_tile(T gamma, T share, bool damped, bool whole, int size, const T* f,        \
-                                            const std::int64_t* v, T* dx, T* dv, T* dbranch) {                      \
-    double sum = 0;                                                                                                 \
-    for (int e = 0; e < size; ++e)                                                                                  \
-      sum += step_adjoint(gamma, share, damped, whole, f[e], rounded<T>(v[e]), dx[e], dv[e], dbranch[e]);           \
-    return sum;                                                                                                     \
+/// The last tile where it is not whole. @return as of ExactTileLoops
+template <class T>
+bool forward_rest(const ExactTask& task, const T* f, TilePlace& tile, std::int64_t* x, std::int64_t* v,
+                  std::uint64_t* states, T* x_in_T) {
+  const InformationLimits<kInformationWordBits> limits(task.gamma);
+  tile.list.move_interval(states, tile.size, task.other_K, task.gamma.K);
+  tile.list.give(states, tile.size, limits.before_push);
+  bool fits = true;
+  for (int e = 0; e < tile.size; ++e) {
+    const std::int64_t added = impulse(f[e], task.share, fits);
+    const std::int64_t kept = scaled_down(task.gamma, v[e], states[e]);
+    v[e] = wrapped_sum(kept, added);
+    const std::int64_t place = wrapped_sum(x[e], v[e]);
+    fits = fits && !sum_wraps(kept, added, v[e]) && !sum_wraps(x[e], v[e], place);
+    x[e] = place;
+    x_in_T[e] = rounded<T>(place);
+  }
+  tile.list.take(states, tile.size, limits.K);
+  return fits;
+}
+template <class T>
+bool inverse_rest(const ExactTask& task, const T* f, TilePlace& tile, std::int64_t* x, std::int64_t* v,
+                  std::uint64_t* states, T* x_in_T) {
+  const InformationLimits<kInformationWordBits> limits(task.gamma);
+  tile.list.give(states, tile.size, limits.before_undone_pop);
+  bool fits = true;
+  for (int e = 0; e < tile.size; ++e) {
+    std::uint64_t s = 0;
+    const std::int64_t u = taken_apart(task.gamma.p, wrapped_difference(v[e], impulse(f[e], task.share, fits)), s);
+    v[e] = scaled_up(task.gamma, u, s, states[e]);
+    if (x_in_T == nullptr) continue;
+    x[e] = wrapped_difference(x[e], v[e]);
+    x_in_T[e] = rounded<T>(x[e]);
+  }
+  tile.list.take(states, tile.size, limits.K);
+  tile.list.move_interval(states, tile.size, task.gamma.K, task.other_K);
+  return fits;
+}
+
+#define SHRINKWARP_EXACT_LOOPS(T)                                                                                  \
+  /* f of a tile's elements; x_in_T and f from the tile's first element on, which is of row `row` */               \
+  SHRINKWARP_CPU_CLONES void branch_tile(const BranchPointers<T>& branch, std::int64_t first, std::int64_t row,    \
+                                         int size, const T* x_in_T, T* f) {                                        \
+    for (int e = 0; e < size;) {                                                                                   \
+      const int count = branch.bias == nullptr                                                                     \
+                            ? size - e                                                                             \
+                            : static_cast<int>(std::min<std::int64_t>(size - e, branch.features - row));           \
+      for (int k = 0; k < count; ++k) f[e + k] = branch.f(first + e + k, row + k, x_in_T[e + k]);                  \
+      e += count, row = 0;                                                                                         \
+    }                                                                                                              \
+  }                                                                                                                \
+  SHRINKWARP_CPU_CLONES void adjoint_tile(T gamma, T share, bool whole, int size, T* dx, T* dv, T* dbranch) {      \
+    for (int e = 0; e < size; ++e) step_adjoint(gamma, share, false, whole, T(0), T(0), dx[e], dv[e], dbranch[e]); \
+  }                                                                                                                \
+  /* The same with the gradient of gamma. @return what the tile adds to it */                                      \
+  SHRINKWARP_CPU_CLONES double learning_tile(T gamma, T share, bool damped, bool whole, int size, const T* f,      \
+                                             const std::int64_t* v, T* dx, T* dv, T* dbranch) {                    \
+    double sum = 0;                                                                                                \
+    for (int e = 0; e < size; ++e)                                                                                 \
+      sum += step_adjoint(gamma, share, damped, whole, f[e], rounded<T>(v[e]), dx[e], dv[e], dbranch[e]);          \
+    return sum;                                                                                                    \
   }
 SHRINKWARP_EXACT_LOOPS(float)
 SHRINKWARP_EXACT_LOOPS(double)
@@ -159,13 +171,19 @@ void exact_momentum_begin(const Context& context, VectorView<const T> x, VectorV
 template <class T>
 void exact_momentum_forward(const Context& context, const ExactLayer& layer, const BranchValues<T>& branch,
                             const ExactState& state, VectorView<T> x_in_T) {
-  const LayerTask task = task_of(layer);
+  const ExactTask task = task_of(layer);
   const BranchPointers<T> pointers(branch);
+  const ExactTileLoops<T>& loops = tile_loops<T>();
   in_tiles(context, state, layer.index, [&](TilePlace& tile) {
     const std::int64_t first = tile.first;
-    if (!forward_tile(task, pointers, tile, state.x.data + first, state.v.data + first,
-                      state.buffer.states.data + first, x_in_T.data + first))
-      lower(state.status.data, static_cast<std::int32_t>(layer.index + 1));
+    std::int64_t* const x = state.x.data + first;
+    std::int64_t* const v = state.v.data + first;
+    std::uint64_t* const states = state.buffer.states.data + first;
+    T f[kTile];
+    branch_tile(pointers, first, first % pointers.features, tile.size, x_in_T.data + first, f);
+    const bool fits = tile.size == kTile ? loops.forward(task, f, tile.list, x, v, states, x_in_T.data + first)
+                                         : forward_rest(task, f, tile, x, v, states, x_in_T.data + first);
+    if (!fits) lower(state.status.data, static_cast<std::int32_t>(layer.index + 1));
   });
 }
 
@@ -184,22 +202,32 @@ template <class T>
 void exact_momentum_inverse(const Context& context, const ExactLayer& layer, const BranchValues<T>& branch,
                             const MomentumAdjoint<T>* adjoint, const ExactState& state, VectorView<const T> x_in_T,
                             VectorView<T> x_before) {
-  const LayerTask task = task_of(layer);
+  const ExactTask task = task_of(layer);
   const BranchPointers<T> pointers(branch);
+  const ExactTileLoops<T>& loops = tile_loops<T>();
   const auto gamma = static_cast<T>(task.gamma.value), share = static_cast<T>(task.share);
   const bool learns = adjoint != nullptr && !adjoint->dgamma.empty();
   in_tiles(context, state, layer.index, [&](TilePlace& tile) {
     const std::int64_t first = tile.first;
+    std::int64_t* const x = state.x.data + first;
+    std::int64_t* const v = state.v.data + first;
+    std::uint64_t* const states = state.buffer.states.data + first;
+    T* const before = layer.index > 0 ? x_before.data + first : nullptr;
     T f[kTile];
-    if (!inverse_tile(task, pointers, tile, state.x.data + first, state.v.data + first,
-                      state.buffer.states.data + first, x_in_T.data + first,
-                      task.more ? x_before.data + first : nullptr, f))
-      lower(state.status.data, static_cast<std::int32_t>(layer.index + 1));
+    branch_tile(pointers, first, first % pointers.features, tile.size, x_in_T.data + first, f);
+    const bool fits = tile.size == kTile ? loops.inverse(task, f, tile.list, x, v, states, before)
+                                         : inverse_rest(task, f, tile, x, v, states, before);
+    if (!fits) lower(state.status.data, static_cast<std::int32_t>(layer.index + 1));
     if (adjoint == nullptr) return;
-    const double sum =
-        adjoint_tile(gamma, share, layer.form == MomentumForm::damped, branch.whole, tile.size, f, state.v.data + first,
-                     adjoint->dx.data + first, adjoint->dv.data + first, adjoint->dbranch.data + first);
-    if (learns) adjoint->scratch[first / kTile] = sum;
+    T* const dx = adjoint->dx.data + first;
+    T* const dv = adjoint->dv.data + first;
+    T* const dbranch = adjoint->dbranch.data + first;
+    if (learns) {
+      adjoint->scratch[first / kTile] = learning_tile(gamma, share, layer.form == MomentumForm::damped, branch.whole,
+                                                      tile.size, f, v, dx, dv, dbranch);
+    } else {
+      adjoint_tile(gamma, share, branch.whole, tile.size, dx, dv, dbranch);
+    }
   });
   if (learns) add_to_dgamma(task.gamma, state.x.size, *adjoint);
 }

@@ -139,7 +139,7 @@ std::vector<InverseCheck> check_inverses(const Context& context, const Net<T>& n
   std::vector<InverseCheck> checks;
   for (const LayerPointer<T>& layer : net.layers().layers()) {
     const Tensor<std::byte> scratch(context, layer->scratch(context, count, false));
-    if (const auto* const stage = dynamic_cast<const MomentumStage<T>*>(layer.get())) {
+    if (const auto* const stage = dynamic_cast<const MomentumNet<T>*>(layer.get())) {
       Arena counting(context.device());
       const auto number = static_cast<std::int64_t>(checks.size());
       stage->lay_out(counting, count, {});
@@ -148,7 +148,7 @@ std::vector<InverseCheck> check_inverses(const Context& context, const Net<T>& n
       stage->begin(pass, X.matrix(), {}, state, scratch.vector());
       const std::vector<T> before = on_host<T>(context, state.x);
       stage->advance(pass, state, count, scratch.vector());
-      stage->go_back(pass, state, count, scratch.vector());
+      stage->inverse(pass, state, count, scratch.vector());
       const std::vector<T> after = on_host<T>(context, state.x);
       net.require_all_well(context);
       InverseCheck check{stage->layers(), 0, 0};

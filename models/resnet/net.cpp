@@ -14,7 +14,7 @@ namespace shrinkwarp {
 namespace {
 
 template <class T>
-using Stages = std::vector<std::shared_ptr<const MomentumStage<T>>>;
+using Stages = std::vector<std::shared_ptr<const MomentumNet<T>>>;
 
 /// Makes the layers of a network in the order of their tensors.
 template <class T>
@@ -91,8 +91,8 @@ class Maker {
                     const LayerPointer<T>& initial) {
     MomentumSpec momentum = *spec_.momentum;
     momentum.whole = whole;
-    const auto stage = std::make_shared<MomentumStage<T>>(list_, name, std::move(branches), momentum,
-                                                          static_cast<std::int64_t>(stages_.size()), initial);
+    const auto stage = std::make_shared<MomentumNet<T>>(list_, name, std::move(branches), momentum,
+                                                        static_cast<std::int64_t>(stages_.size()), initial);
     stages_.push_back(stage);
     layers_.push_back(stage);
   }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include <shrinkwarp/kernels/linear/linear.hpp>
-#include <shrinkwarp/models/momentum/momentum_stage.hpp>
+#include <shrinkwarp/models/momentum/momentum_net.hpp>
 #include <shrinkwarp/models/resnet/layer.hpp>
 #include <shrinkwarp/models/resnet/parameters.hpp>
 #include <shrinkwarp/models/resnet/sequential.hpp>
@@ -50,7 +50,7 @@ class Net {
   const ParameterList& list() const { return list_; }
   const Sequential<T>& layers() const { return *layers_; }
   /// Its momentum stages, from the input on.
-  const std::vector<std::shared_ptr<const MomentumStage<T>>>& stages() const { return stages_; }
+  const std::vector<std::shared_ptr<const MomentumNet<T>>>& stages() const { return stages_; }
   const ParameterValues<T>& values() const { return values_; }
 
   /// A pass with the network's parameters and statuses, by default one of evaluation.
@@ -74,7 +74,7 @@ class Net {
  private:
   NetSpec spec_;
   ParameterList list_;
-  std::vector<std::shared_ptr<const MomentumStage<T>>> stages_;
+  std::vector<std::shared_ptr<const MomentumNet<T>>> stages_;
   std::unique_ptr<Sequential<T>> layers_;
   ParameterValues<T> values_;
   Tensor<std::int32_t> status_;

@@ -12,7 +12,7 @@
 #include <gtest/gtest.h>
 
 #include <shrinkwarp/kernels/lista_network/lista_network.hpp>
-#include <shrinkwarp/models/momentum/momentum_stage.hpp>
+#include <shrinkwarp/models/momentum/momentum_net.hpp>
 #include <shrinkwarp/models/resnet/activation.hpp>
 #include <shrinkwarp/models/resnet/dropout.hpp>
 #include <shrinkwarp/models/resnet/linear.hpp>
@@ -62,7 +62,7 @@ LayerRun<T> stage_run(const Context& context, std::int64_t N, bool training, con
       first = branches.back();
       branches.pop_back();
     }
-    return std::make_shared<MomentumStage<T>>(list, "momentum", std::move(branches), spec, 1, first);
+    return std::make_shared<MomentumNet<T>>(list, "momentum", std::move(branches), spec, 1, first);
   });
 }
 
@@ -77,8 +77,8 @@ MomentumSpec spec_of(Arithmetic arithmetic, Activations activations, std::vector
 }
 
 template <class T>
-const MomentumStage<T>& stage_of(const LayerRun<T>& run) {
-  return static_cast<const MomentumStage<T>&>(*run.layer);
+const MomentumNet<T>& stage_of(const LayerRun<T>& run) {
+  return static_cast<const MomentumNet<T>&>(*run.layer);
 }
 
 class Momentum : public testing::OnContext {};
@@ -172,7 +172,7 @@ TEST_P(Momentum, ExactGradientsHaveTheBitsOfStoredActivations) {
 template <class T>
 struct Journey {
   const LayerRun<T>& run;
-  const MomentumStage<T>& stage;
+  const MomentumNet<T>& stage;
   typename LayerRun<T>::Passing passing;
   Arena arena;
   MomentumState<T> state;
@@ -185,7 +185,7 @@ struct Journey {
         arena(run.context, bytes(stage, run)),
         state(stage.lay_out(arena, run.N, passing.status.vector().slice(1, 1))),
         scratch(run.context, stage.scratch(run.context, run.N, false)) {}
-  static std::int64_t bytes(const MomentumStage<T>& stage, const LayerRun<T>& run) {
+  static std::int64_t bytes(const MomentumNet<T>& stage, const LayerRun<T>& run) {
     Arena counting(run.context.device());
     stage.lay_out(counting, run.N, {});
     return counting.used();
@@ -199,7 +199,7 @@ struct Journey {
     run.context.synchronize();
   }
   void advance() { stage.advance(passing.pass, state, run.N, scratch.vector()); }
-  void go_back() { stage.go_back(passing.pass, state, run.N, scratch.vector()); }
+  void inverse() { stage.inverse(passing.pass, state, run.N, scratch.vector()); }
   auto exact_x() const { return values_of<std::int64_t>(run.context, state.exact.x); }
   auto exact_v() const { return values_of<std::int64_t>(run.context, state.exact.v); }
   void require_beginning() const { stage.require_beginning(run.context, state, "the way back"); }
@@ -231,7 +231,7 @@ TEST_P(Momentum, ReturnsEveryBit) {
       }
       journey.advance();
       EXPECT_NE(journey.exact_x(), x);
-      journey.go_back();
+      journey.inverse();
       EXPECT_EQ(journey.exact_x(), x);
       EXPECT_EQ(journey.exact_v(), v);
       EXPECT_TRUE(same_vectors(values_of<float>(context(), journey.state.x), seen));
@@ -245,7 +245,7 @@ TEST_P(Momentum, ReturnsEveryBit) {
       copy<std::uint64_t>(context(), VectorView<const std::uint64_t>{changed.data(), 65, {}},
                           journey.state.exact.buffer.states);
       context().synchronize();
-      journey.go_back();
+      journey.inverse();
       EXPECT_THROW(journey.require_beginning(), RangeError);
     }
   }
@@ -260,7 +260,7 @@ TEST_P(Momentum, GoesBackApproximately) {
     journey.begin({});
     const auto v = values_of<double>(context(), journey.state.v);
     journey.advance();
-    journey.go_back();
+    journey.inverse();
     // Some 10 roundings of 2^-52 a layer of numbers under 8, times 1 / gamma each, 1 / 0.36 in all, and slopes under 2^4.
     const auto back = values_of<double>(context(), journey.state.x),
                velocity = values_of<double>(context(), journey.state.v);
@@ -284,7 +284,7 @@ TEST(MomentumMemory, GrowsByTheBuffersBitsAlone) {
     spec.low = gamma;
     spec.high = kLargestExactGamma;
     const Branches<float> branches(static_cast<std::size_t>(layers), tanh_branch<float>(list, "a", kWidth, 8));
-    return MomentumStage<float>(list, "m", branches, spec, 0).kept(host, kSamples);
+    return MomentumNet<float>(list, "m", branches, spec, 0).kept(host, kSamples);
   };
   constexpr std::int64_t kGammaBytes = sizeof(MomentumGamma), kRounding = 2 * 256;  // pieces are aligned
   for (const double gamma : {0.1, 0.5, 0.9, 0.99}) {
@@ -349,8 +349,7 @@ TEST(MomentumErrors, NameWhatIsWrong) {
                         larger = linear<F>(list, "c", 4, 4);
   int made = 0;
   const auto make = [&](const MomentumSpec& spec, Branches<F> branches, LayerPointer<F> initial = nullptr) {
-    return std::make_shared<MomentumStage<F>>(list, "m" + std::to_string(made++), std::move(branches), spec, 0,
-                                              initial);
+    return std::make_shared<MomentumNet<F>>(list, "m" + std::to_string(made++), std::move(branches), spec, 0, initial);
   };
   const auto with = [&](Arithmetic arithmetic, std::vector<double> gammas) {
     return spec_of(arithmetic, Activations::recomputed, std::move(gammas));
@@ -382,7 +381,7 @@ TEST(MomentumErrors, NameWhatIsWrong) {
   // A status that is not there.
   const Context host = Context::cpu(1);
   LayerRun<F> run(host, 2, false, [&](ParameterList& its) {
-    return std::make_shared<MomentumStage<F>>(its, "m", Branches<F>{linear<F>(its, "a", 3, 3)}, MomentumSpec(), 2);
+    return std::make_shared<MomentumNet<F>>(its, "m", Branches<F>{linear<F>(its, "a", 3, 3)}, MomentumSpec(), 2);
   });
   expect_message<ShapeError>("wanted at least 3", [&] { run.run(false); });
 }
@@ -485,7 +484,7 @@ TEST_P(Momentum, OfListaLayersIsMomentumLista) {
       Journey<double> journey(run);
       journey.begin({});
       journey.advance();
-      journey.go_back();
+      journey.inverse();
       EXPECT_EQ(journey.exact_x(), std::vector<std::int64_t>(static_cast<std::size_t>(m * N)));
       EXPECT_EQ(journey.exact_v(), std::vector<std::int64_t>(static_cast<std::size_t>(m * N)));
       EXPECT_NO_THROW(journey.require_beginning());

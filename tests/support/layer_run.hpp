@@ -15,7 +15,7 @@
 
 #include <shrinkwarp/kernels/momentum_residual/exact_momentum.hpp>
 #include <shrinkwarp/kernels/random/random.hpp>
-#include <shrinkwarp/models/momentum/momentum_stage.hpp>
+#include <shrinkwarp/models/momentum/momentum_net.hpp>
 #include <shrinkwarp/models/resnet/layer.hpp>
 #include <shrinkwarp/models/resnet/sequential.hpp>
 

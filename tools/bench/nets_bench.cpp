@@ -1,16 +1,13 @@
 #include <shrinkwarp/tools/bench/nets_bench.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <ctime>
 #include <limits>
 #include <type_traits>
 
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/kernels/step_network/step_network.hpp>
-#include <shrinkwarp/runtime/function_ref.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/tools/bench/inputs.hpp>
 
@@ -51,26 +48,6 @@ Tensor<T> on_device(const Context& context, const std::vector<double>& values, s
   return result;
 }
 
-NetTime time_call(const Context& context, FunctionRef<void()> call) {
-  context.synchronize();
-  const std::clock_t cpu = std::clock();
-  const auto start = std::chrono::steady_clock::now();
-  call();
-  context.synchronize();
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return {seconds, static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC};
-}
-
-/// A kind of product, and how often a pass makes it.
-struct Product {
-  Transpose op_a, op_b;
-  std::int64_t M, N, K;
-  std::int64_t calls;
-  double flops() const {
-    return 2 * static_cast<double>(M) * static_cast<double>(N) * static_cast<double>(K) * static_cast<double>(calls);
-  }
-};
-
 /// The products of a pass, but for those with z_0 = 0.
 std::vector<Product> products_of(NetworkKind kind, const NetsBenchOptions& options, NetPass pass) {
   const std::int64_t n = options.rows, m = options.atoms, N = options.batch, T = options.layers;
@@ -97,34 +74,11 @@ std::vector<Product> products_of(NetworkKind kind, const NetsBenchOptions& optio
 template <class T>
 class TimedNet : public NetBench {
  public:
-  NetTime time(NetPass pass) override {
+  CallTime time(NetPass pass) override {
     return time_call(context_, [&] { pass == NetPass::forward ? forward() : training(); });
   }
-
-  NetTime time_products(NetPass pass) override {
-    NetTime sum;
-    for (const Product& product : products(pass)) {
-      const auto view = [&](const Tensor<T>& of, std::int64_t rows, std::int64_t cols) {
-        return MatrixView<T>{of.data(), rows, cols, rows, context_.device()};
-      };
-      const MatrixView<T> A =
-          product.op_a == Transpose::no ? view(left_, product.M, product.K) : view(left_, product.K, product.M);
-      const MatrixView<T> B =
-          product.op_b == Transpose::no ? view(right_, product.K, product.N) : view(right_, product.N, product.K);
-      const NetTime one = time_call(context_, [&] {
-        gemm<T>(context_, product.op_a, product.op_b, T(1), A, B, T(0), view(result_, product.M, product.N));
-      });
-      sum.seconds += static_cast<double>(product.calls) * one.seconds;
-      sum.cpu_seconds += static_cast<double>(product.calls) * one.cpu_seconds;
-    }
-    return sum;
-  }
-
-  double flops(NetPass pass) const override {
-    double sum = 0;
-    for (const Product& product : products(pass)) sum += product.flops();
-    return sum;
-  }
+  CallTime time_products(NetPass pass) override { return timer_.time(products_of(kind(), options_, pass)); }
+  double flops(NetPass pass) const override { return flops_of(products_of(kind(), options_, pass)); }
 
   double density() override {
     forward();
@@ -151,14 +105,8 @@ class TimedNet : public NetBench {
         X_(on_device<T>(context, problems.X(), options_.rows, options_.batch)),
         lambda_(on_device<T>(context, problems.lambda(), options_.batch, 0)),
         Z_(context, options_.atoms, options_.batch),
-        loss_(context, 1) {
-    const std::int64_t n = options_.rows, m = options_.atoms;
-    const std::int64_t tall = std::max(n, m), wide = std::max(options_.batch, m + n);
-    // Room for every operand of products_of().
-    left_ = normal_numbers<T>(context, tall, wide, 3);
-    right_ = normal_numbers<T>(context, m + n, wide, 4);
-    result_ = Tensor<T>(context, tall, wide);
-  }
+        loss_(context, 1),
+        timer_(context, products_of(kind, options_, NetPass::training), 1) {}
 
   /// Codes to Z_.
   virtual void forward() const = 0;
@@ -172,15 +120,7 @@ class TimedNet : public NetBench {
   Tensor<double> loss_;
 
  private:
-  /// Those that are made at all: with one layer there are none between layers.
-  std::vector<Product> products(NetPass pass) const {
-    std::vector<Product> all = products_of(kind(), options_, pass);
-    all.erase(std::remove_if(all.begin(), all.end(), [](const Product& product) { return product.calls == 0; }),
-              all.end());
-    return all;
-  }
-
-  Tensor<T> left_, right_, result_;
+  ProductTimer<T> timer_;
 };
 
 /// LISTA and coupled LISTA.

@@ -10,6 +10,7 @@
 #include <shrinkwarp/models/lista/network.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/io/safetensors.hpp>
+#include <shrinkwarp/tools/bench/beside_products.hpp>
 
 namespace shrinkwarp::bench {
 
@@ -28,13 +29,6 @@ enum class NetPass {
 
 /// "forward" or "training".
 const char* name_of(NetPass pass);
-
-/// What a run took.
-struct NetTime {
-  double seconds = 0;
-  double cpu_seconds =
-      0;  ///< of all threads of the process; tells more than `seconds` where others use the machine too
-};
 
 /// The dictionary and observations that all networks of a run share: normal numbers, atoms of norm 1 over a power of two.
 class NetProblems {
@@ -63,10 +57,10 @@ class NetBench {
   const char* type() const { return type_; }  ///< "float32" or "float64"
 
   /// One run, waited for. The first is to warm up.
-  virtual NetTime time(NetPass pass) = 0;
+  virtual CallTime time(NetPass pass) = 0;
   /// The same products by `gemm` in the network's type, each with all problems in one call. Of each kind of product one is
   /// timed and counts as often as the pass makes it.
-  virtual NetTime time_products(NetPass pass) = 0;
+  virtual CallTime time_products(NetPass pass) = 0;
   /// Flops of the dense formulas: what the products above make.
   virtual double flops(NetPass pass) const = 0;
   /// Share of nonzeros in the codes of the last layer.

@@ -47,6 +47,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_bench_iteration(*command, action);
   add_bench_kernels(*command, action);
   add_bench_latency(*command, action);
+  add_bench_momentum(*command, action);
   add_bench_nets(*command, action);
   add_bench_solve(*command, action);
 }

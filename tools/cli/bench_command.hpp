@@ -23,6 +23,7 @@ void add_bench_fista(CLI::App& bench, Action& action);
 void add_bench_iteration(CLI::App& bench, Action& action);
 void add_bench_kernels(CLI::App& bench, Action& action);
 void add_bench_latency(CLI::App& bench, Action& action);
+void add_bench_momentum(CLI::App& bench, Action& action);
 void add_bench_nets(CLI::App& bench, Action& action);
 void add_bench_solve(CLI::App& bench, Action& action);
 

@@ -16,7 +16,6 @@ namespace shrinkwarp::cli {
 namespace {
 
 using bench::NetPass;
-using bench::NetTime;
 
 struct NetsArguments {
   bench::NetsBenchOptions nets;
@@ -31,32 +30,15 @@ struct NetsArguments {
 
 constexpr NetPass kPasses[] = {NetPass::forward, NetPass::training};
 
-double median_of(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
-}
-
-/// The runs of one pass of a network, and of its products beside them.
-struct NetRuns {
+/// The runs of one pass of a network.
+struct NetRuns : bench::TimedRuns {
   bench::NetBench& network;
   NetPass pass;
-  std::vector<double> seconds, cpu_seconds, gemm_seconds, gemm_cpu_seconds;
 
+  NetRuns(bench::NetBench& network, NetPass pass) : network(network), pass(pass) {}
   void run() {
-    const NetTime products = network.time_products(pass), whole = network.time(pass);
-    seconds.push_back(whole.seconds);
-    cpu_seconds.push_back(whole.cpu_seconds);
-    gemm_seconds.push_back(products.seconds);
-    gemm_cpu_seconds.push_back(products.cpu_seconds);
-  }
-  void forget() {
-    for (std::vector<double>* times : {&seconds, &cpu_seconds, &gemm_seconds, &gemm_cpu_seconds}) times->clear();
-  }
-  /// Median over the runs of products / whole.
-  static double fraction(const std::vector<double>& products, const std::vector<double>& whole) {
-    std::vector<double> ratios;
-    for (std::size_t i = 0; i < whole.size(); ++i) ratios.push_back(products[i] / whole[i]);
-    return median_of(ratios);
+    const bench::CallTime products = network.time_products(pass);
+    add(network.time(pass), products);
   }
 };
 
@@ -71,12 +53,13 @@ void print_heading(const Context& context, const NetsArguments& arguments) {
 }
 
 void print_row(const NetRuns& runs) {
-  const double flops = runs.network.flops(runs.pass), median = median_of(runs.seconds);
+  const double flops = runs.network.flops(runs.pass), median = bench::median_of(runs.seconds);
   std::printf("%-8s %-8s %-9s %8.2f %11.2f %11.2f %9.1f %9.1f %6.0f %% %10.0f %%\n", name_of(runs.network.kind()),
               runs.network.type(), name_of(runs.pass), 1e-9 * flops, 1e3 * median,
               1e3 * *std::min_element(runs.seconds.begin(), runs.seconds.end()), 1e-9 * flops / median,
-              1e-9 * flops / median_of(runs.gemm_seconds), 100 * NetRuns::fraction(runs.gemm_seconds, runs.seconds),
-              100 * NetRuns::fraction(runs.gemm_cpu_seconds, runs.cpu_seconds));
+              1e-9 * flops / bench::median_of(runs.gemm_seconds),
+              100 * bench::median_ratio(runs.gemm_seconds, runs.seconds),
+              100 * bench::median_ratio(runs.gemm_cpu_seconds, runs.cpu_seconds));
   std::fflush(stdout);
 }
 
@@ -101,11 +84,11 @@ nlohmann::json as_json(const NetRuns& runs, const Context& context, const NetsAr
               {"cpu_seconds", runs.cpu_seconds},
               {"gemm_seconds", runs.gemm_seconds},
               {"gemm_cpu_seconds", runs.gemm_cpu_seconds},
-              {"median_seconds", median_of(runs.seconds)},
+              {"median_seconds", bench::median_of(runs.seconds)},
               {"fastest_seconds", *std::min_element(runs.seconds.begin(), runs.seconds.end())},
-              {"flops_per_second", flops / median_of(runs.seconds)},
-              {"gemm_flops_per_second", flops / median_of(runs.gemm_seconds)},
-              {"fraction_of_gemm", NetRuns::fraction(runs.gemm_seconds, runs.seconds)}});
+              {"flops_per_second", flops / bench::median_of(runs.seconds)},
+              {"gemm_flops_per_second", flops / bench::median_of(runs.gemm_seconds)},
+              {"fraction_of_gemm", bench::median_ratio(runs.gemm_seconds, runs.seconds)}});
   return out;
 }
 
@@ -120,7 +103,7 @@ void answer_requests(std::vector<NetRuns>& all) {
     });
     SHRINKWARP_REQUIRE(found != all.end(), UsageError, "bench nets: found the request '", line,
                        "', wanted one such as 'lista float32 training', of a network that runs");
-    found->forget();
+    found->clear();
     found->run();
     std::cout << json_line({{"seconds", found->seconds[0]},
                             {"cpu_seconds", found->cpu_seconds[0]},
@@ -138,7 +121,7 @@ int run_nets(const NetsArguments& arguments) {
   const std::vector<std::unique_ptr<bench::NetBench>> networks = make_net_benches(context, problems, kinds);
   std::vector<NetRuns> all;
   for (const std::unique_ptr<bench::NetBench>& network : networks)
-    for (const NetPass pass : kPasses) all.push_back({*network, pass, {}, {}, {}, {}});
+    for (const NetPass pass : kPasses) all.emplace_back(*network, pass);
   const auto run_all = [&] {
     for (NetRuns& runs : all) runs.run();
   };
@@ -151,7 +134,7 @@ int run_nets(const NetsArguments& arguments) {
     answer_requests(all);
     return kDone;
   }
-  for (NetRuns& runs : all) runs.forget();
+  for (NetRuns& runs : all) runs.clear();
   for (std::int64_t run = 0; run < arguments.runs; ++run) run_all();
   if (!arguments.json) print_heading(context, arguments);
   for (const NetRuns& runs : all) {

@@ -12,7 +12,7 @@
 #include <shrinkwarp/kernels/common/instruction_set.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/random/random.hpp>
-#include <shrinkwarp/models/momentum/momentum_stage.hpp>
+#include <shrinkwarp/models/momentum/momentum_net.hpp>
 #include <shrinkwarp/models/resnet/linear.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/hash.hpp>
@@ -66,7 +66,7 @@ class RandomNetwork {
     clear_status(context, status_.vector());
   }
 
-  const MomentumStage<float>& stage() const { return stage_; }
+  const MomentumNet<float>& stage() const { return stage_; }
   Pass<float> pass() const {
     Pass<float> pass(context_);
     pass.parameters = values_.parameters();
@@ -91,7 +91,7 @@ class RandomNetwork {
 
   const Context& context_;
   ParameterList list_;
-  MomentumStage<float> stage_;
+  MomentumNet<float> stage_;
   ParameterValues<float> values_;
   Tensor<std::int32_t> status_;
 };
@@ -243,7 +243,7 @@ int run_inverse(const ForwardArguments& arguments) {
   const RandomNetwork network(arguments, context);
   const OwnedState owned(network, context, end.samples);
   restore_state(context, end, owned.state);
-  network.stage().go_back(network.pass(), owned.state, end.samples, owned.scratch.vector());
+  network.stage().inverse(network.pass(), owned.state, end.samples, owned.scratch.vector());
   require_all_well(context, network.status(), "net inverse");
   const StoredMomentumState start = stored_state(context, owned.state, end.features, end.samples);
   if (start.exact()) network.stage().require_beginning(context, owned.state, arguments.state);

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <shrinkwarp/models/momentum/momentum_stage.hpp>
+#include <shrinkwarp/models/momentum/momentum_net.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 
 namespace shrinkwarp {

@@ -1,4 +1,4 @@
-#include <shrinkwarp/models/momentum/momentum_stage.hpp>
+#include <shrinkwarp/models/momentum/momentum_net.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -21,7 +21,7 @@ VectorView<T> as_vector(MatrixView<T> matrix) {
 
 /// What a pass needs beside the state.
 template <class T>
-struct MomentumStage<T>::Work {
+struct MomentumNet<T>::Work {
   MatrixView<T> values;               // f
   MatrixView<T> other;                // x of every other layer of a way back
   MatrixView<T> dx, dv, dbranch;      // of a way back
@@ -31,47 +31,47 @@ struct MomentumStage<T>::Work {
 
 /// What backpropagation has of a layer.
 template <class T>
-struct MomentumStage<T>::StoredLayer {
+struct MomentumNet<T>::StoredLayer {
   MatrixView<T> x, v, values;
   Bytes kept;
 };
 
 template <class T>
-MomentumStage<T>::MomentumStage(ParameterList& list, const std::string& name, std::vector<LayerPointer<T>> branches,
-                                const MomentumSpec& spec, std::int64_t number, LayerPointer<T> initial)
+MomentumNet<T>::MomentumNet(ParameterList& list, const std::string& name, std::vector<LayerPointer<T>> branches,
+                            const MomentumSpec& spec, std::int64_t number, LayerPointer<T> initial)
     : Layer<T>(branches.empty() ? Shape{} : branches.front()->input(),
                branches.empty() ? Shape{} : branches.front()->input()),
       branches_(std::move(branches)),
       initial_(std::move(initial)),
       spec_(spec),
       number_(number) {
-  SHRINKWARP_REQUIRE(!branches_.empty(), ValueError, "MomentumStage: found no branches, wanted at least one");
+  SHRINKWARP_REQUIRE(!branches_.empty(), ValueError, "MomentumNet: found no branches, wanted at least one");
   std::vector<LayerPointer<T>> all = branches_;
   if (initial_) all.push_back(initial_);
   for (const LayerPointer<T>& branch : all) {
     SHRINKWARP_REQUIRE(branch->input() == this->input() && branch->output() == this->input(), ShapeError,
-                       "MomentumStage: a branch takes ", branch->input(), " and gives ", branch->output(), ", wanted ",
+                       "MomentumNet: a branch takes ", branch->input(), " and gives ", branch->output(), ", wanted ",
                        this->input(), " both");
   }
   if (spec_.gammas.empty()) spec_.gammas.assign(branches_.size(), spec_.gamma);
-  SHRINKWARP_REQUIRE(spec_.gammas.size() == branches_.size(), ValueError, "MomentumStage: found ", spec_.gammas.size(),
+  SHRINKWARP_REQUIRE(spec_.gammas.size() == branches_.size(), ValueError, "MomentumNet: found ", spec_.gammas.size(),
                      " gammas for ", branches_.size(), " layers, wanted one each");
   const double least = exact() ? kLeastExactGamma : 0, most = exact() ? kLargestExactGamma : 1;
   const bool ones = std::all_of(spec_.gammas.begin(), spec_.gammas.end(), [](double gamma) { return gamma == 1; });
   for (const double wanted : spec_.gammas) {
     const auto gamma = static_cast<double>(static_cast<T>(wanted));  // as layers have it
     const bool inside = exact() ? gamma >= least && gamma <= most : gamma > 0 && gamma <= 1;
-    SHRINKWARP_REQUIRE(inside || ones, ValueError, "MomentumStage: gamma is ", gamma,
+    SHRINKWARP_REQUIRE(inside || ones, ValueError, "MomentumNet: gamma is ", gamma,
                        gamma == 0 ? ", with which no layer can be undone" : "", ", wanted ",
                        exact() ? concat("within ", least, " and ", most, ", or 1 for all layers, in exact arithmetic")
                                : std::string("over 0 and at most 1"));
     SHRINKWARP_REQUIRE(!spec_.learned || (wanted >= spec_.low && wanted <= spec_.high), ValueError,
-                       "MomentumStage: gamma is ", wanted, ", wanted within ", spec_.low, " and ", spec_.high,
+                       "MomentumNet: gamma is ", wanted, ", wanted within ", spec_.low, " and ", spec_.high,
                        ", where learned ones are held");
   }
   if (spec_.learned) {
     SHRINKWARP_REQUIRE(spec_.low > 0 && spec_.low >= least && spec_.low <= spec_.high && spec_.high <= most, ValueError,
-                       "MomentumStage: learned gammas are held between ", spec_.low, " and ", spec_.high,
+                       "MomentumNet: learned gammas are held between ", spec_.low, " and ", spec_.high,
                        ", wanted within ", least, " and ", most, ", the smaller number first");
     range_ = {spec_.low, spec_.high, exact()};
   } else {
@@ -93,7 +93,7 @@ MomentumStage<T>::MomentumStage(ParameterList& list, const std::string& name, st
 }
 
 template <class T>
-MomentumState<T> MomentumStage<T>::lay_out(Arena& arena, std::int64_t samples, VectorView<std::int32_t> status) const {
+MomentumState<T> MomentumNet<T>::lay_out(Arena& arena, std::int64_t samples, VectorView<std::int32_t> status) const {
   const std::int64_t size = this->input().size() * samples;
   MomentumState<T> state;
   state.gammas = arena.vector<MomentumGamma>(layers());
@@ -114,8 +114,8 @@ MomentumState<T> MomentumStage<T>::lay_out(Arena& arena, std::int64_t samples, V
 }
 
 template <class T>
-typename MomentumStage<T>::Work MomentumStage<T>::work(Arena& arena, const Context& context, std::int64_t samples,
-                                                       bool keeps) const {
+typename MomentumNet<T>::Work MomentumNet<T>::work(Arena& arena, const Context& context, std::int64_t samples,
+                                                   bool keeps) const {
   const std::int64_t features = this->input().size();
   Work work;
   work.values = arena.matrix<T>(features, samples);
@@ -140,8 +140,8 @@ typename MomentumStage<T>::Work MomentumStage<T>::work(Arena& arena, const Conte
 }
 
 template <class T>
-std::vector<typename MomentumStage<T>::StoredLayer> MomentumStage<T>::stored(Arena& arena, const Context& context,
-                                                                             std::int64_t samples) const {
+std::vector<typename MomentumNet<T>::StoredLayer> MomentumNet<T>::stored(Arena& arena, const Context& context,
+                                                                         std::int64_t samples) const {
   const std::int64_t features = this->input().size();
   std::vector<StoredLayer> stored;
   for (const LayerPointer<T>& branch : branches_) {
@@ -152,7 +152,7 @@ std::vector<typename MomentumStage<T>::StoredLayer> MomentumStage<T>::stored(Are
 }
 
 template <class T>
-std::int64_t MomentumStage<T>::kept(const Context& context, std::int64_t samples) const {
+std::int64_t MomentumNet<T>::kept(const Context& context, std::int64_t samples) const {
   Arena arena(context.device());
   lay_out(arena, samples, {});
   if (stores()) stored(arena, context, samples);
@@ -160,7 +160,7 @@ std::int64_t MomentumStage<T>::kept(const Context& context, std::int64_t samples
 }
 
 template <class T>
-std::int64_t MomentumStage<T>::scratch(const Context& context, std::int64_t samples, bool keeps) const {
+std::int64_t MomentumNet<T>::scratch(const Context& context, std::int64_t samples, bool keeps) const {
   Arena arena(context.device());
   work(arena, context, samples, keeps);
   if (!keeps) lay_out(arena, samples, {});
@@ -168,23 +168,23 @@ std::int64_t MomentumStage<T>::scratch(const Context& context, std::int64_t samp
 }
 
 template <class T>
-VectorView<std::int32_t> MomentumStage<T>::status_of(const Pass<T>& pass) const {
+VectorView<std::int32_t> MomentumNet<T>::status_of(const Pass<T>& pass) const {
   if (!exact()) return {};
-  SHRINKWARP_REQUIRE(pass.status.size > number_, ShapeError, "MomentumStage: pass.status has ", pass.status.size,
+  SHRINKWARP_REQUIRE(pass.status.size > number_, ShapeError, "MomentumNet: pass.status has ", pass.status.size,
                      " elements, wanted at least ", number_ + 1);
   return pass.status.slice(number_, 1);
 }
 
 template <class T>
-void MomentumStage<T>::prepare(const Pass<T>& pass, const MomentumState<T>& state) const {
+void MomentumNet<T>::prepare(const Pass<T>& pass, const MomentumState<T>& state) const {
   const VectorView<const T> gammas =
       spec_.learned ? pass.values(gamma_, layers()) : pass.statistics.slice(gamma_, layers());
   prepare_gammas<T>(pass.context, gammas, range_, state.gammas);
 }
 
 template <class T>
-void MomentumStage<T>::begin(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> V,
-                             const MomentumState<T>& state, Bytes scratch) const {
+void MomentumNet<T>::begin(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> V,
+                           const MomentumState<T>& state, Bytes scratch) const {
   Arena arena(scratch);
   const std::int64_t size = state.x.size;
   VectorView<const T> v{V.data, V.empty() ? 0 : size, V.device};
@@ -209,16 +209,16 @@ void MomentumStage<T>::begin(const Pass<T>& pass, MatrixView<const T> X, MatrixV
 }
 
 template <class T>
-BranchValues<T> MomentumStage<T>::evaluate(const Pass<T>& pass, std::int64_t t, MatrixView<const T> x,
-                                           MatrixView<T> values, Bytes kept, Bytes scratch) const {
+BranchValues<T> MomentumNet<T>::evaluate(const Pass<T>& pass, std::int64_t t, MatrixView<const T> x,
+                                         MatrixView<T> values, Bytes kept, Bytes scratch) const {
   const Layer<T>& branch = *branches_[static_cast<std::size_t>(t)];
   branch.forward_unbiased(pass, x, values, kept, scratch);
   return {{values.data, values.rows * values.cols, values.device}, branch.last_bias(pass), spec_.whole};
 }
 
 template <class T>
-void MomentumStage<T>::layer_forward(const Pass<T>& pass, std::int64_t t, const BranchValues<T>& branch,
-                                     const MomentumState<T>& state) const {
+void MomentumNet<T>::layer_forward(const Pass<T>& pass, std::int64_t t, const BranchValues<T>& branch,
+                                   const MomentumState<T>& state) const {
   if (exact())
     exact_momentum_forward<T>(pass.context, {state.gammas, t, spec_.form}, branch, state.exact, state.x);
   else
@@ -226,8 +226,8 @@ void MomentumStage<T>::layer_forward(const Pass<T>& pass, std::int64_t t, const 
 }
 
 template <class T>
-void MomentumStage<T>::advance(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples,
-                               Bytes scratch) const {
+void MomentumNet<T>::advance(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples,
+                             Bytes scratch) const {
   Arena arena(scratch);
   const Work lies = work(arena, pass.context, samples, false);
   Pass<T> its = pass;
@@ -238,7 +238,7 @@ void MomentumStage<T>::advance(const Pass<T>& pass, const MomentumState<T>& stat
 }
 
 template <class T>
-void MomentumStage<T>::step_back(const Pass<T>& pass, const MomentumState<T>& state) const {
+void MomentumNet<T>::step_back(const Pass<T>& pass, const MomentumState<T>& state) const {
   if (exact())
     exact_momentum_step_back<T>(pass.context, state.exact, state.x);
   else
@@ -246,8 +246,8 @@ void MomentumStage<T>::step_back(const Pass<T>& pass, const MomentumState<T>& st
 }
 
 template <class T>
-void MomentumStage<T>::go_back(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples,
-                               Bytes scratch) const {
+void MomentumNet<T>::inverse(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples,
+                             Bytes scratch) const {
   Arena arena(scratch);
   const Work lies = work(arena, pass.context, samples, false);
   Pass<T> its = pass;
@@ -269,8 +269,8 @@ void MomentumStage<T>::go_back(const Pass<T>& pass, const MomentumState<T>& stat
 }
 
 template <class T>
-void MomentumStage<T>::require_beginning(const Context& context, const MomentumState<T>& state,
-                                         const std::string& what) const {
+void MomentumNet<T>::require_beginning(const Context& context, const MomentumState<T>& state,
+                                       const std::string& what) const {
   const auto on_host = [&](auto view) {
     std::vector<std::remove_reference_t<decltype(view[0])>> values(static_cast<std::size_t>(view.size));
     copy<std::remove_reference_t<decltype(view[0])>>(context, view, {values.data(), view.size, {}});
@@ -298,8 +298,8 @@ void MomentumStage<T>::require_beginning(const Context& context, const MomentumS
 }
 
 template <class T>
-void MomentumStage<T>::forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
-                               Bytes scratch) const {
+void MomentumNet<T>::forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
+                             Bytes scratch) const {
   const std::int64_t features = this->input().size(), samples = X.cols;
   Arena kept_arena(pass.keeps ? kept : Bytes{nullptr, 0, pass.context.device()}), scratch_arena(scratch);
   const Work lies = work(scratch_arena, pass.context, samples, pass.keeps);
@@ -324,8 +324,8 @@ void MomentumStage<T>::forward(const Pass<T>& pass, MatrixView<const T> X, Matri
 }
 
 template <class T>
-void MomentumStage<T>::backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T>, MatrixView<const T> dY,
-                                T beta, MatrixView<T> dX, Bytes kept, Bytes scratch) const {
+void MomentumNet<T>::backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T>, MatrixView<const T> dY,
+                              T beta, MatrixView<T> dX, Bytes kept, Bytes scratch) const {
   const std::int64_t features = this->input().size(), samples = X.cols;
   const Context& context = pass.context;
   Arena kept_arena(kept), scratch_arena(scratch);
@@ -396,7 +396,7 @@ void require_all_well(const Context& context, VectorView<const std::int32_t> sta
   }
 }
 
-template class MomentumStage<float>;
-template class MomentumStage<double>;
+template class MomentumNet<float>;
+template class MomentumNet<double>;
 
 }  // namespace shrinkwarp

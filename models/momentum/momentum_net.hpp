@@ -51,7 +51,7 @@ struct MomentumState {
 };
 
 template <class T>
-class MomentumStage : public Layer<T> {
+class MomentumNet : public Layer<T> {
  public:
   /// @param list      gets NAME.gamma [layers], of the statistics unless learned
   /// @param branches  f_1 ... f_T, of one and the same shape each way; one may be there several times
@@ -59,8 +59,8 @@ class MomentumStage : public Layer<T> {
   /// @param initial   f_0, of that shape too; or nullptr
   /// @throws ValueError (no branches, another number of gammas, one out of (0, 1], out of the range of exact arithmetic, or
   ///         learned and out of [low, high]), ShapeError (shapes that differ)
-  MomentumStage(ParameterList& list, const std::string& name, std::vector<LayerPointer<T>> branches,
-                const MomentumSpec& spec, std::int64_t number, LayerPointer<T> initial = nullptr);
+  MomentumNet(ParameterList& list, const std::string& name, std::vector<LayerPointer<T>> branches,
+              const MomentumSpec& spec, std::int64_t number, LayerPointer<T> initial = nullptr);
 
   const MomentumSpec& spec() const { return spec_; }
   std::int64_t layers() const { return static_cast<std::int64_t>(branches_.size()); }
@@ -81,7 +81,7 @@ class MomentumStage : public Layer<T> {
   /// All layers forward, or back to the beginning, whether the pass keeps or not.
   /// @param scratch  scratch(context, samples, false) bytes
   void advance(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples, Bytes scratch) const;
-  void go_back(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples, Bytes scratch) const;
+  void inverse(const Pass<T>& pass, const MomentumState<T>& state, std::int64_t samples, Bytes scratch) const;
   /// Refuses an exact state whose buffer is not as begin() makes it: it has come back with other gammas, or from a buffer that is
   /// no forward pass's. (Other branches it does not find out: what they change is in v.) Synchronises. @param what  begins the message  @throws RangeError
   void require_beginning(const Context& context, const MomentumState<T>& state, const std::string& what) const;
