@@ -22,16 +22,16 @@ struct ExactTask {
 
 using InformationList = TileList<kInformationWordBits>;
 
-/// One tile there and back, of kInformationTile elements.
+/// One tile there and back, of kInformationTile elements; null where elements one by one are quicker.
 /// @param f         what the branch gives
 /// @param x_in_T    written; or nullptr on the way back of the first layer, whose x stays
 /// @return whether all stayed within range
 template <class T>
 struct ExactTileLoops {
   bool (*forward)(const ExactTask& task, const T* f, InformationList& list, std::int64_t* x, std::int64_t* v,
-                  std::uint64_t* states, T* x_in_T);
+                  std::uint64_t* states, T* x_in_T) = nullptr;
   bool (*inverse)(const ExactTask& task, const T* f, InformationList& list, std::int64_t* x, std::int64_t* v,
-                  std::uint64_t* states, T* x_in_T);
+                  std::uint64_t* states, T* x_in_T) = nullptr;
 };
 
 /// How many of the bits under each are set, for all bytes of bits: which word a lane takes of those that a vector takes.
@@ -58,6 +58,7 @@ inline constexpr auto kBitsBefore = [] {
 
 HWY_BEFORE_NAMESPACE();
 namespace shrinkwarp::cpu::HWY_NAMESPACE {
+#if HWY_MAX_BYTES >= 32 && !HWY_HAVE_SCALABLE
 namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -75,13 +76,8 @@ static_assert(kTileSize % kLanes == 0, "a tile is whole vectors");
 
 /// Products of the low 32 bits of each lane.
 HWY_INLINE UnsignedVector LowHalves(UnsignedVector a, UnsignedVector b) {
-#if HWY_TARGET == HWY_SCALAR  // whose vectors have no halves
-  const UnsignedVector low_half = hn::Set(Unsigned(), 0xFFFFFFFFu);
-  return hn::Mul(hn::And(a, low_half), hn::And(b, low_half));
-#else
   const hn::RepartitionToNarrow<Unsigned> halves;
   return hn::MulEven(hn::BitCast(halves, a), hn::BitCast(halves, b));
-#endif
 }
 
 /// The low 64 bits of a b, b < 2^32.
@@ -368,6 +364,15 @@ ExactTileLoops<float> ExactTilesF32() {
 ExactTileLoops<double> ExactTilesF64() {
   return {Forward<double>, Inverse<double>};
 }
+#else
+// Two lanes are no quicker than elements one by one.
+ExactTileLoops<float> ExactTilesF32() {
+  return {};
+}
+ExactTileLoops<double> ExactTilesF64() {
+  return {};
+}
+#endif
 
 }  // namespace shrinkwarp::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

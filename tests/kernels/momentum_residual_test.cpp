@@ -313,6 +313,54 @@ TEST_P(ExactMomentum, ReturnsEveryBitAndCostsWhatItSays) {
   }
 }
 
+/// A layer with v = 0 and a new buffer is v = 2^44 f: what it rounds is compared with what the language rounds.
+template <class T>
+void check_roundings(const Context& context) {
+  const std::int64_t size = 5 * kInformationTile + 3;
+  Chain<T> chain(context, {.5, .5}, size, 1, MomentumForm::plain, false);
+  std::mt19937_64 random(9);
+  std::vector<T> f(static_cast<std::size_t>(size));
+  std::vector<std::int64_t> x(f.size());
+  for (std::size_t e = 0; e < f.size(); ++e) {
+    // Tiles of small numbers and others; halves of 2^-44, and of float's last bit with the least bit more or less than that.
+    const bool small = e / kInformationTile % 2 == 0;
+    const auto bits = static_cast<int>(random() % (small ? 50 : 62));
+    x[e] = static_cast<std::int64_t>(random()) >> (63 - bits);
+    const auto mantissa = static_cast<double>(static_cast<std::int64_t>(random()) >> 40);
+    f[e] = static_cast<T>(e % 3 == 0 ? std::ldexp(static_cast<double>(2 * (random() % 1000) + 1), -45)
+                                     : std::ldexp(mantissa, -static_cast<int>(random() % 40) - (small ? 30 : 8)));
+    if (e % 5 != 0 || small) continue;
+    // One beside the middle of two numbers of float, and for double in the middle: to it, and so off, where one rounds twice.
+    const int shift = 30 + static_cast<int>(e % 7);
+    x[e] = e % 2 == 0 ? ((std::int64_t{1} << 24 | 1) << shift) + 1 : ((std::int64_t{1} << 24 | 3) << shift) - 1;
+    if (e % 4 < 2) x[e] = -x[e];
+    f[e] = 0;
+  }
+  chain.begin(std::vector<T>(f.size(), 0), {});
+  copy<std::int64_t>(context, VectorView<const std::int64_t>{x.data(), size, {}}, chain.x_.vector());
+  const Tensor<T> values = to_device<T>(context, f, size);
+  const BranchValues<T> branch{values.vector(), {}, false};
+  exact_momentum_forward<T>(context, chain.layer(1), branch, chain.state(), chain.in_T_.vector());
+  const std::vector<std::int64_t> v = values_of<std::int64_t>(context, chain.v_.vector());
+  const std::vector<T> after = values_of<T>(context, chain.in_T_.vector());
+  exact_momentum_step_back<T>(context, chain.state(), chain.in_T_.vector());
+  exact_momentum_inverse<T>(context, chain.layer(1), branch, nullptr, chain.state(), chain.in_T_.vector(),
+                            chain.in_T_.vector());
+  const std::vector<T> before = values_of<T>(context, chain.in_T_.vector());
+  const auto in_T = [](std::int64_t fixed) { return std::ldexp(static_cast<T>(fixed), -kFractionBits); };
+  for (std::size_t e = 0; e < f.size(); ++e) {
+    ASSERT_EQ(v[e], std::llrint(std::ldexp(static_cast<double>(f[e]), kFractionBits))) << e << ": " << f[e];
+    ASSERT_EQ(after[e], in_T(x[e] + v[e])) << e << ": " << x[e] + v[e];
+    ASSERT_EQ(before[e], in_T(x[e])) << e << ": " << x[e];
+  }
+  EXPECT_EQ(chain.status(), ExactStatus::kAllWell);
+}
+
+TEST_P(ExactMomentum, RoundsEachNumberOnce) {
+  check_roundings<float>(context());
+  check_roundings<double>(context());
+}
+
 TEST_P(ExactMomentum, NamesTheLayerThatLeavesTheRange) {
   Chain<float> chain(context(), {.5, .5, .5, .5}, 4, 9, MomentumForm::plain, false);
   std::vector<float> x(36, 1), v(36, 0);
