@@ -271,7 +271,8 @@ TEST(NetFiles, AreRefusedWhereTheyAreNone) {
   // Other gammas are those of another network.
   const Safetensors others = with_gammas({0.9f, 0.5f, 0.9f});
   EXPECT_THROW(other.load(host, others), ValueError);
-  EXPECT_EQ(net_spec_of(others).momentum->gammas[1], 0.5);
+  const std::vector<double> theirs{static_cast<double>(0.9f), 0.5, static_cast<double>(0.9f)};
+  EXPECT_EQ(net_spec_of(others).momentum->gammas, theirs);
   Safetensors nothing;
   nothing.add("head.weight", {1}, std::vector<float>{1});
   EXPECT_THROW(net_spec_of(nothing), ValueError);
