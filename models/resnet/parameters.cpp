@@ -12,10 +12,8 @@ namespace shrinkwarp {
 std::int64_t ParameterList::enter(const std::string& name, std::vector<std::int64_t> shape, Initial initial,
                                   bool learned, std::int64_t& end) {
   constexpr std::int64_t kAligned = 4;  // elements: 16 bytes of float
-  for (const Entry& entry : entries_) {
-    SHRINKWARP_REQUIRE(entry.name != name, ValueError, "ParameterList: found the name '", name,
-                       "' twice, wanted a name of its own for each tensor");
-  }
+  SHRINKWARP_REQUIRE(names_.insert(name).second, ValueError, "ParameterList: found the name '", name,
+                     "' twice, wanted a name of its own for each tensor");
   Entry entry{name, std::move(shape), end, 1, std::move(initial), learned};
   for (const std::int64_t side : entry.shape) entry.size *= side;
   end += (entry.size + kAligned - 1) / kAligned * kAligned;

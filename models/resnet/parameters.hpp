@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include <shrinkwarp/runtime/context.hpp>
@@ -54,6 +55,7 @@ class ParameterList {
   std::int64_t enter(const std::string& name, std::vector<std::int64_t> shape, Initial initial, bool learned,
                      std::int64_t& end);
   std::vector<Entry> entries_;
+  std::unordered_set<std::string> names_;
   std::int64_t size_ = 0, statistics_size_ = 0;
 };
 
