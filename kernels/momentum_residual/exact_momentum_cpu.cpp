@@ -1,8 +1,9 @@
 // CPU bodies of exact momentum layers, a task a few tiles: whole tiles in the vectors of the processor at hand.
 //
-// What costs is not only arithmetic: with q = 2^9 more than a quarter of the elements give a word and take one in every layer, which
-// no branch can predict. So words are packed and spread in vectors too. One thread of an AMD EPYC (Zen 3, AVX2), float, gamma .9, the
-// best of 9 runs, nanoseconds an element: forward 3.3, and 5.0 element by element with branches; back with the adjoint 3.4, and 6.3.
+// What costs is not only arithmetic: with q = 2^9 more than a quarter of the elements give a word and take one in every layer,
+// which no branch can predict. So words are packed and spread in vectors too. One thread of an AMD EPYC (Zen 3, AVX2), float,
+// gamma .9, the best of 9 runs, nanoseconds an element: forward 3.3, and 5.0 element by element with branches; back with the
+// adjoint 3.4, and 6.3.
 #include <algorithm>
 #include <cstdint>
 

@@ -209,8 +209,8 @@ HWY_NOINLINE void StoreTileRounded(const std::int64_t* x, T* to) {
     const auto its = hn::LoadU(di, x + e);
     auto value = hn::ConvertTo(d, its);
     if constexpr (sizeof(T) == sizeof(float)) {
-      // What double has rounded must not be rounded again: of numbers beyond 2^53 low bits that are not 0 become one that is within
-      // double's sight and out of float's.
+      // What double has rounded must not be rounded again: of numbers beyond 2^53 low bits that are not 0 become one that is
+      // within double's sight and out of float's.
       const auto large = hn::Ge(hn::Abs(value), hn::Set(d, 9007199254740992.0));
       const auto low = hn::Set(di, 0xFFF);
       const auto rest = hn::VecFromMask(di, hn::Ne(hn::And(its, low), hn::Zero(di)));

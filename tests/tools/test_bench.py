@@ -182,6 +182,96 @@ def test_nets_beside_torch(folder):
         assert plain["over_ours"] == pytest.approx(plain["seconds"][0] / said["seconds"][0])
 
 
+MOMENTUM = ["bench", "momentum", "--threads", 1, "--width", 24, "--hidden", 40, "--layers", 5, "--batch", 70]
+WAYS = ["exact-recomputed", "approximate-recomputed", "approximate-stored", "residual-stored"]
+
+
+def test_momentum(folder):
+    done = run(*MOMENTUM, "--runs", 3, "--save", folder / "M.safetensors", "--json", status=DONE)
+    lines = {}
+    for said in map(json.loads, done.stdout.splitlines()):
+        lines[said["way"], said["pass"]] = said
+    assert list(lines) == [(way, which) for way in WAYS for which in ("forward", "training")]
+    product = 2 * 24 * 40 * 70 * 5
+    for (way, which), said in lines.items():
+        assert said["schema"] == "shrinkwarp-bench-1" and said["benchmark"] == "momentum" and said["blas"]
+        assert said["gamma"] == 461 / 512 and said["form"] == "damped"  # the fraction of exact arithmetic
+        products = 2 if which == "forward" else 8 if way.endswith("recomputed") else 6
+        assert said["flops"] == products * product
+        assert all(len(said[name]) == 3 for name in ("seconds", "cpu_seconds", "gemm_seconds", "gemm_cpu_seconds"))
+        assert said["median_seconds"] == np.median(said["seconds"])
+        assert said["peak_activation_bytes"] >= said["kept_bytes"] > 0
+        assert ("over_stored" in said) == (which == "training")
+    steps = {way: lines[way, "training"] for way in WAYS}
+    quickest = min(WAYS[2:], key=lambda way: np.median(steps[way]["cpu_seconds"]))
+    ratios = np.divide(steps[WAYS[0]]["seconds"], steps[quickest]["seconds"])
+    assert steps[WAYS[0]]["over_stored"] == pytest.approx(np.median(ratios))
+    assert steps[WAYS[0]]["inverse_error"] == 0 < steps[WAYS[1]]["inverse_error"]
+
+    # A network of its own, the gradients by differences.
+    saved = torch_nets.read_safetensors(folder / "M.safetensors")
+    X, dY = saved["X"].astype(float), saved["dY"].astype(float)
+    weights = [[saved[f"layers.{t}.{layer}.{what}"].astype(float) for layer in (0, 1) for what in ("weight", "bias")]
+               for t in range(5)]
+
+    def output(x, momentum):
+        gamma, v = 461 / 512, 0
+        for W1, b1, W2, b2 in weights:
+            f = np.tanh(x @ W1.T + b1) @ W2.T + b2
+            v = gamma * v + (1 - gamma) * f if momentum else f
+            x = x + v
+        return x
+
+    random, h = np.random.default_rng(1), 1e-6
+    for way in WAYS:
+        momentum = way != "residual-stored"
+        eps = 5 * 64 * np.finfo(np.float32).eps  # each layer rounds sums of up to 64 terms
+        wanted = output(X, momentum)
+        assert np.abs(saved[way + ".Y"] - wanted).max() <= eps * np.abs(wanted).max()
+        towards = random.standard_normal(X.shape)
+        slope = (dY * (output(X + h * towards, momentum) - output(X - h * towards, momentum))).sum() / (2 * h)
+        size = np.linalg.norm(saved[way + ".dX"].astype(float)) * np.linalg.norm(towards)
+        assert abs((saved[way + ".dX"] * towards).sum() - slope) <= (eps + 1e-8) * size
+        W1 = weights[2][0]
+        towards, old = random.standard_normal(W1.shape), W1.copy()
+        W1[:] = old + h * towards
+        slope = (dY * output(X, momentum)).sum()
+        W1[:] = old - h * towards
+        slope = (slope - (dY * output(X, momentum)).sum()) / (2 * h)
+        W1[:] = old
+        gradient = saved[way + ".gradient.layers.2.0.weight"]
+        size = np.linalg.norm(gradient.astype(float)) * np.linalg.norm(towards)
+        assert abs((gradient * towards).sum() - slope) <= (eps + 1e-8) * size
+
+
+def test_momentum_on_request(folder):
+    process = start(*MOMENTUM, "--on-request", "--plain", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                    text=True)
+    out, err = process.communicate("exact-recomputed training\nresidual-stored forward\nexact-stored forward\n", timeout=120)
+    identity, *times = [json.loads(line) for line in out.splitlines()]
+    assert identity["benchmark"] == "momentum" and identity["form"] == "plain"
+    assert len(times) == 2 and all(found["seconds"] > 0 and found["gemm_cpu_seconds"] >= 0 for found in times)
+    assert process.returncode == USAGE and "'exact-stored forward'" in err
+    done = run(*MOMENTUM, "--ways", "exact-recomputed,residual-stored", "--gamma", 1, "--runs", 1, status=DONE)
+    assert [line.split()[:2] for line in done.stdout.splitlines()[3:]] == [
+        [way, which] for way in ("exact-recomputed", "residual-stored") for which in ("forward", "training")]
+    for options in (["--ways", "exact-stored"], ["--layers", 0], ["--gamma", 0], ["--on-request", "--json"]):
+        one_line(run("bench", "momentum", *options, status=USAGE))
+    assert "gamma is 1.5" in one_line(run(*MOMENTUM, "--gamma", 1.5, status=FAILED))
+
+
+def test_momentum_beside_torch(folder):
+    pytest.importorskip("torch")
+    command = [sys.executable, ROOT / "tools/bench/torch_momentum.py", "--program", PATH, "--width", 24, "--hidden", 40,
+               "--layers", 5, "--batch", 70, "--runs", 1, "--output", folder / "momentum.jsonl"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr  # it has compared outputs and gradients
+    lines = [json.loads(line) for line in (folder / "momentum.jsonl").read_text().splitlines()]
+    assert [line["way"] for line in lines] == WAYS and done.stdout.startswith("a step of training, torch / ours")
+    found = lines[2]["torch"]["written"]
+    assert found["over_ours"] == pytest.approx(found["seconds"][0] / lines[2]["seconds"][0])
+
+
 def test_kernels_that_are_named():
     done = run("bench", "kernels", "--runs", 1, "--shapes", "small", "--problems", 64, "--kernels",
                "gemm,correlation_max", status=DONE)

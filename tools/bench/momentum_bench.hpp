@@ -74,8 +74,8 @@ class MomentumBench {
   double flops(MomentumWay way, MomentumPass pass) const;
   ActivationBytes bytes(MomentumWay way) const;
   const MomentumBenchOptions& options() const { return options_; }  ///< with gamma as it is taken
-  /// Goes the way there and back again, and compares. Refuses exact arithmetic that does not come back to the last bit, and gradients of it
-  /// that differ from those of stored activations by more than rounding. @throws Error, RangeError
+  /// Goes the way there and back again, and compares. Refuses exact arithmetic that does not come back to the last bit, and
+  /// gradients of it that differ from those of stored activations by more than rounding. @throws Error, RangeError
   MomentumErrors check(MomentumWay way);
   /// Writes what somebody else needs to run the same networks, row-major: the weights layers.T.0.weight and so on, X and dY
   /// [batch, width], and of each way WAY.Y, WAY.dX and WAY.gradient.WEIGHT. @throws IoError

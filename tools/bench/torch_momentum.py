@@ -3,10 +3,11 @@
 
     python3 tools/bench/torch_momentum.py [--threads 1] [--layers 128] [--device cuda] [--output momentum.jsonl]
 
-The program makes weights, samples and a gradient of the output, and hands them over in a file with what it computes from them.
-A step of training is the forward pass and the gradients of <output, given gradient> by weights and samples. Each way of PyTorch but
-`recomputed` must give the same output and gradients but for rounding: momentumnet's way back is not the way there to the last bit,
-and by how much its gradients are off is in the lines. Then all run in turn with the program, which waits meanwhile:
+The program makes weights, samples and a gradient of the output, and hands them over in a file with what it computes from
+them. A step of training is the forward pass and the gradients of <output, given gradient> by weights and samples. Each way of
+PyTorch but `recomputed` must give the same output and gradients but for rounding: momentumnet's way back is not the way there
+to the last bit, and by how much its gradients are off is in the lines. Then all run in turn with the program, which waits
+meanwhile:
 
     recomputed  momentumnet's MomentumNet(..., use_backprop=False), which stores no activations
     stored      momentumnet's MomentumNet(..., use_backprop=True)
