@@ -57,16 +57,20 @@ def measure(experiment):
 
 def draw(cases):
     figure, axes = common.plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
-    for kind, colour in zip(KINDS, common.plt.cm.tab10.colors):
+    # What approximate arithmetic gives lies over what exact arithmetic does.
+    for kind, colour, line in zip(KINDS, common.plt.cm.tab10.colors, ("o-", "o-", "o-", "o:")):
         its = [case for case in cases if case["network"] == kind]
         depths = [case["layers"] for case in its]
         errors = [100 * (1 - np.array(case["accuracies"])) for case in its]
-        axes[0].plot(depths, [its.mean() for its in errors], "o-", color=colour, label=kind)
+        axes[0].plot(depths, [its.mean() for its in errors], line, color=colour, label=kind)
         for depth, values in zip(depths, errors):
             axes[0].plot([depth] * len(values), values, ".", ms=3, color=colour)
-        axes[1].plot(depths, [case["activation_bytes"] / 2**20 for case in its], "o-", color=colour, label=kind)
-    axes[0].set(xscale="log", yscale="log", xlabel="layers", ylabel="% wrong on unseen digits: mean, and each seed")
-    axes[1].set(xscale="log", yscale="log", xlabel="layers", ylabel=f"MiB of activations in a step of {BATCH}")
+        axes[1].plot(depths, [case["activation_bytes"] / 2**20 for case in its], line, color=colour, label=kind)
+    axes[0].set(xscale="log", xlabel="layers", ylabel="% wrong on unseen digits: mean, and each seed", ylim=0)
+    axes[1].set(xscale="log", xlabel="layers", ylabel=f"MiB of activations in a step of {BATCH}", ylim=0)
+    for axis in axes:
+        axis.set_xticks(depths, depths)
+        axis.minorticks_off()
     axes[1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
