@@ -155,7 +155,8 @@ std::vector<InverseCheck> check_inverses(const Context& context, const Net<T>& n
       double largest = 0;
       for (std::size_t i = 0; i < before.size(); ++i) {
         check.differ += std::memcmp(&before[i], &after[i], sizeof(T)) == 0 ? 0 : 1;
-        check.worst = std::max(check.worst, std::fabs(static_cast<double>(before[i]) - static_cast<double>(after[i])));
+        const double off = std::fabs(static_cast<double>(before[i]) - static_cast<double>(after[i]));
+        if (!(off <= check.worst) && !std::isnan(check.worst)) check.worst = off;  // NaN stays
         largest = std::max(largest, std::fabs(static_cast<double>(before[i])));
       }
       if (largest > 0) check.worst /= largest;

@@ -6,15 +6,22 @@ import sys
 import numpy as np
 import pytest
 
-from program import EPS, PATH, ROOT, certificate, coordinate_descent, energy
+from program import EPS, PATH, ROOT, certificate, coordinate_descent, energy, run as program
 
 sys.path.insert(0, str(ROOT / "tools/experiments"))
 import common  # noqa: E402
 import comparison  # noqa: E402
+import continuous_limit  # noqa: E402
+import digits  # noqa: E402
+import inverse  # noqa: E402
 import iterations  # noqa: E402
 import last_layers  # noqa: E402
 import learned_steps  # noqa: E402
 import meg  # noqa: E402
+import memory  # noqa: E402
+import mlp  # noqa: E402
+import momentum_lista  # noqa: E402
+import rings  # noqa: E402
 import unseen  # noqa: E402
 
 
@@ -188,3 +195,135 @@ def test_meg_without_data(folder, monkeypatch):
     monkeypatch.setattr(common, "DATA", "")
     with pytest.raises(SystemExit, match="SHRINKWARP_DATA is not set"):
         common.run("meg", "", meg.meg, ["--output", str(folder), "--program", str(PATH)])
+
+
+# Of momentum networks
+
+
+def test_memory(folder, capsys):
+    line = run(folder, memory, capsys)
+    cases = {case["network"]: case for case in line["cases"]}
+    assert list(cases) == list(memory.KINDS)
+    for kind, case in cases.items():
+        first, last = case["points"]
+        grows = case["bytes_an_element_and_layer"]
+        elements = case["width"] * case["batch"] * (last["layers"] - first["layers"])
+        assert grows["activation_bytes"] == pytest.approx((last["activation_bytes"] - first["activation_bytes"]) / elements, rel=1e-3)
+        # A process's memory comes in pages, and in one more or less of the allocator's blocks: a MiB.
+        assert abs(last["measured_bytes"] - last["activation_bytes"]) <= 0.2 * last["activation_bytes"] + 2**20, kind
+    # Stored: x, hidden features and values of a residual layer in float32 at least; exact: a bit where gamma is a half, with its
+    # words whole, and what a layer's gamma takes is of no element: 100 bytes at most.
+    assert cases["residual, stored"]["bytes_an_element_and_layer"]["activation_bytes"] >= 8
+    table = 100 / (16 * 512)
+    assert 1 / 8 <= cases["momentum 0.5, exact"]["bytes_an_element_and_layer"]["activation_bytes"] <= 1.1 / 8 + 4 / 90 + table
+    assert cases["momentum 0.9, approximate"]["bytes_an_element_and_layer"]["activation_bytes"] <= table
+
+
+def test_inverse(folder, capsys):
+    line = run(folder, inverse, capsys)
+    assert [case["gamma"] for case in line["cases"]] == list(inverse.GAMMAS)
+    assert ("momentumnet is left out" in line["conclusion"]) == (inverse.MomentumNet is None)
+    errors = []
+    for case in line["cases"]:
+        for point in case["points"]["exact"]:
+            assert point["inverse"] == point["gradient"] == 0
+            assert point["elements_that_differ"] == point["gradient_elements_that_differ"] == 0
+        assert case["two_processes"]["differ"] == 0 < case["two_processes"]["elements"]
+        errors.append([(point["inverse"], point["gradient"]) for point in case["points"]["approximate"]])
+    errors = np.array(errors)  # of gammas, depths, and both kinds
+    assert (errors[0, 1] > 100 * errors[0, 0]).all()
+    assert (errors[0, 1] > 100 * errors[1, 1]).all()
+    assert (errors > 0).all() and (errors[2] < 1e-3).all()
+
+
+def test_error_of_what_is_no_number():
+    assert inverse.relative(np.array([3.0, 4.0]), np.array([3.0, 0.0])) == pytest.approx(4 / 3)
+    assert inverse.relative(np.array([np.nan, 0.0]), np.ones(2)) == np.inf
+    assert inverse.finite({"a": [1.0, np.inf], "b": 2}) == {"a": [1.0, None], "b": 2}
+
+
+def test_a_network_in_numpy_is_the_programs(folder):
+    """Files that are written, and what they give: each form of momentum and none."""
+    random = np.random.default_rng(3)
+    layers = mlp.random_branches(random, 5, 4, 3)
+    X = random.standard_normal((9, 5)).astype(np.float32).astype(np.float64)
+    np.save(folder / "X.npy", X)
+    tensors = {**mlp.named(layers), "head.weight": np.eye(5), "head.bias": np.zeros(5)}
+    for options in ({}, {"gamma": 0.75}, {"gamma": 0.75, "plain": True, "mode": "approximate"}):
+        path = mlp.write(folder / "net.safetensors", tensors, mlp.describe(5, 4, 3, 5, **options))
+        program("net", "evaluate", path, "--samples", folder / "X.npy", "--logits", folder / "L.npy", status=0)
+        options.pop("mode", None)
+        wanted = mlp.states(layers, X, **options)
+        assert len(wanted) == 4 and (wanted[0] == X).all()
+        # float32 in three layers of sums of five terms.
+        assert np.abs(np.load(folder / "L.npy") - wanted[-1]).max() <= 50 * 2**-24 * np.abs(wanted).max()
+    back = common.read_network(path)
+    assert all(np.array_equal(a, b.astype(np.float32)) for one, other in zip(mlp.branches(back), layers) for a, b in zip(one, other))
+
+
+def test_rings(folder, capsys):
+    line = run(folder, rings, capsys)
+    assert [(case["setting"], case["network"]) for case in line["cases"]] == [
+        (setting, kind) for setting in rings.SETTINGS for kind in rings.KINDS]
+    for case in line["cases"]:
+        assert (case["margin"] > 0) == (case["accuracy"] == 1)
+        assert case["numpy_differs"] < 1e-4
+        if case["network"] == "residual":
+            # |J_f| is at most the product of the norms, which bounds the determinant of I + J_f in the plane.
+            reach = case["largest_lipschitz"]
+            assert case["smallest_determinant"] >= ((1 - reach) ** 2 if reach < 1 else 1 - 2 * reach - reach**2) - 1e-3
+
+
+def test_a_layer_that_folds_has_a_determinant_under_0():
+    """f = -2 x within the disc, nearly: x + f turns both axes, -3 x1 alone mirrors the plane."""
+    W1, zeros = 1e-4 * np.eye(2), np.zeros(2)
+    turns = (W1, zeros, -2e4 * np.eye(2), zeros)
+    mirrors = (W1, zeros, np.diag([-3e4, 0]), zeros)
+    assert rings.smallest_determinant([turns]) == pytest.approx(1, rel=1e-5)
+    assert rings.smallest_determinant([mirrors]) == pytest.approx(-2, rel=1e-5)
+
+
+def test_continuous_limit(folder, capsys):
+    line = run(folder, continuous_limit, capsys)
+    cases = {case["case"]: case for case in line["cases"]}
+    assert list(cases) == list(continuous_limit.CASES)
+    for case in cases.values():
+        assert all(point["numpy_differs"] < 1e-4 for point in case["errors"])
+    *_, damped, plain = cases.values()
+    assert 0.8 < damped["order"] < 1.2 and 0.8 < plain["order"] < 1.2
+    wrong = cases["plain, gamma .8; x' = F"]["errors"]
+    assert min(point["error"] for point in wrong) > 0.5
+
+
+def test_solution_of_a_linear_equation():
+    """x' = -x, and x'' + x' = 1 from rest, whose solution is x + t - 1 + exp(-t)."""
+    X = np.array([[1.0, -2.0]])
+    found = continuous_limit.solution(lambda s, x: -x, X, 0, 1)
+    assert np.abs(found[-1] - X * np.exp(-1)).max() < 1e-8
+    found = continuous_limit.solution(lambda s, x: np.full_like(x, 0.5), X, 1, 2)
+    assert np.abs(found[-1] - X - np.exp(-1)).max() < 1e-8
+
+
+def test_momentum_lista(folder, capsys):
+    line = run(folder, momentum_lista, capsys)
+    assert [case["lambda_fraction"] for case in line["cases"]] == list(momentum_lista.FRACTIONS)
+    for case in line["cases"]:
+        at = {name: dict(map(tuple, points)) for name, points in case["excess"].items()}
+        assert set(at) == {*momentum_lista.NETWORKS, "step", "ISTA", "FISTA"}
+        for name in ("lista", "momentum-lista", "step"):
+            assert all(0 < value < 0.9 * at["ISTA"][depth] for depth, value in at[name].items())
+        for its in case["learned_gammas"].values():
+            assert all(len(gammas) == depth for depth, gammas in its)
+
+
+def test_digits(folder, capsys):
+    pytest.importorskip("sklearn", reason="scikit-learn, whose digits these are, is not importable: it is optional")
+    line = run(folder, digits, capsys)
+    cases = {(case["network"], case["layers"]): case for case in line["cases"]}
+    assert len(cases) == len(line["cases"]) == 2 * len(digits.KINDS)
+    for (kind, layers), case in cases.items():
+        assert all(0.5 < accuracy <= 1 for accuracy in case["accuracies"])
+        assert [len(gammas) for gammas in case["gammas"]] == ([layers] if kind == "momentum, learned" else [])
+    # Two layers more: what they store is two float32 of each of 64 features of 64 samples at least, and under a word of 32 bits.
+    grows = {kind: cases[kind, 4]["activation_bytes"] - cases[kind, 2]["activation_bytes"] for kind in digits.KINDS}
+    assert grows["residual"] >= 2 * 2 * 64 * 64 * 4 and grows["momentum .9"] <= 4 * 64 * 64 + 1024

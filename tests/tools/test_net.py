@@ -182,6 +182,16 @@ def test_training_classifies_and_its_file_says_all(folder, options):
         assert len(np.unique(tensors["momentum.gamma"])) == 5
 
 
+def test_an_inverse_that_is_no_number_is_told(folder):
+    X, y = blobs(20, 1)
+    run("net", "train", "mlp", "--width", 4, "--hidden", 4, "--blocks", 300, "--epochs", 1, "--lr", 1e-9, "--quiet",
+        *save_samples(folder, X, y), "--output", folder / "net", status=DONE)
+    run("net", "transform", folder / "net", "--gamma", 0.5, "--mode", "approximate", "--output", folder / "m", status=DONE)
+    # Velocities grow as 2^300 on the way back.
+    said = json.loads(run("net", "evaluate", folder / "m", "--samples", folder / "X.npy", "--inverse", "--json", status=DONE).stdout)
+    assert said["inverses"] == [{"layers": 300, "differ": 80, "worst": None}]
+
+
 def test_recomputed_and_stored_activations_train_to_the_same_bits(folder):
     X, y = blobs(200, 1)
     files = save_samples(folder, X, y)
