@@ -200,6 +200,7 @@ def test_meg_without_data(folder, monkeypatch):
 # Of momentum networks
 
 
+@pytest.mark.slow
 def test_memory(folder, capsys):
     line = run(folder, memory, capsys)
     cases = {case["network"]: case for case in line["cases"]}
@@ -219,6 +220,7 @@ def test_memory(folder, capsys):
     assert cases["momentum 0.9, approximate"]["bytes_an_element_and_layer"]["activation_bytes"] <= table
 
 
+@pytest.mark.slow
 def test_inverse(folder, capsys):
     line = run(folder, inverse, capsys)
     assert [case["gamma"] for case in line["cases"]] == list(inverse.GAMMAS)
@@ -261,6 +263,7 @@ def test_a_network_in_numpy_is_the_programs(folder):
     assert all(np.array_equal(a, b.astype(np.float32)) for one, other in zip(mlp.branches(back), layers) for a, b in zip(one, other))
 
 
+@pytest.mark.slow
 def test_rings(folder, capsys):
     line = run(folder, rings, capsys)
     assert [(case["setting"], case["network"]) for case in line["cases"]] == [
@@ -304,6 +307,7 @@ def test_solution_of_a_linear_equation():
     assert np.abs(found[-1] - X - np.exp(-1)).max() < 1e-8
 
 
+@pytest.mark.slow
 def test_momentum_lista(folder, capsys):
     line = run(folder, momentum_lista, capsys)
     assert [case["lambda_fraction"] for case in line["cases"]] == list(momentum_lista.FRACTIONS)
@@ -316,6 +320,7 @@ def test_momentum_lista(folder, capsys):
             assert all(len(gammas) == depth for depth, gammas in its)
 
 
+@pytest.mark.slow
 def test_digits(folder, capsys):
     pytest.importorskip("sklearn", reason="scikit-learn, whose digits these are, is not importable: it is optional")
     line = run(folder, digits, capsys)
