@@ -27,8 +27,7 @@ void to_device(const Context& context, const std::vector<T>& values, VectorView<
 }
 
 void check_samples(const char* function, const LabelledSamples& samples, const NetSpec& spec) {
-  SHRINKWARP_REQUIRE(samples.shape.size() == spec.input.size(), ShapeError, function, ": found samples of ",
-                     samples.shape, ", wanted ", spec.input, " as the network takes");
+  require_shape(function, samples, spec);
   SHRINKWARP_REQUIRE(
       samples.size() > 0 && static_cast<std::int64_t>(samples.values.size()) == samples.size() * samples.shape.size(),
       ShapeError, function, ": found ", samples.size(), " labels for ", samples.values.size(),
@@ -40,6 +39,13 @@ void check_samples(const char* function, const LabelledSamples& samples, const N
 }
 
 }  // namespace
+
+void require_shape(const std::string& what, const LabelledSamples& samples, const NetSpec& spec) {
+  const bool images = samples.images && spec.input.positions() > 1;
+  const bool fits = images ? samples.shape == spec.input : samples.shape.size() == spec.input.size();
+  SHRINKWARP_REQUIRE(fits, ShapeError, what, ": found samples of ", samples.shape, ", wanted ", spec.input,
+                     " as the network takes");
+}
 
 LabelledSamples LabelledSamples::chosen(const std::vector<std::int64_t>& numbers) const {
   LabelledSamples result;
@@ -129,9 +135,8 @@ std::vector<T> classification_gradient(const Context& context, const Net<T>& net
 
 template <class T>
 std::vector<InverseCheck> check_inverses(const Context& context, const Net<T>& net, const LabelledSamples& samples) {
+  require_shape("check_inverses", samples, net.spec());
   const std::int64_t features = samples.shape.size();
-  SHRINKWARP_REQUIRE(features == net.spec().input.size(), ShapeError, "check_inverses: found samples of ",
-                     samples.shape, ", wanted ", net.spec().input, " as the network takes");
   const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / features;
   const Pass<T> pass = net.pass(context);
   Tensor<T> X(context, features, count);
@@ -224,8 +229,10 @@ class BestNet {
       : context_(context), net_(net), patience_(patience) {}
 
   void look_at(const Classified& found) {
-    const bool better = parameters_.empty() || found.accuracy > best_.accuracy ||
-                        (found.accuracy == best_.accuracy && found.loss < best_.loss);
+    // Logits that are NaN find a class too: what has diverged in its last step is never the best.
+    const bool beats = found.accuracy > best_.accuracy ||
+                       (found.accuracy == best_.accuracy && found.loss < best_.loss) || !std::isfinite(best_.loss);
+    const bool better = parameters_.empty() || (std::isfinite(found.loss) && beats);
     if (!better) {
       ++stale_;
       return;

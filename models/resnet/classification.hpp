@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include <shrinkwarp/models/resnet/net.hpp>
@@ -26,6 +27,10 @@ struct LabelledSamples {
   /// Some of them, by their numbers.
   LabelledSamples chosen(const std::vector<std::int64_t>& numbers) const;
 };
+
+/// Whether a network takes them: as many features, and where both are images those of the same sides.
+/// @throws ShapeError beginning with `what`
+void require_shape(const std::string& what, const LabelledSamples& samples, const NetSpec& spec);
 
 /// How well a network classifies.
 struct Classified {

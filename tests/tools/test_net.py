@@ -258,6 +258,43 @@ def test_training_refuses(folder):
     refused("Fortran order", status=FAILED)
 
 
+def test_a_last_step_that_spoils_the_network_is_not_the_best(folder):
+    X, _ = blobs(60, 1)  # one step; NaN among logits finds class 0, which is all that there is to find
+    files = save_samples(folder, X, np.zeros(60, np.int32))
+    done = run("net", "train", "mlp", "--classes", 9, "--lr", 1e38, "--epochs", 1, *files, "--output", folder / "o", "--json",
+               status=DONE)
+    assert math.isfinite(json.loads(done.stdout)["validation_loss"])
+    run("net", "info", folder / "o", status=DONE)  # which takes finite numbers alone
+
+
+def test_start_takes_the_tensors_of_the_same_network(folder):
+    files = save_samples(folder, *blobs(60, 1))
+    big = ["mlp", "--blocks", 3, "--epochs", 1, *files]
+    run("net", "train", *big, "--output", folder / "big", status=DONE)
+    done = run("net", "train", "mlp", "--blocks", 2, "--epochs", 1, *files, "--output", folder / "o", "--start", folder / "big",
+               status=FAILED)
+    assert "found the tensor 'blocks.2.linear1.bias', which this network does not have" in one_line(done)
+    run("net", "train", *big, "--gamma", 0.9, "--output", folder / "o", "--start", folder / "big", status=DONE)
+    run("net", "train", *big, "--output", folder / "r", "--start", folder / "o", status=DONE)
+
+
+def test_evaluate_overwrites_nothing_it_reads_and_leaves_no_logits_behind(folder):
+    X, y = blobs(60, 1, shape=(2, 3, 4))
+    files = save_samples(folder, X, y)
+    run("net", "train", *MLP, "--gamma", 0.9, "--epochs", 1, *files, "--output", folder / "net", status=DONE)
+    its = [folder / "net", "--samples", folder / "X.npy", "--labels", folder / "y.npy"]
+    for option, name in (("--logits", "X.npy"), ("--logits", "net"), ("--gradient", "net"), ("--gradient", "y.npy")):
+        before = (folder / name).read_bytes()
+        assert "wanted two files" in one_line(run("net", "evaluate", *its, option, folder / name, status=USAGE))
+        assert (folder / name).read_bytes() == before
+    np.save(folder / "turned.npy", X.reshape(60, 2, 4, 3))
+    done = run("net", "evaluate", folder / "net", "--samples", folder / "turned.npy", "--inverse", status=FAILED)
+    assert "found samples of 2 x 4 x 3, wanted 2 x 3 x 4" in one_line(done)
+    np.save(folder / "large.npy", X * np.float32(1e9))
+    done = run("net", "evaluate", folder / "net", "--samples", folder / "large.npy", "--logits", folder / "L.npy", status=FAILED)
+    assert "layer 1" in one_line(done) and not (folder / "L.npy").exists()
+
+
 def test_a_training_that_leaves_the_range_names_the_layer(folder):
     X, y = blobs(60, 1)
     done = run("net", "train", *MLP, "--gamma", 0.9, "--lr", 1e7, "--optimizer", "sgd", *save_samples(folder, X, y), "--output",

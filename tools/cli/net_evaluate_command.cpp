@@ -4,6 +4,7 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -28,8 +29,9 @@ struct NetEvaluateArguments {
   bool inverse = false, stored = false, json = false;
 };
 
-void write_logits(const NetEvaluateArguments& arguments, const Context& context, Classifier<float>& classifier,
-                  const LabelledSamples& samples, std::int64_t classes, const CancelToken* cancel) {
+void write_logits(const NetEvaluateArguments& arguments, const Context& context, const Net<float>& net,
+                  Classifier<float>& classifier, const LabelledSamples& samples, const CancelToken* cancel) {
+  const std::int64_t classes = net.spec().classes;
   const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / samples.shape.size();
   NpyWriter writer(arguments.logits, ElementType::f4, {count, classes});
   const std::int64_t batch = std::min(arguments.batch, count);
@@ -43,6 +45,7 @@ void write_logits(const NetEvaluateArguments& arguments, const Context& context,
     context.synchronize();
     writer.append_rows(MatrixView<const float>(on_host.matrix()));
   }
+  net.require_all_well(context);
   writer.finish();
 }
 
@@ -53,21 +56,26 @@ int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cance
                      "found none of --labels, --logits and --inverse, wanted one of them at least");
   SHRINKWARP_REQUIRE(!arguments.stored || !arguments.gradient.empty(), UsageError,
                      "--store-activations: found it without --gradient, wanted both");
-  for (const std::string* output : {&arguments.logits, &arguments.gradient})
-    if (!output->empty()) require_writable(*output);
+  const std::pair<const char*, const std::string*> outputs[] = {{"--logits", &arguments.logits},
+                                                                {"--gradient", &arguments.gradient}};
+  const std::pair<const char*, const std::string*> inputs[] = {
+      {"the network", &arguments.network}, {"--samples", &arguments.samples}, {"--labels", &arguments.labels}};
+  for (const auto& [option, output] : outputs) {
+    if (output->empty()) continue;
+    for (const auto& [input, path] : inputs)
+      if (!path->empty()) require_different_files(option, *output, input, *path);
+    require_writable(*output);
+  }
+  if (!arguments.logits.empty() && !arguments.gradient.empty())
+    require_different_files("--logits", arguments.logits, "--gradient", arguments.gradient);
   const Context context = make_context(arguments.place.device, arguments.place.threads);
   LabelledSamples samples = read_samples(arguments.samples);
   const std::unique_ptr<Net<float>> net = load_net(context, arguments.network, samples.shape, arguments.stored);
-  SHRINKWARP_REQUIRE(samples.shape.size() == net->spec().input.size(), ShapeError, arguments.samples,
-                     ": found samples of ", samples.shape, ", wanted ", net->spec().input, " as ", arguments.network,
-                     " takes");
+  require_shape(arguments.samples, samples, net->spec());
   const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / samples.shape.size();
   if (!arguments.labels.empty()) read_labels(arguments.labels, net->spec().classes, samples);
   Classifier<float> classifier(context, *net, std::min(arguments.batch, count));
-  if (!arguments.logits.empty()) {
-    write_logits(arguments, context, classifier, samples, net->spec().classes, cancel);
-    net->require_all_well(context);
-  }
+  if (!arguments.logits.empty()) write_logits(arguments, context, *net, classifier, samples, cancel);
   nlohmann::json out = {{"schema", "shrinkwarp-net-evaluate-1"},
                         {"network", arguments.network},
                         {"samples", count},

@@ -161,6 +161,7 @@ Fingerprint net_fingerprint(const NetTrainArguments& arguments, const Context& c
   }
   fingerprint.add_hash("values of --samples and --labels", hash_of(data.training));
   fingerprint.add("samples", data.training.size());
+  fingerprint.add("shape of a sample", concat(spec.input));
   fingerprint.add_hash("values of the validation samples", hash_of(data.validation));
   if (start != nullptr) {
     Hash hash;
@@ -184,6 +185,22 @@ Fingerprint net_fingerprint(const NetTrainArguments& arguments, const Context& c
   fingerprint.add("--patience", training.patience);
   fingerprint.add("--seed", static_cast<std::int64_t>(training.seed));
   return fingerprint;
+}
+
+/// Refuses tensors to start from that the network has no place for: they are of a larger one, whose blocks would be cut off, or of
+/// one with norms. Momenta may go, and so may the counters of torchvision's batch norms. @throws ValueError
+void require_tensors_of(const Net<float>& net, const Safetensors& start) {
+  std::set<std::string> names;
+  for (const ParameterList::Entry& entry : net.list().entries()) names.insert(entry.name);
+  const auto ends_with = [](const std::string& name, const std::string& end) {
+    return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
+  };
+  for (const auto& tensor : start.tensors()) {
+    const std::string& name = tensor.first;
+    SHRINKWARP_REQUIRE(names.count(name) > 0 || ends_with(name, ".gamma") || ends_with(name, ".num_batches_tracked"),
+                       ValueError, start.path(), ": found the tensor '", printable(name),
+                       "', which this network does not have, wanted the tensors of the same network (--start)");
+  }
 }
 
 std::string net_history_line(const ClassificationEvent& event) {
@@ -262,7 +279,10 @@ int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
     return kDone;
   }
   Net<float> net(context, spec, arguments.training.seed);
-  if (!arguments.start.empty()) net.load(context, start);
+  if (!arguments.start.empty()) {
+    require_tensors_of(net, start);
+    net.load(context, start);
+  }
   const std::int64_t batch = std::min(arguments.training.batch, data.training.size());
   const std::int64_t activations = net.memory(context, batch, true).total();
   Classified result;
