@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
@@ -26,14 +27,14 @@ class Arena {
                        static_cast<const void*>(base_), ", wanted a multiple of ", kAlignment, " bytes");
   }
 
-  /// @throws OutOfMemory (the arena is used up)
+  /// @throws OutOfMemory (the arena is used up, or more than 2^63 bytes are counted)
   template <class T>
   MatrixView<T> matrix(std::int64_t rows, std::int64_t cols) {
-    return {static_cast<T*>(take(rows * cols * static_cast<std::int64_t>(sizeof(T)))), rows, cols, rows, device_};
+    return {static_cast<T*>(take(bytes_of<T>(rows, cols))), rows, cols, rows, device_};
   }
   template <class T>
   VectorView<T> vector(std::int64_t size) {
-    return {static_cast<T*>(take(size * static_cast<std::int64_t>(sizeof(T)))), size, device_};
+    return {static_cast<T*>(take(bytes_of<T>(size, 1))), size, device_};
   }
   /// Bytes handed out so far, padding included.
   std::int64_t used() const { return used_; }
@@ -41,9 +42,23 @@ class Arena {
  private:
   static constexpr std::int64_t kAlignment = 256;
 
+  template <class T>
+  static std::int64_t bytes_of(std::int64_t rows, std::int64_t cols) {
+    std::int64_t bytes = 0;
+    if (__builtin_mul_overflow(rows, cols, &bytes) ||
+        __builtin_mul_overflow(bytes, static_cast<std::int64_t>(sizeof(T)), &bytes))
+      throw_too_much();
+    return bytes;
+  }
+  [[noreturn]] static void throw_too_much() {
+    constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+    throw OutOfMemory("Arena: found more than 2^63 bytes wanted", __FILE__, __LINE__, kMost);
+  }
   void* take(std::int64_t bytes) {
     void* piece = counting_ ? nullptr : base_ + used_;
-    used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    if (__builtin_add_overflow(used_, bytes, &used_) || __builtin_add_overflow(used_, kAlignment - 1, &used_))
+      throw_too_much();
+    used_ = used_ / kAlignment * kAlignment;
     if (!counting_ && used_ > bytes_) {
       throw OutOfMemory(concat("Arena: ", used_, " bytes taken, wanted at most its ", bytes_), __FILE__, __LINE__,
                         used_);

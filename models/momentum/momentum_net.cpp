@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include <shrinkwarp/kernels/elementwise/elementwise.hpp>
+#include <shrinkwarp/runtime/host_values.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -271,17 +272,11 @@ void MomentumNet<T>::inverse(const Pass<T>& pass, const MomentumState<T>& state,
 template <class T>
 void MomentumNet<T>::require_beginning(const Context& context, const MomentumState<T>& state,
                                        const std::string& what) const {
-  const auto on_host = [&](auto view) {
-    std::vector<std::remove_reference_t<decltype(view[0])>> values(static_cast<std::size_t>(view.size));
-    copy<std::remove_reference_t<decltype(view[0])>>(context, view, {values.data(), view.size, {}});
-    context.synchronize();
-    return values;
-  };
   const InformationBuffer& buffer = state.exact.buffer;
-  const auto states = on_host(buffer.states);
-  const auto words = on_host(buffer.words);
-  const auto counts = on_host(buffer.counts);
-  const std::uint64_t K = on_host(state.gammas.slice(0, 1))[0].K;
+  const auto states = on_host(context, buffer.states);
+  const auto words = on_host(context, buffer.words);
+  const auto counts = on_host(context, buffer.counts);
+  const std::uint64_t K = on_host(context, state.gammas.slice(0, 1))[0].K;
   std::int64_t wrong = 0;
   for (std::size_t i = 0; i < states.size(); ++i) {
     const std::size_t tile = i / kInformationTile, place = i % kInformationTile;
@@ -379,9 +374,7 @@ void MomentumNet<T>::backward(const Pass<T>& pass, MatrixView<const T> X, Matrix
 }
 
 void require_all_well(const Context& context, VectorView<const std::int32_t> status, const std::string& what) {
-  std::vector<std::int32_t> values(static_cast<std::size_t>(status.size));
-  copy<std::int32_t>(context, status, VectorView<std::int32_t>{values.data(), status.size, {}});
-  context.synchronize();
+  const std::vector<std::int32_t> values = on_host(context, status);
   for (std::size_t stage = 0; stage < values.size(); ++stage) {
     const std::int32_t value = values[stage];
     if (value == ExactStatus::kAllWell) continue;

@@ -8,23 +8,10 @@
 #include <shrinkwarp/kernels/cross_entropy/cross_entropy.hpp>
 #include <shrinkwarp/kernels/image_augmentation/image_augmentation.hpp>
 #include <shrinkwarp/models/train/batch_task.hpp>
+#include <shrinkwarp/runtime/host_values.hpp>
 
 namespace shrinkwarp {
 namespace {
-
-template <class T>
-std::vector<T> on_host(const Context& context, VectorView<const T> view) {
-  std::vector<T> values(static_cast<std::size_t>(view.size));
-  copy<T>(context, view, VectorView<T>{values.data(), view.size, {}});
-  context.synchronize();
-  return values;
-}
-
-template <class T>
-void to_device(const Context& context, const std::vector<T>& values, VectorView<T> view) {
-  copy<T>(context, VectorView<const T>{values.data(), static_cast<std::int64_t>(values.size()), {}}, view);
-  context.synchronize();
-}
 
 void check_samples(const char* function, const LabelledSamples& samples, const NetSpec& spec) {
   require_shape(function, samples, spec);
@@ -81,7 +68,7 @@ MatrixView<const T> Classifier<T>::logits(const LabelledSamples& samples, std::i
   const std::int64_t features = net_.spec().input.size();
   const auto begin = samples.values.begin() + first * features;
   const std::vector<T> values(begin, begin + count * features);
-  to_device<T>(context_, values, X_.vector().slice(0, count * features));
+  to_device(context_, values, X_.vector().slice(0, count * features));
   const MatrixView<T> logits = logits_.matrix().columns(0, count);
   net_.layers().forward(net_.pass(context_), X_.matrix().columns(0, count), logits, {}, scratch_.vector());
   return logits;
@@ -97,11 +84,11 @@ Classified Classifier<T>::judge(const LabelledSamples& samples, const CancelToke
     const std::int64_t count = std::min(batch_, samples.size() - first);
     const MatrixView<const T> its = logits(samples, first, count);
     const std::vector<std::int32_t> labels(samples.labels.begin() + first, samples.labels.begin() + first + count);
-    to_device<std::int32_t>(context_, labels, labels_.vector().slice(0, count));
+    to_device(context_, labels, labels_.vector().slice(0, count));
     cross_entropy<T>(context_, its, labels_.vector().slice(0, count), 0, 1, loss_.vector(), correct_.vector(), {},
                      entropy_scratch_.vector());
-    loss += on_host<double>(context_, loss_.vector())[0] * static_cast<double>(count);
-    correct += on_host<std::int64_t>(context_, correct_.vector())[0];
+    loss += on_host(context_, loss_.vector())[0] * static_cast<double>(count);
+    correct += on_host(context_, correct_.vector())[0];
   }
   net_.require_all_well(context_);
   const auto size = static_cast<double>(samples.size());
@@ -120,8 +107,8 @@ std::vector<T> classification_gradient(const Context& context, const Net<T>& net
   const Tensor<std::int64_t> correct(context, 1);
   const Tensor<std::byte> kept(context, memory.kept), scratch(context, memory.scratch);
   const Tensor<std::byte> entropy(context, cross_entropy_scratch(context, count));
-  to_device<T>(context, std::vector<T>(samples.values.begin(), samples.values.end()), X.vector());
-  to_device<std::int32_t>(context, samples.labels, labels.vector());
+  to_device(context, std::vector<T>(samples.values.begin(), samples.values.end()), X.vector());
+  to_device(context, samples.labels, labels.vector());
   Pass<T> pass = net.pass(context);
   pass.gradient = gradient.vector();
   pass.keeps = true;
@@ -130,7 +117,7 @@ std::vector<T> classification_gradient(const Context& context, const Net<T>& net
                    entropy.vector());
   net.layers().backward(pass, X.matrix(), logits.matrix(), dlogits.matrix(), T(0), {}, kept.vector(), scratch.vector());
   net.require_all_well(context);
-  return on_host<T>(context, gradient.vector());
+  return on_host(context, gradient.vector());
 }
 
 template <class T>
@@ -140,7 +127,7 @@ std::vector<InverseCheck> check_inverses(const Context& context, const Net<T>& n
   const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / features;
   const Pass<T> pass = net.pass(context);
   Tensor<T> X(context, features, count);
-  to_device<T>(context, std::vector<T>(samples.values.begin(), samples.values.end()), X.vector());
+  to_device(context, std::vector<T>(samples.values.begin(), samples.values.end()), X.vector());
   std::vector<InverseCheck> checks;
   for (const LayerPointer<T>& layer : net.layers().layers()) {
     const Tensor<std::byte> scratch(context, layer->scratch(context, count, false));
@@ -151,10 +138,10 @@ std::vector<InverseCheck> check_inverses(const Context& context, const Net<T>& n
       Arena arena(context, counting.used());
       const MomentumState<T> state = stage->lay_out(arena, count, pass.status.slice(number, 1));
       stage->begin(pass, X.matrix(), {}, state, scratch.vector());
-      const std::vector<T> before = on_host<T>(context, state.x);
+      const std::vector<T> before = on_host(context, state.x);
       stage->advance(pass, state, count, scratch.vector());
       stage->inverse(pass, state, count, scratch.vector());
-      const std::vector<T> after = on_host<T>(context, state.x);
+      const std::vector<T> after = on_host(context, state.x);
       net.require_all_well(context);
       InverseCheck check{stage->layers(), 0, 0};
       double largest = 0;
@@ -239,14 +226,14 @@ class BestNet {
     }
     stale_ = 0;
     best_ = found;
-    parameters_ = on_host<T>(context_, net_.values().parameters());
-    statistics_ = on_host<T>(context_, net_.values().statistics());
+    parameters_ = on_host(context_, net_.values().parameters());
+    statistics_ = on_host(context_, net_.values().statistics());
   }
   bool is_stale() const { return patience_ > 0 && stale_ >= patience_; }
   const Classified& best() const { return best_; }
   void restore() const {
-    to_device<T>(context_, parameters_, net_.values().parameters());
-    to_device<T>(context_, statistics_, net_.values().statistics());
+    to_device(context_, parameters_, net_.values().parameters());
+    to_device(context_, statistics_, net_.values().statistics());
   }
 
   void save(Safetensors& file) const {
@@ -335,7 +322,7 @@ class ClassificationTask : public BatchTask<T> {
 
   bool finish_epoch(std::int64_t, std::int64_t epoch, std::int64_t steps, double mean, double rate) override {
     std::int64_t correct = 0;
-    for (const std::int64_t its : on_host<std::int64_t>(context_, corrects_.vector().slice(0, steps))) correct += its;
+    for (const std::int64_t its : on_host(context_, corrects_.vector().slice(0, steps))) correct += its;
     const Classified found = judge_.judge(validation_);
     best_.look_at(found);
     const double accuracy = static_cast<double>(correct) / static_cast<double>(steps * batch_);
@@ -345,15 +332,14 @@ class ClassificationTask : public BatchTask<T> {
 
   void save(Safetensors& file, std::int64_t steps) const override {
     const VectorView<T> statistics = net_.values().statistics();
-    file.add("statistics", {statistics.size}, on_host<T>(context_, statistics));
-    file.add("corrects", {steps}, on_host<std::int64_t>(context_, corrects_.vector().slice(0, steps)));
+    file.add("statistics", {statistics.size}, on_host(context_, statistics));
+    file.add("corrects", {steps}, on_host(context_, corrects_.vector().slice(0, steps)));
     best_.save(file);
   }
   void load(const Safetensors& file, std::int64_t steps) override {
     const VectorView<T> statistics = net_.values().statistics();
-    to_device<T>(context_, file.values<T>("statistics", {statistics.size}), statistics);
-    to_device<std::int64_t>(context_, file.values<std::int64_t>("corrects", {steps}),
-                            corrects_.vector().slice(0, steps));
+    to_device(context_, file.values<T>("statistics", {statistics.size}), statistics);
+    to_device(context_, file.values<std::int64_t>("corrects", {steps}), corrects_.vector().slice(0, steps));
     best_.load(file);
   }
   std::string subject(std::int64_t) const override { return net_.spec().architecture; }

@@ -70,8 +70,8 @@ std::vector<T> classification_gradient(const Context& context, const Net<T>& net
 struct InverseCheck {
   std::int64_t layers = 0;
   std::int64_t differ = 0;  ///< elements of the stage's input whose bits are others
-  double worst = 0;         ///< largest difference of an element, in multiples of the largest magnitude of the input; NaN
-                            ///< where what came back is no number
+  double worst = 0;  ///< largest difference of an element, in multiples of the largest magnitude of the input; NaN
+                     ///< where what came back is no number
 };
 /// Takes samples, as one batch in evaluation, through each momentum stage and back. Synchronises.
 /// @throws ShapeError, RangeError, OutOfMemory

@@ -19,7 +19,7 @@ std::int64_t Dropout<T>::kept(const Context&, std::int64_t) const {
 
 template <class T>
 std::int64_t Dropout<T>::scratch(const Context&, std::int64_t samples, bool keeps) const {
-  return keeps ? aligned_bytes(this->input().size() * samples * static_cast<std::int64_t>(sizeof(T))) : 0;
+  return keeps ? matrix_bytes<T>(this->input().size(), samples) : 0;
 }
 
 template <class T>

@@ -81,7 +81,7 @@ MaxPool<T>::MaxPool(const Shape& input, std::int64_t kernel, std::int64_t stride
 
 template <class T>
 std::int64_t MaxPool<T>::kept(const Context&, std::int64_t samples) const {
-  return aligned_bytes(this->output().size() * samples * static_cast<std::int64_t>(sizeof(std::int32_t)));
+  return matrix_bytes<std::int32_t>(this->output().size(), samples);
 }
 
 template <class T>

@@ -76,6 +76,13 @@ using Bytes = VectorView<std::byte>;
 constexpr std::int64_t aligned_bytes(std::int64_t bytes) {
   return (bytes + 255) / 256 * 256;
 }
+/// What a matrix takes, rounded so. @throws OutOfMemory (2^63 bytes or more)
+template <class T>
+std::int64_t matrix_bytes(std::int64_t rows, std::int64_t cols) {
+  Arena counting(Device{});
+  counting.matrix<T>(rows, cols);
+  return counting.used();
+}
 /// What lies at the beginning of lent memory.
 template <class T>
 MatrixView<T> matrix_in(Bytes bytes, std::int64_t rows, std::int64_t cols) {

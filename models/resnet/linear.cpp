@@ -16,7 +16,7 @@ Linear<T>::Linear(ParameterList& list, const std::string& name, std::int64_t in,
 template <class T>
 std::int64_t Linear<T>::kept(const Context&, std::int64_t samples) const {
   // What gelu saw.
-  return activation_ == Activation::gelu ? aligned_bytes(out() * samples * static_cast<std::int64_t>(sizeof(T))) : 0;
+  return activation_ == Activation::gelu ? matrix_bytes<T>(out(), samples) : 0;
 }
 
 template <class T>

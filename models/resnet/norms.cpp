@@ -20,7 +20,7 @@ LayerNorm<T>::LayerNorm(ParameterList& list, const std::string& name, std::int64
 
 template <class T>
 std::int64_t LayerNorm<T>::kept(const Context&, std::int64_t samples) const {
-  return aligned_bytes(2 * samples * static_cast<std::int64_t>(sizeof(T)));
+  return matrix_bytes<T>(2, samples);
 }
 
 template <class T>
@@ -64,7 +64,7 @@ std::int64_t BatchNorm<T>::scratch(const Context& context, std::int64_t samples,
   const Shape& shape = this->input();
   const std::int64_t sums = aligned_bytes(batch_norm_scratch(context, shape.channels, shape.positions(), samples));
   // A pass that keeps nothing has its statistics here, a way back the gradient behind the ReLU.
-  const std::int64_t masked = relu_ ? aligned_bytes(shape.size() * samples * static_cast<std::int64_t>(sizeof(T))) : 0;
+  const std::int64_t masked = relu_ ? matrix_bytes<T>(shape.size(), samples) : 0;
   return sums + (keeps ? masked : kept(context, samples));
 }
 
@@ -93,7 +93,7 @@ void BatchNorm<T>::backward(const Pass<T>& pass, MatrixView<const T> X, MatrixVi
                             T beta, MatrixView<T> dX, Bytes kept, Bytes scratch) const {
   const Shape& shape = this->input();
   const std::int64_t channels = shape.channels;
-  const std::int64_t masked = relu_ ? aligned_bytes(shape.size() * X.cols * static_cast<std::int64_t>(sizeof(T))) : 0;
+  const std::int64_t masked = relu_ ? matrix_bytes<T>(shape.size(), X.cols) : 0;
   MatrixView<const T> gradient = dY;
   if (relu_) {
     const MatrixView<T> behind = matrix_in<T>(scratch, shape.size(), X.cols);

@@ -65,13 +65,14 @@ ParameterValues<T>::ParameterValues(const Context& context, const ParameterList&
     std::transform(drawn.begin(), drawn.end(), first, [](double value) { return static_cast<T>(value); });
     ++stream;
   }
-  to_device(context, parameters, parameters_);
-  to_device(context, statistics, statistics_);
+  to_device(context, parameters, parameters_.vector());
+  to_device(context, statistics, statistics_.vector());
 }
 
 template <class T>
 void ParameterValues<T>::save(const Context& context, const ParameterList& list, Safetensors& file) const {
-  const std::vector<T> parameters = on_host(context, parameters_), statistics = on_host(context, statistics_);
+  const std::vector<T> parameters = on_host(context, parameters_.vector()),
+                       statistics = on_host(context, statistics_.vector());
   for (const ParameterList::Entry& entry : list.entries()) {
     const auto first = (entry.learned ? parameters : statistics).begin() + entry.offset;
     file.add(entry.name, entry.shape, std::vector<T>(first, first + entry.size));
@@ -97,20 +98,6 @@ void ParameterValues<T>::read_entry(const Safetensors& file, const ParameterList
                        entry.name, "' is ", tensor[i], ", wanted finite numbers");
   }
   std::copy(tensor.begin(), tensor.end(), values.begin() + entry.offset);
-}
-
-template <class T>
-std::vector<T> ParameterValues<T>::on_host(const Context& context, const Tensor<T>& tensor) {
-  std::vector<T> values(static_cast<std::size_t>(tensor.size()));
-  copy<T>(context, tensor.vector(), VectorView<T>{values.data(), tensor.size(), {}});
-  context.synchronize();
-  return values;
-}
-
-template <class T>
-void ParameterValues<T>::to_device(const Context& context, const std::vector<T>& values, const Tensor<T>& tensor) {
-  copy<T>(context, VectorView<const T>{values.data(), tensor.size(), {}}, tensor.vector());
-  context.synchronize();
 }
 
 template class ParameterValues<float>;

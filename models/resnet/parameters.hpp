@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/host_values.hpp>
 #include <shrinkwarp/runtime/io/safetensors.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/runtime/view.hpp>
@@ -77,16 +78,14 @@ class ParameterValues {
   /// @throws ValueError, ShapeError (naming file and tensor; also where one is not finite)
   template <class Stay>
   void load(const Context& context, const ParameterList& list, const Safetensors& file, const Stay& stay) {
-    std::vector<T> parameters = on_host(context, parameters_), statistics = on_host(context, statistics_);
+    std::vector<T> parameters = on_host(context, parameters_.vector()),
+                   statistics = on_host(context, statistics_.vector());
     for (const ParameterList::Entry& entry : list.entries()) {
       if (!stay(entry)) read_entry(file, entry, entry.learned ? parameters : statistics);
     }
-    to_device(context, parameters, parameters_);
-    to_device(context, statistics, statistics_);
+    to_device(context, parameters, parameters_.vector());
+    to_device(context, statistics, statistics_.vector());
   }
-
-  static std::vector<T> on_host(const Context& context, const Tensor<T>& tensor);
-  static void to_device(const Context& context, const std::vector<T>& values, const Tensor<T>& tensor);
 
  private:
   static void read_entry(const Safetensors& file, const ParameterList::Entry& entry, std::vector<T>& values);

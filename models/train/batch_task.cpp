@@ -6,24 +6,11 @@
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/models/train/shuffle.hpp>
 #include <shrinkwarp/runtime/graph.hpp>
+#include <shrinkwarp/runtime/host_values.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
 namespace shrinkwarp {
 namespace {
-
-template <class T>
-std::vector<T> on_host(const Context& context, VectorView<const T> view) {
-  std::vector<T> values(static_cast<std::size_t>(view.size));
-  copy<T>(context, view, VectorView<T>{values.data(), view.size, {}});
-  context.synchronize();
-  return values;
-}
-
-template <class T>
-void to_device(const Context& context, const std::vector<T>& values, VectorView<T> view) {
-  copy<T>(context, VectorView<const T>{values.data(), static_cast<std::int64_t>(values.size()), {}}, view);
-  context.synchronize();
-}
 
 /// The optimizer's buffers and everything else that a step reads and writes on the device.
 template <class T>
@@ -80,21 +67,19 @@ class Stepper {
   /// Of the batch in a slot, as a step on it would find it. Synchronises.
   double loss(int slot) const {
     queue_loss(slot, true);
-    return on_host<double>(context_, loss_.vector())[0];
+    return on_host(context_, loss_.vector())[0];
   }
   /// Of the first `count` steps since the numbers began at 0 again. Synchronises.
-  std::vector<double> losses(std::int64_t count) const {
-    return on_host<double>(context_, losses_.vector().slice(0, count));
-  }
+  std::vector<double> losses(std::int64_t count) const { return on_host(context_, losses_.vector().slice(0, count)); }
   /// Goes on after these.
   void set_losses(const std::vector<double>& values) const {
     to_device(context_, values, losses_.vector().slice(0, static_cast<std::int64_t>(values.size())));
   }
 
   void save(Safetensors& file) const {
-    file.add("optimizer.first", {size_}, on_host<T>(context_, first_.vector()));
-    if (options_.adam) file.add("optimizer.second", {size_}, on_host<T>(context_, second_.vector()));
-    file.add("optimizer.schedule", {Schedule::kSize}, on_host<double>(context_, schedule_.vector()));
+    file.add("optimizer.first", {size_}, on_host(context_, first_.vector()));
+    if (options_.adam) file.add("optimizer.second", {size_}, on_host(context_, second_.vector()));
+    file.add("optimizer.schedule", {Schedule::kSize}, on_host(context_, schedule_.vector()));
   }
   void load(const Safetensors& file) {
     to_device(context_, file.values<T>("optimizer.first", {size_}), first_.vector());
@@ -111,7 +96,7 @@ class Stepper {
     for (Graph& graph : graphs_) graph = Graph();
   }
   double schedule_value(std::int64_t place) const {
-    return on_host<double>(context_, schedule_.vector())[static_cast<std::size_t>(place)];
+    return on_host(context_, schedule_.vector())[static_cast<std::size_t>(place)];
   }
   void queue_loss(int slot, bool probes) const {
     task_.queue(batches_.batch(slot), batches_.size(), probes, loss_.vector(), gradient_.vector(), scratch_.vector());
@@ -187,7 +172,7 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
     check(stepper.loss(slot), batches.reference(slot), step);
     task.require_all_well();
     Safetensors file;
-    file.add("parameters", {parameters.size}, on_host<T>(context, parameters));
+    file.add("parameters", {parameters.size}, on_host(context, parameters));
     file.add("progress", {3}, std::vector<std::int64_t>{phase, epoch, step});
     file.add("losses", {step}, losses);
     file.add("energies", {step}, std::vector<double>(references.begin(), references.begin() + step));

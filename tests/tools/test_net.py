@@ -236,6 +236,7 @@ def test_training_refuses(folder):
         assert sorted(folder.glob("*")) == before
 
     refused("--plain: found it without --gamma", "--plain")
+    refused("--mode: found it without --gamma", "--mode", "approximate")
     refused("--learn-gamma: found it without --gamma", "--learn-gamma")
     refused("--gamma-range: found it without --learn-gamma", "--gamma", 0.9, "--gamma-range", "0.8,0.95")
     refused("between them", "--gamma", 0.9, "--learn-gamma", "--gamma-range", "0.91,0.95")

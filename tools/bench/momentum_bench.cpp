@@ -8,6 +8,7 @@
 #include <shrinkwarp/models/resnet/residual.hpp>
 #include <shrinkwarp/models/resnet/sequential.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/host_values.hpp>
 #include <shrinkwarp/runtime/io/safetensors.hpp>
 #include <shrinkwarp/tools/bench/inputs.hpp>
 
@@ -168,7 +169,7 @@ double MomentumBench::flops(MomentumWay way, MomentumPass pass) const {
 }
 
 std::vector<float> MomentumBench::on_host(const Tensor<float>& tensor) const {
-  return ParameterValues<float>::on_host(context_, tensor);
+  return shrinkwarp::on_host(context_, tensor.vector());
 }
 
 MomentumErrors MomentumBench::check(MomentumWay way) {

@@ -72,6 +72,9 @@ int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cance
   LabelledSamples samples = read_samples(arguments.samples);
   const std::unique_ptr<Net<float>> net = load_net(context, arguments.network, samples.shape, arguments.stored);
   require_shape(arguments.samples, samples, net->spec());
+  SHRINKWARP_REQUIRE(!(arguments.inverse || arguments.stored) || net->spec().momentum, UsageError,
+                     arguments.inverse ? "--inverse" : "--store-activations", ": found ", describe(net->spec()),
+                     ", wanted a network with momentum");
   const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / samples.shape.size();
   if (!arguments.labels.empty()) read_labels(arguments.labels, net->spec().classes, samples);
   Classifier<float> classifier(context, *net, std::min(arguments.batch, count));

@@ -15,7 +15,8 @@ void add_momentum_options(CLI::App& command, MomentumArguments& arguments, bool 
   command.add_flag("--plain", arguments.plain, "v <- gamma v + f in place of v <- gamma v + (1 - gamma) f");
   command.add_option("--mode", arguments.mode, "exact (fixed point, every bit comes back) or approximate (float32)")
       ->check(one_of({"exact", "approximate"}))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->each([&arguments](const std::string&) { arguments.mode_given = true; });
   if (!trains) return;
   command.add_flag("--learn-gamma", arguments.learned, "gamma of each layer is a parameter too");
   command
@@ -32,7 +33,8 @@ void add_momentum_options(CLI::App& command, MomentumArguments& arguments, bool 
 
 std::optional<MomentumSpec> momentum_spec(const MomentumArguments& arguments) {
   if (!arguments.gamma) {
-    const char* const lonely = arguments.plain            ? "--plain"
+    const char* const lonely = arguments.mode_given       ? "--mode"
+                               : arguments.plain          ? "--plain"
                                : arguments.learned        ? "--learn-gamma"
                                : arguments.stored         ? "--store-activations"
                                : !arguments.range.empty() ? "--gamma-range"

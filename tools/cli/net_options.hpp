@@ -19,7 +19,7 @@ struct MomentumArguments {
   std::optional<double> gamma;
   std::string mode = "exact";
   std::vector<double> range;
-  bool plain = false, learned = false, stored = false;
+  bool mode_given = false, plain = false, learned = false, stored = false;
 };
 /// @param trains  whether the options that matter in training alone are wanted too
 void add_momentum_options(CLI::App& command, MomentumArguments& arguments, bool trains);

@@ -3,24 +3,11 @@
 #include <algorithm>
 
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/host_values.hpp>
 #include <shrinkwarp/runtime/io/npz.hpp>
 
 namespace shrinkwarp {
 namespace {
-
-template <class T>
-std::vector<T> on_host(const Context& context, VectorView<T> view) {
-  std::vector<T> values(static_cast<std::size_t>(view.size));
-  copy<T>(context, view, VectorView<T>{values.data(), view.size, {}});
-  context.synchronize();
-  return values;
-}
-
-template <class T>
-void to_device(const Context& context, const std::vector<T>& values, VectorView<T> target) {
-  copy<T>(context, VectorView<const T>{values.data(), static_cast<std::int64_t>(values.size()), {}}, target);
-  context.synchronize();
-}
 
 template <class T>
 std::int64_t bytes_of(const std::vector<T>& values) {
