@@ -342,10 +342,10 @@ void add_network_options(CLI::App& command, NetTrainArguments& arguments) {
   command.add_option("--hidden", spec.hidden, "hidden features of mlp's branches")
       ->check(whole_number(1, kMost))
       ->capture_default_str();
-  command.add_option("--activation", arguments.activation, "of mlp's branches")
+  command.add_option("--activation", arguments.activation, "tanh, relu or gelu: of mlp's branches")
       ->check(one_of(names_of(kNetActivations)))
       ->capture_default_str();
-  command.add_option("--normalisation", arguments.normalisation, "of what mlp's branches take")
+  command.add_option("--normalisation", arguments.normalisation, "none, layer or batch: of what mlp's branches take")
       ->check(one_of(names_of(kNetNormalisations)))
       ->capture_default_str();
   command.add_option("--dropout", spec.dropout, "probability, of the hidden features of mlp's branches")
@@ -371,7 +371,7 @@ void add_training_options(CLI::App& command, NetTrainArguments& arguments) {
   command.add_option("--lr", training.rate, "learning rate at the start; 0 takes 1e-3 for adam and 1e-2 for sgd")
       ->check(number_from_0())
       ->capture_default_str();
-  command.add_option("--schedule", arguments.schedule, "how the learning rate falls")
+  command.add_option("--schedule", arguments.schedule, "cosine, constant or steps: how the learning rate falls")
       ->check(one_of(names_of(kSchedules)))
       ->capture_default_str();
   command.add_option("--momentum", training.momentum, "of sgd")
