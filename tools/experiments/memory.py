@@ -86,10 +86,10 @@ def draw(cases):
 
 def sentence(case):
     first, last = case["points"][0], case["points"][-1]
-    mib = [common.number(point[key] / 2**20) for point in (first, last) for key in ("activation_bytes", "measured_bytes")]
+    mib = [f"{point[key] / 2**20:.3g}" for point in (first, last) for key in ("activation_bytes", "measured_bytes")]
     grows = case["bytes_an_element_and_layer"]
     return (f"{case['network']}: {mib[0]} MiB with {first['layers']} layers and {mib[2]} with {last['layers']} (measured {mib[1]} and "
-            f"{mib[3]}), {common.number(8 * grows['activation_bytes'])} bits an element and layer.")
+            f"{mib[3]}), {8 * grows['activation_bytes']:.3g} bits an element and layer.")
 
 
 def memory(experiment):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Two nested rings in the plane, to be told apart by networks that work in the plane: residual ones, and ones with momentum.
+"""Nested rings in the plane, to be told apart by networks that work in the plane: residual ones, and ones with momentum.
 
-Points and rings are those of Sander et al. (2021): radii 1.5 to 2.1 and 3 to 3.6. A network has no stem, so each layer moves
+Points and rings are those of Sander et al. (2021): radii 1.5 to 2.1 and 3 to 3.6 (and 4.5 to 5.1 and 6 to 6.6). A network has no stem, so each layer moves
 points of the plane, and a linear head tells the classes by a straight line. A residual layer x + f(x) whose steps are small
 keeps the plane's points in their order, so that the outer ring goes on enclosing the inner one and no line can part them; a
 momentum network has velocities too, and paths in the plane may cross. Both are of one size and begin with the same weights, W2
@@ -9,10 +9,11 @@ and b2 divided by the number of layers.
 
 Whether small steps are what a trained network has shows in the smallest det(I + J_f) of all layers on a grid over the disc that
 the rings lie in: where it is over 0 everywhere no layer folds the disc, its image's boundary is the outer ring's image, and
-parting rings (not the finitely many points of a training, which leave gaps) is impossible. Two settings: many layers and a small
-learning rate, where it is so, and few layers with a large one, where it is not and a residual network folds. Accuracy and
-margin are of 1,000 points a ring that were not trained on; the margin is the least distance of a point to the line, negative
-where it is on the other side, relative to the root mean square of all.
+parting rings (not the finitely many points of a training, which leave gaps) is impossible. Settings: many layers and a small
+learning rate, where it is so, with that rate and three times as much; few layers with a large one, where it is not and residual
+networks fold the plane; the latter with four rings, every other of one class. Accuracy and margin are of 1,000 points a ring
+that were not trained on; the margin is the least distance of a point to the line, negative where it is on the other side,
+relative to the root mean square of all.
 """
 
 import sys
@@ -25,17 +26,22 @@ import numpy as np  # noqa: E402
 
 GAMMA = 0.95
 HIDDEN = 16
-SETTINGS = {"small steps": {"layers": 60, "epochs": 40, "rate": 1e-3}, "large steps": {"layers": 15, "epochs": 100, "rate": 1e-2}}
+SETTINGS = {
+    "small steps": {"rings": 2, "layers": 60, "epochs": 40, "rate": 1e-3},
+    "small steps, larger rate": {"rings": 2, "layers": 60, "epochs": 40, "rate": 3e-3},
+    "large steps": {"rings": 2, "layers": 15, "epochs": 100, "rate": 1e-2},
+    "four rings, large steps": {"rings": 4, "layers": 15, "epochs": 100, "rate": 1e-2},
+}
 KINDS = {"residual": None, "momentum": GAMMA}
 CLASSES = ("#0072b2", "#d55e00")
 
 
-def points(random, count):
-    """`count` points of each ring, and which ring."""
-    angle = 2 * np.pi * random.random((2, count))
-    radius = 3 * (np.array([[0.5], [1.0]]) + 0.2 * random.random((2, count)))
+def points(random, count, rings=2):
+    """`count` points of each ring, and their class: every other ring is of the second."""
+    angle = 2 * np.pi * random.random((rings, count))
+    radius = 3 * (0.5 * np.arange(1, rings + 1)[:, None] + 0.2 * random.random((rings, count)))
     X = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 2).reshape(-1, 2)
-    return X.astype(np.float32).astype(np.float64), np.repeat([0, 1], count)
+    return X.astype(np.float32).astype(np.float64), np.repeat(np.arange(rings) % 2, count)
 
 
 def start(random, layers):
@@ -49,9 +55,9 @@ def scores(tensors, X, gamma):
     return (mlp.states(mlp.branches(tensors), X, gamma)[-1] @ weight + bias) / np.linalg.norm(weight)
 
 
-def smallest_determinant(layers):
-    """Of I + J_f of any residual layer, where it finds the points of a grid over the disc."""
-    angle, radius = np.linspace(0, 2 * np.pi, 240)[:, None], np.linspace(0, 3.6, 60)
+def smallest_determinant(layers, reach=3.6):
+    """Of I + J_f of any residual layer, where it finds the points of a grid over the disc of that radius."""
+    angle, radius = np.linspace(0, 2 * np.pi, 240)[:, None], np.linspace(0, reach, 60)
     X = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 2).reshape(-1, 2)
     smallest = np.inf
     for W1, b1, W2, b2 in layers:
@@ -62,11 +68,11 @@ def smallest_determinant(layers):
     return smallest
 
 
-def train(experiment, kind, setting, seed, count):
+def train(experiment, kind, setting, seed, each):
     random = np.random.default_rng([experiment.seed, seed])
-    gamma = KINDS[kind]
-    (X, y), (unseen, classes) = points(random, count), points(random, experiment.size(1000, 200))
-    options = dict(SETTINGS[setting])
+    gamma, options = KINDS[kind], SETTINGS[setting]
+    count = options["rings"]
+    (X, y), (unseen, classes) = points(random, each, count), points(random, experiment.size(1000, 200), count)
     layers = experiment.size(options["layers"], 6)
     tensors = start(random, layers)
     to, begin = (experiment.scratch / f"{name}.safetensors" for name in ("net", "start"))
@@ -90,7 +96,7 @@ def train(experiment, kind, setting, seed, count):
         "training_accuracy": line["validation_accuracy"], "accuracy": judged["accuracy"],
         "margin": float((distances * (2 * classes - 1)).min() / np.sqrt((distances**2).mean())),
         "largest_lipschitz": max(np.linalg.norm(W1, 2) * np.linalg.norm(W2, 2) for W1, _, W2, _ in branches),
-        "smallest_determinant": smallest_determinant(branches) if gamma is None else None,
+        "smallest_determinant": smallest_determinant(branches, 1.5 * count + 0.6) if gamma is None else None,
         "numpy_differs": float(np.abs(logits[:, 1] - logits[:, 0] - twin).max() / np.abs(twin).max())}
 
 
@@ -138,16 +144,16 @@ def sentence(setting, cases):
 
 
 def rings(experiment):
-    count, seeds = experiment.size((500, 5), (100, 1))
+    each, seeds = experiment.size((500, 5), (100, 1))
     cases, shown = [], {}
     for setting in SETTINGS:
         for seed in range(seeds):
             for kind in KINDS:
-                tensors, case = train(experiment, kind, setting, seed, count)
+                tensors, case = train(experiment, kind, setting, seed, each)
                 cases.append(case)
                 if setting == next(iter(SETTINGS)) and kind not in shown:
                     shown[kind] = tensors, case, points(np.random.default_rng(experiment.seed), experiment.size(400, 100))
-    experiment.write(draw(shown), {"gamma": GAMMA, "hidden": HIDDEN, "settings": SETTINGS, "points_a_ring": count, "cases": cases},
+    experiment.write(draw(shown), {"gamma": GAMMA, "hidden": HIDDEN, "settings": SETTINGS, "points_a_ring": each, "cases": cases},
                      " ".join(sentence(setting, cases) for setting in SETTINGS))
 
 
