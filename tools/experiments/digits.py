@@ -44,7 +44,7 @@ def measure(experiment):
             for seed in range(experiment.size(5, 1)):
                 to = experiment.scratch / f"{kind}-{depth}-{seed}.safetensors"
                 line, _ = experiment.call("net", "train", "mlp", *files, "--blocks", depth, "--width", 64, "--hidden", 64, *options,
-                                          "--batch", BATCH, "--epochs", experiment.size(20, 2), "--seed", experiment.seed + seed,
+                                          "--batch", BATCH, "--epochs", experiment.size(20, 8), "--seed", experiment.seed + seed,
                                           "--output", to, threads=1)
                 judged, _ = experiment.call("net", "evaluate", to, *judges, threads=1)
                 accuracies.append(judged["accuracy"])

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Nested rings in the plane, to be told apart by networks that work in the plane: residual ones, and ones with momentum.
 
-Points and rings are those of Sander et al. (2021): radii 1.5 to 2.1 and 3 to 3.6 (and 4.5 to 5.1 and 6 to 6.6). A network has no stem, so each layer moves
-points of the plane, and a linear head tells the classes by a straight line. A residual layer x + f(x) whose steps are small
-keeps the plane's points in their order, so that the outer ring goes on enclosing the inner one and no line can part them; a
-momentum network has velocities too, and paths in the plane may cross. Both are of one size and begin with the same weights, W2
-and b2 divided by the number of layers.
+Points and rings are those of Sander et al. (2021): radii 1.5 to 2.1 and 3 to 3.6 (and 4.5 to 5.1 and 6 to 6.6). A network has
+no stem, so each layer moves points of the plane, and a linear head tells the classes by a straight line. A residual layer x +
+f(x) whose steps are small keeps the plane's points in their order, so that the outer ring goes on enclosing the inner one and
+no line can part them; a momentum network has velocities too, and paths in the plane may cross. Both are of one size and begin
+with the same weights, W2 and b2 divided by the number of layers.
 
 Whether small steps are what a trained network has shows in the smallest det(I + J_f) of all layers on a grid over the disc that
-the rings lie in: where it is over 0 everywhere no layer folds the disc, its image's boundary is the outer ring's image, and
-parting rings (not the finitely many points of a training, which leave gaps) is impossible. Settings: many layers and a small
+the rings lie in: where it is over 0 everywhere no layer folds the disc, a linear function of its image is largest and
+smallest at its rim, and parting whole rings (not the finitely many points of a training, which leave gaps) is impossible. Settings: many layers and a small
 learning rate, where it is so, with that rate and three times as much; few layers with a large one, where it is not and residual
 networks fold the plane; the latter with four rings, every other of one class. Accuracy and margin are of 1,000 points a ring
 that were not trained on; the margin is the least distance of a point to the line, negative where it is on the other side,
