@@ -7,12 +7,9 @@
 #include <vector>
 
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
+#include <shrinkwarp/kernels/common/highway_targets.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
-// SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
-#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "shrinkwarp/kernels/active_set/active_set_cpu_simd.hpp"
 #include <hwy/foreach_target.h>  // includes the loops once for each other instruction set

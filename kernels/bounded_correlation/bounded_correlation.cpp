@@ -7,13 +7,10 @@
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/common/checks.hpp>
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
+#include <shrinkwarp/kernels/common/highway_targets.hpp>
 #include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 
-// SSSE3 adds nothing to SSE2 here; AVX3's loops choose by themselves whether the processor multiplies and adds at once.
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
-#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "shrinkwarp/kernels/bounded_correlation/bounded_correlation_cpu_simd.hpp"
 #include <hwy/foreach_target.h>  // includes the loops once for each other instruction set

@@ -1,9 +1,7 @@
 #include <shrinkwarp/kernels/common/instruction_set.hpp>
 
-// As in gradient_step_cpu.cpp and certificate_cpu.cpp, or another set might be chosen here than there.
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
-#endif
+#include <shrinkwarp/kernels/common/highway_targets.hpp>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "shrinkwarp/kernels/common/instruction_set_cpu.cpp"
 #include <hwy/foreach_target.h>  // includes this file once for each other instruction set

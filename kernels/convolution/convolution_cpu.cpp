@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
+#include <shrinkwarp/kernels/common/this_thread.hpp>
 #include <shrinkwarp/kernels/convolution/bodies.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/gemm/single_threaded_blas.hpp>
@@ -23,12 +24,6 @@ constexpr std::int64_t kTerms = 512;                // of a task backward
 constexpr std::int64_t kFilters = 256;              // of a task
 constexpr std::int64_t kShares = 8;                 // of the images, for dW
 constexpr std::int64_t kSharedSums = 4194304;       // elements of the partial sums of all shares
-
-/// The products below run inside of tasks, each on its own thread.
-const Context& this_thread() {
-  thread_local const Context context = Context::cpu(1);
-  return context;
-}
 
 /// [0, whole) in pieces of `size`, the last one shorter.
 struct Pieces {

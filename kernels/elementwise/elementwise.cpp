@@ -7,8 +7,6 @@ namespace shrinkwarp {
 
 #define SHRINKWARP_DECLARE_ELEMENTWISE                                                                  \
   template <class T>                                                                                    \
-  void relu_forward(const Context& context, MatrixView<const T> X, MatrixView<T> Y);                    \
-  template <class T>                                                                                    \
   void add(const Context& context, MatrixView<const T> A, MatrixView<const T> B, MatrixView<T> Y);      \
   template <class T>                                                                                    \
   void add_relu(const Context& context, MatrixView<const T> A, MatrixView<const T> B, MatrixView<T> Y); \
@@ -21,17 +19,6 @@ namespace cuda {
 SHRINKWARP_DECLARE_ELEMENTWISE
 }
 #undef SHRINKWARP_DECLARE_ELEMENTWISE
-
-template <class T>
-void relu_forward(const Context& context, identity_t<MatrixView<const T>> X, MatrixView<T> Y) {
-  check_matrix(context, "relu_forward", "X", X, X.rows, X.cols);
-  check_matrix(context, "relu_forward", "Y", Y, X.rows, X.cols);
-  if (Y.empty()) return;
-  if (context.select_cuda()) {
-    if constexpr (kHasCuda) return cuda::relu_forward<T>(context, X, Y);
-  }
-  cpu::relu_forward<T>(context, X, Y);
-}
 
 template <class T>
 void add(const Context& context, identity_t<MatrixView<const T>> A, identity_t<MatrixView<const T>> B,
@@ -73,7 +60,6 @@ void relu_backward(const Context& context, identity_t<MatrixView<const T>> Y, id
 }
 
 #define SHRINKWARP_INSTANTIATE(T)                                                                     \
-  template void relu_forward<T>(const Context&, MatrixView<const T>, MatrixView<T>);                  \
   template void add<T>(const Context&, MatrixView<const T>, MatrixView<const T>, MatrixView<T>);      \
   template void add_relu<T>(const Context&, MatrixView<const T>, MatrixView<const T>, MatrixView<T>); \
   template void relu_backward<T>(const Context&, MatrixView<const T>, MatrixView<const T>, T, MatrixView<T>);

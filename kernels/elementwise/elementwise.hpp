@@ -12,13 +12,6 @@
 
 namespace shrinkwarp {
 
-/// Y <- max(X, 0).
-///
-/// @param X  [rows, N]
-/// @param Y  [rows, N], written; may be X
-template <class T>
-void relu_forward(const Context& context, identity_t<MatrixView<const T>> X, MatrixView<T> Y);
-
 /// Y <- A + B.
 ///
 /// @param A, B  [rows, N]

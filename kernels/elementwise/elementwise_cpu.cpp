@@ -1,6 +1,6 @@
-#include <algorithm>
 #include <cstdint>
 
+#include <shrinkwarp/kernels/common/columns_cpu.hpp>
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
 #include <shrinkwarp/kernels/elementwise/elementwise.hpp>
@@ -8,13 +8,8 @@
 namespace shrinkwarp::cpu {
 namespace {
 
-constexpr std::int64_t kElements = 16384;  // of a task, about
-
 // The same loops for both element types: multiversioned functions cannot be templates.
 #define SHRINKWARP_ELEMENTWISE_LOOPS(T)                                                                      \
-  SHRINKWARP_CPU_CLONES void relu_loop(const T* x, T* y, std::int64_t size) {                                \
-    for (std::int64_t i = 0; i < size; ++i) y[i] = relu(x[i]);                                               \
-  }                                                                                                          \
   SHRINKWARP_CPU_CLONES void add_loop(const T* a, const T* b, T* y, std::int64_t size) {                     \
     for (std::int64_t i = 0; i < size; ++i) y[i] = a[i] + b[i];                                              \
   }                                                                                                          \
@@ -31,21 +26,7 @@ SHRINKWARP_ELEMENTWISE_LOOPS(float)
 SHRINKWARP_ELEMENTWISE_LOOPS(double)
 #undef SHRINKWARP_ELEMENTWISE_LOOPS
 
-/// body(column) for all columns of a matrix.
-template <class T, class Body>
-void for_columns(const Context& context, MatrixView<T> matrix, const Body& body) {
-  const std::int64_t columns = std::max<std::int64_t>(1, kElements / matrix.rows);
-  context.parallel_for((matrix.cols + columns - 1) / columns, [&](std::int64_t task, int) {
-    for (std::int64_t j = task * columns; j < std::min(matrix.cols, (task + 1) * columns); ++j) body(j);
-  });
-}
-
 }  // namespace
-
-template <class T>
-void relu_forward(const Context& context, MatrixView<const T> X, MatrixView<T> Y) {
-  for_columns(context, Y, [&](std::int64_t j) { relu_loop(X.column(j), Y.column(j), Y.rows); });
-}
 
 template <class T>
 void add(const Context& context, MatrixView<const T> A, MatrixView<const T> B, MatrixView<T> Y) {
@@ -64,7 +45,6 @@ void relu_backward(const Context& context, MatrixView<const T> Y, MatrixView<con
 }
 
 #define SHRINKWARP_INSTANTIATE(T)                                                                     \
-  template void relu_forward<T>(const Context&, MatrixView<const T>, MatrixView<T>);                  \
   template void add<T>(const Context&, MatrixView<const T>, MatrixView<const T>, MatrixView<T>);      \
   template void add_relu<T>(const Context&, MatrixView<const T>, MatrixView<const T>, MatrixView<T>); \
   template void relu_backward<T>(const Context&, MatrixView<const T>, MatrixView<const T>, T, MatrixView<T>);

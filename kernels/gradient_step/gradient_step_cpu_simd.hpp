@@ -14,6 +14,7 @@
 #include <limits>
 #include <type_traits>
 
+#include <shrinkwarp/kernels/common/mask_bits.hpp>
 #include <shrinkwarp/kernels/common/packed_product_cpu.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/gradient_step/operands.hpp>
@@ -95,7 +96,7 @@ HWY_INLINE std::uint64_t NonzeroBits(hn::Vec<Tag<T>> value) {
   std::conditional_t<kLanes <= 8, std::uint8_t, std::conditional_t<kLanes <= 16, std::uint16_t, std::uint64_t>> bits =
       0;
   hn::StoreMaskBits(d, hn::Not(hn::Eq(value, hn::Zero(d))), reinterpret_cast<std::uint8_t*>(&bits));
-  return bits;
+  return plain_bits(bits);
 }
 
 /// Forms `count` elements of one column of Y, with zeros up to a multiple of 64, and marks in one bit each which are

@@ -8,13 +8,10 @@
 #include <shrinkwarp/kernels/active_set/active_set_loops.hpp>
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/common/checks.hpp>
+#include <shrinkwarp/kernels/common/highway_targets.hpp>
 #include <shrinkwarp/kernels/gemm/single_threaded_blas.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
-// SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
-#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "shrinkwarp/kernels/group_set/group_set_cpu_simd.hpp"
 #include <hwy/foreach_target.h>  // includes the loops once for each other instruction set

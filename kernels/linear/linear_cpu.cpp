@@ -10,16 +10,15 @@
 #include <cstdint>
 #include <iterator>
 
+#include <shrinkwarp/kernels/common/columns_cpu.hpp>
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
+#include <shrinkwarp/kernels/common/highway_targets.hpp>
+#include <shrinkwarp/kernels/common/this_thread.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/gemm/single_threaded_blas.hpp>
 #include <shrinkwarp/kernels/linear/activation.hpp>
 #include <shrinkwarp/kernels/linear/bodies.hpp>
 
-// SSSE3 adds nothing to SSE2 here, and neither do the integer instructions of AVX3_DL to AVX3.
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
-#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "shrinkwarp/kernels/linear/tanh_cpu_simd.hpp"
 #include <hwy/foreach_target.h>  // includes the loops once for each other instruction set
@@ -42,14 +41,7 @@ void tanh_loop(const double* u, double* y, std::int64_t size) {
 
 constexpr std::int64_t kSamples = 256;           // of a task
 constexpr std::int64_t kFeatures = 512;          // of a task's product
-constexpr std::int64_t kElements = 16384;        // of a task of an activation alone, about
 constexpr std::int64_t kGradientFeatures = 128;  // columns of dW of a task, or one whole matrix would be one task
-
-/// The products below run inside of tasks, each on its own thread.
-const Context& this_thread() {
-  thread_local const Context context = Context::cpu(1);
-  return context;
-}
 
 template <class T>
 MatrixView<T> rows_of(const MatrixView<T>& view, std::int64_t first, std::int64_t count) {
@@ -131,15 +123,6 @@ void multiply(const Context& context, MatrixView<const T> W, T alpha, MatrixView
     gemm<T>(this_thread(), Transpose::yes, Transpose::no, alpha, W.columns(i, features), X.columns(j, samples), beta,
             block);
     finish(block, i, j);
-  });
-}
-
-/// body(column) for all columns of a matrix.
-template <class T, class Body>
-void for_columns(const Context& context, MatrixView<T> matrix, const Body& body) {
-  const std::int64_t columns = std::max<std::int64_t>(1, kElements / matrix.rows);
-  context.parallel_for((matrix.cols + columns - 1) / columns, [&](std::int64_t task, int) {
-    for (std::int64_t j = task * columns; j < std::min(matrix.cols, (task + 1) * columns); ++j) body(j);
   });
 }
 

@@ -11,6 +11,7 @@
 
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
+#include <shrinkwarp/kernels/common/this_thread.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/gemm/single_threaded_blas.hpp>
 #include <shrinkwarp/kernels/lista_network/bodies.hpp>
@@ -18,12 +19,6 @@
 
 namespace shrinkwarp::cpu {
 namespace {
-
-/// The products below run inside of tasks, each on its own thread.
-const Context& this_thread() {
-  thread_local const Context context = Context::cpu(1);
-  return context;
-}
 
 /// Problems of a slice: 512, fewer where a layer's codes of them would take over a quarter of a million elements. A BLAS
 /// packs the weights once a call, which for 512 columns costs some 3 %.

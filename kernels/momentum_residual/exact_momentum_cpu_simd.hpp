@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 
+#include <shrinkwarp/kernels/common/mask_bits.hpp>
 #include <shrinkwarp/kernels/momentum_residual/exact_momentum.hpp>
 #include <shrinkwarp/kernels/momentum_residual/information_tile.hpp>
 
@@ -247,9 +248,11 @@ struct Takers {
 
   HWY_INLINE void add(std::int64_t e, UnsignedVector B, SignedVector least) {
     const Signed d;
-    std::uint8_t* const its = bits + e / kLanes;
-    hn::StoreMaskBits(d, hn::Lt(hn::BitCast(d, B), least), its);
-    count += static_cast<std::int64_t>(hwy::PopCount(*its));
+    std::uint8_t its;
+    hn::StoreMaskBits(d, hn::Lt(hn::BitCast(d, B), least), &its);
+    its = plain_bits(its);
+    bits[e / kLanes] = its;
+    count += static_cast<std::int64_t>(hwy::PopCount(its));
   }
 };
 

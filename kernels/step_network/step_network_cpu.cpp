@@ -17,6 +17,7 @@
 
 #include <shrinkwarp/kernels/common/cpu_clones.hpp>
 #include <shrinkwarp/kernels/common/scalar.hpp>
+#include <shrinkwarp/kernels/common/this_thread.hpp>
 #include <shrinkwarp/kernels/step_network/bodies.hpp>
 #include <shrinkwarp/runtime/arena.hpp>
 
@@ -34,12 +35,6 @@ constexpr double kDenseShare = 0.35;
 
 /// With so few entries in H sums over pairs of entries are quicker than products with atoms.
 constexpr std::int64_t kFewEntries = 16;
-
-/// The products below run inside of tasks, each on its own thread.
-const Context& this_thread() {
-  thread_local const Context context = Context::cpu(1);
-  return context;
-}
 
 // Sums run in eight interleaved lanes of double that are added in a fixed order: the same bits whatever the vector width.
 constexpr int kLanes = 8;

@@ -75,14 +75,21 @@ MatrixView<const T> Classifier<T>::logits(const LabelledSamples& samples, std::i
 }
 
 template <class T>
-Classified Classifier<T>::judge(const LabelledSamples& samples, const CancelToken* cancel) {
-  check_samples("judge", samples, net_.spec());
+std::optional<Classified> Classifier<T>::classify(const LabelledSamples& samples, const CancelToken* cancel,
+                                                  const std::function<void(MatrixView<const T>)>& see) {
+  const bool judged = !samples.labels.empty();
+  if (judged)
+    check_samples("classify", samples, net_.spec());
+  else
+    require_shape("classify", samples, net_.spec());
   double loss = 0;
   std::int64_t correct = 0;
-  for (std::int64_t first = 0; first < samples.size(); first += batch_) {
-    if (cancel != nullptr && cancel->cancelled()) SHRINKWARP_THROW(Cancelled, "judge: cancelled at sample ", first);
-    const std::int64_t count = std::min(batch_, samples.size() - first);
+  for (std::int64_t first = 0; first < samples.count(); first += batch_) {
+    if (cancel != nullptr && cancel->cancelled()) SHRINKWARP_THROW(Cancelled, "classify: cancelled at sample ", first);
+    const std::int64_t count = std::min(batch_, samples.count() - first);
     const MatrixView<const T> its = logits(samples, first, count);
+    if (see) see(its);
+    if (!judged) continue;
     const std::vector<std::int32_t> labels(samples.labels.begin() + first, samples.labels.begin() + first + count);
     to_device(context_, labels, labels_.vector().slice(0, count));
     cross_entropy<T>(context_, its, labels_.vector().slice(0, count), 0, 1, loss_.vector(), correct_.vector(), {},
@@ -91,8 +98,15 @@ Classified Classifier<T>::judge(const LabelledSamples& samples, const CancelToke
     correct += on_host(context_, correct_.vector())[0];
   }
   net_.require_all_well(context_);
+  if (!judged) return std::nullopt;
   const auto size = static_cast<double>(samples.size());
-  return {loss / size, static_cast<double>(correct) / size};
+  return Classified{loss / size, static_cast<double>(correct) / size};
+}
+
+template <class T>
+Classified Classifier<T>::judge(const LabelledSamples& samples, const CancelToken* cancel) {
+  check_samples("judge", samples, net_.spec());
+  return *classify(samples, cancel, {});
 }
 
 template <class T>
@@ -123,8 +137,7 @@ std::vector<T> classification_gradient(const Context& context, const Net<T>& net
 template <class T>
 std::vector<InverseCheck> check_inverses(const Context& context, const Net<T>& net, const LabelledSamples& samples) {
   require_shape("check_inverses", samples, net.spec());
-  const std::int64_t features = samples.shape.size();
-  const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / features;
+  const std::int64_t features = samples.shape.size(), count = samples.count();
   const Pass<T> pass = net.pass(context);
   Tensor<T> X(context, features, count);
   to_device(context, std::vector<T>(samples.values.begin(), samples.values.end()), X.vector());
@@ -413,7 +426,7 @@ Classified train_classifier(const Context& context, Net<T>& net, const LabelledS
   its.seed = options.seed;
   BestNet<T> best(context, net, options.patience);
   Classifier<T> judge(context, net, std::min<std::int64_t>(batch, validation.size()));
-  best.look_at(judge.judge(validation, cancel));
+  if (store.resume == nullptr) best.look_at(judge.judge(validation, cancel));
   ClassificationTask<T> task(context, net, samples, validation, options, best, judge, event, batch);
   train_on_batches<T>(context, task, its, store, cancel);
   best.restore();

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +25,10 @@ struct LabelledSamples {
   std::vector<float> values;         ///< [shape.size(), N], a sample after another
   std::vector<std::int32_t> labels;  ///< [N], from 0 to classes - 1
 
+  /// N, where there are labels.
   std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
+  /// N, by the values.
+  std::int64_t count() const { return static_cast<std::int64_t>(values.size()) / shape.size(); }
   /// Some of them, by their numbers.
   LabelledSamples chosen(const std::vector<std::int64_t>& numbers) const;
 };
@@ -45,12 +50,20 @@ class Classifier {
   /// @param batch  most samples at a time  @throws ShapeError (samples of another shape), OutOfMemory
   Classifier(const Context& context, const Net<T>& net, std::int64_t batch);
 
-  /// Logits of samples [first, first + count), count <= batch, on the device until the next call.
-  MatrixView<const T> logits(const LabelledSamples& samples, std::int64_t first, std::int64_t count);
-  /// Of all samples. Synchronises. @param cancel  asked between batches; may be nullptr  @throws Cancelled, RangeError
+  /// Takes samples through the network, a batch after another. Synchronises.
+  ///
+  /// @param cancel  asked between batches; may be nullptr
+  /// @param see     called with the logits [classes, count] of each batch, on the device; may be empty
+  /// @return how well they are classified; nothing where they have no labels
+  /// @throws ShapeError, ValueError (labels), Cancelled, RangeError, what see throws
+  std::optional<Classified> classify(const LabelledSamples& samples, const CancelToken* cancel,
+                                     const std::function<void(MatrixView<const T>)>& see);
+  /// How well samples that have labels are classified, as classify().
   Classified judge(const LabelledSamples& samples, const CancelToken* cancel = nullptr);
 
  private:
+  MatrixView<const T> logits(const LabelledSamples& samples, std::int64_t first, std::int64_t count);
+
   const Context& context_;
   const Net<T>& net_;
   std::int64_t batch_;

@@ -11,7 +11,7 @@ from program import (DONE, EPS, FAILED, PATH, ROOT, USAGE, Codes, certificate, e
                      start)
 
 sys.path.insert(0, str(ROOT / "tools" / "bench"))
-import torch_nets
+import torch_peer
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_nets(folder):
         assert said["fraction_of_gemm"] == pytest.approx(np.median(ratios))
 
     # All of them are ISTA, whose steps are those of step-LISTA.
-    saved = torch_nets.read_safetensors(folder / "N.safetensors")
+    saved = torch_peer.read_safetensors(folder / "N.safetensors")
     D, X, lam = saved["D"].T, saved["X"], saved["lambda"][:, None]
     assert np.abs(lam - 0.3 * np.abs(X @ D).max(1)[:, None]).max() <= 100 * EPS * lam.max()
     Z = np.zeros((70, 20))
@@ -209,7 +209,7 @@ def test_momentum(folder):
     assert steps[WAYS[0]]["inverse_error"] == 0 < steps[WAYS[1]]["inverse_error"]
 
     # A network of its own, the gradients by differences.
-    saved = torch_nets.read_safetensors(folder / "M.safetensors")
+    saved = torch_peer.read_safetensors(folder / "M.safetensors")
     X, dY = saved["X"].astype(float), saved["dY"].astype(float)
     weights = [[saved[f"layers.{t}.{layer}.{what}"].astype(float) for layer in (0, 1) for what in ("weight", "bias")]
                for t in range(5)]

@@ -202,16 +202,22 @@ def test_recomputed_and_stored_activations_train_to_the_same_bits(folder):
     assert all((a[name] == b[name]).all() for name in a)
 
 
+def passes(history):
+    return history.read_bytes().count(b"\n") if history.exists() else 0
+
+
 @pytest.mark.parametrize("images", [False, True])
 def test_a_training_goes_on_where_it_was(folder, images):
     X, y = blobs(400, 1, shape=(3, 6, 5) if images else (6,))
     options = [*MLP, "--epochs", 16, "--batch", 16, "--gamma", 0.9, "--normalisation", "batch", "--dropout", 0.1,
                *(["--crop", 1, "--flip"] if images else []), *save_samples(folder, X, y)]
     run("net", "train", *options, "--output", folder / "whole", "--history", folder / "wh", status=DONE)
-    for attempt in range(40):
+    # A signal of a kind, then the other, whenever the training is some passes further than at the last one.
+    for attempt in range(8):
         process = start("net", "train", *options, "--output", folder / "part", "--history", folder / "ph", "--resume")
-        time.sleep(0.2 + 0.1 * attempt)
-        process.send_signal(signal.SIGTERM if attempt % 2 else signal.SIGKILL)
+        while process.poll() is None and passes(folder / "ph") < 2 + 3 * attempt:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL if attempt % 2 else signal.SIGTERM)
         if process.wait(60) == DONE:
             break
     else:

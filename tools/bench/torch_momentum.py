@@ -20,36 +20,14 @@ Ratios above 1 say that PyTorch takes longer. On a machine that others use, thos
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
-from torch_nets import ROOT, Clock, ratio, read_safetensors
+from torch_peer import ROOT, SCRIPT, Clock, Program, load_torch, ratio, read_safetensors
 
 OURS = ["exact-recomputed", "approximate-recomputed", "approximate-stored", "residual-stored"]
-
-
-class Program:
-    """`shrinkwarp bench momentum`, one run at a time."""
-
-    def __init__(self, arguments, file):
-        command = [arguments.program, "bench", "momentum", "--on-request", "--save", file]
-        for name in ("width", "hidden", "layers", "batch", "gamma", "threads", "device"):
-            command += ["--" + name, str(getattr(arguments, name))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.identity = self.answer()
-
-    def answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"torch_momentum.py: {self.process.args[0]} ended with status {self.process.wait()}")
-        return json.loads(line)
-
-    def run(self, way):
-        print(way, "training", file=self.process.stdin, flush=True)
-        return self.answer()
 
 
 class Way:
@@ -101,7 +79,7 @@ class Way:
         limit = arguments.layers * (arguments.width + arguments.hidden) * 2.0**-23
         for kind, value in off.items():
             if not value <= (float("inf") if self.name == "recomputed" and kind != "Y" else limit * largest[kind]):
-                sys.exit(f"torch_momentum.py: {self.name}: {kind} differs by {value / largest[kind]:.2e} of the largest, wanted "
+                sys.exit(f"{SCRIPT}: {self.name}: {kind} differs by {value / largest[kind]:.2e} of the largest, wanted "
                          f"at most {limit:.2e}")
         return max(off[kind] / largest[kind] for kind in off)
 
@@ -147,7 +125,7 @@ def compare(torch, program, tensors, arguments):
     theirs = {way.name: [] for way in ways}
     for run in range(arguments.runs + 1):  # the first is to warm up
         for name in OURS:
-            ours[name].append(program.run(name))
+            ours[name].append(program.run(name, "training"))
             for way in ways:
                 if way.beside == name:
                     theirs[way.name].append(clock.time(way.step)[:2])
@@ -201,23 +179,13 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--output", help="a file for one JSON object a way")
     arguments = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(arguments.threads)  # read when PyTorch is loaded
-    try:
-        import torch
-    except ImportError:
-        sys.exit("torch_momentum.py: PyTorch is not installed")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("torch_momentum.py: PyTorch sees no CUDA device")
-    torch.set_num_threads(arguments.threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
+    torch = load_torch(arguments)
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "momentum.safetensors")
-        program = Program(arguments, file)
+        names = ("width", "hidden", "layers", "batch", "gamma", "threads", "device")
+        program = Program("momentum", arguments, names, file)
         lines = compare(torch, program, read_safetensors(file), arguments)
-        program.process.stdin.close()
-        program.process.wait()
+        program.close()
     if arguments.output:
         Path(arguments.output).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     print(table(lines))

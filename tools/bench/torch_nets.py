@@ -17,53 +17,14 @@ import argparse
 import itertools
 import json
 import os
-import struct
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).resolve().parents[2]
+from torch_peer import ROOT, SCRIPT, Clock, Program, load_torch, ratio, read_safetensors
+
 SPLIT = 1024  # problems of a part, where a way takes a batch in parts that stay in cache
-
-
-def read_safetensors(path):
-    import numpy as np
-
-    content = Path(path).read_bytes()
-    (size,) = struct.unpack("<Q", content[:8])
-    types = {"F32": np.float32, "F64": np.float64}
-    tensors = {}
-    for name, entry in json.loads(content[8 : 8 + size]).items():
-        if name == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        values = np.frombuffer(content[8 + size + begin : 8 + size + end], types[entry["dtype"]])
-        tensors[name] = values.reshape(entry["shape"])
-    return tensors
-
-
-class Program:
-    """`shrinkwarp bench nets`, one run at a time."""
-
-    def __init__(self, arguments, file):
-        command = [arguments.program, "bench", "nets", "--on-request", "--save", file, "--networks", arguments.networks]
-        for name in ("rows", "atoms", "layers", "batch", "lambda_fraction", "threads", "device"):
-            command += ["--" + name.replace("_", "-"), str(getattr(arguments, name))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.identity = self.answer()
-
-    def answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"torch_nets.py: {self.process.args[0]} ended with status {self.process.wait()}")
-        return json.loads(line)
-
-    def run(self, network, dtype, what):
-        print(network, dtype, what, file=self.process.stdin, flush=True)
-        return self.answer()
 
 
 # Soft-thresholding, of `u` which may be overwritten where nothing is differentiated.
@@ -230,21 +191,8 @@ class Network:
             wanted = self.ours[name]
             off = float((value - wanted).abs().max() / wanted.abs().max())
             if not off <= allowed:
-                sys.exit(f"torch_nets.py: {self.kind} {self.dtype}, {way}: {name} differ by {off:.2e} of the largest, "
+                sys.exit(f"{SCRIPT}: {self.kind} {self.dtype}, {way}: {name} differ by {off:.2e} of the largest, "
                          f"wanted at most {allowed:.2e}")
-
-
-class Clock:
-    def __init__(self, torch, device):
-        self.wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-
-    def time(self, call):
-        """(seconds, CPU seconds, what it returned)."""
-        self.wait()
-        start, cpu = time.perf_counter(), time.process_time()
-        returned = call()
-        self.wait()
-        return time.perf_counter() - start, time.process_time() - cpu, returned
 
 
 def candidates(torch, network, what, clock, by_cpu_time):
@@ -298,11 +246,6 @@ def compare(torch, program, network, what, arguments, clock):
     return line
 
 
-def ratio(above, below):
-    """Median over the runs."""
-    return median(a / b if b > 0 else float("nan") for a, b in zip(above, below))
-
-
 def table(lines):
     rows = ["torch / ours, by CPU time in brackets"]
     for line in lines:
@@ -331,22 +274,13 @@ def main():
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--output", help="a file for one JSON object a network and pass")
     arguments = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(arguments.threads)  # read when PyTorch is loaded
-    try:
-        import torch
-    except ImportError:
-        sys.exit("torch_nets.py: PyTorch is not installed")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("torch_nets.py: PyTorch sees no CUDA device")
-    torch.set_num_threads(arguments.threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
+    torch = load_torch(arguments)
     clock = Clock(torch, arguments.device)
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "nets.safetensors")
-        program = Program(arguments, file)
+        names = ("networks", "rows", "atoms", "layers", "batch", "lambda_fraction", "threads", "device")
+        program = Program("nets", arguments, names, file)
         tensors = read_safetensors(file)
         for kind in arguments.networks.split(","):
             for dtype in ["float32", "float64"] if kind == "step" else ["float32"]:
@@ -357,8 +291,7 @@ def main():
                     if arguments.output:
                         text = "".join(json.dumps(line) + "\n" for line in lines)
                         Path(arguments.output).write_text(text, encoding="utf-8")
-        program.process.stdin.close()
-        program.process.wait()
+        program.close()
     print(table(lines))
 
 

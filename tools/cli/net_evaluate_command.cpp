@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,24 +30,22 @@ struct NetEvaluateArguments {
   bool inverse = false, stored = false, json = false;
 };
 
-void write_logits(const NetEvaluateArguments& arguments, const Context& context, const Net<float>& net,
-                  Classifier<float>& classifier, const LabelledSamples& samples, const CancelToken* cancel) {
-  const std::int64_t classes = net.spec().classes;
-  const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / samples.shape.size();
-  NpyWriter writer(arguments.logits, ElementType::f4, {count, classes});
-  const std::int64_t batch = std::min(arguments.batch, count);
-  for (std::int64_t first = 0; first < count; first += batch) {
-    if (cancel->cancelled()) SHRINKWARP_THROW(Cancelled, "evaluate: cancelled at sample ", first);
-    const std::int64_t its = std::min(batch, count - first);
-    const MatrixView<const float> found = classifier.logits(samples, first, its);
-    const Context host = Context::cpu(1);
-    const Tensor<float> on_host(host, classes, its);
-    copy<float>(context, found, on_host.matrix());
-    context.synchronize();
-    writer.append_rows(MatrixView<const float>(on_host.matrix()));
-  }
-  net.require_all_well(context);
+/// Takes the samples through the network once, for their logits and for how well they are classified.
+std::optional<Classified> classify(const NetEvaluateArguments& arguments, const Context& context, const Net<float>& net,
+                                   const LabelledSamples& samples, const CancelToken* cancel) {
+  Classifier<float> classifier(context, net, std::min(arguments.batch, samples.count()));
+  if (arguments.logits.empty()) return classifier.classify(samples, cancel, {});
+  NpyWriter writer(arguments.logits, ElementType::f4, {samples.count(), net.spec().classes});
+  const Context host = Context::cpu(1);
+  const std::optional<Classified> found =
+      classifier.classify(samples, cancel, [&](const MatrixView<const float> logits) {
+        const Tensor<float> on_host(host, logits.rows, logits.cols);
+        copy<float>(context, logits, on_host.matrix());
+        context.synchronize();
+        writer.append_rows(MatrixView<const float>(on_host.matrix()));
+      });
   writer.finish();
+  return found;
 }
 
 int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cancel) {
@@ -75,24 +74,22 @@ int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cance
   SHRINKWARP_REQUIRE(!(arguments.inverse || arguments.stored) || net->spec().momentum, UsageError,
                      arguments.inverse ? "--inverse" : "--store-activations", ": found ", describe(net->spec()),
                      ", wanted a network with momentum");
-  const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / samples.shape.size();
+  const std::int64_t count = samples.count();
   if (!arguments.labels.empty()) read_labels(arguments.labels, net->spec().classes, samples);
-  Classifier<float> classifier(context, *net, std::min(arguments.batch, count));
-  if (!arguments.logits.empty()) write_logits(arguments, context, *net, classifier, samples, cancel);
   nlohmann::json out = {{"schema", "shrinkwarp-net-evaluate-1"},
                         {"network", arguments.network},
                         {"samples", count},
                         {"device", context.description()}};
-  if (!arguments.labels.empty()) {
-    const Classified found = classifier.judge(samples, cancel);
-    out["loss"] = found.loss;
-    out["accuracy"] = found.accuracy;
-    if (!arguments.gradient.empty()) {
-      Safetensors file;
-      ParameterValues<float>::save_parameters(net->list(), classification_gradient<float>(context, *net, samples),
-                                              file);
-      write_safetensors(arguments.gradient, file);
+  if (!arguments.labels.empty() || !arguments.logits.empty()) {
+    if (const std::optional<Classified> found = classify(arguments, context, *net, samples, cancel)) {
+      out["loss"] = found->loss;
+      out["accuracy"] = found->accuracy;
     }
+  }
+  if (!arguments.gradient.empty()) {
+    Safetensors file;
+    ParameterValues<float>::save_parameters(net->list(), classification_gradient<float>(context, *net, samples), file);
+    write_safetensors(arguments.gradient, file);
   }
   std::vector<InverseCheck> inverses;
   if (arguments.inverse) {

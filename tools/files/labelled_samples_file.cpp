@@ -55,7 +55,7 @@ LabelledSamples read_samples(const std::string& path) {
 void read_labels(const std::string& path, std::int64_t classes, LabelledSamples& samples) {
   const NpyFile file = NpyFile::open(path);
   const ArrayHeader& header = file.header();
-  const std::int64_t count = static_cast<std::int64_t>(samples.values.size()) / samples.shape.size();
+  const std::int64_t count = samples.count();
   SHRINKWARP_REQUIRE(header.shape == std::vector<std::int64_t>{count}, ShapeError, path, ": found an array of shape ",
                      shape_text(header.shape), ", wanted (", count, ",), a label for each sample");
   std::vector<std::int64_t> labels;
