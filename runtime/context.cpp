@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -17,6 +18,15 @@ namespace shrinkwarp {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
+
+/// 1 for "cuda:1", 0 for "cuda", -1 for anything else.
+int cuda_index(const std::string& device) noexcept {
+  if (device == "cuda") return 0;
+  int index = -1;
+  if (device.compare(0, 5, "cuda:") != 0) return -1;
+  const auto [end, status] = std::from_chars(device.data() + 5, device.data() + device.size(), index);
+  return status == std::errc() && end == device.data() + device.size() ? index : -1;
+}
 
 int usable_processors() {
   cpu_set_t set;
@@ -102,6 +112,17 @@ Context Context::cuda_on([[maybe_unused]] CudaStream stream) {
 
 Context Context::best() {
   return cuda_device_count() > 0 ? cuda(0) : cpu();
+}
+
+Context Context::named(const std::string& device, int threads) {
+  SHRINKWARP_REQUIRE(is_name(device), ValueError, "found the device '", device,
+                     "', wanted auto, cpu, cuda or cuda:NUMBER");
+  if (device == "cpu" || (device == "auto" && cuda_device_count() == 0)) return cpu(threads);
+  return cuda(device == "auto" ? 0 : cuda_index(device));
+}
+
+bool Context::is_name(const std::string& device) noexcept {
+  return device == "auto" || device == "cpu" || cuda_index(device) >= 0;
 }
 
 Device Context::device() const noexcept {

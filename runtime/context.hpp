@@ -35,6 +35,11 @@ class Context {
   static Context cuda_on(CudaStream stream);
   /// The first CUDA device when there is one, else the CPU with every processor.
   static Context best();
+  /// By name: "auto" as best(), "cpu", "cuda" or "cuda:1". @param threads  of the CPU
+  /// @throws ValueError (another name: says which there are), BackendUnavailable, CudaError
+  static Context named(const std::string& device, int threads = 0);
+  /// Whether a name is one of those; there may be no such device.
+  static bool is_name(const std::string& device) noexcept;
 
   Context(Context&&) noexcept;
   Context& operator=(Context&&) noexcept;

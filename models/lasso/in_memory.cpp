@@ -3,11 +3,34 @@
 #include <algorithm>
 #include <numeric>
 
+#include <shrinkwarp/runtime/error.hpp>
+
 namespace shrinkwarp {
 
 void MemorySource::read(std::int64_t first, MatrixView<double> X) {
   for (std::int64_t b = 0; b < X.cols; ++b) std::copy_n(X_.column(first + b), X.rows, X.column(b));
 }
+
+template <class T>
+DeviceSource<T>::DeviceSource(const Context& context, MatrixView<const T> X) : context_(context), X_(X) {
+  SHRINKWARP_REQUIRE(X.device == context.device(), DeviceError, "observations: found them on ", X.device, ", wanted ",
+                     context.device());
+}
+
+template <class T>
+void DeviceSource<T>::read(std::int64_t first, MatrixView<double> X) {
+  staged_.resize(static_cast<std::size_t>(X.rows * X.cols));
+  if (staged_.empty()) return;
+  constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
+  context_.copy_bytes_2d(staged_.data(), {}, X.rows * kSize, X_.column(first), X_.device, X_.ld * kSize, X.rows * kSize,
+                         X.cols);
+  context_.synchronize();
+  const T* from = staged_.data();
+  for (std::int64_t b = 0; b < X.cols; ++b, from += X.rows) std::copy_n(from, X.rows, X.column(b));
+}
+
+template class DeviceSource<float>;
+template class DeviceSource<double>;
 
 void MemorySink::append(const LassoBatch& batch) {
   const auto join = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };

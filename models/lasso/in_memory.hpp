@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
 
@@ -17,6 +20,22 @@ class MemorySource : public ObservationSource {
 
  private:
   MatrixView<const double> X_;
+};
+
+/// X [n, N] on the context's device, in float or double; both must outlive this. Reads wait for the stream, after what the caller
+/// has queued there. @throws DeviceError
+template <class T>
+class DeviceSource : public ObservationSource {
+ public:
+  DeviceSource(const Context& context, MatrixView<const T> X);
+  std::int64_t size() const override { return X_.cols; }
+  std::int64_t dimension() const override { return X_.rows; }
+  void read(std::int64_t first, MatrixView<double> X) override;
+
+ private:
+  const Context& context_;
+  MatrixView<const T> X_;
+  std::vector<T> staged_;
 };
 
 /// Collects batches as they come.

@@ -53,15 +53,6 @@ std::int64_t bytes_in(const std::string& text) {
   return static_cast<std::int64_t>(bytes);
 }
 
-/// 1 for "cuda:1", 0 for "cuda", -1 for anything else.
-int cuda_index(const std::string& device) {
-  if (device == "cuda") return 0;
-  int index = -1;
-  if (device.compare(0, 5, "cuda:") != 0) return -1;
-  const auto [end, status] = std::from_chars(device.data() + 5, device.data() + device.size(), index);
-  return status == std::errc() && end == device.data() + device.size() ? index : -1;
-}
-
 /// A check from a function that gives what was wanted, or nothing when the value will do.
 CLI::Validator checked(std::function<std::string(const std::string&)> wanted) {
   return CLI::Validator(
@@ -126,7 +117,7 @@ Solver solver_named(const std::string& name) {
 
 CLI::Validator device_name() {
   return checked([](const std::string& text) -> std::string {
-    return text == "auto" || text == "cpu" || cuda_index(text) >= 0 ? "" : "auto, cpu, cuda or cuda:NUMBER";
+    return Context::is_name(text) ? "" : "auto, cpu, cuda or cuda:NUMBER";
   });
 }
 
@@ -141,13 +132,6 @@ std::int64_t parse_bytes(const std::string& text) {
   SHRINKWARP_REQUIRE(bytes > 0, ValueError, "found the size '", text,
                      "', wanted a positive number of bytes such as 4GiB or 500MB");
   return bytes;
-}
-
-Context make_context(const std::string& device, int threads) {
-  if (device == "cpu" || (device == "auto" && cuda_device_count() == 0)) return Context::cpu(threads);
-  const int index = device == "auto" ? 0 : cuda_index(device);
-  SHRINKWARP_REQUIRE(index >= 0, ValueError, "found the device '", device, "', wanted auto, cpu, cuda or cuda:NUMBER");
-  return Context::cuda(index);
 }
 
 void require_writable(const std::string& path) {

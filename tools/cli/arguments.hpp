@@ -28,9 +28,6 @@ Solver solver_named(const std::string& name);
 /// @throws ValueError (naming the text)
 std::int64_t parse_bytes(const std::string& text);
 
-/// A context from "auto", "cpu", "cuda" or "cuda:1". @throws ValueError, BackendUnavailable
-Context make_context(const std::string& device, int threads);
-
 /// A file can be made under this name, or take the place of the one there, which stays. Asked before long work, whose result
 /// it is for. @throws IoError
 void require_writable(const std::string& path);

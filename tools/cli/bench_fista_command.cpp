@@ -70,7 +70,7 @@ int run_fista(const FistaArguments& arguments) {
   SHRINKWARP_REQUIRE(arguments.fista.dictionary.empty() == arguments.fista.observations.empty(), UsageError,
                      "bench fista: found only one of --dictionary and --observations, wanted both or neither");
   for (const int threads : arguments.threads) {
-    const Context context = make_context(arguments.fista.device, threads);
+    const Context context = Context::named(arguments.fista.device, threads);
     const bench::FistaBenchResult result = bench::run_fista_bench(context, arguments.fista);
     if (arguments.json) {
       std::cout << json_line(as_json(result, arguments, threads)) << std::endl;

@@ -20,7 +20,7 @@ struct IterationArguments {
 };
 
 int run_iteration(const IterationArguments& arguments) {
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   const double product_flops =
       4.0 * static_cast<double>(arguments.iteration.rows) * static_cast<double>(arguments.iteration.atoms);
   if (!arguments.json) {

@@ -39,7 +39,7 @@ std::vector<bench::KernelShape> shapes_of(const KernelsArguments& arguments) {
 }
 
 int run_kernels(const KernelsArguments& arguments) {
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   const bench::DeviceCeilings ceilings = bench::measure_ceilings(context, arguments.kernels);
   if (!arguments.json) {
     std::printf("%s; copy %.1f GB/s, gemm", context.description().c_str(), 1e-9 * ceilings.copy);

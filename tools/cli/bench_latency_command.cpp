@@ -22,7 +22,7 @@ struct LatencyArguments {
 
 int run_latency(LatencyArguments arguments) {
   arguments.latency.solver = solver_named(arguments.solver);
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   const bench::LatencyBenchResult result = bench::run_latency_bench(context, arguments.latency);
   std::int64_t unconverged = 0;
   for (const LassoBatch& problem : result.problems) unconverged += problem.converged[0] ? 0 : 1;

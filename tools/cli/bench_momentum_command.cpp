@@ -151,7 +151,7 @@ void answer_momentum_requests(bench::MomentumBench& bench, std::vector<MomentumR
 }
 
 int run_bench_momentum(BenchMomentumArguments& arguments) {
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   arguments.net.form = arguments.plain ? MomentumForm::plain : MomentumForm::damped;
   std::vector<MomentumWay> ways;
   for (const std::string& name : arguments.ways) ways.push_back(momentum_way(name));

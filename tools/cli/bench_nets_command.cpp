@@ -114,7 +114,7 @@ void answer_requests(std::vector<NetRuns>& all) {
 }
 
 int run_nets(const NetsArguments& arguments) {
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   const bench::NetProblems problems(context, arguments.nets);
   std::vector<NetworkKind> kinds;
   for (const std::string& name : arguments.networks) kinds.push_back(*network_kind(name));

@@ -28,7 +28,7 @@ int run_bench_solve(SolveBenchArguments arguments) {
   arguments.solve.solver = solver_named(arguments.solver);
   arguments.solve.memory_limit = parse_bytes(arguments.memory_limit);
   if (!arguments.solve.lambda_file.empty()) arguments.fractions.resize(1);
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   if (!arguments.json) {
     std::printf("%s, %s problems a call\n", context.description().c_str(),
                 with_commas(arguments.solve.problems).c_str());

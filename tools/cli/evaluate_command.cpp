@@ -140,7 +140,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
   const NetworkDescription description = description_of(file);
   const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
   NpyObservations observations(arguments.observations);
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   const LoadedDictionary loaded = LoadedDictionary::from_file(context, dictionary_file, arguments.dictionary);
   const Dictionary& dictionary = loaded.dictionary;
   require_dictionary(description, arguments.network, dictionary.rows(), dictionary.atoms(), loaded.hash,

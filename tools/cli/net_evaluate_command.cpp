@@ -67,7 +67,7 @@ int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cance
   }
   if (!arguments.logits.empty() && !arguments.gradient.empty())
     require_different_files("--logits", arguments.logits, "--gradient", arguments.gradient);
-  const Context context = make_context(arguments.place.device, arguments.place.threads);
+  const Context context = Context::named(arguments.place.device, arguments.place.threads);
   LabelledSamples samples = read_samples(arguments.samples);
   const std::unique_ptr<Net<float>> net = load_net(context, arguments.network, samples.shape, arguments.stored);
   require_shape(arguments.samples, samples, net->spec());

@@ -189,7 +189,7 @@ int run_forward(const ForwardArguments& arguments) {
   require_different_files("--state", arguments.state, "--input", arguments.input);
   require_writable(arguments.input);
   require_writable(arguments.state);
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   const RandomNetwork network(arguments, context);
   const OwnedState owned(network, context, arguments.batch);
   const Pass<float> pass = network.pass();
@@ -233,7 +233,7 @@ int run_forward(const ForwardArguments& arguments) {
 
 int run_inverse(const ForwardArguments& arguments) {
   require_different_files("--output", arguments.output, "--state", arguments.state);
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   const StoredMomentumState end = read_momentum_state(arguments.state);
   require_network(arguments.state, end.network, network_text(arguments, context), end.features * end.samples);
   SHRINKWARP_REQUIRE(end.features == arguments.width && end.exact() == (arguments.mode == "exact"), ValueError,

@@ -34,7 +34,7 @@ std::string bytes_text(std::int64_t bytes) {
 }
 
 int run_net_info(const NetInfoArguments& arguments) {
-  const Context context = make_context(arguments.place.device, arguments.place.threads);
+  const Context context = Context::named(arguments.place.device, arguments.place.threads);
   const std::unique_ptr<Net<float>> net = load_net(context, arguments.network, image_shape(arguments.input));
   const NetSpec& spec = net->spec();
   const std::int64_t training = net->memory(context, arguments.batch, true).total();

@@ -250,7 +250,7 @@ void print_net_outcome(const NetTrainArguments& arguments, const Context& contex
 
 int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
   const auto started = std::chrono::steady_clock::now();
-  const Context context = make_context(arguments.place.device, arguments.place.threads);
+  const Context context = Context::named(arguments.place.device, arguments.place.threads);
   const Data data = read_data(arguments);
   NetSpec& spec = arguments.spec;
   spec.input = data.training.shape;

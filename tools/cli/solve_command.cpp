@@ -207,7 +207,7 @@ int run_solve(const SolveOptions& options) {
   check(options);
   Inputs inputs{NpyFile::open(options.dictionary),
                 NpyObservations(options.observations),
-                make_context(options.least_squares ? "cpu" : options.device, options.threads),
+                Context::named(options.least_squares ? "cpu" : options.device, options.threads),
                 {},
                 {}};
   check_sizes(options, inputs.dictionary_file, inputs.observations);

@@ -395,7 +395,7 @@ int run_train(TrainArguments arguments) {
   NpyObservations observations(arguments.observations);
   std::optional<NpyObservations> validation;
   if (!arguments.validation.empty()) validation.emplace(arguments.validation);
-  const Context context = make_context(arguments.device, arguments.threads);
+  const Context context = Context::named(arguments.device, arguments.threads);
   const LoadedDictionary loaded = LoadedDictionary::from_file(context, dictionary_file, arguments.dictionary);
   NpyObservations* const judges = validation ? &*validation : nullptr;
   const InterruptScope interrupts;

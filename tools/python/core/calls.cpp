@@ -1,0 +1,36 @@
+#include <shrinkwarp/tools/python/core/calls.hpp>
+
+namespace shrinkwarp::python {
+
+template <class Body>
+void Listener::in_python(const Body& body) {
+  if (token_.cancelled()) return;
+  const nanobind::gil_scoped_acquire lock;
+  try {
+    if (PyErr_CheckSignals() != 0) nanobind::raise_python_error();
+    body();
+  } catch (nanobind::python_error& error) {
+    raised_ = nanobind::borrow(error.value());
+    token_.cancel();
+  }
+}
+
+ProgressCallback Listener::progress() {
+  return [this](const Progress& progress) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - asked_ < std::chrono::milliseconds(100) && progress.done < progress.total) return;
+    asked_ = now;
+    in_python([&] {
+      if (!progress_.is_none()) progress_(progress.done, progress.total);
+    });
+  };
+}
+
+LogCallback Listener::log() {
+  if (log_.is_none()) return {};
+  return [this](LogLevel level, const std::string& line) {
+    in_python([&] { log_(level == LogLevel::warning, nanobind::str(line.c_str())); });
+  };
+}
+
+}  // namespace shrinkwarp::python

@@ -1,0 +1,10 @@
+// What each part adds to the module.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace shrinkwarp::python {
+
+void add_lasso(nanobind::module_& module);
+
+}  // namespace shrinkwarp::python

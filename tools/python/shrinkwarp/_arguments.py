@@ -1,0 +1,163 @@
+"""Arguments as the library takes them, or an error that names the argument, what was found and what was wanted."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+
+import numpy as np
+import scipy.sparse
+
+_DLPACK_CUDA = (2, 13)  # device memory and managed memory
+
+
+def refuse(error, call, name, found, wanted):
+    """The exception of a bad argument."""
+    return error(f"{call}: {name}: found {found}, wanted {wanted}")
+
+
+def shown(value):
+    """A value in a message: short, whatever it is."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def of_type(value):
+    return f"{type(value).__name__} {shown(value)}"
+
+
+def is_on_cuda(array):
+    """Whether an array of any library lies on a CUDA device."""
+    if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack_device__"):
+        return False
+    return int(array.__dlpack_device__()[0]) in _DLPACK_CUDA
+
+
+def on_host(call, name, value, wanted):
+    """A value as a NumPy array of float32 or float64 in native order: the same memory where it has that type, else converted."""
+    if scipy.sparse.issparse(value):
+        raise refuse(TypeError, call, name, f"a sparse matrix of shape {value.shape}", wanted)
+    if value is None or isinstance(value, (str, bytes, dict, set)):
+        raise refuse(TypeError, call, name, of_type(value), wanted)
+    if is_on_cuda(value):
+        raise refuse(TypeError, call, name, f"{type(value).__name__} on a CUDA device", wanted + " on the CPU")
+    if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
+        value = value.detach() if hasattr(value, "detach") else value  # a tensor of PyTorch that requires its gradient
+        try:
+            value = np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise refuse(TypeError, call, name, f"{type(value).__name__} ({error})", wanted) from error
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise refuse(ValueError, call, name, f"{type(value).__name__} that makes no array ({error})", wanted) from error
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise refuse(TypeError, call, name, f"elements of type object ({error})", wanted) from error
+    if array.dtype.kind not in "fiub":
+        raise refuse(TypeError, call, name, f"elements of type {array.dtype}", wanted)
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
+        return np.asarray(array, dtype=np.float32)
+    return np.asarray(array, dtype=np.float64)
+
+
+def matrix(call, name, value, wanted, rows=False):
+    """A 2-D array on the host; with `rows` a 1-D one counts as one row."""
+    array = on_host(call, name, value, wanted)
+    if rows and array.ndim == 1:
+        array = array[np.newaxis, :]
+    if array.ndim != 2:
+        raise refuse(ValueError, call, name, f"shape {array.shape}", wanted)
+    return array
+
+
+def observations(call, value, n, wanted_rows="an array (N, n)"):
+    """X as the library reads it: on the host as a NumPy array, on CUDA as it is.
+
+    Nothing of float32 or float64 is copied, whatever its strides.
+    """
+    wanted = f"{wanted_rows} of numbers, n = {n}"
+    if is_on_cuda(value):
+        shape = tuple(value.shape)
+        if len(shape) != 2:
+            raise refuse(ValueError, call, "X", f"shape {shape} on a CUDA device", wanted)
+        array = value.detach() if hasattr(value, "detach") else value
+    else:
+        array = matrix(call, "X", value, wanted, rows=True)
+        shape = array.shape
+    if shape[1] != n:
+        raise refuse(ValueError, call, "X", f"shape {shape}", f"{wanted}, the rows of D (n, m)")
+    return array
+
+
+def number(call, name, value, least=-math.inf, above=-math.inf):
+    """A finite real number >= least and > above."""
+    wanted = "a finite number"
+    if above > -math.inf:
+        wanted += f" > {above:g}"
+    elif least > -math.inf:
+        wanted += f" >= {least:g}"
+    if isinstance(value, (bool, np.bool_)):
+        raise refuse(TypeError, call, name, of_type(value), wanted)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if not isinstance(value, numbers.Real):
+        raise refuse(TypeError, call, name, of_type(value), wanted)
+    if not math.isfinite(value) or value < least or value <= above:
+        raise refuse(ValueError, call, name, shown(value), wanted)
+    return float(value)
+
+
+def integer(call, name, value, least, most=2**62):
+    """A whole number from least to most."""
+    wanted = f"a whole number >= {least}" if most == 2**62 else f"a whole number from {least} to {most}"
+    if isinstance(value, (bool, np.bool_)):
+        raise refuse(TypeError, call, name, of_type(value), wanted)
+    try:
+        whole = operator.index(value)
+    except TypeError as error:
+        raise refuse(TypeError, call, name, of_type(value), wanted) from error
+    if not least <= whole <= most:
+        raise refuse(ValueError, call, name, str(whole), wanted)
+    return whole
+
+
+def flag(call, name, value):
+    if not isinstance(value, (bool, np.bool_)):
+        raise refuse(TypeError, call, name, of_type(value), "True or False")
+    return bool(value)
+
+
+def vector(call, name, value, size, wanted):
+    """(size,) of float64, without NaN."""
+    array = np.ascontiguousarray(on_host(call, name, value, wanted), dtype=np.float64)
+    if array.shape != (size,):
+        raise refuse(ValueError, call, name, f"shape {array.shape}", wanted)
+    if np.isnan(array).any():
+        raise refuse(ValueError, call, name, f"NaN at {int(np.flatnonzero(np.isnan(array))[0])}", wanted)
+    return array
+
+
+def codes(call, name, value, shape):
+    """CSR arrays of codes of a given shape: any sparse matrix of SciPy's, or a dense array."""
+    wanted = f"a sparse matrix or an array of shape {shape}"
+    if not scipy.sparse.issparse(value):
+        value = matrix(call, name, value, wanted, rows=True)
+    elif value.dtype.kind not in "fiub":
+        raise refuse(TypeError, call, name, f"elements of type {value.dtype}", wanted)
+    if value.shape != shape:
+        raise refuse(ValueError, call, name, f"shape {value.shape}", wanted)
+    csr = scipy.sparse.csr_matrix(value)
+    if not csr.has_canonical_format:
+        csr = csr.copy()
+        csr.sum_duplicates()
+    if not np.isfinite(csr.data).all():
+        raise refuse(ValueError, call, name, "NaN or infinity", wanted + " of finite numbers")
+    return (
+        np.ascontiguousarray(csr.indptr, dtype=np.int64),
+        np.ascontiguousarray(csr.indices, dtype=np.int32),
+        np.ascontiguousarray(csr.data, dtype=np.float64),
+    )

@@ -1,0 +1,53 @@
+"""Progress of a solve, in terminals and notebooks."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from ._arguments import of_type, refuse
+
+
+@contextlib.contextmanager
+def reporter(call, progress):
+    """What is called with (done, total), or None.
+
+    `progress` is False, True (a bar of tqdm's where it is installed, else a line on standard error), or a function.
+    """
+    if callable(progress):
+        yield progress
+    elif progress is True:
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            with _line() as report:
+                yield report
+        else:
+            with tqdm(unit=" problems", leave=False) as bar:
+
+                def report(done, total):
+                    bar.total = total
+                    bar.update(done - bar.n)
+
+                yield report
+    elif progress is False or progress is None:
+        yield None
+    else:
+        raise refuse(TypeError, call, "progress", of_type(progress), "True, False or a function of (done, total)")
+
+
+@contextlib.contextmanager
+def _line():
+    written = False
+
+    def report(done, total):
+        nonlocal written
+        written = True
+        sys.stderr.write(f"\r{done} of {total} problems")
+        sys.stderr.flush()
+
+    try:
+        yield report
+    finally:
+        if written:
+            sys.stderr.write("\n")
