@@ -236,6 +236,9 @@ void add_lasso(nb::module_& module) {
            "Solves the Lasso for every row of X. Gives CSR arrays and one value a row; rows that were not reached, "
            "where Python "
            "raised what `raised` is, have no gap.");
+  module.def(
+      "address_of", [](const AnyMatrix& X) { return reinterpret_cast<std::uintptr_t>(X.data()); }, "X"_a,
+      "Where the first element lies that a solve of X reads.");
   module.def("minimum_norm", &minimum_norm, "D"_a, "X"_a, "threads"_a,
              "The least-squares codes of least norm (N, m) of the rows of X (N, n).");
 }

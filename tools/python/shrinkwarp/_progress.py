@@ -23,7 +23,7 @@ def reporter(call, progress):
             with _line() as report:
                 yield report
         else:
-            with tqdm(unit=" problems", leave=False) as bar:
+            with tqdm(unit=" problems") as bar:
 
                 def report(done, total):
                     bar.total = total
