@@ -15,6 +15,7 @@ pytest_plugins = ["recordings_plugin"]
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = os.environ.get("SHRINKWARP_PYTHON", str(ROOT / "build/cpu-release/python"))
 if FOLDER:
+    FOLDER = os.path.abspath(FOLDER)
     sys.path.insert(0, FOLDER)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [FOLDER, os.environ.get("PYTHONPATH")]))  # of processes started
 
