@@ -22,6 +22,16 @@ double product(const double* a, const double* b, std::int64_t size) {
   return sum;
 }
 
+/// Of finite entries. Their squares may be beyond the range of double.
+double norm(const double* v, std::int64_t size) {
+  double largest = 0;
+  for (std::int64_t i = 0; i < size; ++i) largest = std::max(largest, std::fabs(v[i]));
+  if (largest == 0) return 0;
+  double sum = 0;
+  for (std::int64_t i = 0; i < size; ++i) sum += (v[i] / largest) * (v[i] / largest);
+  return largest * std::sqrt(sum);
+}
+
 void add_scaled(double factor, const double* from, double* to, std::int64_t size) {
   for (std::int64_t i = 0; i < size; ++i) to[i] += factor * from[i];
 }
@@ -47,16 +57,18 @@ class Fit {
 
   /// v <- M v; what is left of a vector in the span of D_0 is rounding, and becomes 0.
   void reduce(double* v) const {
-    const double before = std::sqrt(product(v, v, rows()));
+    const double before = norm(v, rows());
     if (!std::isfinite(before)) return;
     for (int time = 0; time < (ridge_ > 0 ? 1 : 2); ++time) {  // a projection is better made twice
       for (std::int64_t k = 0; k < rank_; ++k) {
         const double along = product(left(k), v, rows());
         const double value = parts_.values[static_cast<std::size_t>(k)];
-        add_scaled((std::sqrt(ridge_ / (value * value + ridge_)) - 1) * along, left(k), v, rows());
+        // Without a ridge nothing is kept; the square of a small value may be 0.
+        const double kept = ridge_ > 0 ? std::sqrt(ridge_ / (value * value + ridge_)) : 0;
+        add_scaled((kept - 1) * along, left(k), v, rows());
       }
     }
-    if (std::sqrt(product(v, v, rows())) <= 32 * kUnit * before) std::fill_n(v, rows(), 0.0);
+    if (norm(v, rows()) <= 32 * kUnit * before) std::fill_n(v, rows(), 0.0);
   }
 
   /// z_0 for the residual v = x - D_1 z_1, atom by atom; v <- x - D z.

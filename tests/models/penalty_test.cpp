@@ -211,6 +211,25 @@ TEST_P(WithPenalty, UnitsDoNotMatter) {
   }
 }
 
+// Squares of their norms and singular values are 0 or infinite in double.
+TEST_P(WithPenalty, UnpenalisedAtomsAndOthersMayBeTinyOrHuge) {
+  LassoOptions options;
+  for (const int exponent : {-560, 560}) {
+    make(9, 20, 3);
+    options.penalty = penalties()[4];
+    const LassoBatch one = solve(LambdaRule::sample_fraction(0.3), options);
+    for (double& value : D) value *= std::exp2(exponent);
+    for (double& value : X) value *= 0x1p-100;
+    const LassoBatch other = solve(LambdaRule::sample_fraction(0.3), options);
+    ASSERT_EQ(one.codes.indices, other.codes.indices);
+    for (std::size_t k = 0; k < one.codes.values.size(); ++k) {
+      // LAPACK scales such matrices by what is no power of two.
+      const double value = one.codes.values[k];
+      EXPECT_NEAR(value, other.codes.values[k] * std::exp2(exponent + 100), 1e-9 * std::fabs(value));
+    }
+  }
+}
+
 TEST_P(WithPenalty, BadRowsAreNamedWithUnpenalisedAtomsToo) {
   make(9, 20, 4);
   X[static_cast<std::size_t>(2 * n + 5)] = std::numeric_limits<double>::quiet_NaN();
