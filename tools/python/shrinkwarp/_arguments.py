@@ -106,9 +106,13 @@ def number(call, name, value, least=-math.inf, above=-math.inf):
         value = value[()]
     if not isinstance(value, numbers.Real):
         raise refuse(TypeError, call, name, of_type(value), wanted)
-    if not math.isfinite(value) or value < least or value <= above:
+    try:
+        found = float(value)
+    except OverflowError:  # of a whole number or a fraction
+        found = math.inf
+    if not math.isfinite(found) or found < least or found <= above:
         raise refuse(ValueError, call, name, shown(value), wanted)
-    return float(value)
+    return found
 
 
 def integer(call, name, value, least, most=2**62):

@@ -16,6 +16,7 @@ from ._progress import reporter
 
 _logger = logging.getLogger("shrinkwarp")
 
+_SMALLEST_GAP = 2e-14  # that float64 can certify: kSmallestGap of models/lasso/lasso.hpp
 _SOLVERS = ("auto", "working-set", "plain-working-set", "fista", "ista")
 
 
@@ -75,6 +76,8 @@ class Dictionary:
     threads : int, optional
         Of the CPU; all processors by default. Results have the same bits for any number.
     """
+
+    _missed = "`converged` says which"  # ends the warning of missed gaps
 
     def __init__(self, D, device="auto", threads=None):
         self._call = "Dictionary"
@@ -139,7 +142,7 @@ class Dictionary:
                 number,
                 values,
                 solver,
-                arguments.number(call, "gap", gap, above=0),
+                arguments.number(call, "gap", gap, least=_SMALLEST_GAP),
                 arguments.integer(call, "max_iterations", max_iterations, 1),
                 weights,
                 group_size,
@@ -160,7 +163,7 @@ class Dictionary:
             raise raised
         missed = N - int(result.converged.sum())
         if missed:
-            warnings.warn(f"{call}: {missed} of {N} problems missed the gap of {gap:g}; `converged` says which",
+            warnings.warn(f"{call}: {missed} of {N} problems missed the gap of {gap:g}; {self._missed}",
                           _convergence_warning(), stacklevel=3)
         return result
 
@@ -277,9 +280,11 @@ def lasso_path(D, X, lams=None, lam_fractions=None, *, device="auto", threads=No
         dictionary._call = call
         dictionary._prepare(D, device, threads)
         D = dictionary
+    bound = {"least": 0} if name == "lams" else {"above": 0}
+    numbers = [arguments.number(call, name, value, **bound) for value in numbers]
     results = []
     for value in numbers:
-        chosen = {"lam": float(value)} if name == "lams" else {"lam_fraction": float(value)}
+        chosen = {"lam": value} if name == "lams" else {"lam_fraction": value}
         try:
             results.append(D._solve(call, X, warm_start=warm_start, **chosen, **options))
         except Interrupted as interrupt:
