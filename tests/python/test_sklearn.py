@@ -2,10 +2,8 @@
 
 import doctest
 import pickle
-import re
 import warnings
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +23,6 @@ import shrinkwarp
 import shrinkwarp.sklearn
 from shrinkwarp.sklearn import BatchLasso, BatchSparseCoder
 
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def build_dataset(n_samples=50, n_features=200, n_informative=10, n_targets=1, seed=0):
@@ -564,11 +561,3 @@ def test_coder_with_features_of_another_number():
 
 def test_docstrings():
     assert doctest.testmod(shrinkwarp.sklearn).failed == 0
-
-
-def test_documented_snippets():
-    text = (ROOT / "docs" / "python-sklearn-section.md").read_text(encoding="utf-8")
-    snippets = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    assert len(snippets) == 2
-    for snippet in snippets:
-        exec(compile(snippet, "docs/python-sklearn-section.md", "exec"), {})
