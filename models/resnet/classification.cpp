@@ -418,7 +418,7 @@ Classified train_classifier(const Context& context, Net<T>& net, const LabelledS
   BatchOptions its;
   its.adam = options.adam;
   its.batch = batch;
-  its.rate = options.rate > 0 ? options.rate : options.adam ? 1e-3 : 1e-2;
+  its.rate = options.first_rate();
   its.schedule = options.schedule;
   its.momentum = options.momentum;
   its.weight_decay = options.weight_decay;

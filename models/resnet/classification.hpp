@@ -95,7 +95,7 @@ struct ClassificationOptions {
   bool adam = true;          ///< else SGD
   std::int64_t epochs = 20;  ///< passes over the samples
   std::int64_t batch = 128;
-  double rate = 0;  ///< at the start; 0 takes 1e-3 for Adam and 1e-2 for SGD
+  double rate = 0;  ///< at the start; 0 takes the default
   RateSchedule schedule = RateSchedule::cosine;
   double momentum = 0.9;  ///< of SGD
   double weight_decay = 0;
@@ -105,6 +105,9 @@ struct ClassificationOptions {
   bool flip = false;           ///< half of the images are flipped left-right
   std::int64_t patience = 0;   ///< validations without progress after which training ends; 0 never ends it
   std::uint64_t seed = 0;      ///< of shuffling, dropout, crops and flips
+
+  /// Of the first step: `rate`, or the default, 1e-3 for Adam and 1e-2 for SGD.
+  double first_rate() const { return rate > 0 ? rate : adam ? 1e-3 : 1e-2; }
 };
 
 /// Where a training stands at the end of a pass.

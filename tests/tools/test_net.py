@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import subprocess
 import time
 
 import numpy as np
@@ -229,6 +230,25 @@ def test_a_training_goes_on_where_it_was(folder, images):
     assert not (folder / "part.checkpoint").exists()
     done = run("net", "train", *options, "--output", folder / "part", "--history", folder / "ph", "--resume", status=DONE)
     assert (folder / "wh").read_bytes() == (folder / "ph").read_bytes() and done.stderr == ""
+
+
+def interrupted(folder, *options):
+    """Stops a training by SIGTERM some passes after its beginning."""
+    process = start("net", "train", *options, "--output", folder / "part", "--history", folder / "ph")
+    while process.poll() is None and passes(folder / "ph") < 3:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("optimizer, rate", [("adam", 0.001), ("sgd", 0.01)])
+def test_a_training_that_goes_on_with_another_rate_names_the_one_it_had(folder, optimizer, rate):
+    options = [*MLP, "--epochs", 100000, "--optimizer", optimizer, *save_samples(folder, *blobs(60, 1))]
+    interrupted(folder, *options)
+    process = start("net", "train", *options, "--output", folder / "part", "--history", folder / "ph", "--resume", "--lr", 0.25,
+                    stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline() == f"shrinkwarp: goes on with --lr 0.25 in place of {rate}\n"
+    process.kill()
 
 
 def test_training_refuses(folder):

@@ -175,7 +175,7 @@ Fingerprint net_fingerprint(const NetTrainArguments& arguments, const Context& c
   fingerprint.add("--schedule", arguments.schedule);
   fingerprint.add("--epochs", training.epochs);
   fingerprint.add("--batch", training.batch);
-  fingerprint.add("--lr", training.rate);
+  fingerprint.add("--lr", training.first_rate());
   fingerprint.add("--momentum", training.momentum);
   fingerprint.add("--weight-decay", training.weight_decay);
   fingerprint.add("--clip", training.clip);
