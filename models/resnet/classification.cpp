@@ -30,8 +30,13 @@ void check_samples(const char* function, const LabelledSamples& samples, const N
 void require_shape(const std::string& what, const LabelledSamples& samples, const NetSpec& spec) {
   const bool images = samples.images && spec.input.positions() > 1;
   const bool fits = images ? samples.shape == spec.input : samples.shape.size() == spec.input.size();
-  SHRINKWARP_REQUIRE(fits, ShapeError, what, ": found samples of ", samples.shape, ", wanted ", spec.input,
-                     " as the network takes");
+  const auto text = [](const Shape& shape, bool of_images) {
+    return of_images ? concat("images of ", shape.channels, " x ", shape.height, " x ", shape.width)
+                     : concat("vectors of ", shape.size(), " features");
+  };
+  SHRINKWARP_REQUIRE(fits, ShapeError, what, ": found ", text(samples.shape, samples.images), ", wanted ",
+                     text(spec.input, spec.architecture != "mlp" || spec.input.positions() > 1), ", which this ",
+                     spec.architecture, " takes");
 }
 
 LabelledSamples LabelledSamples::chosen(const std::vector<std::int64_t>& numbers) const {

@@ -34,7 +34,7 @@ struct LabelledSamples {
 };
 
 /// Whether a network takes them: as many features, and where both are images those of the same sides.
-/// @throws ShapeError beginning with `what`
+/// @throws ShapeError beginning with `what`, which says what was found and what the network takes
 void require_shape(const std::string& what, const LabelledSamples& samples, const NetSpec& spec);
 
 /// How well a network classifies.

@@ -85,9 +85,13 @@ NetSpec torchvision_spec(const Safetensors& file, const Shape& input) {
     const std::vector<std::int64_t>& head = file.at("fc.weight").shape;
     SHRINKWARP_REQUIRE(head.size() == 2 && head[0] > 0, ValueError, file.path(),
                        ": the tensor 'fc.weight' has the shape ", shape_text(head), ", wanted (classes, features)");
+    const std::vector<std::int64_t>& first = file.at("conv1.weight").shape;
+    SHRINKWARP_REQUIRE(first.size() == 4 && first[1] > 0, ValueError, file.path(),
+                       ": the tensor 'conv1.weight' has the shape ", shape_text(first),
+                       ", wanted (64, channels, 7, 7)");
     NetSpec spec;
     spec.architecture = layout.name;
-    spec.input = input;
+    spec.input = {first[1], input.height, input.width};
     spec.classes = head[0];
     return spec;
   }

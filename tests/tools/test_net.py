@@ -277,7 +277,7 @@ def test_training_refuses(folder):
     done = run("net", "train", "resnet18", "--blocks", 3, *files, "--output", folder / "o", status=USAGE)
     assert "--blocks: found it for resnet18, wanted it for mlp alone" in one_line(done)
     done = run("net", "train", "resnet18", *files, "--output", folder / "o", status=USAGE)
-    assert "found samples of 6 features, wanted images (N, C, H, W) for resnet18" in one_line(done)
+    assert "X.npy: found vectors of 6 features, wanted images (N, C, H, W), which a resnet18 takes" in one_line(done)
     X[3, 2] = np.nan
     np.save(folder / "X.npy", X)
     refused("sample 3 has a value that is not finite", status=FAILED)
@@ -316,7 +316,7 @@ def test_evaluate_overwrites_nothing_it_reads_and_leaves_no_logits_behind(folder
         assert (folder / name).read_bytes() == before
     np.save(folder / "turned.npy", X.reshape(60, 2, 4, 3))
     done = run("net", "evaluate", folder / "net", "--samples", folder / "turned.npy", "--inverse", status=FAILED)
-    assert "found samples of 2 x 4 x 3, wanted 2 x 3 x 4" in one_line(done)
+    assert "turned.npy: found images of 2 x 4 x 3, wanted images of 2 x 3 x 4, which this mlp takes" in one_line(done)
     np.save(folder / "large.npy", X * np.float32(1e9))
     done = run("net", "evaluate", folder / "net", "--samples", folder / "large.npy", "--logits", folder / "L.npy", status=FAILED)
     assert "layer 1" in one_line(done) and not (folder / "L.npy").exists()
@@ -499,4 +499,33 @@ def test_files_that_are_none(folder):
     assert "found a network with momentum, wanted a residual one" in line
     np.save(folder / "wide.npy", np.zeros((3, 9), np.float32))
     line = one_line(run("net", "evaluate", folder / "m", "--samples", folder / "wide.npy", "--logits", folder / "l", status=FAILED))
-    assert "found samples of 9, wanted 6" in line
+    assert "wide.npy: found vectors of 9 features, wanted vectors of 6 features, which this mlp takes" in line
+
+
+def test_samples_that_a_network_does_not_take(folder):
+    X, y = blobs(24, 1, shape=(3, 8, 6))
+    arguments = ["--epochs", 1, "--batch", 8, "--quiet"]
+    run("net", "train", "resnet18", *arguments, *save_samples(folder, X, y), "--output", folder / "net", status=DONE)
+    tensors, _ = networks.read(folder / "net")
+    networks.write(folder / "torchvisions", tensors, {})
+    run("net", "train", "mlp", *arguments, *save_samples(folder, *blobs(24, 1)), "--output", folder / "mlp", status=DONE)
+    files = {"vectors": X[:, 0, 0], "pixels": X[:, :, 0, 0], "grey": X[:, :1], "turned": X.swapaxes(2, 3).copy()}
+    for name, array in files.items():
+        np.save(folder / f"{name}.npy", array)
+
+    def refused(network, name, wanted):
+        for more in (["--logits", folder / "l"], ["--labels", folder / "y.npy", "--gradient", folder / "g"]):
+            done = run("net", "evaluate", folder / network, "--samples", folder / f"{name}.npy", *more, status=FAILED)
+            assert f"{folder / name}.npy: found {wanted} takes" in one_line(done)
+
+    for network, wanted in (("net", "images of 3 x 8 x 6"), ("torchvisions", "images (N, 3, H, W)")):
+        refused(network, "vectors", f"vectors of 6 features, wanted {wanted}, which this resnet18")
+        refused(network, "pixels", f"vectors of 3 features, wanted {wanted}, which this resnet18")
+        refused(network, "grey", "images of 1 x 8 x 6, wanted images of 3 x 8 x 6, which this resnet18")
+    refused("net", "turned", "images of 3 x 6 x 8, wanted images of 3 x 8 x 6, which this resnet18")
+    run("net", "evaluate", folder / "torchvisions", "--samples", folder / "turned.npy", "--logits", folder / "l", status=DONE)
+    refused("mlp", "grey", "images of 1 x 8 x 6, wanted vectors of 6 features, which this mlp")
+    for command in (["info", folder / "torchvisions"],
+                    ["transform", folder / "torchvisions", "--gamma", 0.9, "--output", folder / "m"]):
+        line = one_line(run("net", *command, "--input", "1,8,6", status=USAGE))
+        assert "--input: found images of 1 x 8 x 6, wanted 3 channels as " in line

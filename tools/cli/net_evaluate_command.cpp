@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include <shrinkwarp/models/resnet/classification.hpp>
+#include <shrinkwarp/models/resnet/net_file.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
@@ -29,6 +30,22 @@ struct NetEvaluateArguments {
   PlaceArguments place;
   bool inverse = false, stored = false, json = false;
 };
+
+/// The network, once it is known that it takes the samples. @throws ShapeError, as net_spec_of and Net::load
+std::unique_ptr<Net<float>> load_net_for(const NetEvaluateArguments& arguments, const Context& context,
+                                         const LabelledSamples& samples) {
+  const Safetensors file = read_safetensors(arguments.network);
+  NetSpec spec = net_spec_of(file, samples.shape);
+  // A file of torchvision's does not say the sides of its images.
+  SHRINKWARP_REQUIRE(samples.images || file.metadata.count("format") > 0, ShapeError, arguments.samples,
+                     ": found vectors of ", samples.shape, " features, wanted images (N, ", spec.input.channels,
+                     ", H, W), which this ", spec.architecture, " takes");
+  require_shape(arguments.samples, samples, spec);
+  if (spec.momentum && arguments.stored) spec.momentum->activations = Activations::stored;
+  auto net = std::make_unique<Net<float>>(context, spec, 0);
+  net->load(context, file);
+  return net;
+}
 
 /// Takes the samples through the network once, for their logits and for how well they are classified.
 std::optional<Classified> classify(const NetEvaluateArguments& arguments, const Context& context, const Net<float>& net,
@@ -69,8 +86,7 @@ int evaluate_net(const NetEvaluateArguments& arguments, const CancelToken* cance
     require_different_files("--logits", arguments.logits, "--gradient", arguments.gradient);
   const Context context = Context::named(arguments.place.device, arguments.place.threads);
   LabelledSamples samples = read_samples(arguments.samples);
-  const std::unique_ptr<Net<float>> net = load_net(context, arguments.network, samples.shape, arguments.stored);
-  require_shape(arguments.samples, samples, net->spec());
+  const std::unique_ptr<Net<float>> net = load_net_for(arguments, context, samples);
   SHRINKWARP_REQUIRE(!(arguments.inverse || arguments.stored) || net->spec().momentum, UsageError,
                      arguments.inverse ? "--inverse" : "--store-activations", ": found ", describe(net->spec()),
                      ", wanted a network with momentum");

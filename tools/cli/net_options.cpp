@@ -75,10 +75,12 @@ Shape image_shape(const std::vector<std::int64_t>& sizes) {
   return {sizes[0], sizes[1], sizes[2]};
 }
 
-std::unique_ptr<Net<float>> load_net(const Context& context, const std::string& path, const Shape& input, bool stores) {
+std::unique_ptr<Net<float>> load_net(const Context& context, const std::string& path, const Shape& input) {
   const Safetensors file = read_safetensors(path);
-  NetSpec spec = net_spec_of(file, input);
-  if (spec.momentum && stores) spec.momentum->activations = Activations::stored;
+  const NetSpec spec = net_spec_of(file, input);
+  SHRINKWARP_REQUIRE(file.metadata.count("format") > 0 || spec.input == input, UsageError, "--input: found images of ",
+                     input.channels, " x ", input.height, " x ", input.width, ", wanted ", spec.input.channels,
+                     " channels as ", path, " takes");
   auto net = std::make_unique<Net<float>>(context, spec, 0);
   net->load(context, file);
   return net;

@@ -37,10 +37,9 @@ void add_place_options(CLI::App& command, PlaceArguments& arguments);
 Shape image_shape(const std::vector<std::int64_t>& sizes);
 
 /// The network of a file.
-/// @param input  of a file of torchvision's  @param stores  its momentum stages store activations
-/// @throws as net_spec_of and Net::load
-std::unique_ptr<Net<float>> load_net(const Context& context, const std::string& path, const Shape& input,
-                                     bool stores = false);
+/// @param input  of --input, for a file of torchvision's
+/// @throws UsageError (images of other channels than a file of torchvision's has), as net_spec_of and Net::load
+std::unique_ptr<Net<float>> load_net(const Context& context, const std::string& path, const Shape& input);
 
 /// "resnet18 with momentum 0.9, exact"
 std::string describe(const NetSpec& spec);

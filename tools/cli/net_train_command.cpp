@@ -258,8 +258,9 @@ int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
   SHRINKWARP_REQUIRE(spec.input.positions() > 1 || (arguments.training.crop == 0 && !arguments.training.flip),
                      UsageError, "--crop, --flip: found them for samples of ", spec.input,
                      " features, wanted them for images");
-  SHRINKWARP_REQUIRE(spec.architecture == "mlp" || data.training.images, UsageError, "--samples: found samples of ",
-                     spec.input, " features, wanted images (N, C, H, W) for ", spec.architecture);
+  SHRINKWARP_REQUIRE(spec.architecture == "mlp" || data.training.images, UsageError, arguments.samples,
+                     ": found vectors of ", spec.input, " features, wanted images (N, C, H, W), which a ",
+                     spec.architecture, " takes");
   Safetensors start;
   if (!arguments.start.empty()) start = read_safetensors(arguments.start);
   const Fingerprint fingerprint = net_fingerprint(arguments, context, data, arguments.start.empty() ? nullptr : &start);
