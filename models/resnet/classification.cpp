@@ -419,7 +419,9 @@ Classified train_classifier(const Context& context, Net<T>& net, const LabelledS
   check(options);
   check_samples("train_classifier", samples, net.spec());
   check_samples("train_classifier", validation, net.spec());
-  const std::int64_t batch = std::min(options.batch, samples.size());
+  const std::int64_t batch = std::min(options.batch, samples.size()), least = net.layers().least_samples();
+  SHRINKWARP_REQUIRE(batch >= least, ValueError, "train_classifier: found batches of ", batch,
+                     " samples, wanted at least ", least, ", of which batch normalisation takes means and variances");
   BatchOptions its;
   its.adam = options.adam;
   its.batch = batch;

@@ -120,6 +120,8 @@ class Layer {
   }
   /// [output().size()]; or empty: nothing is left.
   virtual VectorView<const T> last_bias(const Pass<T>&) const { return {}; }
+  /// Fewest samples that a pass of training takes.
+  virtual std::int64_t least_samples() const { return 1; }
   /// Whether backward() reads Y; if not, it may be empty there.
   virtual bool reads_output() const { return false; }
   /// dX <- beta dX + J'dY, and the gradient by the parameters is added to pass.gradient.

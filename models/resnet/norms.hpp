@@ -24,7 +24,8 @@ class LayerNorm : public Layer<T> {
 };
 
 /// The same over the samples of a batch and the positions of a channel, in training; by running statistics else. Tensors
-/// NAME.weight, NAME.bias, NAME.running_mean, NAME.running_var. A ReLU may follow in the same pass.
+/// NAME.weight, NAME.bias, NAME.running_mean, NAME.running_var. A ReLU may follow in the same pass. Training takes two values of a
+/// channel at least.
 template <class T>
 class BatchNorm : public Layer<T> {
  public:
@@ -32,6 +33,7 @@ class BatchNorm : public Layer<T> {
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
+  std::int64_t least_samples() const override { return this->input().positions() > 1 ? 1 : 2; }
   bool reads_output() const override { return relu_; }
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
                 MatrixView<T> dX, Bytes kept, Bytes scratch) const override;

@@ -1,6 +1,7 @@
 // Residual networks with stored activations: what momentum networks are made of and compared with.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,6 +21,9 @@ class ResidualBlock : public Layer<T> {
 
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
+  std::int64_t least_samples() const override {
+    return std::max(body_->least_samples(), shortcut_ ? shortcut_->least_samples() : 1);
+  }
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
   bool reads_output() const override { return true; }
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
@@ -55,6 +59,7 @@ class ResidualStage : public Layer<T> {
 
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
+  std::int64_t least_samples() const override { return least_samples_of<T>(branches_); }
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
                 MatrixView<T> dX, Bytes kept, Bytes scratch) const override;

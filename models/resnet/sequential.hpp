@@ -1,6 +1,7 @@
 // Layers one after another.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -11,6 +12,14 @@ namespace shrinkwarp {
 
 template <class T>
 using LayerPointer = std::shared_ptr<const Layer<T>>;
+
+/// Fewest samples that all of them take in training.
+template <class T>
+std::int64_t least_samples_of(const std::vector<LayerPointer<T>>& layers) {
+  std::int64_t least = 1;
+  for (const LayerPointer<T>& layer : layers) least = std::max(least, layer->least_samples());
+  return least;
+}
 
 /// At least one layer, each with the shape that the one before it gives. A pass that keeps nothing has two activations at a time.
 template <class T>
@@ -23,6 +32,7 @@ class Sequential : public Layer<T> {
 
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
+  std::int64_t least_samples() const override { return least_samples_of<T>(layers_); }
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
   void forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
                         Bytes scratch) const override;

@@ -278,6 +278,18 @@ def test_training_refuses(folder):
     assert "--blocks: found it for resnet18, wanted it for mlp alone" in one_line(done)
     done = run("net", "train", "resnet18", *files, "--output", folder / "o", status=USAGE)
     assert "X.npy: found vectors of 6 features, wanted images (N, C, H, W), which a resnet18 takes" in one_line(done)
+    few = "found 1 sample a batch, wanted at least 2, of which batch normalisation takes means and variances"
+    for more in ((), ("--gamma", 0.9), ("--gamma", 0.9, "--initial-velocity")):
+        refused(f"--batch: {few}", "--batch", 1, "--normalisation", "batch", *more)
+    for name, array in (("lone", X[:1]), ("class", y[:1]), ("images", np.zeros((60, 3, 32, 32), np.uint8))):
+        np.save(folder / f"{name}.npy", array)
+    before = sorted(folder.glob("*"))
+    refused(f"lone.npy: {few}", "--normalisation", "batch",
+            files=["--samples", folder / "lone.npy", "--labels", folder / "class.npy"])
+    for gamma in ((), ("--gamma", 0.9)):  # the last stage has images of a pixel
+        done = run("net", "train", "resnet18", "--batch", 1, *gamma, "--samples", folder / "images.npy", "--labels",
+                   folder / "y.npy", "--output", folder / "o", status=USAGE)
+        assert f"--batch: {few}" in one_line(done)
     X[3, 2] = np.nan
     np.save(folder / "X.npy", X)
     refused("sample 3 has a value that is not finite", status=FAILED)

@@ -285,6 +285,10 @@ int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
     net.load(context, start);
   }
   const std::int64_t batch = std::min(arguments.training.batch, data.training.size());
+  SHRINKWARP_REQUIRE(batch >= net.layers().least_samples(), UsageError,
+                     arguments.training.batch == batch ? "--batch" : arguments.samples, ": found ", batch,
+                     " sample a batch, wanted at least ", net.layers().least_samples(),
+                     ", of which batch normalisation takes means and variances");
   const std::int64_t activations = net.memory(context, batch, true).total();
   Classified result;
   try {
