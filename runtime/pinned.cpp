@@ -15,7 +15,7 @@ void* allocate_pinned(const Context& context, std::int64_t bytes) {
     if (context.select_cuda()) pointer = cuda::allocate_host(static_cast<std::size_t>(bytes));
   }
   if (!pointer)
-    throw OutOfMemory(concat("allocate_pinned: ", bytes, " bytes of page-locked host memory"), __FILE__, __LINE__,
+    throw OutOfMemory(concat("out of page-locked memory on the host: ", bytes, " bytes asked"), __FILE__, __LINE__,
                       bytes);
   return pointer;
 }

@@ -18,7 +18,37 @@ VectorView<T> as_vector(MatrixView<T> matrix) {
   return {matrix.data, matrix.rows * matrix.cols, matrix.device};
 }
 
+double least_gamma(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::exact ? kLeastExactGamma : 0;
+}
+double largest_gamma(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::exact ? kLargestExactGamma : 1;
+}
+bool all_are_1(const std::vector<double>& gammas) {
+  return std::all_of(gammas.begin(), gammas.end(), [](double gamma) { return gamma == 1; });
+}
+
 }  // namespace
+
+template <class T>
+void require_gammas(const MomentumSpec& spec, const std::string& what) {
+  const std::vector<double> gammas = spec.gammas.empty() ? std::vector<double>{spec.gamma} : spec.gammas;
+  const bool exact = spec.arithmetic == Arithmetic::exact, ones = all_are_1(gammas);
+  const double least = least_gamma(spec.arithmetic), most = largest_gamma(spec.arithmetic);
+  for (const double wanted : gammas) {
+    const auto gamma = static_cast<double>(static_cast<T>(wanted));  // as layers have it
+    const bool inside = exact ? gamma >= least && gamma <= most : gamma > 0 && gamma <= 1;
+    SHRINKWARP_REQUIRE(inside || ones, ValueError, what, ": gamma is ", gamma,
+                       gamma == 0 ? ", with which no layer can be undone" : "", ", wanted ",
+                       exact ? concat("within ", least, " and ", most, ", or 1 for all layers, in exact arithmetic")
+                             : std::string("over 0 and at most 1"));
+    SHRINKWARP_REQUIRE(!spec.learned || (wanted >= spec.low && wanted <= spec.high), ValueError, what, ": gamma is ",
+                       wanted, ", wanted within ", spec.low, " and ", spec.high, ", where learned ones are held");
+  }
+  SHRINKWARP_REQUIRE(!spec.learned || (spec.low > 0 && spec.low >= least && spec.low <= spec.high && spec.high <= most),
+                     ValueError, what, ": learned gammas are held between ", spec.low, " and ", spec.high,
+                     ", wanted within ", least, " and ", most, ", the smaller number first");
+}
 
 /// What a pass needs beside the state.
 template <class T>
@@ -57,26 +87,13 @@ MomentumNet<T>::MomentumNet(ParameterList& list, const std::string& name, std::v
   if (spec_.gammas.empty()) spec_.gammas.assign(branches_.size(), spec_.gamma);
   SHRINKWARP_REQUIRE(spec_.gammas.size() == branches_.size(), ValueError, "MomentumNet: found ", spec_.gammas.size(),
                      " gammas for ", branches_.size(), " layers, wanted one each");
-  const double least = exact() ? kLeastExactGamma : 0, most = exact() ? kLargestExactGamma : 1;
-  const bool ones = std::all_of(spec_.gammas.begin(), spec_.gammas.end(), [](double gamma) { return gamma == 1; });
-  for (const double wanted : spec_.gammas) {
-    const auto gamma = static_cast<double>(static_cast<T>(wanted));  // as layers have it
-    const bool inside = exact() ? gamma >= least && gamma <= most : gamma > 0 && gamma <= 1;
-    SHRINKWARP_REQUIRE(inside || ones, ValueError, "MomentumNet: gamma is ", gamma,
-                       gamma == 0 ? ", with which no layer can be undone" : "", ", wanted ",
-                       exact() ? concat("within ", least, " and ", most, ", or 1 for all layers, in exact arithmetic")
-                               : std::string("over 0 and at most 1"));
-    SHRINKWARP_REQUIRE(!spec_.learned || (wanted >= spec_.low && wanted <= spec_.high), ValueError,
-                       "MomentumNet: gamma is ", wanted, ", wanted within ", spec_.low, " and ", spec_.high,
-                       ", where learned ones are held");
-  }
+  require_gammas<T>(spec_, "MomentumNet");
   if (spec_.learned) {
-    SHRINKWARP_REQUIRE(spec_.low > 0 && spec_.low >= least && spec_.low <= spec_.high && spec_.high <= most, ValueError,
-                       "MomentumNet: learned gammas are held between ", spec_.low, " and ", spec_.high,
-                       ", wanted within ", least, " and ", most, ", the smaller number first");
     range_ = {spec_.low, spec_.high, exact()};
+  } else if (all_are_1(spec_.gammas)) {
+    range_ = {1, 1, exact()};
   } else {
-    range_ = {ones ? 1 : least, ones ? 1 : most, exact()};
+    range_ = {least_gamma(spec_.arithmetic), largest_gamma(spec_.arithmetic), exact()};
   }
   const std::vector<std::int64_t> shape{layers()};
   const Initial initial_gammas = Initial::of(spec_.gammas);
@@ -389,6 +406,8 @@ void require_all_well(const Context& context, VectorView<const std::int32_t> sta
   }
 }
 
+template void require_gammas<float>(const MomentumSpec&, const std::string&);
+template void require_gammas<double>(const MomentumSpec&, const std::string&);
 template class MomentumNet<float>;
 template class MomentumNet<double>;
 

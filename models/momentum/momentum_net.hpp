@@ -42,6 +42,12 @@ struct MomentumSpec {
   bool whole = false;
 };
 
+/// Refuses gammas that no momentum network of type T has.
+/// @param what  begins the message  @throws ValueError (one out of (0, 1], out of the range of exact arithmetic, or learned and out
+///              of [low, high])
+template <class T>
+void require_gammas(const MomentumSpec& spec, const std::string& what);
+
 /// What a stage's layers read and write; where it lies is the caller's.
 template <class T>
 struct MomentumState {
@@ -58,8 +64,7 @@ class MomentumNet : public Layer<T> {
   /// @param branches  f_1 ... f_T, of one and the same shape each way; one may be there several times
   /// @param number    of the stage among those of its network, from 0: which status of a pass is its
   /// @param initial   f_0, of that shape too; or nullptr
-  /// @throws ValueError (no branches, another number of gammas, one out of (0, 1], out of the range of exact arithmetic, or
-  ///         learned and out of [low, high]), ShapeError (shapes that differ)
+  /// @throws ValueError (no branches, another number of gammas; as require_gammas), ShapeError (shapes that differ)
   MomentumNet(ParameterList& list, const std::string& name, std::vector<LayerPointer<T>> branches,
               const MomentumSpec& spec, std::int64_t number, LayerPointer<T> initial = nullptr);
 

@@ -75,6 +75,9 @@ def test_what_is_no_state_of_this_network(folder):
 
     refused("'counts' has the element", counts=state["counts"] * 1000)
     refused("did not come back to where every forward pass begins", states=state["states"] + 10**9)
+    # All words in the first list, which has room for some 30 bits an element.
+    refused("bent.npz: found ", words=np.tile(state["words"], 50),
+            counts=np.concatenate([[50 * len(state["words"])], 0 * state["counts"][1:]]).astype(np.int32))
     refused("wanted <i8", v=state["v"].astype(np.float32))
     refused("has shape (64, 6), wanted (64, 7)", v=state["v"][:, :6].copy())
     # States of few elements have a hash of it, of the fewest nothing.
@@ -86,8 +89,8 @@ def test_what_is_no_state_of_this_network(folder):
 
 
 @pytest.mark.parametrize("options, wanted", [
-    ((30, 0), "--gamma"), ((30, 1.5), "gamma is 1.5, wanted within"), ((30, "0.5,0.4"), "found 2 numbers for 30 layers"),
-    ((0, 0.5), "--layers"), ((30, 1e-6), "gamma is 1e-06, wanted within")])
+    ((30, 0), "--gamma"), ((30, 1.5), "--gamma: gamma is 1.5, wanted within"), ((30, "0.5,0.4"), "found 2 numbers for 30 layers"),
+    ((0, 0.5), "--layers"), ((30, 1e-6), "--gamma: gamma is 1e-06, wanted within")])
 def test_forward_refuses(folder, options, wanted):
     done = run("net", "forward", *network(*options), "--batch", 5, "--input", folder / "i", "--state", folder / "s")
     assert done.returncode in (FAILED, USAGE) and wanted in one_line(done)
@@ -265,6 +268,10 @@ def test_training_refuses(folder):
     refused("--mode: found it without --gamma", "--mode", "approximate")
     refused("--learn-gamma: found it without --gamma", "--learn-gamma")
     refused("--gamma-range: found it without --learn-gamma", "--gamma", 0.9, "--gamma-range", "0.8,0.95")
+    refused("--gamma: gamma is 1e-07, wanted within", "--gamma", 1e-7)
+    refused("--gamma: gamma is 1.5, wanted over 0 and at most 1", "--gamma", 1.5, "--mode", "approximate")
+    refused("--gamma, --gamma-range: learned gammas are held between 1e-06 and 0.99, wanted within", "--gamma", 0.9,
+            "--learn-gamma", "--gamma-range", "0.000001,0.99")
     refused("between them", "--gamma", 0.9, "--learn-gamma", "--gamma-range", "0.91,0.95")
     refused("--momentum: found it with the optimizer adam", "--momentum", 0.5)
     refused("wanted both or neither", "--validation-samples", folder / "X.npy")
@@ -502,13 +509,17 @@ def test_files_that_are_none(folder):
     refused("'momentum' is 'perhaps', wanted one of yes, no", momentum="perhaps")
     refused("head.weight", classes="4")
     refused("wanted finite numbers", {**tensors, "head.bias": np.full(3, np.inf, np.float32)})
+    # A file whose name could be that of a function is named.
+    assert one_line(run("net", "info", "bent", cwd=folder, status=FAILED)).startswith("shrinkwarp: bent: element 0 of")
     networks.write(folder / "bent", {"a": np.zeros(3, np.float32)}, {})
     assert "nor the tensors of a ResNet of torchvision" in one_line(run("net", "info", folder / "bent", status=FAILED))
     line = one_line(run("net", "transform", folder / "net", "--output", folder / "m", status=USAGE))
     assert "--gamma: found none" in line
     run("net", "transform", folder / "net", "--gamma", 0.9, "--output", folder / "m", status=DONE)
     line = one_line(run("net", "transform", folder / "m", "--gamma", 0.9, "--output", folder / "n", status=FAILED))
-    assert "found a network with momentum, wanted a residual one" in line
+    assert line == f"shrinkwarp: {folder / 'm'}: found a network with momentum, wanted a residual one"
+    tensors, metadata = networks.read(folder / "m")
+    refused("bent: gamma is 1e-09, wanted within", {**tensors, "momentum.gamma": np.full(5, 1e-9, np.float32)}, gamma="1e-9")
     np.save(folder / "wide.npy", np.zeros((3, 9), np.float32))
     line = one_line(run("net", "evaluate", folder / "m", "--samples", folder / "wide.npy", "--logits", folder / "l", status=FAILED))
     assert "wide.npy: found vectors of 9 features, wanted vectors of 6 features, which this mlp takes" in line

@@ -1,4 +1,5 @@
 // The `shrinkwarp` program: parses, runs one subcommand, turns every error into one line and an exit status.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <iostream>
@@ -13,12 +14,17 @@
 
 namespace {
 
-/// Messages of the library about a file begin with the function that found the fault, "NpyFile::rows: 'X.npy' ...": that
-/// is for programmers.
-std::string without_function(const std::string& message) {
-  const std::size_t quote = message.find(": '");
-  const std::size_t name = message.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_:");
-  return quote != std::string::npos && name == quote + 1 ? message.substr(quote + 2) : message;
+/// Messages of the library begin with the function or class that found the fault, "NpyFile::rows: 'X.npy' ..." or
+/// "MomentumNet: found ...": that is for programmers. A file of the user's may have such a name too, which stays.
+std::string without_function(const std::string& message, int argc, const char* const* argv) {
+  const std::size_t colon = message.find(": ");
+  const std::size_t end = message.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:");
+  if (colon == std::string::npos || end != colon + 1) return message;
+  const std::string name = message.substr(0, colon);
+  const bool given = std::any_of(argv + 1, argv + argc, [&](const std::string& argument) {
+    return argument == name || argument.substr(argument.find('=') + 1) == name;  // --output=net
+  });
+  return given ? message : message.substr(colon + 2);
 }
 
 }  // namespace
@@ -68,7 +74,7 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     std::cerr << "shrinkwarp: out of memory\n";
   } catch (const std::exception& error) {
-    std::cerr << "shrinkwarp: " << without_function(error.what()) << '\n';
+    std::cerr << "shrinkwarp: " << without_function(error.what(), argc, argv) << '\n';
   }
   return cli::kFailed;
 }

@@ -42,9 +42,7 @@ std::unique_ptr<Net<float>> load_net_for(const NetEvaluateArguments& arguments, 
                      ", H, W), which this ", spec.architecture, " takes");
   require_shape(arguments.samples, samples, spec);
   if (spec.momentum && arguments.stored) spec.momentum->activations = Activations::stored;
-  auto net = std::make_unique<Net<float>>(context, spec, 0);
-  net->load(context, file);
-  return net;
+  return load_net(context, file, spec);
 }
 
 /// Takes the samples through the network once, for their logits and for how well they are classified.

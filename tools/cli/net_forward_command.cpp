@@ -20,6 +20,7 @@
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
 #include <shrinkwarp/tools/cli/net_command.hpp>
+#include <shrinkwarp/tools/cli/net_options.hpp>
 #include <shrinkwarp/tools/files/momentum_state_file.hpp>
 
 namespace shrinkwarp::cli {
@@ -52,6 +53,7 @@ MomentumSpec spec_of(const ForwardArguments& arguments) {
       one ? std::vector<double>(static_cast<std::size_t>(arguments.layers), arguments.gamma[0]) : arguments.gamma;
   spec.form = arguments.plain ? MomentumForm::plain : MomentumForm::damped;
   spec.arithmetic = arguments.mode == "exact" ? Arithmetic::exact : Arithmetic::approximate;
+  require_gamma_options(spec);
   return spec;
 }
 
@@ -149,7 +151,7 @@ void set_start(const ForwardArguments& arguments, const Context& context, const 
   if (!start.exact()) {
     start.float_x.assign(x.begin(), x.end());
     start.float_v.assign(v.begin(), v.end());
-    return restore_state(context, start, state);
+    return restore_state(context, start, state, "net forward");
   }
   const auto to_fixed = [](const char* what, const std::vector<double>& values, std::vector<std::int64_t>& fixed) {
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -161,7 +163,7 @@ void set_start(const ForwardArguments& arguments, const Context& context, const 
   };
   to_fixed("a position", x, start.x);
   to_fixed("a velocity", v, start.v);
-  restore_state(context, start, state);
+  restore_state(context, start, state, "net forward");
   std::vector<float> seen(start.x.size());
   for (std::size_t i = 0; i < seen.size(); ++i) seen[i] = rounded<float>(start.x[i]);
   copy<float>(context, VectorView<const float>{seen.data(), state.x.size, {}}, state.x);
@@ -242,7 +244,7 @@ int run_inverse(const ForwardArguments& arguments) {
   require_writable(arguments.output);
   const RandomNetwork network(arguments, context);
   const OwnedState owned(network, context, end.samples);
-  restore_state(context, end, owned.state);
+  restore_state(context, end, owned.state, arguments.state);
   network.stage().inverse(network.pass(), owned.state, end.samples, owned.scratch.vector());
   require_all_well(context, network.status(), "net inverse");
   const StoredMomentumState start = stored_state(context, owned.state, end.features, end.samples);

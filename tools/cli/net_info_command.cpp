@@ -87,6 +87,8 @@ int run_transform(const TransformArguments& arguments) {
   SHRINKWARP_REQUIRE(momentum, UsageError, "--gamma: found none, wanted the momentum of the network to come");
   const Context host = Context::cpu(1);
   const std::unique_ptr<Net<float>> net = load_net(host, arguments.network, image_shape(arguments.input));
+  SHRINKWARP_REQUIRE(!net->spec().momentum, ValueError, arguments.network,
+                     ": found a network with momentum, wanted a residual one");
   const std::unique_ptr<Net<float>> result = to_momentum<float>(host, *net, *momentum);
   Safetensors file;
   describe_net(result->spec(), file);

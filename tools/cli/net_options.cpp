@@ -44,7 +44,6 @@ std::optional<MomentumSpec> momentum_spec(const MomentumArguments& arguments) {
   }
   MomentumSpec spec;
   spec.gamma = *arguments.gamma;
-  SHRINKWARP_REQUIRE(spec.gamma <= 1, UsageError, "--gamma: found ", spec.gamma, ", wanted over 0 and at most 1");
   spec.form = arguments.plain ? MomentumForm::plain : MomentumForm::damped;
   spec.arithmetic = arguments.mode == "exact" ? Arithmetic::exact : Arithmetic::approximate;
   spec.activations = arguments.stored ? Activations::stored : Activations::recomputed;
@@ -57,7 +56,16 @@ std::optional<MomentumSpec> momentum_spec(const MomentumArguments& arguments) {
     SHRINKWARP_REQUIRE(spec.low <= spec.gamma && spec.gamma <= spec.high, UsageError, "--gamma-range: found ", spec.low,
                        ",", spec.high, ", wanted the smaller number first and gamma, ", spec.gamma, ", between them");
   }
+  require_gamma_options(spec);
   return spec;
+}
+
+void require_gamma_options(const MomentumSpec& spec) {
+  try {
+    require_gammas<float>(spec, spec.learned ? "--gamma, --gamma-range" : "--gamma");
+  } catch (const ValueError& error) {
+    SHRINKWARP_THROW(UsageError, error.what());
+  }
 }
 
 void add_place_options(CLI::App& command, PlaceArguments& arguments) {
@@ -81,6 +89,11 @@ std::unique_ptr<Net<float>> load_net(const Context& context, const std::string& 
   SHRINKWARP_REQUIRE(file.metadata.count("format") > 0 || spec.input == input, UsageError, "--input: found images of ",
                      input.channels, " x ", input.height, " x ", input.width, ", wanted ", spec.input.channels,
                      " channels as ", path, " takes");
+  return load_net(context, file, spec);
+}
+
+std::unique_ptr<Net<float>> load_net(const Context& context, const Safetensors& file, const NetSpec& spec) {
+  if (spec.momentum) require_gammas<float>(*spec.momentum, file.path());
   auto net = std::make_unique<Net<float>>(context, spec, 0);
   net->load(context, file);
   return net;

@@ -11,6 +11,7 @@
 
 #include <shrinkwarp/models/resnet/net.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/io/safetensors.hpp>
 
 namespace shrinkwarp::cli {
 
@@ -23,8 +24,10 @@ struct MomentumArguments {
 };
 /// @param trains  whether the options that matter in training alone are wanted too
 void add_momentum_options(CLI::App& command, MomentumArguments& arguments, bool trains);
-/// @throws UsageError (options that want --gamma without it)
+/// @throws UsageError (options that want --gamma without it; as require_gamma_options)
 std::optional<MomentumSpec> momentum_spec(const MomentumArguments& arguments);
+/// Refuses gammas that no network has, by the names of their options. @throws UsageError
+void require_gamma_options(const MomentumSpec& spec);
 
 /// Device and threads.
 struct PlaceArguments {
@@ -40,6 +43,8 @@ Shape image_shape(const std::vector<std::int64_t>& sizes);
 /// @param input  of --input, for a file of torchvision's
 /// @throws UsageError (images of other channels than a file of torchvision's has), as net_spec_of and Net::load
 std::unique_ptr<Net<float>> load_net(const Context& context, const std::string& path, const Shape& input);
+/// The same, of what a file's network is. @throws ValueError (gammas that no network has), as Net::load
+std::unique_ptr<Net<float>> load_net(const Context& context, const Safetensors& file, const NetSpec& spec);
 
 /// "resnet18 with momentum 0.9, exact"
 std::string describe(const NetSpec& spec);

@@ -71,7 +71,8 @@ StoredMomentumState stored_state(const Context& context, const MomentumState<flo
   return stored;
 }
 
-void restore_state(const Context& context, const StoredMomentumState& stored, const MomentumState<float>& state) {
+void restore_state(const Context& context, const StoredMomentumState& stored, const MomentumState<float>& state,
+                   const std::string& what) {
   if (!stored.exact()) {
     to_device(context, stored.float_x, state.x);
     to_device(context, stored.float_v, state.v);
@@ -82,9 +83,8 @@ void restore_state(const Context& context, const StoredMomentumState& stored, co
   auto from = stored.words.begin();
   for (std::size_t tile = 0; tile < stored.counts.size(); ++tile) {
     const std::int32_t count = stored.counts[tile];
-    SHRINKWARP_REQUIRE(count <= buffer.capacity, ShapeError, "restore_state: list ", tile, " has ", count,
-                       " words, wanted at most the ", buffer.capacity,
-                       " that a forward pass of this network can leave");
+    SHRINKWARP_REQUIRE(count <= buffer.capacity, ShapeError, what, ": found ", count, " words for list ", tile,
+                       ", wanted at most the ", buffer.capacity, " that a forward pass of this network can leave");
     std::copy(from, from + count, lists.begin() + static_cast<std::ptrdiff_t>(tile) * buffer.capacity);
     from += count;
   }

@@ -35,8 +35,9 @@ struct StoredMomentumState {
 StoredMomentumState stored_state(const Context& context, const MomentumState<float>& state, std::int64_t features,
                                  std::int64_t samples);
 /// The same back, to a state laid out for as many samples. Synchronises.
-/// @throws ShapeError (a list that is longer than that state's capacity)
-void restore_state(const Context& context, const StoredMomentumState& stored, const MomentumState<float>& state);
+/// @param what  begins the message  @throws ShapeError (a list that is longer than that state's capacity)
+void restore_state(const Context& context, const StoredMomentumState& stored, const MomentumState<float>& state,
+                   const std::string& what);
 
 /// @throws IoError
 void write_momentum_state(const std::string& path, const StoredMomentumState& state);
