@@ -398,8 +398,8 @@ void require_all_well(const Context& context, VectorView<const std::int32_t> sta
     const std::string place = values.size() > 1 ? concat(" of momentum stage ", stage + 1) : std::string();
     SHRINKWARP_REQUIRE(
         value < 0, RangeError, what, ": layer ", value, place,
-        ": found a position, a velocity or a branch's value that is no number under 2^19 = 524288, wanted "
-        "all within the range of exact arithmetic");
+        ": found a position, a velocity or a branch's value that is no number under 2^19 = 524288, wanted the range of "
+        "exact arithmetic");
     SHRINKWARP_THROW(RangeError, what, ": layer ", -value, place,
                      ": found that the buffer holds other bits than a forward pass leaves there, wanted the state of a "
                      "forward pass of the same network");

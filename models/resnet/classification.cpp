@@ -277,6 +277,8 @@ class BestNet {
   std::int64_t stale_ = 0;
 };
 
+constexpr const char* kBackInRange = "; a smaller rate, a clipped gradient or normalised branches may help";
+
 template <class T>
 class ClassificationTask : public BatchTask<T> {
  public:
@@ -295,7 +297,10 @@ class ClassificationTask : public BatchTask<T> {
         batch_(batch),
         steps_(samples.size() / batch),
         correct_(context, 1),
-        corrects_(context, steps_) {}
+        corrects_(context, steps_),
+        statuses_(context, steps_ * stages()) {
+    clear_status(context, statuses_.vector());
+  }
 
   VectorView<T> parameters() const override { return net_.values().parameters(); }
   const BatchSource& source() const override { return batches_; }
@@ -332,16 +337,27 @@ class ClassificationTask : public BatchTask<T> {
   }
   void keep_step(std::int64_t number) override {
     copy<std::int64_t>(context_, correct_.vector(), corrects_.vector().slice(number, 1));
+    copy<std::int32_t>(context_, net_.pass(context_).status, statuses_.vector().slice(number * stages(), stages()));
   }
 
   double largest_loss(double) const override { return std::numeric_limits<double>::max(); }
   std::string largest_loss_text() const override { return "the largest number"; }
-  void require_all_well() const override { net_.require_all_well(context_); }
+  void require_all_well(std::int64_t steps, FunctionRef<std::string(std::int64_t)> place) const override {
+    if (stages() == 0) return;
+    const std::vector<std::int32_t> statuses = on_host(context_, statuses_.vector().slice(0, steps * stages()));
+    const auto first = std::find_if(statuses.begin(), statuses.end(),
+                                    [](std::int32_t status) { return status != ExactStatus::kAllWell; });
+    try {
+      net_.require_all_well(context_, place((first - statuses.begin()) / stages()));
+    } catch (const RangeError& error) {
+      SHRINKWARP_THROW(RangeError, error.what(), kBackInRange);
+    }
+  }
 
   bool finish_epoch(std::int64_t, std::int64_t epoch, std::int64_t steps, double mean, double rate) override {
     std::int64_t correct = 0;
     for (const std::int64_t its : on_host(context_, corrects_.vector().slice(0, steps))) correct += its;
-    const Classified found = judge_.judge(validation_);
+    const Classified found = judge_after(epoch);
     best_.look_at(found);
     const double accuracy = static_cast<double>(correct) / static_cast<double>(steps * batch_);
     if (event_) event_({epoch, {mean, accuracy}, found, best_.best().accuracy, rate});
@@ -379,6 +395,15 @@ class ClassificationTask : public BatchTask<T> {
     work.entropy = arena.vector<std::byte>(cross_entropy_scratch(context_, count));
     return work;
   }
+  Classified judge_after(std::int64_t epoch) const {
+    try {
+      return judge_.judge(validation_);
+    } catch (const RangeError& error) {
+      SHRINKWARP_THROW(RangeError, "training of ", net_.spec().architecture, ", validation after epoch ", epoch, ": ",
+                       error.what(), kBackInRange);
+    }
+  }
+  std::int64_t stages() const { return static_cast<std::int64_t>(net_.stages().size()); }
   bool augments() const { return options_.crop > 0 || options_.flip; }
   AugmentationShape augmentation() const {
     const Shape& input = net_.spec().input;
@@ -395,6 +420,7 @@ class ClassificationTask : public BatchTask<T> {
   LabelledBatches<T> batches_;
   std::int64_t batch_, steps_;
   Tensor<std::int64_t> correct_, corrects_;
+  Tensor<std::int32_t> statuses_;  // [stages, steps], after each step of the pass
 };
 
 void check(const ClassificationOptions& options) {
@@ -433,7 +459,13 @@ Classified train_classifier(const Context& context, Net<T>& net, const LabelledS
   its.seed = options.seed;
   BestNet<T> best(context, net, options.patience);
   Classifier<T> judge(context, net, std::min<std::int64_t>(batch, validation.size()));
-  if (store.resume == nullptr) best.look_at(judge.judge(validation, cancel));
+  try {
+    if (store.resume == nullptr) best.look_at(judge.judge(validation, cancel));
+  } catch (const RangeError& error) {
+    SHRINKWARP_THROW(ValueError, "training of ", net.spec().architecture,
+                     ", validation before the first step: ", error.what(),
+                     "; smaller samples or normalised branches may help");
+  }
   ClassificationTask<T> task(context, net, samples, validation, options, best, judge, event, batch);
   train_on_batches<T>(context, task, its, store, cancel);
   best.restore();

@@ -126,7 +126,8 @@ struct ClassificationEvent {
 ///
 /// Determinism  the same bits for the same inputs, options and device, whatever the threads, and whether or not it was
 ///              interrupted and resumed
-/// @throws ValueError (options, labels, batches of fewer samples than layers take), ShapeError (samples of another shape), DivergedError, RangeError, Cancelled, what the store
+/// @throws ValueError (options, labels, batches of fewer samples than layers take, samples that leave the range of exact arithmetic before the first
+///         step), ShapeError (samples of another shape), DivergedError, RangeError, Cancelled, what the store
 ///         throws
 template <class T>
 Classified train_classifier(const Context& context, Net<T>& net, const LabelledSamples& samples,

@@ -172,10 +172,10 @@ void Net<T>::load(const Context& context, const Safetensors& file) {
 }
 
 template <class T>
-void Net<T>::require_all_well(const Context& context) const {
+void Net<T>::require_all_well(const Context& context, const std::string& what) const {
   if (stages_.empty()) return;
   try {
-    shrinkwarp::require_all_well(context, status_.vector(), "exact arithmetic");
+    shrinkwarp::require_all_well(context, status_.vector(), what);
   } catch (const RangeError&) {
     clear_status(context, status_.vector());
     throw;

@@ -68,8 +68,9 @@ class Net {
   /// Synchronises. @throws ValueError, ShapeError (naming file and tensor)
   void load(const Context& context, const Safetensors& file);
 
+  /// @param what  begins the message
   /// @throws RangeError naming the layer where exact arithmetic has failed since the last call. Synchronises
-  void require_all_well(const Context& context) const;
+  void require_all_well(const Context& context, const std::string& what = "exact arithmetic") const;
 
  private:
   NetSpec spec_;

@@ -147,18 +147,20 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
   Stepper<T> stepper(context, task, options, batches, steps);
   std::int64_t phase = task.first_phase(), epoch = 0, step = 0;     // the next step, of `steps`
   std::vector<double> references(static_cast<std::size_t>(steps));  // of this pass's batches so far
+  const auto place_of = [&](std::int64_t number) {
+    return concat("training of ", task.subject(phase), ", epoch ", epoch + 1, ", step ", number + 1, " of ", steps);
+  };
   // What has diverged is neither stored nor judged.
   const auto check = [&](double loss, double reference, std::int64_t number) {
     const double most = task.largest_loss(reference);
     if (loss <= most) return;
-    SHRINKWARP_THROW(DivergedError, "training of ", task.subject(phase), ", epoch ", epoch + 1, ", step ", number + 1,
-                     " of ", steps, ": found the loss ", loss * task.unit(), ", wanted a finite one under ",
-                     most * task.unit(), ", ", task.largest_loss_text(), task.why_diverged(),
-                     "; a smaller rate or a clipped gradient may help");
+    SHRINKWARP_THROW(DivergedError, place_of(number), ": found the loss ", loss * task.unit(),
+                     ", wanted a finite one under ", most * task.unit(), ", ", task.largest_loss_text(),
+                     task.why_diverged(), "; a smaller rate or a clipped gradient may help");
   };
   // Of this pass's steps so far.
   const auto checked_losses = [&] {
-    task.require_all_well();
+    task.require_all_well(step, place_of);
     std::vector<double> losses = stepper.losses(step);
     for (std::int64_t i = 0; i < step; ++i)
       check(losses[static_cast<std::size_t>(i)], references[static_cast<std::size_t>(i)], i);
@@ -170,7 +172,7 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
     const std::vector<double> losses = checked_losses();
     // Or going on from a state that its last step has spoiled would help nobody.
     check(stepper.loss(slot), batches.reference(slot), step);
-    task.require_all_well();
+    task.require_all_well(step, place_of);
     Safetensors file;
     file.add("parameters", {parameters.size}, on_host(context, parameters));
     file.add("progress", {3}, std::vector<std::int64_t>{phase, epoch, step});

@@ -10,6 +10,7 @@
 #include <shrinkwarp/models/train/rate_schedule.hpp>
 #include <shrinkwarp/models/train/training_store.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/function_ref.hpp>
 #include <shrinkwarp/runtime/io/safetensors.hpp>
 #include <shrinkwarp/runtime/progress.hpp>
 #include <shrinkwarp/runtime/view.hpp>
@@ -55,7 +56,11 @@ class BatchTask {
   /// ", for ..." where something about the parameters says why a training has diverged, else nothing.
   virtual std::string why_diverged() const { return {}; }
   /// Refuses what only the device knows to have gone wrong so far. Synchronises. Called where losses are looked at.
-  virtual void require_all_well() const {}
+  /// @param steps  of this pass that have been queued; what has gone wrong behind them has done so in the next one's
+  /// @param place  of a step, by its number in the pass: "training of 3 layers, epoch 2, step 5 of 9", begins the message
+  virtual void require_all_well(std::int64_t steps, FunctionRef<std::string(std::int64_t)> place) const {
+    static_cast<void>(steps), static_cast<void>(place);
+  }
 
   /// Called at the end of a pass with the mean loss of its batches. @return whether training goes on
   virtual bool finish_epoch(std::int64_t phase, std::int64_t epoch, std::int64_t steps, double mean_loss,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import subprocess
 import time
@@ -343,9 +344,17 @@ def test_evaluate_overwrites_nothing_it_reads_and_leaves_no_logits_behind(folder
 
 def test_a_training_that_leaves_the_range_names_the_layer(folder):
     X, y = blobs(60, 1)
-    done = run("net", "train", *MLP, "--gamma", 0.9, "--lr", 1e7, "--optimizer", "sgd", *save_samples(folder, X, y), "--output",
-               folder / "o", status=FAILED)
-    assert "layer " in one_line(done) or "found the loss" in one_line(done)
+    train = ["net", "train", *MLP, "--gamma", 0.9, "--output", folder / "o"]
+    # 54 samples are trained on: the first step ends with weights that are too large for the second one.
+    line = one_line(run(*train, "--lr", 1e7, "--optimizer", "sgd", "--batch", 16, *save_samples(folder, X, y), status=FAILED))
+    assert re.search(r"training of mlp, epoch 1, step 2 of 3: layer \d: found .* under 2\^19 = 524288", line)
+    assert line.endswith("a smaller rate, a clipped gradient or normalised branches may help (--lr, --clip, --normalisation)")
+    # The one step of an epoch, which only the validation that follows finds to be no good.
+    line = one_line(run(*train, "--lr", 1e7, "--optimizer", "sgd", *save_samples(folder, X, y), status=FAILED))
+    assert "training of mlp, validation after epoch 1: exact arithmetic: layer " in line
+    line = one_line(run(*train, *save_samples(folder, X * np.float32(1e9), y), status=FAILED))
+    assert "training of mlp, validation before the first step: exact arithmetic: layer 1: found" in line
+    assert line.endswith("; smaller samples or normalised branches may help")
     assert not (folder / "o").exists()
 
 

@@ -301,9 +301,11 @@ int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
         },
         cancel);
   } catch (const DivergedError& error) {
-    SHRINKWARP_THROW(Error, error.what(), files.advice());
+    SHRINKWARP_THROW(Error, error.what(), " (--lr, --clip)", files.advice());
   } catch (const RangeError& error) {
-    SHRINKWARP_THROW(Error, error.what(), files.advice());
+    SHRINKWARP_THROW(Error, error.what(),
+                     spec.architecture == "mlp" ? " (--lr, --clip, --normalisation)" : " (--lr, --clip)",
+                     files.advice());
   }
   Safetensors file;
   describe_net(net.spec(), file);
