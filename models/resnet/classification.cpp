@@ -69,13 +69,16 @@ Classifier<T>::Classifier(const Context& context, const Net<T>& net, std::int64_
       entropy_scratch_(context, cross_entropy_scratch(context, batch)) {}
 
 template <class T>
-MatrixView<const T> Classifier<T>::logits(const LabelledSamples& samples, std::int64_t first, std::int64_t count) {
+MatrixView<const T> Classifier<T>::logits(const LabelledSamples& samples, std::int64_t first, std::int64_t count,
+                                          const CancelToken* cancel) {
   const std::int64_t features = net_.spec().input.size();
   const auto begin = samples.values.begin() + first * features;
   const std::vector<T> values(begin, begin + count * features);
   to_device(context_, values, X_.vector().slice(0, count * features));
   const MatrixView<T> logits = logits_.matrix().columns(0, count);
-  net_.layers().forward(net_.pass(context_), X_.matrix().columns(0, count), logits, {}, scratch_.vector());
+  Pass<T> pass = net_.pass(context_);
+  pass.cancel = cancel;
+  net_.layers().forward(pass, X_.matrix().columns(0, count), logits, {}, scratch_.vector());
   return logits;
 }
 
@@ -90,9 +93,8 @@ std::optional<Classified> Classifier<T>::classify(const LabelledSamples& samples
   double loss = 0;
   std::int64_t correct = 0;
   for (std::int64_t first = 0; first < samples.count(); first += batch_) {
-    if (cancel != nullptr && cancel->cancelled()) SHRINKWARP_THROW(Cancelled, "classify: cancelled at sample ", first);
     const std::int64_t count = std::min(batch_, samples.count() - first);
-    const MatrixView<const T> its = logits(samples, first, count);
+    const MatrixView<const T> its = logits(samples, first, count, cancel);
     if (see) see(its);
     if (!judged) continue;
     const std::vector<std::int32_t> labels(samples.labels.begin() + first, samples.labels.begin() + first + count);
@@ -285,7 +287,7 @@ class ClassificationTask : public BatchTask<T> {
   ClassificationTask(const Context& context, Net<T>& net, const LabelledSamples& samples,
                      const LabelledSamples& validation, const ClassificationOptions& options, BestNet<T>& best,
                      Classifier<T>& judge, const std::function<void(const ClassificationEvent&)>& event,
-                     std::int64_t batch)
+                     std::int64_t batch, const CancelToken* cancel)
       : context_(context),
         net_(net),
         validation_(validation),
@@ -293,6 +295,7 @@ class ClassificationTask : public BatchTask<T> {
         best_(best),
         judge_(judge),
         event_(event),
+        cancel_(cancel),
         batches_(samples),
         batch_(batch),
         steps_(samples.size() / batch),
@@ -397,7 +400,7 @@ class ClassificationTask : public BatchTask<T> {
   }
   Classified judge_after(std::int64_t epoch) const {
     try {
-      return judge_.judge(validation_);
+      return judge_.judge(validation_, cancel_);
     } catch (const RangeError& error) {
       SHRINKWARP_THROW(RangeError, "training of ", net_.spec().architecture, ", validation after epoch ", epoch, ": ",
                        error.what(), kBackInRange);
@@ -417,6 +420,7 @@ class ClassificationTask : public BatchTask<T> {
   BestNet<T>& best_;
   Classifier<T>& judge_;
   const std::function<void(const ClassificationEvent&)>& event_;
+  const CancelToken* cancel_;
   LabelledBatches<T> batches_;
   std::int64_t batch_, steps_;
   Tensor<std::int64_t> correct_, corrects_;
@@ -466,7 +470,7 @@ Classified train_classifier(const Context& context, Net<T>& net, const LabelledS
                      ", validation before the first step: ", error.what(),
                      "; smaller samples or normalised branches may help");
   }
-  ClassificationTask<T> task(context, net, samples, validation, options, best, judge, event, batch);
+  ClassificationTask<T> task(context, net, samples, validation, options, best, judge, event, batch, cancel);
   train_on_batches<T>(context, task, its, store, cancel);
   best.restore();
   return best.best();

@@ -52,7 +52,7 @@ class Classifier {
 
   /// Takes samples through the network, a batch after another. Synchronises.
   ///
-  /// @param cancel  asked between batches; may be nullptr
+  /// @param cancel  asked between layers of each batch; may be nullptr
   /// @param see     called with the logits [classes, count] of each batch, on the device; may be empty
   /// @return how well they are classified; nothing where they have no labels
   /// @throws ShapeError, ValueError (labels), Cancelled, RangeError, what see throws
@@ -62,7 +62,8 @@ class Classifier {
   Classified judge(const LabelledSamples& samples, const CancelToken* cancel = nullptr);
 
  private:
-  MatrixView<const T> logits(const LabelledSamples& samples, std::int64_t first, std::int64_t count);
+  MatrixView<const T> logits(const LabelledSamples& samples, std::int64_t first, std::int64_t count,
+                             const CancelToken* cancel);
 
   const Context& context_;
   const Net<T>& net_;
@@ -122,7 +123,8 @@ struct ClassificationEvent {
 /// Trains a network in place by cross-entropy. What it ends with are the parameters that had the best accuracy on the validation
 /// samples, of equal ones those of the least loss.
 ///
-/// @param event   called at the end of each pass; may be empty  @param cancel  asked between steps; may be nullptr
+/// @param event   called at the end of each pass; may be empty  @param cancel  asked between steps and in validation; may be
+///               nullptr
 ///
 /// Determinism  the same bits for the same inputs, options and device, whatever the threads, and whether or not it was
 ///              interrupted and resumed

@@ -14,6 +14,7 @@
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/progress.hpp>
 #include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
@@ -57,7 +58,8 @@ struct Pass {
   std::uint64_t seed = 0;               ///< of dropout
   VectorView<const std::int64_t> step;  ///< [1] on the device: which step of a training it is
   const std::vector<SideInput<T>>* side = nullptr;
-  VectorView<std::int32_t> status;  ///< one of each momentum stage, see ExactStatus
+  VectorView<std::int32_t> status;      ///< one of each momentum stage, see ExactStatus
+  const CancelToken* cancel = nullptr;  ///< asked between layers; may be nullptr
 
   VectorView<const T> values(std::int64_t offset, std::int64_t size) const { return parameters.slice(offset, size); }
   MatrixView<const T> matrix(std::int64_t offset, std::int64_t rows, std::int64_t cols) const {

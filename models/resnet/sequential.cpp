@@ -77,6 +77,8 @@ void Sequential<T>::run(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T
   MatrixView<const T> input = X;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const bool last = i + 1 == layers_.size();
+    if (pass.cancel != nullptr && pass.cancel->cancelled())
+      SHRINKWARP_THROW(Cancelled, "Sequential: cancelled at layer ", i + 1);
     const MatrixView<T> output = last ? Y : lies.between[i];
     const Bytes its = pass.keeps ? lies.kept[i] : Bytes{};
     if (last && !biased)

@@ -22,6 +22,7 @@ std::int64_t least_samples_of(const std::vector<LayerPointer<T>>& layers) {
 }
 
 /// At least one layer, each with the shape that the one before it gives. A pass that keeps nothing has two activations at a time.
+/// A forward pass that is cancelled ends between two layers. @throws Cancelled
 template <class T>
 class Sequential : public Layer<T> {
  public:

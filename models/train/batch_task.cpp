@@ -1,6 +1,7 @@
 #include <shrinkwarp/models/train/batch_task.hpp>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
@@ -148,7 +149,8 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
   std::int64_t phase = task.first_phase(), epoch = 0, step = 0;     // the next step, of `steps`
   std::vector<double> references(static_cast<std::size_t>(steps));  // of this pass's batches so far
   const auto place_of = [&](std::int64_t number) {
-    return concat("training of ", task.subject(phase), ", epoch ", epoch + 1, ", step ", number + 1, " of ", steps);
+    return concat("training of ", task.subject(phase), ", epoch ", epoch + 1, ", step ", std::min(number + 1, steps),
+                  " of ", steps);
   };
   // What has diverged is neither stored nor judged.
   const auto check = [&](double loss, double reference, std::int64_t number) {
@@ -167,7 +169,7 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
     return losses;
   };
   const VectorView<T> parameters = task.parameters();
-  const auto save = [&](int slot) {  // which holds the next step's batch
+  const auto save = [&](int slot) {  // which holds the next step's batch, or at the end of a pass the last one's
     if (!store.save) return;
     const std::vector<double> losses = checked_losses();
     // Or going on from a state that its last step has spoiled would help nobody.
@@ -208,6 +210,7 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
       resumed = false;
       const std::uint64_t its_pass = 1 + pass + static_cast<std::uint64_t>(epoch);
       batches.begin(shuffled(task.source().size(), options.seed, its_pass), its_pass, step);
+      std::optional<int> last;  // slot of a batch that has been stepped on
       for (; step < steps; ++step) {
         batches.next([&](int slot) {
           if (cancel != nullptr && cancel->cancelled()) {
@@ -218,11 +221,17 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
           now_and_then([&] { save(slot); });
           references[static_cast<std::size_t>(step)] = batches.reference(slot);
           stepper.step(slot, step);
+          last = slot;
         });
       }
       double mean = 0;
       for (const double loss : checked_losses()) mean += loss / static_cast<double>(steps);
-      if (!task.finish_epoch(phase, epoch + 1, steps, mean, stepper.rate())) return;
+      try {
+        if (!task.finish_epoch(phase, epoch + 1, steps, mean, stepper.rate())) return;
+      } catch (const Cancelled&) {
+        if (last) save(*last);  // else the state is the one that training has gone on from
+        throw;
+      }
     }
     pass += static_cast<std::uint64_t>(task.epochs(phase));
     if (phase != task.last_phase()) task.leave(phase);

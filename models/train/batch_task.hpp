@@ -62,7 +62,8 @@ class BatchTask {
     static_cast<void>(steps), static_cast<void>(place);
   }
 
-  /// Called at the end of a pass with the mean loss of its batches. @return whether training goes on
+  /// Called at the end of a pass with the mean loss of its batches. What throws Cancelled is called again where training goes on:
+  /// nothing may have changed. @return whether training goes on
   virtual bool finish_epoch(std::int64_t phase, std::int64_t epoch, std::int64_t steps, double mean_loss,
                             double rate) = 0;
 
@@ -88,7 +89,7 @@ struct BatchOptions {
 
 /// Trains. On CUDA a step is one recorded graph.
 ///
-/// @param cancel  asked between steps; may be nullptr
+/// @param cancel  asked between steps, and by the task at the end of a pass; may be nullptr
 ///
 /// Determinism  the same bits for the same inputs, options and device, whatever the threads, and whether or not it was
 ///              interrupted and resumed, as far as the task's
