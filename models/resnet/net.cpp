@@ -152,10 +152,11 @@ void Net<T>::save(const Context& context, Safetensors& file) const {
 }
 
 template <class T>
-void Net<T>::load(const Context& context, const Safetensors& file) {
+void Net<T>::load(const Context& context, const Safetensors& file, const std::set<std::string>& stay) {
   values_.load(context, list_, file, [&](const ParameterList::Entry& entry) {
     constexpr std::string_view kGamma = ".gamma";
     const std::string& name = entry.name;
+    if (stay.count(name) > 0) return true;
     const bool gamma =
         name.size() > kGamma.size() && name.compare(name.size() - kGamma.size(), kGamma.size(), kGamma) == 0;
     if (!gamma || file.tensors().count(name) == 0) return gamma;

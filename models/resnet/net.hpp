@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -65,8 +66,9 @@ class Net {
   /// All tensors. Synchronises.
   void save(const Context& context, Safetensors& file) const;
   /// Takes the tensors of a file that holds them all; gammas alone may be missing, and are those of spec() unless learned.
+  /// @param stay  names of tensors that keep their values, whatever the file has
   /// Synchronises. @throws ValueError, ShapeError (naming file and tensor)
-  void load(const Context& context, const Safetensors& file);
+  void load(const Context& context, const Safetensors& file, const std::set<std::string>& stay = {});
 
   /// @param what  begins the message
   /// @throws RangeError naming the layer where exact arithmetic has failed since the last call. Synchronises

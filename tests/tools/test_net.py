@@ -314,15 +314,104 @@ def test_a_last_step_that_spoils_the_network_is_not_the_best(folder):
     run("net", "info", folder / "o", status=DONE)  # which takes finite numbers alone
 
 
-def test_start_takes_the_tensors_of_the_same_network(folder):
+STILL = ["--epochs", 1, "--lr", 1e-12]  # what is trained so stays what it was
+
+
+def same(tensors, others, names):
+    return all(np.allclose(tensors[name], others[name], rtol=0, atol=1e-9) for name in names)
+
+
+def test_start_takes_the_weights_whatever_the_momentum(folder):
+    train = ["net", "train", "mlp", "--blocks", 3, "--width", 8, *save_samples(folder, *blobs(60, 1))]
+    run(*train, "--gamma", 0.8, "--seed", 5, "--output", folder / "o", *BRIEFLY, status=DONE)
+    theirs = networks.read(folder / "o")[0]
+    weights = [name for name in theirs if name != "momentum.gamma"]
+
+    def started(*options, of="o"):
+        said = run(*train, *STILL, *options, "--output", folder / "n", "--start", folder / of, status=DONE).stderr
+        tensors = networks.read(folder / "n")[0]
+        assert same(tensors, theirs, weights)
+        return tensors.get("momentum.gamma"), said.replace(f"shrinkwarp: {folder / of}: ", "")
+
+    gammas, said = started("--gamma", 0.9)
+    assert (gammas == np.float32(0.9)).all() and said == "gamma is 0.9 in place of 0.8\n"
+    gammas, said = started("--gamma", 0.9, "--learn-gamma")
+    assert np.allclose(gammas, 0.9) and said == "gamma is 0.9 in place of 0.8\n"
+    gammas, said = started("--gamma", 0.8)
+    assert (gammas == theirs["momentum.gamma"]).all() and said == ""
+    gammas, said = started()
+    assert gammas is None and said == ""
+    (folder / "n").rename(folder / "residual")
+    gammas, said = started("--gamma", 0.7, of="residual")
+    assert (gammas == np.float32(0.7)).all() and said == ""
+    assert started("--gamma", 0.9, "--quiet")[1] == ""
+    # Those that both learn are weights.
+    run(*train, "--gamma", 0.8, "--learn-gamma", "--start", folder / "o", "--output", folder / "l", *BRIEFLY, status=DONE)
+    theirs = networks.read(folder / "l")[0]
+    learned = theirs["momentum.gamma"]
+    assert len(np.unique(learned)) == 3
+    gammas, said = started("--gamma", 0.9, "--learn-gamma", of="l")
+    assert np.allclose(gammas, learned, atol=1e-9) and said == ""
+    gammas, said = started("--gamma", 0.9, of="l")
+    assert (gammas == np.float32(0.9)).all()
+    assert said == f"gamma is 0.9 in place of {learned.min():.6g} to {learned.max():.6g}\n"
+
+
+def test_start_makes_a_head_of_other_classes_afresh(folder):
+    train = ["net", "train", *MLP, "--gamma", 0.9]
+    run(*train, "--output", folder / "o", *save_samples(folder, *blobs(60, 1)), status=DONE)
+    theirs = networks.read(folder / "o")[0]
+    files = [*save_samples(folder, *blobs(60, 1, classes=5)), *STILL, "--start", folder / "o"]
+    train = [option for option in train if option != "--quiet"]
+    done = run(*train, *files, "--output", folder / "n", status=DONE)
+    assert done.stderr == f"shrinkwarp: {folder / 'o'}: the head begins afresh, for 5 classes in place of 3\n"
+    tensors = networks.read(folder / "n")[0]
+    assert same(tensors, theirs, [name for name in theirs if not name.startswith("head.")])
+    assert tensors["head.weight"].shape == (5, 8) and tensors["head.bias"].shape == (5,) and tensors["head.weight"].std() > 0
+    said = json.loads(run(*train, *files, "--output", folder / "n", "--json", status=DONE).stdout)
+    assert said["start"] == str(folder / "o") and said["afresh"] == ["head.bias", "head.weight", "momentum.gamma"]
+    # A ResNet of torchvision, as it is fine-tuned.
+    images = [*save_samples(folder, *blobs(24, 1, shape=(3, 8, 8))), "--batch", 8]
+    run("net", "train", "resnet18", *images, "--epochs", 1, "--output", folder / "r", "--quiet", status=DONE)
+    theirs = networks.read(folder / "r")[0]
+    networks.write(folder / "torchvisions", theirs, {})
+    save_samples(folder, *blobs(24, 1, classes=4, shape=(3, 8, 8)))
+    done = run("net", "train", "resnet18", *images, *STILL, "--gamma", 0.9, "--start", folder / "torchvisions", "--output",
+               folder / "m", status=DONE)
+    assert done.stderr == f"shrinkwarp: {folder / 'torchvisions'}: the head begins afresh, for 4 classes in place of 3\n"
+    tensors = networks.read(folder / "m")[0]
+    assert tensors["fc.weight"].shape == (4, 512)
+    assert same(tensors, theirs, [name for name in theirs if name.split(".")[0] != "fc" and "running" not in name])
+
+
+def test_start_refuses_another_network_by_its_options(folder):
     files = save_samples(folder, *blobs(60, 1))
-    big = ["mlp", "--blocks", 3, "--epochs", 1, *files]
-    run("net", "train", *big, "--output", folder / "big", status=DONE)
-    done = run("net", "train", "mlp", "--blocks", 2, "--epochs", 1, *files, "--output", folder / "o", "--start", folder / "big",
-               status=FAILED)
-    assert "found the tensor 'blocks.2.linear1.bias', which this network does not have" in one_line(done)
-    run("net", "train", *big, "--gamma", 0.9, "--output", folder / "o", "--start", folder / "big", status=DONE)
-    run("net", "train", *big, "--output", folder / "r", "--start", folder / "o", status=DONE)
+    run("net", "train", "mlp", "--blocks", 3, "--epochs", 1, *files, "--output", folder / "big", status=DONE)
+
+    def refused(wanted, *options, architecture="mlp", files=files, start="big", status=USAGE):
+        done = run("net", "train", architecture, "--epochs", 1, *options, *files, "--output", folder / "o", "--start",
+                   folder / start, status=status)
+        assert wanted.format(folder / start) in one_line(done)
+
+    refused("--blocks: found 2, wanted 3 as {} has (--start)", "--blocks", 2)
+    refused("--blocks: found 4, wanted 3 as {} has (--start)")
+    refused("--width: found 32, wanted 64 as {} has", "--blocks", 3, "--width", 32)
+    refused("--hidden: found 32, wanted 64 as {} has", "--blocks", 3, "--hidden", 32)
+    refused("--normalisation: found layer, wanted none as {} has", "--blocks", 3, "--normalisation", "layer")
+    np.save(folder / "wide.npy", np.zeros((60, 7), np.float32))
+    wide = ["--samples", folder / "wide.npy", "--labels", folder / "y.npy"]
+    refused("wide.npy: found samples of 7 features, wanted 6 as {} takes (--start)", "--blocks", 3, files=wide)
+    # Of tensors alone nothing else is known.
+    networks.write(folder / "bare", networks.read(folder / "big")[0], {})
+    refused("found the tensor 'blocks.2.linear1.bias', which this network does not have", "--blocks", 2, start="bare", status=FAILED)
+    run("net", "train", "mlp", "--blocks", 3, *STILL, *files, "--output", folder / "n", "--start", folder / "bare", status=DONE)
+    np.save(folder / "grey.npy", np.zeros((60, 1, 6, 6), np.float32))
+    grey = ["--samples", folder / "grey.npy", "--labels", folder / "y.npy"]
+    refused("--start: {} holds mlp, wanted resnet18", architecture="resnet18", files=grey)
+    run("net", "train", "resnet18", "--epochs", 1, *grey, "--output", folder / "g", "--quiet", status=DONE)
+    np.save(folder / "colour.npy", np.zeros((60, 3, 6, 6), np.float32))
+    colour = ["--samples", folder / "colour.npy", "--labels", folder / "y.npy"]
+    refused("colour.npy: found images of 3 channels, wanted 1 as {} takes", architecture="resnet18", files=colour, start="g")
 
 
 def test_evaluate_overwrites_nothing_it_reads_and_leaves_no_logits_behind(folder):

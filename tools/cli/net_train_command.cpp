@@ -24,6 +24,7 @@
 #include <shrinkwarp/tools/cli/named_values.hpp>
 #include <shrinkwarp/tools/cli/net_command.hpp>
 #include <shrinkwarp/tools/cli/net_options.hpp>
+#include <shrinkwarp/tools/cli/net_start.hpp>
 #include <shrinkwarp/tools/cli/progress_line.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/build_id.hpp>
@@ -168,6 +169,7 @@ Fingerprint net_fingerprint(const NetTrainArguments& arguments, const Context& c
     for (const auto& [name, tensor] : start->tensors())
       hash.add(tensor.bytes.data(), static_cast<std::int64_t>(tensor.bytes.size()));
     fingerprint.add_hash("tensors of --start", hash.value());
+    fingerprint.add("gammas of --start", has_learned_gammas(*start) ? "learned" : "set");
   } else {
     fingerprint.add("--start", "none");
   }
@@ -185,22 +187,6 @@ Fingerprint net_fingerprint(const NetTrainArguments& arguments, const Context& c
   fingerprint.add("--patience", training.patience);
   fingerprint.add("--seed", static_cast<std::int64_t>(training.seed));
   return fingerprint;
-}
-
-/// Refuses tensors to start from that the network has no place for: they are of a larger one, whose blocks would be cut off, or of
-/// one with norms. Momenta may go, and so may the counters of torchvision's batch norms. @throws ValueError
-void require_tensors_of(const Net<float>& net, const Safetensors& start) {
-  std::set<std::string> names;
-  for (const ParameterList::Entry& entry : net.list().entries()) names.insert(entry.name);
-  const auto ends_with = [](const std::string& name, const std::string& end) {
-    return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
-  };
-  for (const auto& tensor : start.tensors()) {
-    const std::string& name = tensor.first;
-    SHRINKWARP_REQUIRE(names.count(name) > 0 || ends_with(name, ".gamma") || ends_with(name, ".num_batches_tracked"),
-                       ValueError, start.path(), ": found the tensor '", printable(name),
-                       "', which this network does not have, wanted the tensors of the same network (--start)");
-  }
 }
 
 std::string net_history_line(const ClassificationEvent& event) {
@@ -222,19 +208,23 @@ std::string net_progress_text(const ClassificationEvent& event, std::int64_t epo
 }
 
 void print_net_outcome(const NetTrainArguments& arguments, const Context& context, const Net<float>& net,
-                       const Classified& result, std::int64_t activations, double seconds) {
+                       const Classified& result, const NetStart& begun, std::int64_t activations, double seconds) {
   if (arguments.json) {
-    std::cout << json_line({{"schema", "shrinkwarp-net-train-1"},
-                            {"architecture", arguments.architecture},
-                            {"parameters", net.list().count()},
-                            {"classes", net.spec().classes},
-                            {"validation_loss", result.loss},
-                            {"validation_accuracy", result.accuracy},
-                            {"activation_bytes", activations},
-                            {"device", context.description()},
-                            {"seconds", seconds},
-                            {"output", arguments.output}})
-              << '\n';
+    nlohmann::json out = {{"schema", "shrinkwarp-net-train-1"},
+                          {"architecture", arguments.architecture},
+                          {"parameters", net.list().count()},
+                          {"classes", net.spec().classes},
+                          {"validation_loss", result.loss},
+                          {"validation_accuracy", result.accuracy},
+                          {"activation_bytes", activations},
+                          {"device", context.description()},
+                          {"seconds", seconds},
+                          {"output", arguments.output}};
+    if (!arguments.start.empty()) {
+      out["start"] = arguments.start;
+      out["afresh"] = begun.afresh;
+    }
+    std::cout << json_line(out) << '\n';
     return;
   }
   if (arguments.quiet) return;
@@ -280,9 +270,13 @@ int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
     return kDone;
   }
   Net<float> net(context, spec, arguments.training.seed);
+  NetStart begun;
   if (!arguments.start.empty()) {
-    require_tensors_of(net, start);
-    net.load(context, start);
+    begun = plan_start(net, start, arguments.samples);
+    net.load(context, start, begun.afresh);
+    if (!arguments.quiet && !arguments.json && !files.resumes())
+      for (const std::string& line : begun.lines)
+        std::cerr << "shrinkwarp: " << arguments.start << ": " << line << '\n';
   }
   const std::int64_t batch = std::min(arguments.training.batch, data.training.size());
   SHRINKWARP_REQUIRE(batch >= net.layers().least_samples(), UsageError,
@@ -312,7 +306,7 @@ int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
   net.save(context, file);
   files.finish(std::move(file));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  print_net_outcome(arguments, context, net, result, activations, seconds);
+  print_net_outcome(arguments, context, net, result, begun, activations, seconds);
   return kDone;
 }
 
@@ -361,7 +355,11 @@ void add_network_options(CLI::App& command, NetTrainArguments& arguments) {
   command.add_flag("--initial-velocity", spec.initial_velocity,
                    "velocities of mlp begin as what a branch of their own gives, not as 0");
   add_momentum_options(command, arguments.momentum, true);
-  command.add_option("--start", arguments.start, "net.safetensors: a network of the same tensors to start from");
+  command.add_option(
+      "--start", arguments.start,
+      "net.safetensors, of shrinkwarp net or a ResNet of torchvision: begin with its weights. Its blocks are as many "
+      "and as wide; "
+      "a head for other classes begins afresh, and gammas are those of --gamma, but where both networks learn them");
 }
 
 void add_training_options(CLI::App& command, NetTrainArguments& arguments) {

@@ -24,6 +24,8 @@ class ResumableTraining {
 
   /// The output is there, and this training would make the same: nothing is left to do.
   bool is_finished() const { return finished_; }
+  /// A state of before is there to go on from.
+  bool resumes() const { return stored_.has_value(); }
   /// What the training goes on with, of those that may change.
   const std::vector<Fingerprint::Difference>& changes() const { return changes_; }
   TrainingHistory& history() { return history_; }
