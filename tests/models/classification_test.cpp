@@ -68,7 +68,8 @@ SHRINKWARP_ON_EVERY_CONTEXT(Classification);
 TEST_P(Classification, IsStoppedInValidationAndGoesOnToTheSameBits) {
   const std::vector<float> wanted = train({}, nullptr);
   EXPECT_EQ(events_, (std::vector<std::int64_t>{1, 2, 3}));
-  // Asked to stop while the state before a step is stored: the step follows, and where it is the last one of its pass validation.
+  // Asked to stop while the state before a step is stored: the step follows, and where it is the last one of its pass
+  // validation.
   for (int stopped = 1; stopped <= 3 * kSteps; ++stopped) {
     SCOPED_TRACE(stopped);
     Safetensors state;

@@ -52,6 +52,71 @@ def test_the_number_of_threads_does_not_matter(folder):
     assert all((begun[name] == back[name]).all() for name in "xv")
 
 
+def test_own_positions_and_velocities_come_back(folder):
+    net, random = network(50, 0.9), np.random.default_rng(0)
+    x, v = random.standard_normal((2, 23, 7)) * [[[100]], [[0.01]]]
+    x[0, :4], v[0, :3] = [-300000.75, 0.5, 2**-45, 3 * 2**-45], [-0.0, 2**-44, -(2**-46)]
+    for index, dtype in enumerate((np.float64, np.float32, np.int64)):
+        own = folder / f"own{index}.npz"
+        arrays = {"x": x, "v": v} if dtype != np.int64 else dict(np.load(folder / "in.npz"))
+        np.savez(own, **{name: array.astype(dtype) for name, array in arrays.items()}, other=np.zeros(3))
+        run("net", "forward", *net, "--initial", own, "--input", folder / "in.npz", "--state", folder / "out.npz",
+            *(["--batch", 23] if index else []), status=DONE)
+        run("net", "inverse", *net, "--state", folder / "out.npz", "--output", folder / "back.npz", status=DONE)
+        begun, ended, back = (np.load(folder / f"{name}.npz") for name in ("in", "out", "back"))
+        for name, array in arrays.items():
+            wanted = array
+            if dtype != np.int64:
+                wanted = np.rint(array.astype(dtype).astype(np.float64) * 2.0**44).astype(np.int64)
+            assert (begun[name] == wanted).all() and (back[name] == wanted).all() and (ended[name] != wanted).any()
+    # The same as when they are drawn.
+    drawn = there_and_back(folder, net, 23)
+    (folder / "in.npz").rename(folder / "own.npz")
+    run("net", "forward", *net, "--initial", folder / "own.npz", "--input", folder / "in.npz", "--state",
+        folder / "again.npz", status=DONE)
+    again = np.load(folder / "again.npz")
+    assert all((again[name] == array).all() for name, array in drawn[1].items())
+    # In floating point as they are.
+    approximate = network(3, 0.9, 7, 5, 3, "approximate")
+    run("net", "forward", *approximate, "--initial", folder / "own0.npz", "--input", folder / "in.npz", "--state",
+        folder / "out.npz", status=DONE)
+    begun = np.load(folder / "in.npz")
+    assert (begun["x"] == x.astype(np.float32)).all() and (begun["v"] == v.astype(np.float32)).all()
+
+
+def test_positions_that_are_none(folder):
+    x = np.zeros((4, 7))
+
+    def refused(wanted, *options, x=x, v=x, net=network(3, 0.9), status=FAILED):
+        np.savez(folder / "own.npz", **{name: array for name, array in (("x", x), ("v", v)) if array is not None})
+        done = run("net", "forward", *net, "--initial", folder / "own.npz", *options, "--input", folder / "i",
+                   "--state", folder / "s", status=status)
+        assert wanted in one_line(done)
+        assert [path.name for path in folder.glob("*")] == ["own.npz"]
+
+    refused("--scale: found it with --initial", "--scale", 2, status=USAGE)
+    refused("--batch: found 5, wanted 4 as ", "--batch", 5, status=USAGE)
+    refused("--width: found 8, wanted 7 as ", net=network(3, 0.9, 8), status=USAGE)
+    refused("own.npz: the array 'v' has shape (4, 6), wanted (4, 7)", v=x[:, 1:].copy())
+    refused("own.npz: the array 'x' has shape (28,), wanted (samples, features)", x=x.ravel(), v=x.ravel())
+    refused("own.npz: the array 'v' is <i8, wanted <f4 or <f8, or <i8 in fixed point for both", v=x.astype(np.int64))
+    refused("own.npz: the array 'v' is <f8", x=x.astype(np.int64))
+    refused("own.npz: the array 'x' is <i4, wanted <f4 or <f8", x=x.astype(np.int32))
+    approximate = network(3, 0.9, mode="approximate")
+    refused("own.npz: the array 'x' is <i8, wanted <f4 or <f8", x=x.astype(np.int64), net=approximate)
+    large = np.where(np.arange(28).reshape(4, 7) == 9, 2.0**19, 0)
+    refused("own.npz: element 9 of the array 'v' is 524288, wanted numbers under 2^19", v=large)
+    refused("own.npz: element 0 of the array 'x' is nan", x=x + np.nan)
+    refused("own.npz: element 0 of the array 'x' is 1e+39, wanted numbers that are finite in float32", x=x + 1e39,
+            net=approximate)
+    refused("'v'", v=None)
+    done = run("net", "forward", *network(3, 0.9), "--initial", folder / "own.npz", "--input", folder / "own.npz",
+               "--state", folder / "s", status=USAGE)
+    assert "wanted two files" in one_line(done)
+    done = run("net", "forward", *network(3, 0.9), "--input", folder / "i", "--state", folder / "s", status=USAGE)
+    assert "--batch: found none, wanted it, or --initial" in one_line(done)
+
+
 def test_floating_point_does_not_come_back(folder):
     begun, _, back, said = there_and_back(folder, network(40, 0.5, mode="approximate"), 20)
     assert begun["x"].dtype == np.float32 and "buffer_bits_per_element_layer" not in said

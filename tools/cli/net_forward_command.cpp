@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include <shrinkwarp/models/momentum/momentum_net.hpp>
 #include <shrinkwarp/models/resnet/linear.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/host_values.hpp>
 #include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
@@ -30,8 +32,8 @@ struct ForwardArguments {
   std::int64_t layers = 0, width = 0, hidden = 0, batch = 0;
   std::vector<double> gamma;
   std::uint64_t seed = 0;
-  double scale = 1;
-  std::string mode = "exact", input, state, output, device = "auto";
+  std::optional<double> scale;
+  std::string mode = "exact", initial, input, state, output, device = "auto";
   int threads = 0;
   bool plain = false, json = false;
 };
@@ -140,34 +142,63 @@ std::vector<double> normals(const ForwardArguments& arguments, std::uint64_t str
   std::vector<double> values(static_cast<std::size_t>(size));
   const Context host = Context::cpu(1);
   fill_normal<double>(host, arguments.seed, stream, 0, VectorView<double>{values.data(), size, {}});
-  for (double& value : values) value *= arguments.scale;
+  for (double& value : values) value *= arguments.scale.value_or(1);
   return values;
 }
 
-/// The state that a forward pass begins with: of a network's own, but for x and v.
-void set_start(const ForwardArguments& arguments, const Context& context, const MomentumState<float>& state,
-               StoredMomentumState& start) {
+/// x and v at the beginning, drawn from the seed.
+StoredMomentumState drawn_positions(const ForwardArguments& arguments) {
   const std::vector<double> x = normals(arguments, kPositions), v = normals(arguments, kVelocities);
-  if (!start.exact()) {
+  StoredMomentumState start;
+  start.features = arguments.width;
+  start.samples = arguments.batch;
+  if (arguments.mode != "exact") {
     start.float_x.assign(x.begin(), x.end());
     start.float_v.assign(v.begin(), v.end());
-    return restore_state(context, start, state, "net forward");
+    return start;
   }
   const auto to_fixed = [](const char* what, const std::vector<double>& values, std::vector<std::int64_t>& fixed) {
-    for (std::size_t i = 0; i < values.size(); ++i) {
+    for (const double value : values) {
       bool fits = true;
-      fixed[i] = impulse(values[i], 1, fits);
-      SHRINKWARP_REQUIRE(fits, RangeError, "layer 0: ", what, " of ", values[i],
+      fixed.push_back(impulse(value, 1, fits));
+      SHRINKWARP_REQUIRE(fits, RangeError, "layer 0: ", what, " of ", value,
                          " found, wanted numbers under 2^19 = 524288 in exact arithmetic (--scale)");
     }
   };
   to_fixed("a position", x, start.x);
   to_fixed("a velocity", v, start.v);
-  restore_state(context, start, state, "net forward");
-  std::vector<float> seen(start.x.size());
-  for (std::size_t i = 0; i < seen.size(); ++i) seen[i] = rounded<float>(start.x[i]);
-  copy<float>(context, VectorView<const float>{seen.data(), state.x.size, {}}, state.x);
-  context.synchronize();
+  return start;
+}
+
+/// x and v at the beginning: of --initial, or drawn.
+/// @throws UsageError (options of the one with the other; other sizes)
+StoredMomentumState initial_positions(const ForwardArguments& arguments) {
+  if (arguments.initial.empty()) {
+    SHRINKWARP_REQUIRE(arguments.batch > 0, UsageError, "--batch: found none, wanted it, or --initial");
+    return drawn_positions(arguments);
+  }
+  SHRINKWARP_REQUIRE(!arguments.scale, UsageError, "--scale: found it with --initial, whose x and v are as they are, ",
+                     "wanted one of them");
+  StoredMomentumState start = read_positions(arguments.initial, arguments.mode == "exact");
+  SHRINKWARP_REQUIRE(start.features == arguments.width, UsageError, "--width: found ", arguments.width, ", wanted ",
+                     start.features, " as ", arguments.initial, " has");
+  SHRINKWARP_REQUIRE(arguments.batch == 0 || arguments.batch == start.samples, UsageError, "--batch: found ",
+                     arguments.batch, ", wanted ", start.samples, " as ", arguments.initial, " has, or none");
+  return start;
+}
+
+/// Puts x and v into a state that a network has begun.
+void set_positions(const Context& context, const StoredMomentumState& positions, const MomentumState<float>& state) {
+  if (!positions.exact()) {
+    to_device(context, positions.float_x, state.x);
+    to_device(context, positions.float_v, state.v);
+    return;
+  }
+  std::vector<float> seen;
+  for (const std::int64_t x : positions.x) seen.push_back(rounded<float>(x));
+  to_device(context, positions.x, state.exact.x);
+  to_device(context, positions.v, state.exact.v);
+  to_device(context, seen, state.x);
 }
 
 /// A state with its memory.
@@ -189,29 +220,34 @@ struct OwnedState {
 
 int run_forward(const ForwardArguments& arguments) {
   require_different_files("--state", arguments.state, "--input", arguments.input);
+  if (!arguments.initial.empty()) {
+    require_different_files("--input", arguments.input, "--initial", arguments.initial);
+    require_different_files("--state", arguments.state, "--initial", arguments.initial);
+  }
+  const StoredMomentumState start = initial_positions(arguments);
+  const std::int64_t batch = start.samples;
   require_writable(arguments.input);
   require_writable(arguments.state);
   const Context context = Context::named(arguments.device, arguments.threads);
   const RandomNetwork network(arguments, context);
-  const OwnedState owned(network, context, arguments.batch);
+  const OwnedState owned(network, context, batch);
   const Pass<float> pass = network.pass();
-  const Tensor<float> zeros = Tensor<float>::zeros(context, arguments.width, arguments.batch);
+  const Tensor<float> zeros = Tensor<float>::zeros(context, arguments.width, batch);
   network.stage().begin(pass, zeros.matrix(), zeros.matrix(), owned.state, owned.scratch.vector());
-  StoredMomentumState start = stored_state(context, owned.state, arguments.width, arguments.batch);
-  set_start(arguments, context, owned.state, start);
-  network.stage().advance(pass, owned.state, arguments.batch, owned.scratch.vector());
+  set_positions(context, start, owned.state);
+  network.stage().advance(pass, owned.state, batch, owned.scratch.vector());
   require_all_well(context, network.status(), "net forward");
-  StoredMomentumState end = stored_state(context, owned.state, arguments.width, arguments.batch);
-  end.network = network_entry(network_text(arguments, context), arguments.width * arguments.batch);
+  StoredMomentumState end = stored_state(context, owned.state, arguments.width, batch);
+  end.network = network_entry(network_text(arguments, context), arguments.width * batch);
   write_positions(arguments.input, start);
   write_momentum_state(arguments.state, end);
-  const auto elements = static_cast<double>(arguments.width * arguments.batch);
+  const auto elements = static_cast<double>(arguments.width * batch);
   const double bits = 8 * static_cast<double>(end.buffer_bytes()) / (elements * static_cast<double>(arguments.layers));
   if (arguments.json) {
     nlohmann::json out = {{"schema", "shrinkwarp-net-forward-1"},
                           {"layers", arguments.layers},
                           {"width", arguments.width},
-                          {"batch", arguments.batch},
+                          {"batch", batch},
                           {"mode", arguments.mode},
                           {"device", context.description()},
                           {"input", arguments.input},
@@ -276,7 +312,7 @@ void add_network_options(CLI::App& command, ForwardArguments& arguments) {
   command.add_option("--hidden", arguments.hidden, "hidden features h of a branch")
       ->required()
       ->check(whole_number(1, kMost));
-  command.add_option("--seed", arguments.seed, "of weights and samples")->required();
+  command.add_option("--seed", arguments.seed, "of weights, and of x and v where they are drawn")->required();
   command.add_option("--mode", arguments.mode, "exact (fixed point, the default) or approximate (float32)")
       ->check(one_of({"exact", "approximate"}));
   command.add_flag("--plain", arguments.plain, "v <- gamma v + f in place of v <- gamma v + (1 - gamma) f");
@@ -291,10 +327,16 @@ void add_net_forward(CLI::App& net, Action& action) {
   auto arguments = std::make_shared<ForwardArguments>();
   CLI::App* command = net.add_subcommand("forward", "Run a random momentum network and keep what leads back");
   add_network_options(*command, *arguments);
-  command->add_option("--batch", arguments->batch, "samples")->required()->check(whole_number(1, 1 << 24));
-  command->add_option("--scale", arguments->scale, "standard deviation of x and v at the start (default 1)")
+  command->add_option("--batch", arguments->batch, "samples; not wanted with --initial, which has as many as it has")
+      ->check(whole_number(1, 1 << 24));
+  command->add_option(
+      "--initial", arguments->initial,
+      "x and v to begin with (.npz of arrays x and v, each (batch, width), f4 or f8, or in exact mode i8 in units of "
+      "2^-44); without it they are drawn from --seed");
+  command->add_option("--scale", arguments->scale, "standard deviation of x and v that are drawn (default 1)")
       ->check(positive_number());
-  command->add_option("--input", arguments->input, "where x and v at the start go (.npz)")->required();
+  command->add_option("--input", arguments->input, "where x and v at the start go, as they were rounded (.npz)")
+      ->required();
   command->add_option("--state", arguments->state, "where the last x and v go, with the buffer (.npz)")->required();
   command->footer(
       "Example:\n  shrinkwarp net forward --layers 100 --gamma 0.9 --width 32 --hidden 64 --batch 100 --seed 1 "

@@ -1,6 +1,7 @@
 #include <shrinkwarp/tools/files/momentum_state_file.hpp>
 
 #include <algorithm>
+#include <cmath>
 
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/host_values.hpp>
@@ -39,6 +40,36 @@ std::vector<T> values_of(const NpzReader& reader, const std::string& name, std::
   std::transform(values.data, values.data + values.size, result.begin(),
                  [](Stored value) { return static_cast<T>(value); });
   return result;
+}
+
+/// The values of an array of f4 or f8 numbers. @param exact  arithmetic, where fixed point would do as well, for the message
+std::vector<double> numbers_of(const NpzReader& reader, const std::string& name, bool exact,
+                               std::vector<std::int64_t>& shape) {
+  const ElementType type = reader.read(name).header.type;
+  if (type == ElementType::f4) return values_of<double, float>(reader, name, &shape);
+  if (type == ElementType::f8) return values_of<double>(reader, name, &shape);
+  SHRINKWARP_THROW(ValueError, reader.path(), ": the array '", name, "' is ", reader.read(name).header.descr(),
+                   ", wanted <f4 or <f8", exact ? ", or <i8 in fixed point for both x and v" : "");
+}
+
+std::vector<std::int64_t> fixed_point(const NpzReader& reader, const char* name, const std::vector<double>& numbers) {
+  std::vector<std::int64_t> fixed(numbers.size());
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    bool fits = true;
+    fixed[i] = impulse(numbers[i], 1, fits);
+    SHRINKWARP_REQUIRE(fits, ValueError, reader.path(), ": element ", i, " of the array '", name, "' is ", numbers[i],
+                       ", wanted numbers under 2^19 = 524288 in exact arithmetic");
+  }
+  return fixed;
+}
+
+std::vector<float> single(const NpzReader& reader, const char* name, const std::vector<double>& numbers) {
+  std::vector<float> rounded(numbers.begin(), numbers.end());
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    SHRINKWARP_REQUIRE(std::isfinite(rounded[i]), ValueError, reader.path(), ": element ", i, " of the array '", name,
+                       "' is ", numbers[i], ", wanted numbers that are finite in float32");
+  }
+  return rounded;
 }
 
 }  // namespace
@@ -112,6 +143,32 @@ void write_positions(const std::string& path, const StoredMomentumState& state) 
   NpzWriter writer(path);
   put_positions(writer, state);
   writer.finish();
+}
+
+StoredMomentumState read_positions(const std::string& path, bool exact) {
+  const NpzReader reader = NpzReader::open(path);
+  StoredMomentumState state;
+  std::vector<std::int64_t> shape, other;
+  if (exact && reader.read("x").header.type == ElementType::i8) {
+    state.x = values_of<std::int64_t>(reader, "x", &shape);
+    state.v = values_of<std::int64_t>(reader, "v", &other);
+  } else {
+    const std::vector<double> x = numbers_of(reader, "x", exact, shape), v = numbers_of(reader, "v", exact, other);
+    if (exact) {
+      state.x = fixed_point(reader, "x", x);
+      state.v = fixed_point(reader, "v", v);
+    } else {
+      state.float_x = single(reader, "x", x);
+      state.float_v = single(reader, "v", v);
+    }
+  }
+  SHRINKWARP_REQUIRE(shape.size() == 2 && shape[0] > 0 && shape[1] > 0, ValueError, path, ": the array 'x' has shape ",
+                     shape_text(shape), ", wanted (samples, features)");
+  SHRINKWARP_REQUIRE(other == shape, ValueError, path, ": the array 'v' has shape ", shape_text(other), ", wanted ",
+                     shape_text(shape));
+  state.samples = shape[0];
+  state.features = shape[1];
+  return state;
 }
 
 StoredMomentumState read_momentum_state(const std::string& path) {

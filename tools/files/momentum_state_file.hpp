@@ -43,6 +43,11 @@ void restore_state(const Context& context, const StoredMomentumState& stored, co
 void write_momentum_state(const std::string& path, const StoredMomentumState& state);
 /// x and v alone. @throws IoError
 void write_positions(const std::string& path, const StoredMomentumState& state);
+/// x and v to begin with, of f4 or f8 numbers, or for exact arithmetic of i8 in fixed point as write_positions() writes them; nothing
+/// else of the file is looked at. Numbers are rounded to fixed point, or to float32.
+/// @param exact  arithmetic
+/// @throws IoError, ValueError (as read_momentum_state; numbers that are not finite, or out of the range of the arithmetic)
+StoredMomentumState read_positions(const std::string& path, bool exact);
 /// @throws IoError, ValueError (naming the file, what was found and what was wanted: an array that is missing or of another type,
 ///         shapes that do not fit)
 StoredMomentumState read_momentum_state(const std::string& path);
