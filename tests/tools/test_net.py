@@ -155,7 +155,8 @@ def test_what_is_no_state_of_this_network(folder):
 
 
 @pytest.mark.parametrize("options, wanted", [
-    ((30, 0), "--gamma"), ((30, 1.5), "--gamma: gamma is 1.5, wanted within"), ((30, "0.5,0.4"), "found 2 numbers for 30 layers"),
+    ((30, 0), "--gamma"), ((30, 1.5), "--gamma: gamma is 1.5, wanted within"),
+    ((30, "0.5,0.4"), "found 2 numbers for 30 layers"),
     ((0, 0.5), "--layers"), ((30, 1e-6), "--gamma: gamma is 1e-06, wanted within")])
 def test_forward_refuses(folder, options, wanted):
     done = run("net", "forward", *network(*options), "--batch", 5, "--input", folder / "i", "--state", folder / "s")
@@ -314,8 +315,8 @@ def interrupted(folder, *options):
 def test_a_training_that_goes_on_with_another_rate_names_the_one_it_had(folder, optimizer, rate):
     options = [*MLP, "--epochs", 100000, "--optimizer", optimizer, *save_samples(folder, *blobs(60, 1))]
     interrupted(folder, *options)
-    process = start("net", "train", *options, "--output", folder / "part", "--history", folder / "ph", "--resume", "--lr", 0.25,
-                    stderr=subprocess.PIPE, text=True)
+    process = start("net", "train", *options, "--output", folder / "part", "--history", folder / "ph", "--resume",
+                    "--lr", 0.25, stderr=subprocess.PIPE, text=True)
     assert process.stderr.readline() == f"shrinkwarp: goes on with --lr 0.25 in place of {rate}\n"
     process.kill()
 
@@ -411,7 +412,8 @@ def test_start_takes_the_weights_whatever_the_momentum(folder):
     assert (gammas == np.float32(0.7)).all() and said == ""
     assert started("--gamma", 0.9, "--quiet")[1] == ""
     # Those that both learn are weights.
-    run(*train, "--gamma", 0.8, "--learn-gamma", "--start", folder / "o", "--output", folder / "l", *BRIEFLY, status=DONE)
+    run(*train, "--gamma", 0.8, "--learn-gamma", "--start", folder / "o", "--output", folder / "l", *BRIEFLY,
+        status=DONE)
     theirs = networks.read(folder / "l")[0]
     learned = theirs["momentum.gamma"]
     assert len(np.unique(learned)) == 3
@@ -432,7 +434,8 @@ def test_start_makes_a_head_of_other_classes_afresh(folder):
     assert done.stderr == f"shrinkwarp: {folder / 'o'}: the head begins afresh, for 5 classes in place of 3\n"
     tensors = networks.read(folder / "n")[0]
     assert same(tensors, theirs, [name for name in theirs if not name.startswith("head.")])
-    assert tensors["head.weight"].shape == (5, 8) and tensors["head.bias"].shape == (5,) and tensors["head.weight"].std() > 0
+    assert tensors["head.weight"].shape == (5, 8) and tensors["head.bias"].shape == (5,)
+    assert tensors["head.weight"].std() > 0
     said = json.loads(run(*train, *files, "--output", folder / "n", "--json", status=DONE).stdout)
     assert said["start"] == str(folder / "o") and said["afresh"] == ["head.bias", "head.weight", "momentum.gamma"]
     # A ResNet of torchvision, as it is fine-tuned.
@@ -441,9 +444,9 @@ def test_start_makes_a_head_of_other_classes_afresh(folder):
     theirs = networks.read(folder / "r")[0]
     networks.write(folder / "torchvisions", theirs, {})
     save_samples(folder, *blobs(24, 1, classes=4, shape=(3, 8, 8)))
-    done = run("net", "train", "resnet18", *images, *STILL, "--gamma", 0.9, "--start", folder / "torchvisions", "--output",
-               folder / "m", status=DONE)
-    assert done.stderr == f"shrinkwarp: {folder / 'torchvisions'}: the head begins afresh, for 4 classes in place of 3\n"
+    done = run("net", "train", "resnet18", *images, *STILL, "--gamma", 0.9, "--start", folder / "torchvisions",
+               "--output", folder / "m", status=DONE)
+    assert done.stderr.endswith("torchvisions: the head begins afresh, for 4 classes in place of 3\n")
     tensors = networks.read(folder / "m")[0]
     assert tensors["fc.weight"].shape == (4, 512)
     assert same(tensors, theirs, [name for name in theirs if name.split(".")[0] != "fc" and "running" not in name])
@@ -468,15 +471,18 @@ def test_start_refuses_another_network_by_its_options(folder):
     refused("wide.npy: found samples of 7 features, wanted 6 as {} takes (--start)", "--blocks", 3, files=wide)
     # Of tensors alone nothing else is known.
     networks.write(folder / "bare", networks.read(folder / "big")[0], {})
-    refused("found the tensor 'blocks.2.linear1.bias', which this network does not have", "--blocks", 2, start="bare", status=FAILED)
-    run("net", "train", "mlp", "--blocks", 3, *STILL, *files, "--output", folder / "n", "--start", folder / "bare", status=DONE)
+    refused("found the tensor 'blocks.2.linear1.bias', which this network does not have", "--blocks", 2, start="bare",
+            status=FAILED)
+    run("net", "train", "mlp", "--blocks", 3, *STILL, *files, "--output", folder / "n", "--start", folder / "bare",
+        status=DONE)
     np.save(folder / "grey.npy", np.zeros((60, 1, 6, 6), np.float32))
     grey = ["--samples", folder / "grey.npy", "--labels", folder / "y.npy"]
     refused("--start: {} holds mlp, wanted resnet18", architecture="resnet18", files=grey)
     run("net", "train", "resnet18", "--epochs", 1, *grey, "--output", folder / "g", "--quiet", status=DONE)
     np.save(folder / "colour.npy", np.zeros((60, 3, 6, 6), np.float32))
     colour = ["--samples", folder / "colour.npy", "--labels", folder / "y.npy"]
-    refused("colour.npy: found images of 3 channels, wanted 1 as {} takes", architecture="resnet18", files=colour, start="g")
+    refused("colour.npy: found images of 3 channels, wanted 1 as {} takes", architecture="resnet18", files=colour,
+            start="g")
 
 
 def test_evaluate_overwrites_nothing_it_reads_and_leaves_no_logits_behind(folder):
@@ -500,9 +506,11 @@ def test_a_training_that_leaves_the_range_names_the_layer(folder):
     X, y = blobs(60, 1)
     train = ["net", "train", *MLP, "--gamma", 0.9, "--output", folder / "o"]
     # 54 samples are trained on: the first step ends with weights that are too large for the second one.
-    line = one_line(run(*train, "--lr", 1e7, "--optimizer", "sgd", "--batch", 16, *save_samples(folder, X, y), status=FAILED))
+    line = one_line(run(*train, "--lr", 1e7, "--optimizer", "sgd", "--batch", 16, *save_samples(folder, X, y),
+                        status=FAILED))
     assert re.search(r"training of mlp, epoch 1, step 2 of 3: layer \d: found .* under 2\^19 = 524288", line)
-    assert line.endswith("a smaller rate, a clipped gradient or normalised branches may help (--lr, --clip, --normalisation)")
+    assert line.endswith("; a smaller rate, a clipped gradient or normalised branches may help"
+                         " (--lr, --clip, --normalisation)")
     # The one step of an epoch, which only the validation that follows finds to be no good.
     line = one_line(run(*train, "--lr", 1e7, "--optimizer", "sgd", *save_samples(folder, X, y), status=FAILED))
     assert "training of mlp, validation after epoch 1: exact arithmetic: layer " in line
@@ -682,7 +690,8 @@ def test_files_that_are_none(folder):
     line = one_line(run("net", "transform", folder / "m", "--gamma", 0.9, "--output", folder / "n", status=FAILED))
     assert line == f"shrinkwarp: {folder / 'm'}: found a network with momentum, wanted a residual one"
     tensors, metadata = networks.read(folder / "m")
-    refused("bent: gamma is 1e-09, wanted within", {**tensors, "momentum.gamma": np.full(5, 1e-9, np.float32)}, gamma="1e-9")
+    refused("bent: gamma is 1e-09, wanted within", {**tensors, "momentum.gamma": np.full(5, 1e-9, np.float32)},
+            gamma="1e-9")
     np.save(folder / "wide.npy", np.zeros((3, 9), np.float32))
     line = one_line(run("net", "evaluate", folder / "m", "--samples", folder / "wide.npy", "--logits", folder / "l", status=FAILED))
     assert "wide.npy: found vectors of 9 features, wanted vectors of 6 features, which this mlp takes" in line
@@ -694,7 +703,8 @@ def test_samples_that_a_network_does_not_take(folder):
     run("net", "train", "resnet18", *arguments, *save_samples(folder, X, y), "--output", folder / "net", status=DONE)
     tensors, _ = networks.read(folder / "net")
     networks.write(folder / "torchvisions", tensors, {})
-    run("net", "train", "mlp", *arguments, *save_samples(folder, *blobs(24, 1)), "--output", folder / "mlp", status=DONE)
+    run("net", "train", "mlp", *arguments, *save_samples(folder, *blobs(24, 1)), "--output", folder / "mlp",
+        status=DONE)
     files = {"vectors": X[:, 0, 0], "pixels": X[:, :, 0, 0], "grey": X[:, :1], "turned": X.swapaxes(2, 3).copy()}
     for name, array in files.items():
         np.save(folder / f"{name}.npy", array)
@@ -709,7 +719,8 @@ def test_samples_that_a_network_does_not_take(folder):
         refused(network, "pixels", f"vectors of 3 features, wanted {wanted}, which this resnet18")
         refused(network, "grey", "images of 1 x 8 x 6, wanted images of 3 x 8 x 6, which this resnet18")
     refused("net", "turned", "images of 3 x 6 x 8, wanted images of 3 x 8 x 6, which this resnet18")
-    run("net", "evaluate", folder / "torchvisions", "--samples", folder / "turned.npy", "--logits", folder / "l", status=DONE)
+    run("net", "evaluate", folder / "torchvisions", "--samples", folder / "turned.npy", "--logits", folder / "l",
+        status=DONE)
     refused("mlp", "grey", "images of 1 x 8 x 6, wanted vectors of 6 features, which this mlp")
     for command in (["info", folder / "torchvisions"],
                     ["transform", folder / "torchvisions", "--gamma", 0.9, "--output", folder / "m"]):

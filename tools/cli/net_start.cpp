@@ -38,8 +38,8 @@ void require_same_sizes(const NetSpec& spec, const Safetensors& start, const std
   }
 }
 
-/// Refuses tensors that the network has no place for: of blocks that would be cut off, of norms. Momenta may go, and so may the
-/// counters of torchvision's batch norms.
+/// Refuses tensors that the network has no place for: of blocks that would be cut off, of norms. Momenta may go, and so
+/// may the counters of torchvision's batch norms.
 void require_places(const Net<float>& net, const Safetensors& start) {
   std::set<std::string> names;
   for (const ParameterList::Entry& entry : net.list().entries()) names.insert(entry.name);

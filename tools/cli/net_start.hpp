@@ -1,4 +1,5 @@
-// What `net train --start` takes of another network's file: weights, for a network that may have other momentum and other classes.
+// What `net train --start` takes of another network's file: weights, for a network that may have other momentum and other
+// classes.
 #pragma once
 
 #include <set>
@@ -16,11 +17,12 @@ struct NetStart {
   std::vector<std::string> lines;  ///< what the user is told of them
 };
 
-/// Gammas are those of the network's options, but where it learns them and the file's network has too they are weights like others.
-/// A head of another number of classes begins afresh. All else has to be in the file, which may hold nothing more but gammas and
-/// counters of batch norms.
+/// Gammas are those of the network's options, but where it learns them and the file's network has too they are weights
+/// like others. A head of another number of classes begins afresh. All else has to be in the file, which may hold nothing
+/// more but gammas and counters of batch norms.
 /// @param samples  file of the samples, for messages
-/// @throws UsageError (another architecture, other sizes: names the option, or the samples), ValueError (tensors without a place)
+/// @throws UsageError (another architecture, other sizes: names the option, or the samples), ValueError (tensors without
+///         a place)
 NetStart plan_start(const Net<float>& net, const Safetensors& start, const std::string& samples);
 
 /// Whether the gammas of a file are weights that have been trained.
