@@ -4,6 +4,7 @@
 #include <limits>
 
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/index.hpp>
 
 extern "C" {
 // LAPACK: least squares of least norm by a complete orthogonal factorisation; a and b are overwritten, b by z.
@@ -13,10 +14,6 @@ void dgelsy_(const int* m, const int* n, const int* nrhs, double* a, const int* 
 
 namespace shrinkwarp {
 namespace {
-
-std::size_t index_of(std::int64_t i) {
-  return static_cast<std::size_t>(i);
-}
 
 // dgelsy's scratch in blocks of 32 columns.
 std::int64_t work_elements(std::int64_t rows, std::int64_t columns) {

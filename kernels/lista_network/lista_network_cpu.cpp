@@ -107,7 +107,7 @@ SHRINKWARP_LISTA_LOOPS(double)
 
 /// What one thread needs for a slice.
 template <class T>
-struct Workspace {
+struct ListaWorkspace {
   // Layer t: [z_t; x] (coupled: z_t), one after another. Without a way back layers take turns in two places.
   MatrixView<T> states;        // [m + n (m), slice (layers + 1)]
   MatrixView<T> residuals;     // [n, slice layers], coupled: x - D z_t; one without a way back
@@ -120,10 +120,10 @@ struct Workspace {
 };
 
 template <class T>
-Workspace<T> lay_out(Arena& arena, const ListaLayout& layout, std::int64_t slice, bool gradient) {
+ListaWorkspace<T> lay_out(Arena& arena, const ListaLayout& layout, std::int64_t slice, bool gradient) {
   const std::int64_t n = layout.rows, m = layout.atoms;
   const std::int64_t layers = gradient ? layout.layers : 1;
-  Workspace<T> w;
+  ListaWorkspace<T> w;
   w.states = arena.matrix<T>(layout.kind == ListaKind::coupled ? m : m + n, slice * (layers + 1));
   if (layout.kind == ListaKind::coupled) w.residuals = arena.matrix<T>(n, slice * layers);
   if (layout.kind == ListaKind::momentum) {
@@ -143,7 +143,7 @@ Workspace<T> lay_out(Arena& arena, const ListaLayout& layout, std::int64_t slice
 template <class T>
 class Slice {
  public:
-  Slice(const ListaNetwork<T>& network, MatrixView<const T> X, VectorView<const T> lambda, const Workspace<T>& w,
+  Slice(const ListaNetwork<T>& network, MatrixView<const T> X, VectorView<const T> lambda, const ListaWorkspace<T>& w,
         std::int64_t slice, bool keeps)
       : network_(network), layout_(network.layout), X_(X), lambda_(lambda), w_(w), slice_(slice), keeps_(keeps) {}
 
@@ -289,7 +289,7 @@ class Slice {
   const ListaLayout& layout_;
   MatrixView<const T> X_;
   VectorView<const T> lambda_;
-  const Workspace<T>& w_;
+  const ListaWorkspace<T>& w_;
   std::int64_t slice_;
   bool keeps_;
 };
@@ -311,7 +311,7 @@ struct Scratch {
     threads = arena.vector<std::byte>(bytes_a_thread * context.threads());
     if (gradient) costs = arena.vector<double>(slices);
   }
-  Workspace<T> workspace(const ListaLayout& layout, std::int64_t worker, bool gradient) const {
+  ListaWorkspace<T> workspace(const ListaLayout& layout, std::int64_t worker, bool gradient) const {
     Arena arena(threads.slice(worker * bytes_a_thread, bytes_a_thread));
     return lay_out<T>(arena, layout, slice, gradient);
   }
@@ -335,7 +335,7 @@ void lista_network_forward(const Context& context, const ListaNetwork<T>& networ
   const SingleThreadedBlas single;  // once for all products
   context.parallel_for(s.slices, [&](std::int64_t i, int worker) {
     const std::int64_t first = i * s.slice, count = std::min(s.slice, X.cols - first);
-    const Workspace<T> w = s.workspace(network.layout, worker, false);
+    const ListaWorkspace<T> w = s.workspace(network.layout, worker, false);
     const Slice<T> slice(network, X.columns(first, count), lambda.slice(first, count), w, s.slice, false);
     slice.forward();
     const MatrixView<const T> codes = slice.code(network.layout.layers);
@@ -357,7 +357,7 @@ void lista_network_loss(const Context& context, const ListaNetwork<T>& network, 
     // Which thread runs a slice is open; its workspace is not.
     context.parallel_for(running, [&](std::int64_t i, int) {
       const std::int64_t first = (round + i) * s.slice, count = std::min(s.slice, X.cols - first);
-      const Workspace<T> w = s.workspace(network.layout, i, true);
+      const ListaWorkspace<T> w = s.workspace(network.layout, i, true);
       const Slice<T> slice(network, X.columns(first, count), lambda.slice(first, count), w, s.slice, true);
       slice.forward();
       s.costs[round + i] = slice.backward();

@@ -16,13 +16,13 @@ std::int64_t block_of(const Context& context, std::int64_t problems) {
 }
 
 /// What a block needs beside the caller's arrays.
-struct Workspace {
+struct IterationWorkspace {
   MatrixView<float> R;           // [n, block]
   StepPartials<float> partials;  // [tiles, block]
   MatrixView<float> previous;    // [m, block], for a caller who brings none
   std::int64_t floats = 0;       // of all that
 
-  Workspace(const Context& context, const StepDictionary<float>& D, std::int64_t block, float* memory) {
+  IterationWorkspace(const Context& context, const StepDictionary<float>& D, std::int64_t block, float* memory) {
     const std::int64_t tiles = step_tiles(context, D.cols());
     static_assert(sizeof(std::int32_t) == sizeof(float));
     const auto take = [&](std::int64_t rows) {
@@ -40,7 +40,7 @@ struct Workspace {
 }  // namespace
 
 std::int64_t iterations_scratch(const Context& context, const StepDictionary<float>& D, std::int64_t problems) {
-  return Workspace(context, D, block_of(context, problems), nullptr).floats;
+  return IterationWorkspace(context, D, block_of(context, problems), nullptr).floats;
 }
 
 void proximal_iterations(const Context& context, const StepDictionary<float>& D, const IterationPlan&,
@@ -49,7 +49,7 @@ void proximal_iterations(const Context& context, const StepDictionary<float>& D,
                          MathMode, MatrixView<float> current, MatrixView<float> previous, VectorView<double> t,
                          VectorView<float> beta, VectorView<float> scratch) {
   const std::int64_t block = block_of(context, current.cols);
-  const Workspace workspace(context, D, block, scratch.data);
+  const IterationWorkspace workspace(context, D, block, scratch.data);
   for (std::int64_t first = 0; first < current.cols; first += block) {
     const std::int64_t count = std::min(block, current.cols - first);
     MatrixView<float> now = current.columns(first, count);

@@ -181,7 +181,7 @@ SHRINKWARP_STEP_NETWORK_LOOPS(double)
 
 /// What one thread needs for a block.
 template <class T>
-struct Workspace {
+struct StepWorkspace {
   // Of each layer, or of two where nothing comes back: the codes, how many entries they have, and these where they are few.
   MatrixView<T> states;               // [m, block (layers + 1)]
   MatrixView<std::int32_t> atoms;     // [m, block (layers + 1)]
@@ -202,11 +202,11 @@ struct Workspace {
 };
 
 template <class T>
-Workspace<T> lay_out(Arena& arena, const Context& context, const StepNetwork<T>& network, std::int64_t block,
+StepWorkspace<T> lay_out(Arena& arena, const Context& context, const StepNetwork<T>& network, std::int64_t block,
                      bool gradient) {
   const std::int64_t n = network.operands.rows(), m = network.operands.atoms(), layers = network.steps.size;
   const std::int64_t tiles = shrinkwarp::step_tiles(context, m), places = block * (gradient ? layers + 1 : 2);
-  Workspace<T> w;
+  StepWorkspace<T> w;
   w.states = arena.matrix<T>(m, places);
   w.atoms = arena.matrix<std::int32_t>(m, places);
   w.values = arena.matrix<T>(m, places);
@@ -259,7 +259,7 @@ void shrink_unselected(T* z, std::int64_t size, T threshold, std::int64_t kept, 
 template <class T>
 class Block {
  public:
-  Block(const StepNetwork<T>& network, MatrixView<const T> X, VectorView<const T> lambda, const Workspace<T>& w,
+  Block(const StepNetwork<T>& network, MatrixView<const T> X, VectorView<const T> lambda, const StepWorkspace<T>& w,
         bool keeps)
       : network_(network), X_(X), lambda_(lambda), w_(w), keeps_(keeps), count_(X.cols) {
     std::fill_n(w_.beta.data, w_.beta.size, T(0));
@@ -536,7 +536,7 @@ class Block {
   const StepNetwork<T>& network_;
   MatrixView<const T> X_;
   VectorView<const T> lambda_;
-  const Workspace<T>& w_;
+  const StepWorkspace<T>& w_;
   bool keeps_;
   std::int64_t count_;
 };
@@ -565,7 +565,7 @@ struct Scratch {
     if (gradient) sums = arena.matrix<double>(sums_of(network.steps.size), blocks);
   }
 
-  Workspace<T> workspace(const Context& context, const StepNetwork<T>& network, int worker, bool gradient) const {
+  StepWorkspace<T> workspace(const Context& context, const StepNetwork<T>& network, int worker, bool gradient) const {
     Arena arena(threads.slice(worker * bytes_a_thread, bytes_a_thread));
     return lay_out(arena, context, network, block, gradient);
   }
@@ -592,7 +592,7 @@ void step_network_forward(const Context& context, const StepNetwork<T>& network,
   const Scratch<T> s(arena, context, network, X.cols, false);
   context.parallel_for(s.blocks, [&](std::int64_t i, int worker) {
     const std::int64_t first = i * s.block, count = std::min(s.block, X.cols - first);
-    const Workspace<T> w = s.workspace(context, network, worker, false);
+    const StepWorkspace<T> w = s.workspace(context, network, worker, false);
     const Block<T> block(network, X.columns(first, count), lambda.slice(first, count), w, false);
     block.forward();
     for (std::int64_t b = 0; b < count; ++b)
@@ -613,7 +613,7 @@ void step_network_loss(const Context& context, const StepNetwork<T>& network, Ma
   const Scratch<T> s(arena, context, network, X.cols, true);
   context.parallel_for(s.blocks, [&](std::int64_t i, int worker) {
     const std::int64_t first = i * s.block, count = std::min(s.block, X.cols - first);
-    const Workspace<T> w = s.workspace(context, network, worker, true);
+    const StepWorkspace<T> w = s.workspace(context, network, worker, true);
     const Block<T> block(network, X.columns(first, count), lambda.slice(first, count), w, true);
     block.forward();
     block.backward(s.sums.column(i));

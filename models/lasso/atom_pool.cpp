@@ -8,6 +8,7 @@
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/models/lasso/working_set_pool.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/index.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -25,10 +26,6 @@ constexpr double kFarOver = 1.1;
 constexpr std::int64_t kTogether = 4;   // problems of a small dictionary whose first correlations are found at once
 constexpr std::int64_t kCapacity = 32;  // atoms that a pool's working sets have room for at first
 constexpr std::int64_t kLargestCapacity = 2048;  // and at most; fewer where there are few rows or atoms
-
-std::size_t index_of(std::int64_t i) {
-  return static_cast<std::size_t>(i);
-}
 
 // No more atoms than rows are in use at once; W holds some times as many.
 std::int64_t largest_capacity(std::int64_t rows, std::int64_t atoms) {

@@ -1,4 +1,5 @@
 #include <shrinkwarp/models/lasso/device_pool.hpp>
+#include <shrinkwarp/runtime/index.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -11,10 +12,6 @@
 
 namespace shrinkwarp {
 namespace {
-
-std::size_t index_of(std::int64_t i) {
-  return static_cast<std::size_t>(i);
-}
 
 std::int64_t panels_of(std::int64_t atoms) {
   return (atoms + kPanelAtoms - 1) / kPanelAtoms;

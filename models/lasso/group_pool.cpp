@@ -6,6 +6,7 @@
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
 #include <shrinkwarp/kernels/group_set/group_set.hpp>
 #include <shrinkwarp/models/lasso/working_set_pool.hpp>
+#include <shrinkwarp/runtime/index.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -19,10 +20,6 @@ constexpr std::int64_t kCapacity = 16;  // groups that a working set has room fo
 constexpr double kLoose = 0.1;
 constexpr double kLeastTolerance = 1e-14;
 constexpr std::int64_t kMostSteps = 60;  // of Newton's, until the next pass
-
-std::size_t index_of(std::int64_t i) {
-  return static_cast<std::size_t>(i);
-}
 
 // Where no more groups than rows are in use, which some solution of every problem has, there is room for as many again as a
 // round may bring. A set that is full drops what is not in use.

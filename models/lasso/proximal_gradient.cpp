@@ -13,6 +13,7 @@
 #include <shrinkwarp/models/lasso/batch_penalty.hpp>
 #include <shrinkwarp/models/lasso/user_units.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/index.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -32,10 +33,6 @@ T safe_step(double lipschitz) {
 template <class T>
 VectorView<T> host_view(std::vector<T>& values) {
   return {values.data(), static_cast<std::int64_t>(values.size()), {}};
-}
-
-std::size_t index_of(std::int64_t i) {
-  return static_cast<std::size_t>(i);
 }
 
 }  // namespace

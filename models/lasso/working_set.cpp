@@ -1,4 +1,5 @@
 #include <shrinkwarp/models/lasso/working_set.hpp>
+#include <shrinkwarp/runtime/index.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -10,10 +11,6 @@
 
 namespace shrinkwarp {
 namespace {
-
-std::size_t index_of(std::int64_t i) {
-  return static_cast<std::size_t>(i);
-}
 
 }  // namespace
 

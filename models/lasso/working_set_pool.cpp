@@ -1,4 +1,5 @@
 #include <shrinkwarp/models/lasso/working_set_pool.hpp>
+#include <shrinkwarp/runtime/index.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -22,10 +23,6 @@ constexpr double kLikelyLambda = 0.3;
 constexpr double kLargestLambda = 1e30;
 // `values` has room for so many more than there are atoms.
 constexpr std::int64_t kMore = 64;
-
-std::size_t index_of(std::int64_t i) {
-  return static_cast<std::size_t>(i);
-}
 
 std::int64_t padded_rows(std::int64_t rows) {
   return (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;

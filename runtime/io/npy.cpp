@@ -18,10 +18,10 @@
 namespace shrinkwarp {
 namespace {
 
-constexpr char kMagic[] = {'\x93', 'N', 'U', 'M', 'P', 'Y'};
-constexpr std::int64_t kMaxHeaderBytes = 1 << 20;  // NumPy itself writes 128 for anything but structured types
+constexpr char kNpyMagic[] = {'\x93', 'N', 'U', 'M', 'P', 'Y'};
+constexpr std::int64_t kMaxNpyHeaderBytes = 1 << 20;  // NumPy itself writes 128 for anything but structured types
 constexpr std::int64_t kAlignment = 64;
-constexpr std::int64_t kBufferBytes = 1 << 20;  // stays in a second-level cache
+constexpr std::int64_t kNpyBufferBytes = 1 << 20;  // stays in a second-level cache
 // One line of the cache holds 16 floats: a square of 16 x 16 is read and written by whole lines.
 constexpr std::int64_t kTile = 16;
 constexpr const char* kWantedTypes = "'|b1', '|u1', '<i4', '<i8', '<f4', '<f8' or '|S<length>'";
@@ -209,7 +209,7 @@ void read_lines(const InputFile& file, std::int64_t offset, MatrixView<To> out) 
   }
   // Elements of the run [done, total), which knows nothing of columns, are dealt out to them.
   const std::int64_t total = out.rows * out.cols;
-  const std::int64_t capacity = std::min(total, kBufferBytes / kSize);
+  const std::int64_t capacity = std::min(total, kNpyBufferBytes / kSize);
   const std::unique_ptr<From[]> buffer(new From[static_cast<std::size_t>(capacity)]);
   std::int64_t column = 0;
   std::int64_t row = 0;
@@ -239,13 +239,13 @@ void read_lines_transposed(const InputFile& file, std::int64_t offset, std::int6
                            MatrixView<To> out) {
   if (out.empty()) return;
   constexpr std::int64_t kSize = sizeof(From);
-  constexpr std::int64_t kWidest = kBufferBytes / kSize / kTile - kTile;
+  constexpr std::int64_t kWidest = kNpyBufferBytes / kSize / kTile - kTile;
   const std::int64_t width = std::min(out.cols, kWidest);
   // Short whole lines come many at a time; others one by one, an odd number of tiles apart, so that a tile's lines do
   // not meet in one set of the cache.
   const bool whole = width == stride && width < 512;
   const std::int64_t pitch = whole ? width : ((width + kTile - 1) / kTile * kTile) | kTile;
-  const std::int64_t height = std::min(out.rows, kBufferBytes / kSize / pitch);
+  const std::int64_t height = std::min(out.rows, kNpyBufferBytes / kSize / pitch);
   const std::unique_ptr<From[]> buffer(new From[static_cast<std::size_t>(height * pitch)]);
   for (std::int64_t left = 0; left < out.cols; left += width) {
     const std::int64_t cols = std::min(width, out.cols - left);
@@ -328,7 +328,7 @@ std::string ArrayHeader::descr() const {
 std::int64_t npy_header_bytes(const void* head, std::int64_t available, const Origin& origin) {
   const auto* bytes = static_cast<const unsigned char*>(head);
   if (available == 0) SHRINKWARP_THROW_IO(origin, 0, "is empty, wanted a .npy file");
-  if (available < 8 || std::memcmp(bytes, kMagic, sizeof kMagic) != 0) {
+  if (available < 8 || std::memcmp(bytes, kNpyMagic, sizeof kNpyMagic) != 0) {
     const std::string_view found(static_cast<const char*>(head),
                                  static_cast<std::size_t>(std::min<std::int64_t>(available, 6)));
     SHRINKWARP_THROW_IO(origin, 0, "begins with '", printable(found), "', wanted '\\x93NUMPY' (a .npy file)",
@@ -345,8 +345,8 @@ std::int64_t npy_header_bytes(const void* head, std::int64_t available, const Or
   }
   std::int64_t length = bytes[8] | bytes[9] << 8;
   if (major > 1) length |= static_cast<std::int64_t>(bytes[10]) << 16 | static_cast<std::int64_t>(bytes[11]) << 24;
-  if (length > kMaxHeaderBytes) {
-    SHRINKWARP_THROW_IO(origin, 8, "found a header of ", length, " bytes, wanted at most ", kMaxHeaderBytes);
+  if (length > kMaxNpyHeaderBytes) {
+    SHRINKWARP_THROW_IO(origin, 8, "found a header of ", length, " bytes, wanted at most ", kMaxNpyHeaderBytes);
   }
   return prefix + length;
 }
@@ -380,7 +380,7 @@ std::string npy_header_text(const ArrayHeader& header) {
   dict += '\n';
   SHRINKWARP_REQUIRE(dict.size() < 65536, ShapeError, "npy_header_text: found ", header.shape.size(),
                      " dimensions, more than a header holds");
-  std::string text(kMagic, sizeof kMagic);
+  std::string text(kNpyMagic, sizeof kNpyMagic);
   text += '\x01';
   text += '\0';
   text += static_cast<char>(dict.size() & 0xff);

@@ -20,8 +20,8 @@ namespace shrinkwarp {
 namespace {
 
 constexpr std::int64_t kLengthBytes = 8;
-constexpr std::int64_t kMaxHeaderBytes = 100'000'000;  // of the format
-constexpr std::size_t kAlignment = 8;                  // of the data, by spaces at the end of the header
+constexpr std::int64_t kMaxTensorsHeaderBytes = 100'000'000;  // of the format
+constexpr std::size_t kTensorsAlignment = 8;                  // of the data, by spaces at the end of the header
 constexpr const char* kMetadata = "__metadata__";
 constexpr const char* kSealKey = "tensors_hash";
 
@@ -367,7 +367,7 @@ Safetensors read_safetensors(const std::string& path) {
   }
   std::uint64_t length = 0;
   file.read(0, &length, kLengthBytes);
-  const std::int64_t most = std::min(kMaxHeaderBytes, file.size() - kLengthBytes);
+  const std::int64_t most = std::min(kMaxTensorsHeaderBytes, file.size() - kLengthBytes);
   if (length > static_cast<std::uint64_t>(most)) {
     SHRINKWARP_THROW_IO(origin, 0, "found a header of ", length, " bytes in a file of ", file.size(),
                         ", wanted at most ", most, " (no safetensors file?)");
@@ -419,10 +419,10 @@ void write_safetensors(const std::string& path, const Safetensors& contents) {
     offset = end;
   }
   header += '}';
-  header.resize((header.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
+  header.resize((header.size() + kTensorsAlignment - 1) / kTensorsAlignment * kTensorsAlignment, ' ');
   const std::uint64_t length = header.size();
-  SHRINKWARP_REQUIRE(length <= static_cast<std::uint64_t>(kMaxHeaderBytes), ValueError, origin,
-                     ": names and metadata make a header of ", length, " bytes, wanted at most ", kMaxHeaderBytes);
+  SHRINKWARP_REQUIRE(length <= static_cast<std::uint64_t>(kMaxTensorsHeaderBytes), ValueError, origin,
+                     ": names and metadata make a header of ", length, " bytes, wanted at most ", kMaxTensorsHeaderBytes);
 
   OutputFile file = OutputFile::replacing(origin.function, path);
   file.append(&length, kLengthBytes);

@@ -8,6 +8,7 @@
 #include <shrinkwarp/kernels/random/random.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/bench/clock.hpp>
 #include <shrinkwarp/tools/bench/recording.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 #include <shrinkwarp/tools/files/solve_fingerprint.hpp>
@@ -15,12 +16,6 @@
 
 namespace shrinkwarp::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Best of several, as a ceiling should be: both products of an iteration, on random numbers.
 double product_rate(const Context& context, std::int64_t n, std::int64_t m, std::int64_t problems) {

@@ -6,6 +6,7 @@
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/tools/bench/clock.hpp>
 #include <shrinkwarp/tools/bench/inputs.hpp>
 
 namespace shrinkwarp::bench {
@@ -13,7 +14,6 @@ namespace {
 
 template <class Call>
 double seconds_a_call(const Context& context, double min_seconds, Call call) {
-  using Clock = std::chrono::steady_clock;
   call();
   context.synchronize();
   double best = 0;

@@ -13,12 +13,11 @@
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
 #include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/tools/bench/clock.hpp>
 #include <shrinkwarp/tools/bench/inputs.hpp>
 
 namespace shrinkwarp::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct CallTimes {
   std::int64_t calls = 0;

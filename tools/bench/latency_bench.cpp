@@ -7,20 +7,11 @@
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/tools/bench/clock.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 #include <shrinkwarp/tools/files/npy_observations.hpp>
 
 namespace shrinkwarp::bench {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-}  // namespace
-
 double LatencyBenchResult::quantile(double q) const {
   std::vector<double> sorted = seconds;
   std::sort(sorted.begin(), sorted.end());

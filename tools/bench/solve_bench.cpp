@@ -7,19 +7,10 @@
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
+#include <shrinkwarp/tools/bench/clock.hpp>
 #include <shrinkwarp/tools/bench/recording.hpp>
 
 namespace shrinkwarp::bench {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-}  // namespace
-
 double SolveBenchResult::median_seconds() const {
   std::vector<double> sorted = seconds;
   if (sorted.empty()) return first_seconds;
