@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <utility>
 
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
@@ -108,7 +109,33 @@ void Samples<T>::gather(const std::int64_t* samples, const LambdaShares& shares,
   }
 }
 
+SampleRows split_rows(std::int64_t count, bool judges) {
+  constexpr std::int64_t kFew = 20;
+  SampleRows rows;
+  for (std::int64_t i = 0; i < count; ++i)
+    (!judges && count >= kFew && i % 10 == 9 ? rows.validation : rows.training).push_back(i);
+  if (!judges && rows.validation.empty()) rows.validation = rows.training;
+  return rows;
+}
+
+std::vector<std::int64_t> start_rows(const std::vector<std::int64_t>& rows) {
+  constexpr std::size_t kMost = 10000;
+  return {rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), kMost))};
+}
+
+template <class T>
+double cost_unit(const Samples<T>& samples, const std::string& name) {
+  constexpr int kMost = 960;  // powers of two, beside which costs far under and over the energy have room
+  const int exponent =
+      samples.mean_energy() > 0 ? std::ilogb(samples.mean_energy()) + 2 * std::ilogb(samples.unit()) : 0;
+  SHRINKWARP_REQUIRE(std::abs(exponent) <= kMost, ValueError, name, ": the mean of 1/2 ||x||^2 is some 2^", exponent,
+                     ", wanted 2^", -kMost, " to 2^", kMost, ": observations in other units");
+  return samples.unit() * samples.unit();
+}
+
 template class Samples<float>;
 template class Samples<double>;
+template double cost_unit<float>(const Samples<float>&, const std::string&);
+template double cost_unit<double>(const Samples<double>&, const std::string&);
 
 }  // namespace shrinkwarp

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <shrinkwarp/models/lasso/dictionary.hpp>
@@ -61,5 +62,19 @@ class Samples {
   std::vector<double> lambda_max_;
   std::vector<T> held_;  // [n, N], or empty
 };
+
+/// Which rows of a source are trained on and which are judged by.
+struct SampleRows {
+  std::vector<std::int64_t> training, validation;
+};
+/// Every tenth row judges; of fewer than 20 all do both. Where there are `judges` from elsewhere all are trained on and none judges.
+SampleRows split_rows(std::int64_t count, bool judges);
+/// Those of `rows` that step-LISTA sees as the start of another network.
+std::vector<std::int64_t> start_rows(const std::vector<std::int64_t>& rows);
+
+/// What a cost of 1 in the units of gather() is in the user's. @param name  begins the message
+/// @throws ValueError (observations whose costs float64 does not hold)
+template <class T>
+double cost_unit(const Samples<T>& samples, const std::string& name);
 
 }  // namespace shrinkwarp

@@ -62,6 +62,14 @@ struct TrainingEvent {
   double rate = 0;             ///< learning rate or step
 };
 
+/// The same with costs in the user's units. @param unit, judged_unit  cost_unit() of samples and validation samples
+inline TrainingEvent in_units(TrainingEvent event, double unit, double judged_unit) {
+  event.loss *= unit;
+  event.validation *= judged_unit;
+  event.best_validation *= judged_unit;
+  return event;
+}
+
 struct TrainingResult {
   double validation = 0;       ///< mean Lasso cost of the network that is returned
   double ista_validation = 0;  ///< of ISTA of the same depth

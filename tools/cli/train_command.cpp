@@ -145,21 +145,6 @@ void complete(TrainArguments& arguments) {
   }
 }
 
-/// Which rows are trained on and which are judged by, where there is no file of others: every tenth is judged by.
-struct Rows {
-  std::vector<std::int64_t> training, validation;
-};
-Rows rows_of(std::int64_t count, bool has_validation_file) {
-  Rows rows;
-  constexpr std::int64_t kFew = 20;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const bool judges = !has_validation_file && count >= kFew && i % 10 == 9;
-    (judges ? rows.validation : rows.training).push_back(i);
-  }
-  if (!has_validation_file && rows.validation.empty()) rows.validation = rows.training;
-  return rows;
-}
-
 /// Of the step network in the file of --start, as many layers and this dictionary's: its parameters.
 std::vector<double> steps_of(const TrainArguments& arguments, const Context& context, const LoadedDictionary& loaded) {
   const std::string& name = arguments.start;
@@ -173,13 +158,6 @@ std::vector<double> steps_of(const TrainArguments& arguments, const Context& con
   const std::unique_ptr<Network<double>> steps = make_network<double>(context, loaded.dictionary, description.spec);
   steps->load(context, file);
   return steps->to_host(context);
-}
-
-/// Observations that step-LISTA sees as the start of another network.
-constexpr std::size_t kStartSamples = 10000;
-
-std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& rows, std::size_t most) {
-  return {rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), most))};
 }
 
 template <class T>
@@ -281,24 +259,6 @@ std::string progress_text(const TrainingEvent& event, std::int64_t layers) {
   return line;
 }
 
-/// A cost's unit in the user's. @throws ValueError (costs that float64 does not hold)
-template <class T>
-double cost_unit(const Samples<T>& samples, const std::string& path) {
-  constexpr int kMost = 960;  // powers of two, beside which costs far under and over the energy have room
-  const int exponent =
-      samples.mean_energy() > 0 ? std::ilogb(samples.mean_energy()) + 2 * std::ilogb(samples.unit()) : 0;
-  SHRINKWARP_REQUIRE(std::abs(exponent) <= kMost, ValueError, path, ": the mean of 1/2 ||x||^2 is some 2^", exponent,
-                     ", wanted 2^", -kMost, " to 2^", kMost, ": observations in other units");
-  return samples.unit() * samples.unit();
-}
-
-TrainingEvent in_units(TrainingEvent event, double unit, double judged_unit) {
-  event.loss *= unit;
-  event.validation *= judged_unit;
-  event.best_validation *= judged_unit;
-  return event;
-}
-
 void print_finished(const TrainArguments& arguments) {
   if (arguments.json) {
     std::cout << json_line({{"schema", "shrinkwarp-train-1"}, {"finished", true}, {"output", arguments.output}})
@@ -315,7 +275,7 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
   const auto started = std::chrono::steady_clock::now();
   const Dictionary& dictionary = loaded.dictionary;
   const std::int64_t memory = parse_bytes(arguments.memory_limit);
-  Rows rows = rows_of(observations.size(), validation_file != nullptr);
+  SampleRows rows = split_rows(observations.size(), validation_file != nullptr);
   if (validation_file) {
     rows.validation.resize(static_cast<std::size_t>(validation_file->size()));
     std::iota(rows.validation.begin(), rows.validation.end(), std::int64_t{0});
@@ -348,10 +308,9 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
       line.update([&] { return progress_text(event, arguments.spec.layers); });
     };
     if (!store.resume && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
-      const Samples<double> few(context, dictionary, observations, first_of(samples.rows(), kStartSamples), memory / 4,
-                                cancel);
+      const Samples<double> few(context, dictionary, observations, start_rows(samples.rows()), memory / 4, cancel);
       const Samples<double> few_judges(context, dictionary, validation_file ? *validation_file : observations,
-                                       first_of(validation.rows(), kStartSamples), memory / 4, cancel);
+                                       start_rows(validation.rows()), memory / 4, cancel);
       const double its_unit = few.unit() * few.unit(), its_judged_unit = few_judges.unit() * few_judges.unit();
       start_from_steps<T>(
           context, dictionary, *network, few, few_judges, arguments.training.lambda,

@@ -61,6 +61,13 @@ std::unique_ptr<ObservationSource> typed_source(const Context& context, AnyMatri
 
 }  // namespace
 
+AnyMatrix array_of(const Context& context, const nanobind::object& X) {
+  if (!context.is_cuda() || nanobind::cast<AnyMatrix>(X).device_type() == nanobind::device::cpu::value)
+    return nanobind::cast<AnyMatrix>(X);
+  const auto stream = reinterpret_cast<std::uintptr_t>(context.stream());
+  return nanobind::cast<AnyMatrix>(X.attr("__dlpack__")(nanobind::arg("stream") = stream));
+}
+
 std::unique_ptr<ObservationSource> observations_of(const Context& context, AnyMatrix X, std::string name) {
   const int kind = X.device_type();
   SHRINKWARP_REQUIRE(kind == nanobind::device::cpu::value || kind == nanobind::device::cuda::value, DeviceError, name,

@@ -2,8 +2,7 @@
 
 namespace shrinkwarp::python {
 
-template <class Body>
-void Listener::in_python(const Body& body) {
+void Listener::in_python(FunctionRef<void()> body) {
   if (token_.cancelled()) return;
   const nanobind::gil_scoped_acquire lock;
   try {
@@ -15,11 +14,20 @@ void Listener::in_python(const Body& body) {
   }
 }
 
+bool Listener::is_time() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - asked_ < std::chrono::milliseconds(100)) return false;
+  asked_ = now;
+  return true;
+}
+
+void Listener::poll() {
+  if (is_time()) in_python([] {});
+}
+
 ProgressCallback Listener::progress() {
   return [this](const Progress& progress) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now - asked_ < std::chrono::milliseconds(100) && progress.done < progress.total) return;
-    asked_ = now;
+    if (!is_time() && progress.done < progress.total) return;
     in_python([&] {
       if (!progress_.is_none()) progress_(progress.done, progress.total);
     });

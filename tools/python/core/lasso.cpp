@@ -25,6 +25,7 @@
 #include <shrinkwarp/tools/python/core/calls.hpp>
 #include <shrinkwarp/tools/python/core/contexts.hpp>
 #include <shrinkwarp/tools/python/core/parts.hpp>
+#include <shrinkwarp/tools/python/core/prepared_dictionary.hpp>
 
 namespace shrinkwarp::python {
 namespace {
@@ -32,19 +33,12 @@ namespace {
 namespace nb = nanobind;
 using namespace nb::literals;
 
-/// D [n, m] in Fortran order, or the same array as anything else that NumPy makes such of.
-using DictionaryArray = nb::ndarray<const double, nb::ndim<2>, nb::f_contig, nb::device::cpu>;
 using DenseRows = nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 template <class T>
 using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Codes = std::tuple<Vector<std::int64_t>, Vector<std::int32_t>, Vector<double>>;
 
 constexpr std::int64_t kRowsAtATime = 1024;  // of what goes over rows after a solve
-
-MatrixView<const double> view_of(const DictionaryArray& D) {
-  const auto n = static_cast<std::int64_t>(D.shape(0));
-  return {D.data(), n, static_cast<std::int64_t>(D.shape(1)), n, {}};
-}
 
 Solver solver_named(const std::string& name) {
   for (const Solver solver :
@@ -104,99 +98,75 @@ std::vector<double> debiased(const Context& context, const Dictionary& dictionar
   return amplitudes;
 }
 
-/// A dictionary on its device, for any number of threads.
-class PreparedDictionary {
- public:
-  PreparedDictionary(const DictionaryArray& D, const std::string& device, int threads)
-      : contexts_(device, threads), dictionary_(*Contexts::Lease(contexts_), view_of(D), "D") {}
+nb::dict result(LassoBatch batch, std::int64_t N, bool debias, std::vector<double> amplitudes,
+                const Listener& listener) {
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  nb::dict result;
+  std::vector<std::int64_t> offsets(static_cast<std::size_t>(N) + 1, 0);
+  for (std::int64_t k = 0; k < batch.size(); ++k)
+    offsets[static_cast<std::size_t>(batch.index[k]) + 1] = batch.codes.offsets[k + 1] - batch.codes.offsets[k];
+  for (std::size_t i = 1; i < offsets.size(); ++i) offsets[i] += offsets[i - 1];
+  result["lam"] = spread(batch, batch.lambda, N, kNone);
+  result["objective"] = spread(batch, batch.objective, N, kNone);
+  result["dual_gap"] = spread(batch, batch.dual_gap, N, kNone);
+  result["iterations"] = spread(batch, batch.iterations, N, std::int64_t{0});
+  result["converged"] = spread(batch, batch.converged, N, std::uint8_t{0});
+  result["finished"] = batch.size();
+  result["indptr"] = to_numpy(std::move(offsets));
+  result["indices"] = to_numpy(std::move(batch.codes.indices));
+  result["values"] = to_numpy(std::move(batch.codes.values));
+  if (debias) result["debiased"] = to_numpy(std::move(amplitudes));
+  result["raised"] = listener.raised();
+  return result;
+}
 
-  std::int64_t rows() const { return dictionary_.rows(); }
-  std::int64_t atoms() const { return dictionary_.atoms(); }
-  bool is_cuda() const { return dictionary_.device().type == DeviceType::cuda; }
-  std::string device() const { return concat(dictionary_.device()); }
-
-  nb::dict solve(nb::object X, const std::string& kind, double number, const std::optional<Vector<double>>& values,
-                 const std::string& solver, double gap, std::int64_t max_iterations,
-                 const std::optional<Vector<double>>& weights, std::int64_t group_size, bool nonnegative, double ridge,
-                 const std::optional<Codes>& initial, std::optional<std::int64_t> memory_limit, bool debias,
-                 nb::object progress, nb::object log) const {
-    const LambdaRule rule = rule_of(kind, number, values);
-    LassoOptions options;
-    options.solver = solver_named(solver);
-    options.gap = gap;
-    options.max_iterations = max_iterations;
-    if (weights) options.penalty.weights = to_vector<double>(*weights);
-    options.penalty.group_size = group_size;
-    options.penalty.nonnegative = nonnegative;
-    options.penalty.ridge = ridge;
-    if (memory_limit) options.memory_limit = *memory_limit;
-    SparseCodes start;
-    if (initial) {
-      start = {to_vector<std::int64_t>(std::get<0>(*initial)), to_vector<std::int32_t>(std::get<1>(*initial)),
-               to_vector<double>(std::get<2>(*initial))};
-      options.initial = &start;
-    }
-    Listener listener(std::move(progress), std::move(log));
-    options.progress = listener.progress();
-    options.log = listener.log();
-    options.cancel = listener.token();
-
-    std::optional<Contexts::Lease> lease;
-    {
-      const nb::gil_scoped_release unlocked;
-      lease.emplace(contexts_);
-    }
-    const Context& context = **lease;
-    const std::unique_ptr<ObservationSource> source = observations_of(context, array_of(context, X), "X");
-    LassoBatch batch;
-    std::vector<double> amplitudes;
-    {
-      const nb::gil_scoped_release unlocked;
-      MemorySink sink;
-      try {
-        solve_lasso(context, dictionary_, *source, rule, options, sink);
-      } catch (const Cancelled&) {  // the listener knows why
-      }
-      batch = sink.in_order();
-      if (debias) amplitudes = debiased(context, dictionary_, *source, batch);
-    }
-    return result(std::move(batch), source->size(), debias, std::move(amplitudes), listener);
+nb::dict solve(const PreparedDictionary& prepared, nb::object X, const std::string& kind, double number,
+               const std::optional<Vector<double>>& values, const std::string& solver, double gap,
+               std::int64_t max_iterations, const std::optional<Vector<double>>& weights, std::int64_t group_size,
+               bool nonnegative, double ridge, const std::optional<Codes>& initial,
+               std::optional<std::int64_t> memory_limit, bool debias, nb::object progress, nb::object log) {
+  const LambdaRule rule = rule_of(kind, number, values);
+  LassoOptions options;
+  options.solver = solver_named(solver);
+  options.gap = gap;
+  options.max_iterations = max_iterations;
+  if (weights) options.penalty.weights = to_vector<double>(*weights);
+  options.penalty.group_size = group_size;
+  options.penalty.nonnegative = nonnegative;
+  options.penalty.ridge = ridge;
+  if (memory_limit) options.memory_limit = *memory_limit;
+  SparseCodes start;
+  if (initial) {
+    start = {to_vector<std::int64_t>(std::get<0>(*initial)), to_vector<std::int32_t>(std::get<1>(*initial)),
+             to_vector<double>(std::get<2>(*initial))};
+    options.initial = &start;
   }
+  Listener listener(std::move(progress), std::move(log));
+  options.progress = listener.progress();
+  options.log = listener.log();
+  options.cancel = listener.token();
 
- private:
-  /// X, and on CUDA asked for in the order of the context's stream.
-  static AnyMatrix array_of(const Context& context, const nb::object& X) {
-    if (!context.is_cuda() || nb::cast<AnyMatrix>(X).device_type() == nb::device::cpu::value)
-      return nb::cast<AnyMatrix>(X);
-    const auto stream = reinterpret_cast<std::uintptr_t>(context.stream());
-    return nb::cast<AnyMatrix>(X.attr("__dlpack__")("stream"_a = stream));
+  std::optional<Contexts::Lease> lease;
+  {
+    const nb::gil_scoped_release unlocked;
+    lease.emplace(prepared.contexts());
   }
-
-  static nb::dict result(LassoBatch batch, std::int64_t N, bool debias, std::vector<double> amplitudes,
-                         const Listener& listener) {
-    constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-    nb::dict result;
-    std::vector<std::int64_t> offsets(static_cast<std::size_t>(N) + 1, 0);
-    for (std::int64_t k = 0; k < batch.size(); ++k)
-      offsets[static_cast<std::size_t>(batch.index[k]) + 1] = batch.codes.offsets[k + 1] - batch.codes.offsets[k];
-    for (std::size_t i = 1; i < offsets.size(); ++i) offsets[i] += offsets[i - 1];
-    result["lam"] = spread(batch, batch.lambda, N, kNone);
-    result["objective"] = spread(batch, batch.objective, N, kNone);
-    result["dual_gap"] = spread(batch, batch.dual_gap, N, kNone);
-    result["iterations"] = spread(batch, batch.iterations, N, std::int64_t{0});
-    result["converged"] = spread(batch, batch.converged, N, std::uint8_t{0});
-    result["finished"] = batch.size();
-    result["indptr"] = to_numpy(std::move(offsets));
-    result["indices"] = to_numpy(std::move(batch.codes.indices));
-    result["values"] = to_numpy(std::move(batch.codes.values));
-    if (debias) result["debiased"] = to_numpy(std::move(amplitudes));
-    result["raised"] = listener.raised();
-    return result;
+  const Context& context = **lease;
+  const std::unique_ptr<ObservationSource> source = observations_of(context, array_of(context, X), "X");
+  LassoBatch batch;
+  std::vector<double> amplitudes;
+  {
+    const nb::gil_scoped_release unlocked;
+    MemorySink sink;
+    try {
+      solve_lasso(context, prepared.dictionary(), *source, rule, options, sink);
+    } catch (const Cancelled&) {  // the listener knows why
+    }
+    batch = sink.in_order();
+    if (debias) amplitudes = debiased(context, prepared.dictionary(), *source, batch);
   }
-
-  mutable Contexts contexts_;
-  Dictionary dictionary_;
-};
+  return result(std::move(batch), source->size(), debias, std::move(amplitudes), listener);
+}
 
 /// [N, m] of the least-squares codes of least norm.
 nb::ndarray<nb::numpy, double, nb::ndim<2>> minimum_norm(const DictionaryArray& D, const DenseRows& X, int threads) {
@@ -227,12 +197,12 @@ void add_lasso(nb::module_& module) {
       "on any threads.")
       .def(nb::init<const DictionaryArray&, const std::string&, int>(), "D"_a, "device"_a, "threads"_a,
            nb::call_guard<nb::gil_scoped_release>())
-      .def_prop_ro("rows", &PreparedDictionary::rows)
-      .def_prop_ro("atoms", &PreparedDictionary::atoms)
-      .def_prop_ro("device", &PreparedDictionary::device)
-      .def("solve", &PreparedDictionary::solve, "X"_a, "kind"_a, "number"_a, "values"_a.none(), "solver"_a, "gap"_a,
-           "max_iterations"_a, "weights"_a.none(), "group_size"_a, "nonnegative"_a, "ridge"_a, "initial"_a.none(),
-           "memory_limit"_a.none(), "debias"_a, "progress"_a.none(), "log"_a.none(),
+      .def_prop_ro("rows", [](const PreparedDictionary& self) { return self.dictionary().rows(); })
+      .def_prop_ro("atoms", [](const PreparedDictionary& self) { return self.dictionary().atoms(); })
+      .def_prop_ro("device", [](const PreparedDictionary& self) { return concat(self.dictionary().device()); })
+      .def("solve", &solve, "X"_a, "kind"_a, "number"_a, "values"_a.none(), "solver"_a, "gap"_a, "max_iterations"_a,
+           "weights"_a.none(), "group_size"_a, "nonnegative"_a, "ridge"_a, "initial"_a.none(), "memory_limit"_a.none(),
+           "debias"_a, "progress"_a.none(), "log"_a.none(),
            "Solves the Lasso for every row of X. Gives CSR arrays and one value a row; rows that were not reached, "
            "where Python "
            "raised what `raised` is, have no gap.");

@@ -17,4 +17,5 @@ NB_MODULE(_core, module) {
   module.def("is_device_name", &Context::is_name, nanobind::arg("device"),
              "Whether a device can have this name: auto, cpu, cuda, cuda:NUMBER.");
   python::add_lasso(module);
+  python::add_networks(module);
 }
