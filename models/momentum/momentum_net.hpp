@@ -71,6 +71,8 @@ class MomentumNet : public Layer<T> {
   const MomentumSpec& spec() const { return spec_; }
   std::int64_t layers() const { return static_cast<std::int64_t>(branches_.size()); }
   const std::vector<LayerPointer<T>>& branches() const { return branches_; }
+  /// Whether v begins as f_0(X); a way back then reads X.
+  bool has_initial() const { return initial_ != nullptr; }
 
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;

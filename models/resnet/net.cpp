@@ -29,12 +29,21 @@ class Maker {
       make_resnet(resnet_layout(spec_.architecture));
     return std::make_unique<Sequential<T>>(std::move(layers_));
   }
+  std::shared_ptr<const MomentumNet<T>> make_stage() {
+    make_blocks();
+    return stages_.front();
+  }
 
  private:
   void make_mlp() {
     Shape features{spec_.input.size()};
     if (features.channels != spec_.width)
       layers_.push_back(std::make_shared<Linear<T>>(list_, "stem", features.channels, spec_.width, Activation::none));
+    make_blocks();
+    layers_.push_back(std::make_shared<Linear<T>>(list_, "head", spec_.width, spec_.classes, Activation::none));
+  }
+
+  void make_blocks() {
     const LayerPointer<T> initial =
         spec_.momentum && spec_.initial_velocity ? make_branch("initial_velocity") : LayerPointer<T>();
     std::vector<LayerPointer<T>> branches;
@@ -43,7 +52,6 @@ class Maker {
       add_momentum("momentum", std::move(branches), false, initial);
     else
       layers_.push_back(std::make_shared<ResidualStage<T>>(std::move(branches)));
-    layers_.push_back(std::make_shared<Linear<T>>(list_, "head", spec_.width, spec_.classes, Activation::none));
   }
 
   LayerPointer<T> make_branch(const std::string& name) {
@@ -115,13 +123,22 @@ void check(const NetSpec& spec) {
                      " blocks of width ", spec.width, " with ", spec.hidden, " hidden features, wanted all over 0");
 }
 
+}  // namespace
+
 template <class T>
 std::unique_ptr<Sequential<T>> make_layers(const NetSpec& spec, ParameterList& list, Stages<T>& stages) {
   check(spec);
   return Maker<T>(spec, list, stages).make();
 }
 
-}  // namespace
+template <class T>
+std::shared_ptr<const MomentumNet<T>> make_mlp_stage(const NetSpec& spec, ParameterList& list) {
+  check(spec);
+  SHRINKWARP_REQUIRE(spec.momentum && spec.architecture == "mlp", ValueError,
+                     "make_mlp_stage: found a network without momentum or no mlp, wanted an mlp with it");
+  Stages<T> stages;
+  return Maker<T>(spec, list, stages).make_stage();
+}
 
 template <class T>
 Net<T>::Net(const Context& context, const NetSpec& spec, std::uint64_t seed)
@@ -197,8 +214,10 @@ std::unique_ptr<Net<T>> to_momentum(const Context& context, const Net<T>& net, c
   return result;
 }
 
-#define SHRINKWARP_INSTANTIATE(T) \
-  template class Net<T>;          \
+#define SHRINKWARP_INSTANTIATE(T)                                                                     \
+  template std::unique_ptr<Sequential<T>> make_layers<T>(const NetSpec&, ParameterList&, Stages<T>&); \
+  template std::shared_ptr<const MomentumNet<T>> make_mlp_stage<T>(const NetSpec&, ParameterList&);   \
+  template class Net<T>;                                                                              \
   template std::unique_ptr<Net<T>> to_momentum<T>(const Context&, const Net<T>&, const MomentumSpec&);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)

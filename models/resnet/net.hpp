@@ -40,11 +40,23 @@ struct NetSpec {
   std::optional<MomentumSpec> momentum;
 };
 
+/// The layers of a network without parameters, in the order of their tensors.
+/// @param list  gets the tensors  @param stages  gets the momentum stages, from the input on
+/// @throws ValueError (an architecture that is none, sizes), ShapeError (images that are too small)
+template <class T>
+std::unique_ptr<Sequential<T>> make_layers(const NetSpec& spec, ParameterList& list,
+                                           std::vector<std::shared_ptr<const MomentumNet<T>>>& stages);
+
+/// The momentum stage of an mlp alone, of `width` features each way, where that is all there is.
+/// @throws ValueError (no momentum, sizes)
+template <class T>
+std::shared_ptr<const MomentumNet<T>> make_mlp_stage(const NetSpec& spec, ParameterList& list);
+
 /// A network and its parameters on a device; T is float or double.
 template <class T>
 class Net {
  public:
-  /// Untrained. @throws ValueError (an architecture that is none, sizes), ShapeError (images that are too small), OutOfMemory
+  /// Untrained. @throws as make_layers, OutOfMemory
   Net(const Context& context, const NetSpec& spec, std::uint64_t seed);
 
   const NetSpec& spec() const { return spec_; }

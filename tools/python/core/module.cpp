@@ -18,4 +18,5 @@ NB_MODULE(_core, module) {
              "Whether a device can have this name: auto, cpu, cuda, cuda:NUMBER.");
   python::add_lasso(module);
   python::add_networks(module);
+  python::add_momentum(module);
 }

@@ -7,5 +7,6 @@ namespace shrinkwarp::python {
 
 void add_lasso(nanobind::module_& module);
 void add_networks(nanobind::module_& module);
+void add_momentum(nanobind::module_& module);
 
 }  // namespace shrinkwarp::python
