@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import threading
@@ -13,7 +12,9 @@ import pytest
 import shrinkwarp
 from shrinkwarp import networks
 
-PROGRAM = pathlib.Path(shrinkwarp.__file__).parents[2] / "bin" / "shrinkwarp"
+from conftest import ROOT
+
+PROGRAM = ROOT / "build/cpu-release/bin/shrinkwarp"
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +120,8 @@ def test_the_program_reads_and_writes_the_same_files(problem, trained, tmp_path,
         return json.loads(done.stdout)
 
     trained[kind].save(tmp_path / "ours.safetensors")
-    ours = run("evaluate", "--network", "ours.safetensors", "--dictionary", "D.npy", "--observations", "X.npy", "--codes",
-               "Z.npy", "--lambda-fraction", "0.2")
+    ours = run("evaluate", "--network", "ours.safetensors", "--dictionary", "D.npy", "--observations", "X.npy",
+               "--codes", "Z.npy", "--lambda-fraction", "0.2")
     assert np.array_equal(np.load(tmp_path / "Z.npy"), trained[kind].apply(X).toarray())
     assert ours["network"] == trained[kind].evaluate(X)["network"]["mean_excess"]
     run("train", kind, "--dictionary", "D.npy", "--observations", "X.npy", "--layers", "4", "--lambda-fraction", "0.2",

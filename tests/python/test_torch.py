@@ -39,8 +39,8 @@ def relative(found, wanted):
 def test_gradients_by_differences(mode, is_residual):
     torch.manual_seed(0)
     shared = perceptron()
-    net = modules.MomentumNet([shared, perceptron(), shared], 0.75, init_speed=True, init_function=perceptron(), mode=mode,
-                              is_residual=is_residual)
+    net = modules.MomentumNet([shared, perceptron(), shared], 0.75, init_speed=True, init_function=perceptron(),
+                              mode=mode, is_residual=is_residual)
     x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     parameters = list(net.parameters())
 
@@ -88,8 +88,8 @@ def test_agrees_with_backpropagation(dtype):
 def test_dropout_and_batch_normalisation_are_the_same_twice():
     def net(use_backprop):
         torch.manual_seed(2)
-        functions = [torch.nn.Sequential(torch.nn.BatchNorm1d(5), torch.nn.Dropout(0.4), perceptron(dtype=torch.float32))
-                     for _ in range(5)]
+        functions = [torch.nn.Sequential(torch.nn.BatchNorm1d(5), torch.nn.Dropout(0.4),
+                                         perceptron(dtype=torch.float32)) for _ in range(5)]
         return modules.MomentumNet(functions, 0.9, use_backprop=use_backprop)
 
     x = torch.randn(16, 5)

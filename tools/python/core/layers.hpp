@@ -97,7 +97,7 @@ class Layers {
   /// @param values  of all tensors, in the order of entries()  @param side  other inputs
   ForwardResult<T> forward(const Rows<T>& X, const nanobind::list& values, const nanobind::list& side, bool keeps,
                            const PassOptions& options) const;
-  /// The gradients by X (or None) and by each tensor (None where it has none) and by each side input (None where not `wanted`).
+  /// The gradients by X (or None), by each tensor (None of statistics) and by each side input (None where not wanted).
   /// @param X, Y  of the forward pass; where the layer is one momentum stage that begins with v = 0 they may be empty
   nanobind::tuple backward(Kept<T>& kept, const Rows<T>& X, const Rows<T>& Y, const Rows<T>& dY, bool wants_dX,
                            const std::vector<bool>& side_wanted) const;
@@ -133,8 +133,8 @@ class Layers {
   LayerPointer<T> layer_;
 };
 
-/// A layer whose passes are Python's: an object with forward(X, keeps, repeated) -> Y and backward(dY, wants_dX) -> dX or None, of
-/// arrays (N, features); X is not to be held beyond the backward pass. On the CPU.
+/// A layer whose passes are Python's: an object with forward(X, keeps, repeated) -> Y and backward(dY, wants_dX) -> dX
+/// or None, of arrays (N, features); X is not to be held beyond the backward pass. On the CPU.
 template <class T>
 class PythonLayer : public Layer<T> {
  public:

@@ -2,8 +2,9 @@
 
     v <- gamma v + (1 - gamma) f(x),   x <- x + v
 
-`MomentumNet` is such layers alone, `Net` a classifier with them or with plain residual blocks: a perceptron, or a ResNet with
-torchvision's names. Files of `Net` are those of the program's ``shrinkwarp net``. In PyTorch: `shrinkwarp.torch`.
+`MomentumNet` is such layers alone, `Net` a classifier with them or with plain residual blocks: a perceptron, or a
+ResNet with torchvision's names. Files of `Net` are those of the program's ``shrinkwarp net``. In PyTorch:
+`shrinkwarp.torch`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Net:
     Attributes
     ----------
     tensors : dict of str to ndarray
-        The parameters, and the statistics of batch normalisation, by their names in files: the network's own, to be changed in
-        place or replaced by others of the same shapes.
+        The parameters, and the statistics of batch normalisation, by their names in files: the network's own, to be
+        changed in place or replaced by others of the same shapes.
     """
 
     def __init__(self, spec, tensors, dtype, device, threads, seed=0):
@@ -41,9 +42,9 @@ class Net:
         self.tensors = initial_tensors(self._core, seed) if tensors is None else tensors
 
     @classmethod
-    def mlp(cls, features, classes, blocks=4, width=64, hidden=64, *, activation="tanh", normalisation="none", dropout=0.0,
-            initial_velocity=False, gamma=None, mode="exact", form="damped", learn_gamma=False, gamma_range=None,
-            store_activations=False, seed=0, dtype=np.float32, device="auto", threads=None):
+    def mlp(cls, features, classes, blocks=4, width=64, hidden=64, *, activation="tanh", normalisation="none",
+            dropout=0.0, initial_velocity=False, gamma=None, mode="exact", form="damped", learn_gamma=False,
+            gamma_range=None, store_activations=False, seed=0, dtype=np.float32, device="auto", threads=None):
         """A linear layer to `width` features (left out where samples have as many), `blocks` residual branches
         ``W2 act(W1 x + b1) + b2`` of `hidden` features, a linear layer to the classes.
 
@@ -73,8 +74,9 @@ class Net:
         return cls(spec, None, _dtype(call, dtype), device, threads, arguments.integer(call, "seed", seed, 0))
 
     @classmethod
-    def resnet(cls, name, classes=1000, input=(3, 224, 224), *, gamma=None, mode="exact", form="damped", learn_gamma=False,
-               gamma_range=None, store_activations=False, seed=0, dtype=np.float32, device="auto", threads=None):
+    def resnet(cls, name, classes=1000, input=(3, 224, 224), *, gamma=None, mode="exact", form="damped",
+               learn_gamma=False, gamma_range=None, store_activations=False, seed=0, dtype=np.float32, device="auto",
+               threads=None):
         """A ResNet of torchvision's, with its names of tensors.
 
         Parameters
@@ -91,10 +93,11 @@ class Net:
         one_of(call, "name", name, RESNETS)
         momentum = None
         if gamma is not None:
-            if np.ndim(gamma) != 0:
+            if not is_one(gamma):
                 raise refuse(ValueError, call, "gamma", arguments.shown(gamma), "one number")
             momentum = momentum_spec(call, 1, gamma, mode, form, learn_gamma, gamma_range, store_activations)
-        spec = {**_spec(name, _image(call, input), arguments.integer(call, "classes", classes, 1)), "momentum": momentum}
+        spec = _spec(name, _image(call, input), arguments.integer(call, "classes", classes, 1))
+        spec["momentum"] = momentum
         return cls(spec, None, _dtype(call, dtype), device, threads, arguments.integer(call, "seed", seed, 0))
 
     @classmethod
@@ -114,7 +117,8 @@ class Net:
     def save(self, path):
         """Writes a safetensors file, in float32; it appears under its name when it is complete."""
         call = "Net.save"
-        tensors = {name: value.astype(np.float32) for (name, _, _), value in zip(self._core.entries, self._values(call))}
+        values = [value.astype(np.float32) for value in self._values(call)]
+        tensors = named(self._core, values)
         _core.save_net(_path(call, path), self._spec, tensors)
 
     @property
@@ -183,7 +187,7 @@ class Net:
         if array.ndim not in (2, 4) or int(np.prod(array.shape[1:])) != int(np.prod(shape)) or (
                 array.ndim == 4 and shape[1:] != (1, 1) and array.shape[1:] != shape):
             raise refuse(ValueError, call, "X", f"shape {array.shape}", f"(N, ...) of samples of {wanted}")
-        return array.reshape(array.shape[0], int(np.prod(shape)))
+        return finite(call, "X", array).reshape(array.shape[0], int(np.prod(shape)))
 
     def _values(self, call):
         return values_of(call, self._core, self.tensors, self._dtype)
@@ -206,13 +210,22 @@ class Recording:
         self.bytes = kept.bytes
 
     def backward(self, dY):
-        """The gradient by the samples, and a dict of those by the parameters, of a loss whose gradient by `output` is dY."""
+        """The gradients of a loss whose gradient by `output` is dY.
+
+        Returns
+        -------
+        dX : ndarray
+            By the samples.
+        gradients : dict of str to ndarray
+            By the parameters.
+        """
         dY = like("Recording.backward", "dY", dY, self.output)
         dX, gradients, _ = self._core.backward(self._kept, self._rows, self.output, dY, True, [])
         return dX.reshape(self._shape), named(self._core, gradients)
 
 
-def transform(net, gamma=0.9, *, mode="exact", form="damped", learn_gamma=False, gamma_range=None, store_activations=False):
+def transform(net, gamma=0.9, *, mode="exact", form="damped", learn_gamma=False, gamma_range=None,
+              store_activations=False):
     """The same network with momentum and all its weights, as momentumnet's ``transform_to_momentumnet`` makes it.
 
     Parameters
@@ -233,7 +246,7 @@ def transform(net, gamma=0.9, *, mode="exact", form="damped", learn_gamma=False,
     if net.gamma is not None:
         raise refuse(ValueError, call, "net", repr(net), "one without momentum")
     layers = net._spec["blocks"] if net.architecture == "mlp" else 1
-    if net.architecture != "mlp" and np.ndim(gamma) != 0:
+    if net.architecture != "mlp" and not is_one(gamma):
         raise refuse(ValueError, call, "gamma", arguments.shown(gamma), "one number")
     momentum = momentum_spec(call, layers, gamma, mode, form, learn_gamma, gamma_range, store_activations)
     result = Net.__new__(Net)
@@ -264,8 +277,8 @@ class MomentumNet:
     gamma : float or sequence of float
         The momentum, over 0 and at most 1: one, or one for each layer.
     mode : {"exact", "approximate"}
-        Fixed-point numbers of 2^-44 up to 2^19, whose every bit comes back, or floating point, whose inverse is off by some
-        ``gamma^-layers`` roundings.
+        Fixed-point numbers of 2^-44 up to 2^19, whose every bit comes back, or floating point, whose inverse is off by
+        some ``gamma^-layers`` roundings.
     form : {"damped", "plain"}
         ``v <- gamma v + (1 - gamma) f`` or ``v <- gamma v + f``.
     activation, normalisation, dropout, initial_velocity
@@ -376,7 +389,7 @@ class MomentumNet:
         array = np.ascontiguousarray(arguments.matrix(call, name, value, wanted), dtype=self._dtype)
         if array.shape[1] != self._width:
             raise refuse(ValueError, call, name, f"shape {array.shape}", wanted)
-        return array
+        return finite(call, name, array)
 
     def _require(self, call, state):
         if not isinstance(state, MomentumState) or state._core is not self._core:
@@ -452,6 +465,17 @@ def like(call, name, value, other):
     return array
 
 
+def is_one(value):
+    """Whether a value is meant as one number, not as several."""
+    return not isinstance(value, (list, tuple)) and np.ndim(value) == 0
+
+
+def finite(call, name, array):
+    if not np.isfinite(array).all():
+        raise refuse(ValueError, call, name, "NaN or infinity", "finite numbers")
+    return array
+
+
 def one_of(call, name, value, names):
     if not isinstance(value, str) or value not in names:
         raise refuse(ValueError if isinstance(value, str) else TypeError, call, name, arguments.shown(value),
@@ -464,7 +488,7 @@ def momentum_spec(call, layers, gamma, mode, form, learn_gamma, gamma_range, sto
     one_of(call, "form", form, _FORMS)
     layers = arguments.integer(call, "layers", layers, 1, 10**7)
     wanted = "over 0 and at most 1"
-    if np.ndim(gamma) == 0:
+    if is_one(gamma):
         gammas, first = [], arguments.number(call, "gamma", gamma, above=0)
         if first > 1:
             raise refuse(ValueError, call, "gamma", f"{first:g}", wanted)
@@ -497,7 +521,8 @@ def _spec(architecture, input, classes):
             "activation": "tanh", "normalisation": "none", "dropout": 0.0, "initial_velocity": False, "momentum": None}
 
 
-def _mlp_spec(call, features, classes, blocks, width, hidden, activation, normalisation, dropout, initial_velocity, momentum):
+def _mlp_spec(call, features, classes, blocks, width, hidden, activation, normalisation, dropout, initial_velocity,
+              momentum):
     one_of(call, "activation", activation, _ACTIVATIONS)
     one_of(call, "normalisation", normalisation, _NORMALISATIONS)
     dropout = arguments.number(call, "dropout", dropout, least=0)

@@ -1,7 +1,7 @@
 """Learned networks that stand in for iterations of a solver: training, files, codes.
 
-A network of T layers is T iterations of ISTA whose numbers are learned on observations like those to come, by the Lasso's objective
-itself. Its files are those of the program's ``shrinkwarp train`` and ``evaluate``.
+A network of T layers is T iterations of ISTA whose numbers are learned on observations like those to come, by the
+Lasso's objective itself. Its files are those of the program's ``shrinkwarp train`` and ``evaluate``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _OPTIMIZERS = ("auto", "adam", "sgd", "linesearch", "lbfgs")
 
 
 class Network:
-    """A learned network for one dictionary, from `train`, `Network.load` or `Network.from_tensors`. Threads may share it.
+    """A learned network for one dictionary: of `train`, `load` or `from_tensors`. Threads may share it.
 
     Attributes
     ----------
     dictionary : Dictionary
     history : list of dict
-        A look at the validation each: "depth" (layers in training), "pass", "cost", "validation" (NaN while fewer layers than
-        the network's are in training), "best_validation", "rate". Empty where it was not trained here.
+        A look at the validation each: "depth" (layers in training), "pass", "cost", "validation" (NaN while fewer
+        layers than the network's are in training), "best_validation", "rate". Empty where it was not trained here.
     validation, ista_validation : float or None
         Mean Lasso cost on the validation observations, of the network and of ISTA of as many layers.
     fell_back : bool or None
@@ -65,7 +65,10 @@ class Network:
 
     @property
     def tensors(self):
-        """Its parameters by their names in files, as copies in the user's units: "steps", "thresholds", "W", "W1", "W2", "gamma"."""
+        """Copies of its parameters, in the user's units, by their names in files.
+
+        Of "steps", "thresholds", "W", "W1", "W2" and "gamma" those that its kind has.
+        """
         return self._core.tensors()
 
     def __repr__(self):
@@ -115,19 +118,21 @@ class Network:
         for name, value in tensors.items():
             if not isinstance(name, str):
                 raise refuse(TypeError, call, "tensors", arguments.of_type(name), "names as keys")
-            arrays[name] = np.ascontiguousarray(arguments.on_host(call, f"tensors['{name}']", value, "an array of numbers"))
+            array = arguments.on_host(call, f"tensors['{name}']", value, "an array of numbers")
+            arrays[name] = np.ascontiguousarray(array)
         first = next(iter(arrays.values()))
         if first.ndim == 0 or first.shape[0] == 0:
             raise refuse(ValueError, call, "tensors", f"shape {first.shape}", "a layer along the first axis each")
         low, high = _fractions(call, "lam_fraction", lam_fraction)
         dictionary = _dictionary(call, D, device, threads)
-        core = _core.LearnedNetwork(dictionary._core, kind, first.shape[0], _nonnegative(call, "ridge", ridge), 0.0, 0.0, 0.2)
+        ridge = _nonnegative(call, "ridge", ridge)
+        core = _core.LearnedNetwork(dictionary._core, kind, first.shape[0], ridge, 0.0, 0.0, 0.2)
         wanted = core.tensors()
         for name, array in wanted.items():
             found = arrays.get(name)
             if found is None or found.shape != array.shape:
-                raise refuse(ValueError, call, f"tensors['{name}']", "none" if found is None else f"shape {found.shape}",
-                             f"shape {array.shape}")
+                its = "none" if found is None else f"shape {found.shape}"
+                raise refuse(ValueError, call, f"tensors['{name}']", its, f"shape {array.shape}")
             if not np.isfinite(found).all():
                 raise refuse(ValueError, call, f"tensors['{name}']", "NaN or infinity", "finite numbers")
         if "steps" in wanted and not (arrays["steps"] > 0).all():
@@ -146,7 +151,8 @@ class Network:
         X : array of shape (N, n) or (n,)
         lam : float or array of shape (N,), optional
         lam_fraction : float, optional
-            A fraction of each row's own lambda_max. Without both what the network was trained for, where that is one fraction.
+            A fraction of each row's own lambda_max. Without both what the network was trained for, where that is one
+            fraction.
 
         Returns
         -------
@@ -165,7 +171,7 @@ class Network:
                              f"lam or lam_fraction, for the network is for all of {low:g} to {high:g}")
             rule = "sample_fraction"
             number = low if lam_fraction is None else arguments.number(call, "lam_fraction", lam_fraction, above=0)
-        elif np.ndim(lam) == 0:
+        elif not isinstance(lam, (list, tuple)) and np.ndim(lam) == 0:
             rule, number = "value", arguments.number(call, "lam", lam, least=0)
         else:
             wanted = f"a number, or ({X.shape[0]},) of finite numbers >= 0, one for each row of X"
@@ -177,8 +183,8 @@ class Network:
             raise found["raised"]
         indptr = found["indptr"]
         kind = np.int32 if indptr[-1] < 2**31 else np.int64  # SciPy wants one type for both
-        csr = scipy.sparse.csr_matrix((found["values"], found["indices"].astype(kind, copy=False), indptr.astype(kind, copy=False)),
-                                      shape=(X.shape[0], m), copy=False)
+        indices, indptr = found["indices"].astype(kind, copy=False), indptr.astype(kind, copy=False)
+        csr = scipy.sparse.csr_matrix((found["values"], indices, indptr), shape=(X.shape[0], m), copy=False)
         csr.has_canonical_format = True
         return csr
 
@@ -196,9 +202,9 @@ class Network:
         Returns
         -------
         dict
-            "mean_optimum" (mean of the least objective), "optimum_gap" (its worst relative gap), and for "network", "ista",
-            "fista" and "oracle_ista" a dict of "mean_excess" (mean of objective - optimum), "mean_relative_gap",
-            "worst_relative_gap" and "not_finite".
+            "mean_optimum" (mean of the least objective), "optimum_gap" (its worst relative gap), and for "network",
+            "ista", "fista" and "oracle_ista" a dict of "mean_excess" (mean of objective - optimum),
+            "mean_relative_gap", "worst_relative_gap" and "not_finite".
         """
         call = "Network.evaluate"
         X = arguments.observations(call, X, self.shape[0])
@@ -215,9 +221,10 @@ class Network:
         return found
 
 
-def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, optimizer="auto", layerwise=None, epochs=None,
-          batch=None, rate=None, schedule=None, momentum=None, weight_decay=None, clip=None, patience=None, seed=0, ridge=0.0,
-          support_selection=None, gamma=None, device="auto", threads=None, memory_limit=4 << 30, progress=False):
+def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, optimizer="auto", layerwise=None,
+          epochs=None, batch=None, rate=None, schedule=None, momentum=None, weight_decay=None, clip=None, patience=None,
+          seed=0, ridge=0.0, support_selection=None, gamma=None, device="auto", threads=None, memory_limit=4 << 30,
+          progress=False):
     """Trains a network on observations alone: the loss is the mean Lasso objective of its codes.
 
     Parameters
@@ -233,10 +240,11 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
         lambda as a fraction of each observation's lambda_max, or fractions from and to, drawn for each. Thresholds are
         multiplied by lambda, so that a network serves any other as well.
     validation : array of shape (N', n), optional
-        What the parameters are chosen by; every tenth row of X without it, and of fewer than 20 rows all that is trained on.
+        What the parameters are chosen by; every tenth row of X without it, and of fewer than 20 rows all that is
+        trained on.
     start : {"step", "ista"} or Network, optional
-        What networks with matrices begin as: step-LISTA, which is trained first; ISTA; a step network of as many layers. Or a
-        network of the same kind and size, of any kind: training goes on from its parameters.
+        What networks with matrices begin as: step-LISTA, which is trained first; ISTA; a step network of as many
+        layers. Or a network of the same kind and size, of any kind: training goes on from its parameters.
     optimizer : {"auto", "adam", "sgd", "linesearch", "lbfgs"}
         "auto" is "lbfgs" for step and alista, else "adam".
     layerwise : bool, optional
@@ -244,7 +252,8 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
     epochs : int, optional
         Passes over the observations, and iterations of "linesearch" and "lbfgs"; 100 and 300.
     batch, rate, schedule, weight_decay, clip : optional
-        Of "adam" and "sgd": 256; 1e-3 (less for more than 5 layers) and 1e-2; "cosine", "constant" or "steps"; 0; no clipping.
+        Of "adam" and "sgd": 256; 1e-3 (less for more than 5 layers) and 1e-2; "cosine", "constant" or "steps"; 0; no
+        clipping.
     momentum : float, optional
         Of "sgd", 0.9.
     patience : int, optional
@@ -252,7 +261,8 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
     seed : int
         Of the order of observations and of drawn fractions.
     ridge, support_selection : float, (float, float)
-        Of alista: of its matrix, a share of ||D||_2^2; P, MAX: in layer t the largest min(P t, MAX) percent are not shrunk.
+        Of alista: of its matrix, a share of ||D||_2^2; P, MAX: in layer t the largest min(P t, MAX) percent are not
+        shrunk.
     gamma : float, optional
         Of momentum-lista before training, with ``start="ista"``; 0.2.
     device, threads
@@ -260,8 +270,8 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
     memory_limit : int
         Bytes of observations that are held; others are read each time.
     progress : bool or function of dict
-        True writes a line for each look at the validation on standard error; a function gets what `history` will hold, and
-        "start", whether it is the step-LISTA that a network begins as.
+        True writes a line for each look at the validation on standard error; a function gets what `history` will hold,
+        and "start", whether it is the step-LISTA that a network begins as.
 
     Returns
     -------
@@ -286,7 +296,8 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
         for name, value in (("batch", batch), ("rate", rate), ("schedule", schedule), ("weight_decay", weight_decay),
                             ("clip", clip)):
             if value is not None:
-                raise refuse(ValueError, call, name, f"it with the optimizer '{resolved}'", "it with 'adam' or 'sgd' alone")
+                raise refuse(ValueError, call, name, f"it with the optimizer '{resolved}'",
+                             "it with 'adam' or 'sgd' alone")
     if momentum is not None and resolved != "sgd":
         raise refuse(ValueError, call, "momentum", f"it with the optimizer '{resolved}'", "it with 'sgd' alone")
     layers = arguments.integer(call, "layers", layers, 1, 100000)
@@ -361,7 +372,8 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
     network = Network(dictionary, core, outcome)
     raised = outcome["raised"]
     if isinstance(raised, KeyboardInterrupt):
-        raise Interrupted("the exception's `result` is the network with the best parameters so far", network) from raised
+        message = "the exception's `result` is the network with the best parameters so far"
+        raise Interrupted(message, network) from raised
     if raised is not None:
         raise raised
     return network
@@ -377,8 +389,8 @@ class _Line:
         import sys
 
         what = "the step-LISTA that it begins as, " if event["start"] else ""
-        sys.stderr.write(f"{what}layer {event['depth']} of {self._layers}, pass {event['pass']}: cost {event['cost']:.9g}, "
-                         f"best validation {event['best_validation']:.9g}\n")
+        sys.stderr.write(f"{what}layer {event['depth']} of {self._layers}, pass {event['pass']}: "
+                         f"cost {event['cost']:.9g}, best validation {event['best_validation']:.9g}\n")
 
 
 def _begin_as(call, core, start, kind, layers, dictionary):
@@ -415,7 +427,7 @@ def _pair(call, name, value, wanted):
 
 
 def _fractions(call, name, value):
-    if np.ndim(value) == 0:
+    if not isinstance(value, (list, tuple)) and np.ndim(value) == 0:
         number = arguments.number(call, name, value, above=0)
         return number, number
     low, high = _pair(call, name, value, "a number, or two, the smaller first")

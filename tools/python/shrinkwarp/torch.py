@@ -1,9 +1,10 @@
 """Momentum networks and LISTA as PyTorch modules, differentiated by this library's kernels, on the CPU.
 
-`MomentumNet` takes any modules as its branches and stores no activations: on the way back x and v of each layer come from those
-of the next, in exact arithmetic to the last bit. `transform_to_momentumnet` makes such networks of others, as momentumnet's
-function of that name does. `Net` is a whole `shrinkwarp.momentum.Net` and `LISTA` a learned solver, both with all their layers in
-the library. Tensors of float32 and float64 are read where they lie; gradients of gradients are not to be had.
+`MomentumNet` takes any modules as its branches and stores no activations: on the way back x and v of each layer come
+from those of the next, in exact arithmetic to the last bit. `transform_to_momentumnet` makes such networks of others,
+as momentumnet's function of that name does. `Net` is a whole `shrinkwarp.momentum.Net` and `LISTA` a learned solver,
+both with all their layers in the library. Tensors of float32 and float64 are read where they lie; gradients of
+gradients are not to be had.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class MomentumNet(torch.nn.Module):
     Parameters
     ----------
     functions : sequence of modules
-        f_1 ... f_T, each from tensors of a shape to tensors of that shape; one may be there several times. They are evaluated
-        a second time on the way back and have to give the same bits: what depends on PyTorch's random numbers, and batch
-        normalisation in training, is taken care of.
+        f_1 ... f_T, each from tensors of a shape to tensors of that shape; one may be there several times. They are
+        evaluated a second time on the way back and have to give the same bits: what depends on PyTorch's random
+        numbers, and batch normalisation in training, is taken care of.
     gamma : float or sequence of float
         Over 0 and at most 1: one, or one for each layer.
     init_speed : bool
@@ -45,16 +46,16 @@ class MomentumNet(torch.nn.Module):
     is_residual : bool
         False where functions give ``x + f(x)``, as the blocks of ResNets do.
     mode : {"exact", "approximate"}
-        Fixed-point numbers of 2^-44 up to 2^19, which come back to the last bit, or floating point, which is off by some
-        ``gamma^-T`` roundings.
+        Fixed-point numbers of 2^-44 up to 2^19, which come back to the last bit, or floating point, which is off by
+        some ``gamma^-T`` roundings.
     learn_gamma : bool
         gamma of each layer is a parameter too, held within `gamma_range`.
     gamma_range : (float, float), optional
         gamma squared and half way from gamma to 1 by default.
     """
 
-    def __init__(self, functions, gamma=0.9, init_speed=False, init_function=None, use_backprop=False, is_residual=True, *,
-                 mode="exact", learn_gamma=False, gamma_range=None):
+    def __init__(self, functions, gamma=0.9, init_speed=False, init_function=None, use_backprop=False,
+                 is_residual=True, *, mode="exact", learn_gamma=False, gamma_range=None):
         super().__init__()
         call = "MomentumNet"
         functions = list(functions)
@@ -66,8 +67,9 @@ class MomentumNet(torch.nn.Module):
         if bool(init_speed) != (init_function is not None):
             raise refuse(ValueError, call, "init_function", "None" if init_function is None else "one",
                          "one with init_speed, and none without")
-        self._spec = momentum.momentum_spec(call, len(functions), gamma, mode, "damped", learn_gamma, gamma_range, False,
-                                            not arguments.flag(call, "is_residual", is_residual))
+        whole = not arguments.flag(call, "is_residual", is_residual)
+        self._spec = momentum.momentum_spec(call, len(functions), gamma, mode, "damped", learn_gamma, gamma_range,
+                                            False, whole)
         self.use_backprop = arguments.flag(call, "use_backprop", use_backprop)
         self.init_speed = bool(init_speed)
         self.network = torch.nn.ModuleDict({str(t): function for t, function in enumerate(functions)})
@@ -104,15 +106,15 @@ class MomentumNet(torch.nn.Module):
         return _Momentum.apply(self, function_args, len(tensors), x, self.gammas, *tensors, *parameters)
 
     def advance(self, x, *function_args):
-        """The state behind the last layer, for `inverse`: a `State` with tensors `x` and `v`. Nothing of it is differentiated."""
+        """The state behind the last layer, for `inverse`: a `State` with tensors `x` and `v`, without gradients."""
         x = _tensor("MomentumNet.advance", "x", x).detach().contiguous()
         run = _Run(self, x, function_args, differentiates=False)
         return State(run, run.core.advance(run.rows(x), None, run.values, [], False, 0, 0))
 
     def inverse(self, state):
-        """The state that led to a state of `advance`, to the last bit of `state.fixed` in exact mode, or there is an error.
+        """The state that led to a state of `advance`.
 
-        The modules' parameters have to be what they were.
+        In exact mode `fixed` has every bit, or there is an error. The modules' parameters have to be what they were.
         """
         if not isinstance(state, State) or state._run.net is not self:
             raise refuse(TypeError, "MomentumNet.inverse", "state", arguments.of_type(state), "a state of its advance")
@@ -152,9 +154,9 @@ class State:
         return self._run.core.buffer_bytes(self._kept)
 
 
-def transform_to_momentumnet(model, sub_layers=("layer1", "layer2", "layer3", "layer4"), keep_first_layer=True, gamma=0.9,
-                             use_backprop=False, is_residual=False, *, mode="exact"):
-    """The counterpart with momentum of a model with residual layers: a copy, whose residual layers share nothing with it.
+def transform_to_momentumnet(model, sub_layers=("layer1", "layer2", "layer3", "layer4"), keep_first_layer=True,
+                             gamma=0.9, use_backprop=False, is_residual=False, *, mode="exact"):
+    """The counterpart with momentum of a model with residual layers: a copy, which shares nothing with it.
 
     Parameters
     ----------
@@ -245,22 +247,23 @@ class Net(torch.nn.Module):
             raise refuse(TypeError, call, "model", arguments.of_type(model), "a module")
         state = model.state_dict()
         wanted = f"a ResNet of torchvision's: {', '.join(momentum.RESNETS)}"
-        counts = [len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")}) for stage in range(1, 5)]
-        its = ("layer1.0.conv3.weight" in state, tuple(counts))
+        counts = tuple(len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")})
+                       for stage in range(1, 5))
+        its = ("layer1.0.conv3.weight" in state, counts)
         found = [name for name, layout in _core.resnets.items() if layout == its]
         if not found or "fc.weight" not in state:
             raise refuse(ValueError, call, "model", type(model).__name__, wanted)
         weight = state["fc.weight"]
         if weight.dtype not in _DTYPES:
             raise refuse(TypeError, call, "model", f"parameters of {weight.dtype}", "float32 or float64")
-        net = momentum.Net.resnet(found[0], weight.shape[0], input, gamma=gamma, dtype=_DTYPES[weight.dtype], device="cpu",
-                                  **options)
+        net = momentum.Net.resnet(found[0], weight.shape[0], input, gamma=gamma, dtype=_DTYPES[weight.dtype],
+                                  device="cpu", **options)
         for name, value in net.tensors.items():
             if name.endswith("momentum.gamma"):
                 continue
             if name not in state or tuple(state[name].shape) != value.shape:
-                raise refuse(ValueError, call, "model", f"{name} {'missing' if name not in state else tuple(state[name].shape)}",
-                             f"{value.shape}, of {wanted}")
+                its = tuple(state[name].shape) if name in state else "missing"
+                raise refuse(ValueError, call, "model", f"{name} {its}", f"{value.shape}, of {wanted}")
             value[...] = state[name].detach().cpu().numpy()
         return cls(net)
 
@@ -272,7 +275,8 @@ class Net(torch.nn.Module):
     def activation_bytes(self, batch, training=True):
         """As `shrinkwarp.momentum.Net.activation_bytes`."""
         dtype = next(value for _, value in self._tensors()).dtype
-        return sum(_net_core(self, dtype).memory(arguments.integer("Net.activation_bytes", "batch", batch, 1), training))
+        batch = arguments.integer("Net.activation_bytes", "batch", batch, 1, 2**31)
+        return sum(_net_core(self, dtype).memory(batch, arguments.flag("Net.activation_bytes", "training", training)))
 
     def _tensors(self):
         for name, _, _ in self._entries:
@@ -296,8 +300,8 @@ class Net(torch.nn.Module):
 class LISTA(torch.nn.Module):
     """A learned solver: T layers that stand in for iterations, for one dictionary and any lambda.
 
-    Before training its parameters are those of an untrained `shrinkwarp.networks` network, ISTA for most kinds; their names and
-    shapes are those in files. A loss may be anything of the codes.
+    Before training its parameters are those of an untrained `shrinkwarp.networks` network, ISTA for most kinds; their
+    names and shapes are those in files. A loss may be anything of the codes.
 
     Parameters
     ----------
@@ -330,7 +334,9 @@ class LISTA(torch.nn.Module):
 
     @classmethod
     def from_network(cls, network, D, dtype=torch.float32):
-        """A trained network as a module; of momentum-lista with the mode "stored" where its gammas are not within the other's.
+        """A trained network as a module.
+
+        One of momentum-lista gets the mode "stored" where its gammas are not within the other's range.
 
         Parameters
         ----------
@@ -354,8 +360,8 @@ class LISTA(torch.nn.Module):
 
     def _take(self, call, D, kind, core, mode, dtype):
         if dtype not in _DTYPES:
-            raise refuse(ValueError if isinstance(dtype, torch.dtype) else TypeError, call, "dtype", arguments.shown(dtype),
-                         "torch.float32 or torch.float64")
+            raise refuse(ValueError if isinstance(dtype, torch.dtype) else TypeError, call, "dtype",
+                         arguments.shown(dtype), "torch.float32 or torch.float64")
         D = np.asfortranarray(arguments.matrix(call, "D", D, "an array (n, m) of numbers"), dtype=np.float64)
         if D.shape != (core.rows, core.atoms):
             raise refuse(ValueError, call, "D", f"shape {D.shape}", f"{(core.rows, core.atoms)}")
@@ -394,7 +400,8 @@ class LISTA(torch.nn.Module):
             lam = lam.numpy()
         lams = arguments.on_host(call, "lam", lam, f"a number or ({x.shape[0]},)")
         if lams.shape not in ((), (x.shape[0],)) or not np.isfinite(lams).all() or (lams < 0).any():
-            raise refuse(ValueError, call, "lam", arguments.shown(lam), f"a finite number >= 0, or ({x.shape[0]},) of them")
+            raise refuse(ValueError, call, "lam", arguments.shown(lam),
+                         f"a finite number >= 0, or ({x.shape[0]},) of them")
         lams = np.ascontiguousarray(np.broadcast_to(lams, (x.shape[0],)), dtype=_DTYPES[dtype])
         W1, W2, thresholds = self._matrices()
         z = torch.zeros(x.shape[0], self.shape[1], dtype=dtype)
@@ -484,7 +491,8 @@ class _Run:
         self.shared = _Shared(self.shape, function_args, differentiates)
         branches = [_Branch(self.shared, function) for function in net.functions]
         initial = _Branch(self.shared, net.init_function) if net.init_speed else None
-        self.core = momentum.layers_of(_DTYPES[x.dtype]).python_stage(_contexts(), self.features, branches, initial, net._spec)
+        layers = momentum.layers_of(_DTYPES[x.dtype])
+        self.core = layers.python_stage(_contexts(), self.features, branches, initial, net._spec)
         gammas = net._fixed_gammas if net.gammas is None else net.gammas
         self.values = [_array(gammas, x.dtype)]
 
@@ -493,7 +501,10 @@ class _Run:
 
 
 class _Shared:
-    """What the branches of a run share: they are not to hold the run, which the library's layers hold for as long as it does them."""
+    """What the branches of a run share.
+
+    They are not to hold the run: it holds the library's layers, and these hold them.
+    """
 
     def __init__(self, shape, function_args, differentiates):
         self.shape, self.differentiates = shape, differentiates
