@@ -197,6 +197,27 @@ Safetensors with_text(const Safetensors& file, const std::string& key, const std
   return changed(file, [&](Safetensors& its) { its.metadata[key] = text; });
 }
 
+TEST(NetStages, AreTheBlocksOfAPerceptronAlone) {
+  NetSpec spec = mlp();
+  spec.momentum = MomentumSpec();
+  ParameterList whole, alone;
+  std::vector<std::shared_ptr<const MomentumNet<float>>> stages;
+  make_layers<float>(spec, whole, stages);
+  const auto stage = make_mlp_stage<float>(spec, alone);
+  ASSERT_EQ(stages.size(), 1U);
+  EXPECT_EQ(stage->layers(), stages[0]->layers());
+  EXPECT_EQ(stage->input(), stages[0]->input());
+  EXPECT_EQ(stage->has_initial(), spec.initial_velocity);
+  std::set<std::string> its, others;
+  for (const ParameterList::Entry& entry : alone.entries()) its.insert(entry.name);
+  for (const ParameterList::Entry& entry : whole.entries())
+    if (entry.name.rfind("stem.", 0) != 0 && entry.name.rfind("head.", 0) != 0) others.insert(entry.name);
+  EXPECT_EQ(its, others);
+  spec.momentum.reset();
+  ParameterList none;
+  EXPECT_THROW(make_mlp_stage<float>(spec, none), ValueError);
+}
+
 TEST(NetFiles, AreRefusedWhereTheyAreNone) {
   const Context host = Context::cpu(1);
   NetSpec spec = mlp();

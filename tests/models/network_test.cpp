@@ -649,6 +649,38 @@ TEST(SamplesAreToldApart, ByTheHashOfTheirValues) {
   EXPECT_NE(hash(nearly, all), hash(problems, all));
 }
 
+TEST(SampleRows, AreSplitByTens) {
+  using Rows = std::vector<std::int64_t>;
+  SampleRows rows = split_rows(25, false);
+  EXPECT_EQ(rows.validation, (Rows{9, 19}));
+  EXPECT_EQ(rows.training.size(), 23U);
+  EXPECT_EQ(rows.training[9], 10);
+  rows = split_rows(3, false);
+  EXPECT_EQ(rows.training, (Rows{0, 1, 2}));
+  EXPECT_EQ(rows.validation, rows.training);
+  rows = split_rows(30, true);
+  EXPECT_EQ(rows.training.size(), 30U);
+  EXPECT_TRUE(rows.validation.empty());
+  EXPECT_EQ(start_rows(split_rows(20000, true).training).size(), 10000U);
+  EXPECT_EQ(start_rows({4, 7}), (Rows{4, 7}));
+}
+
+TEST(SampleCosts, HaveTheUsersUnit) {
+  const Context host = Context::cpu(1);
+  const NetworkProblems problems(4, 6, 5);
+  const Dictionary dictionary(host, problems.dictionary());
+  const auto unit = [&](double factor) {
+    const NetworkProblems its = problems.scaled(1, factor);
+    MemorySource source(its.observations());
+    const Samples<double> samples(host, dictionary, source, {0, 1, 2}, 0);
+    EXPECT_EQ(cost_unit(samples, "X"), samples.unit() * samples.unit());
+    return cost_unit(samples, "X");
+  };
+  EXPECT_EQ(unit(1024), 1024.0 * 1024 * unit(1));
+  EXPECT_THROW(unit(1e160), ValueError);
+  EXPECT_THROW(unit(1e-160), ValueError);
+}
+
 TEST(SamplesAreRefused, WhereTheyDoNotFit) {
   const Context host = Context::cpu(1);
   const NetworkProblems problems(4, 6, 5), longer(5, 6, 5);

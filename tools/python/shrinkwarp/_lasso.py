@@ -51,11 +51,11 @@ class LassoResult:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C ended a solve; what had finished is here.
+    """Ctrl-C ended a solve or a training; what had finished is here.
 
     Attributes
     ----------
-    result : LassoResult, or list of it for a path
+    result : LassoResult, list of it for a path, or Network for a training
         Rows that were not reached have `dual_gap` NaN, `converged` False and no nonzeros.
     """
 
