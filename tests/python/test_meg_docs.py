@@ -1,0 +1,48 @@
+"""Blocks of docs/meg.md do what it says, on a small recording made here."""
+
+import re
+import shlex
+
+import pytest
+
+mne = pytest.importorskip("mne")
+
+import small_meg  # noqa: E402
+from conftest import ROOT  # noqa: E402
+
+from shrinkwarp.mne._command import main  # noqa: E402
+
+TEXT = (ROOT / "docs/meg.md").read_text()
+
+
+@pytest.fixture
+def subject(tmp_path, monkeypatch):
+    """The folder that the page is read in."""
+    monkeypatch.chdir(tmp_path)
+    info = small_meg.info()
+    forward = small_meg.forward(info, small_meg.surfaces())
+    raw = mne.io.RawArray(small_meg.samples(info, forward, 220), info).set_eeg_reference(projection=True)
+    evoked = mne.EvokedArray(raw.get_data(stop=60), raw.info, tmin=-0.1, nave=4, comment="tone")
+    mne.write_forward_solution("subject-fwd.fif", forward)
+    mne.write_cov("subject-cov.fif", small_meg.noise_cov(info))
+    mne.write_evokeds("subject-ave.fif", evoked)
+    raw.save("subject_raw.fif")
+    return tmp_path
+
+
+def test_python(subject):
+    names = {}
+    blocks = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, "docs/meg.md", "exec"), names)
+    assert (subject / "subject-lh.stc").exists() and (subject / "subject-rh.stc").exists()
+
+
+def test_commands(subject):
+    (block,) = re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "shrinkwarp-meg" and main(arguments) == 0
+    written = {path.name for path in subject.iterdir() if path.suffix in (".stc", ".html")}
+    assert written == {"sources-lh.stc", "sources-rh.stc", "sources.html", "raw-lh.stc", "raw-rh.stc"}
