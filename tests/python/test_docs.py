@@ -13,7 +13,7 @@ def blocks(path):
     return [block for block in found if "D.npy" not in block]  # that one is of the program's files
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/python.md", "docs/python-networks-section.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/python.md"])
 def test_blocks_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}

@@ -124,7 +124,7 @@ class Dictionary:
         X = arguments.observations(call, X, n)
         N = X.shape[0]
         rule, number, values = _rule(call, N, lam, lam_fraction, lam_scope, l1_radius, residual_norm, max_nonzeros)
-        if solver not in _SOLVERS:
+        if not isinstance(solver, str) or solver not in _SOLVERS:
             raise refuse(ValueError if isinstance(solver, str) else TypeError, call, "solver", arguments.shown(solver),
                          f"one of {', '.join(_SOLVERS)}")
         group_size = 1 if group_size is None else arguments.integer(call, "group_size", group_size, 1)
@@ -329,7 +329,7 @@ def _rule(call, N, lam, lam_fraction, lam_scope, l1_radius, residual_norm, max_n
     if len(given) != 1:
         raise refuse(ValueError, call, "lam", " and ".join(given) or "nothing that says lambda",
                      f"exactly one of {', '.join(rules)}")
-    if lam_scope not in ("sample", "recording"):
+    if not isinstance(lam_scope, str) or lam_scope not in ("sample", "recording"):
         raise refuse(ValueError if isinstance(lam_scope, str) else TypeError, call, "lam_scope",
                      arguments.shown(lam_scope), "'sample' or 'recording'")
     if lam_scope == "recording" and lam_fraction is None:
