@@ -187,8 +187,13 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
 LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,
                        const LambdaRule& rule, const LassoOptions& options);
 
-/// The largest lambda_max = ||D'x_i||_inf of all observations.
-/// Cost: 2 n m N flops, reads the source once. @throws as solve_lasso
+/// lambda_max = ||D'x_i||_inf of each observation [N], under options.penalty (see Penalty); of the other options memory_limit and
+/// cancel count. Rounded in float64, so a solve with it as lambda may find an entry that is as good as 0.
+/// Cost: 2 n m N flops, reads the source once. @throws as solve_lasso, of a row whose lambda_max leaves the range of float64 too
+std::vector<double> lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                               const LassoOptions& options);
+
+/// The largest lambda_max of all observations, in memory that does not depend on N. @throws as lambda_max, of the largest alone
 double recording_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                             const LassoOptions& options);
 

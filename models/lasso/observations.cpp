@@ -22,10 +22,16 @@ void require_finite(const ObservationSource& source, std::int64_t row, VectorVie
                        ", wanted a finite number");
 }
 
-double recording_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
-                            const LassoOptions& options) {
+void find_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                     const LassoOptions& options, FunctionRef<void(std::int64_t, VectorView<const double>)> found) {
+  SHRINKWARP_REQUIRE(dictionary.device() == context.device(), DeviceError, "lasso: the dictionary lies on ",
+                     dictionary.device(), ", wanted ", context.device());
+  SHRINKWARP_REQUIRE(source.dimension() == dictionary.rows() || source.size() == 0, ShapeError,
+                     "lasso: observations have length ", source.dimension(), ", wanted the dictionary's ",
+                     dictionary.rows(), " rows");
   check_penalty(options.penalty, dictionary.atoms());
-  if (has_unpenalised(options.penalty)) return lambda_max_with_unpenalised(context, dictionary, source, options);
+  if (has_unpenalised(options.penalty))
+    return find_lambda_max_with_unpenalised(context, dictionary, source, options, found);
   // Blocks of 8 MiB at most, and small beside the limit.
   const std::int64_t bytes = std::min(std::int64_t{8} << 20, options.memory_limit / 8);
   const std::int64_t block = std::clamp<std::int64_t>(bytes / (dictionary.rows() * 8), 1, 4096);
@@ -43,8 +49,7 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
     copy(context, VectorView<const double>{options.penalty.weights.data(), count, {}}, weights.vector());
     penalty.weights = weights.vector();
   }
-  std::vector<double> found(static_cast<std::size_t>(block));
-  double largest = 0;
+  std::vector<double> values(static_cast<std::size_t>(block));
   for (std::int64_t first = 0; first < source.size(); first += block) {
     if (options.cancel && options.cancel->cancelled())
       SHRINKWARP_THROW(Cancelled, "lasso: cancelled while looking for lambda_max");
@@ -55,14 +60,42 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
     copy(context, read.matrix().columns(0, count), X.matrix().columns(0, count));
     correlation_max<double>(context, dictionary.exact(), X.matrix().columns(0, count), {}, penalty,
                             correlation.vector().slice(0, count), scratch.vector());
-    copy(context, correlation.vector().slice(0, count), VectorView<double>{found.data(), count, {}});
+    copy(context, correlation.vector().slice(0, count), VectorView<double>{values.data(), count, {}});
     context.synchronize();
-    largest = std::max(largest, *std::max_element(found.begin(), found.begin() + count));
+    for (std::int64_t b = 0; b < count; ++b) {
+      double& value = values[static_cast<std::size_t>(b)];
+      value = lambda_max_of(value, 1, dictionary.scale());
+    }
+    found(first, {values.data(), count, {}});
   }
-  const double result = lambda_max_of(largest, 1, dictionary.scale());
-  SHRINKWARP_REQUIRE(std::isfinite(result), ValueError, source.name(),
+}
+
+std::vector<double> lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                               const LassoOptions& options) {
+  std::vector<double> all;
+  find_lambda_max(context, dictionary, source, options, [&](std::int64_t first, VectorView<const double> values) {
+    for (std::int64_t i = 0; i < values.size; ++i) {
+      SHRINKWARP_REQUIRE(std::isfinite(values[i]), ValueError, source.name(), ": lambda_max of row ", first + i,
+                         " leaves the range of float64, wanted a dictionary and observations in closer units");
+      all.push_back(values[i]);
+    }
+  });
+  return all;
+}
+
+double recording_lambda_max(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                            const LassoOptions& options) {
+  double largest = 0;
+  bool lost = false;  // one that is not 0
+  find_lambda_max(context, dictionary, source, options, [&](std::int64_t, VectorView<const double> values) {
+    for (std::int64_t i = 0; i < values.size; ++i) {
+      lost = lost || std::isnan(values[i]);
+      if (values[i] > largest) largest = values[i];
+    }
+  });
+  SHRINKWARP_REQUIRE(std::isfinite(largest) && !(lost && largest == 0), ValueError, source.name(),
                      ": lambda_max leaves the range of float64, wanted a dictionary and observations in closer units");
-  return result;
+  return largest;
 }
 
 }  // namespace shrinkwarp

@@ -8,6 +8,7 @@
 
 #include <shrinkwarp/kernels/singular_values/singular_values.hpp>
 #include <shrinkwarp/models/lasso/memory_plan.hpp>
+#include <shrinkwarp/models/lasso/observations.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
@@ -250,12 +251,13 @@ LassoSummary solve_with_unpenalised(const Context& context, const Dictionary& di
   return codes.summary();
 }
 
-double lambda_max_with_unpenalised(const Context& context, const Dictionary& dictionary, ObservationSource& source,
-                                   const LassoOptions& options) {
+void find_lambda_max_with_unpenalised(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                                      const LassoOptions& options,
+                                      FunctionRef<void(std::int64_t, VectorView<const double>)> found) {
   const Fit fit(context, dictionary, options.penalty);
   const Dictionary reduced_dictionary = fit.reduced(context);
   ReducedSource reduced_source(source, fit);
-  return recording_lambda_max(context, reduced_dictionary, reduced_source, reduced_options(dictionary, options));
+  find_lambda_max(context, reduced_dictionary, reduced_source, reduced_options(dictionary, options), found);
 }
 
 bool has_zero_lambda(const LambdaRule& rule) {

@@ -11,18 +11,20 @@
 
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/function_ref.hpp>
 
 namespace shrinkwarp {
 
 /// Whether a weight is 0.
 bool has_unpenalised(const Penalty& penalty);
 
-/// solve_lasso and recording_lambda_max for such a penalty and arguments that have been checked. Codes are delivered with
+/// solve_lasso and find_lambda_max for such a penalty and arguments that have been checked. Codes are delivered with
 /// z_0, with objective and gap of the whole code in float64.
 LassoSummary solve_with_unpenalised(const Context& context, const Dictionary& dictionary, ObservationSource& source,
                                     const LambdaRule& rule, const LassoOptions& options, CodeSink& sink);
-double lambda_max_with_unpenalised(const Context& context, const Dictionary& dictionary, ObservationSource& source,
-                                   const LassoOptions& options);
+void find_lambda_max_with_unpenalised(const Context& context, const Dictionary& dictionary, ObservationSource& source,
+                                      const LassoOptions& options,
+                                      FunctionRef<void(std::int64_t, VectorView<const double>)> found);
 
 /// Whether lambda of a problem is 0: all of its atoms are unpenalised then.
 bool has_zero_lambda(const LambdaRule& rule);

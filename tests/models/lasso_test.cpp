@@ -713,6 +713,43 @@ TEST_P(Lasso, RecordingLambdaMaxMayBeKnown) {
   EXPECT_EQ(found.lambda[3], 0.4 * rule.lambda_max);
 }
 
+TEST_P(Lasso, LambdaMaxOfEachIsItsLargestCorrelation) {
+  // The atoms are (1, 0), (0, 2) and (3, 4) / 5; with weights, signs and atoms without a penalty by hand as well.
+  const Problems problems{2, 3, 4, {1, 0, 0, 2, 0.6, 0.8}, {5, 0, 1, -3, 0, 0, -2, 0.5}};
+  const Dictionary dictionary(context(), problems.dictionary());
+  RowsOf source(problems);
+  const auto found = [&](const Penalty& penalty) {
+    LassoOptions options;
+    options.penalty = penalty;
+    const std::vector<double> each = lambda_max(context(), dictionary, source, options);
+    EXPECT_EQ(recording_lambda_max(context(), dictionary, source, options),
+              *std::max_element(each.begin(), each.end()));
+    return each;
+  };
+  EXPECT_EQ(found({}), (std::vector<double>{5, 6, 0, 2}));
+  Penalty penalty;
+  penalty.nonnegative = true;
+  EXPECT_EQ(found(penalty), (std::vector<double>{5, 1, 0, 1}));
+  penalty = {};
+  penalty.weights = {0.5, 4, std::numeric_limits<double>::infinity()};
+  EXPECT_EQ(found(penalty), (std::vector<double>{10, 2, 0, 4}));
+  penalty.weights = {0, 1, std::numeric_limits<double>::infinity()};
+  const std::vector<double> beside = found(penalty);  // x without its first entry, which the first atom takes
+  const std::vector<double> wanted = {0, 6, 0, 1};
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(beside[i], wanted[i], 1e-15 * 8);
+
+  // Many blocks of few rows.
+  const Problems many = random_problems(3, 5, 20);
+  const Dictionary other(context(), many.dictionary());
+  RowsOf rows(many);
+  LassoOptions options;
+  options.memory_limit = 8 * 3 * 8 * 4;
+  const std::vector<double> in_blocks = lambda_max(context(), other, rows, options);
+  EXPECT_EQ(in_blocks, lambda_max(context(), other, rows, {}));
+  EXPECT_EQ(in_blocks.size(), 20u);
+  EXPECT_THROW(lambda_max(context(), dictionary, rows, {}), ShapeError);
+}
+
 TEST_P(Lasso, RefusesInitialCodesThatAreNone) {
   const Problems problems = random_problems(4, 8, 2);
   const SparseCodes good{{0, 1, 2}, {3, 7}, {0.5, -0.5}};
