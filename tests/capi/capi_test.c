@@ -1160,7 +1160,7 @@ static void* work(void* argument) {
 
 static void test_threads(void) {
   struct problems problems = make_problems(8, 20, fewer_on_cuda(300));
-  shrinkwarp_context* context = make_context(1);
+  shrinkwarp_context* const context = make_context(1);
   shrinkwarp_dictionary* const dictionary = make_dictionary(context, problems.D, problems.n, problems.m);
   const shrinkwarp_observations rows = rows_of(problems.X, problems.N, problems.n);
   const shrinkwarp_lambda lambda = lambda_of(SHRINKWARP_LAMBDA_SAMPLE_FRACTION, 0.3);
@@ -1170,7 +1170,6 @@ static void test_threads(void) {
   int k;
   CHECK_OK(shrinkwarp_solve(context, dictionary, &rows, &lambda, NULL, NULL, &result));
   shrinkwarp_context_destroy(context); /* the dictionary stays usable */
-  context = NULL;
   REFUSED(SHRINKWARP_VALUE_ERROR, "shrinkwarp_solve_stream", "take is NULL",
           shrinkwarp_solve_stream(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL));
   memset(workers, 0, sizeof workers);
@@ -1178,16 +1177,11 @@ static void test_threads(void) {
     workers[k].problems = &problems;
     workers[k].shared = k < 2 ? dictionary : NULL;
     workers[k].sink.wanted = shrinkwarp_result_batch(result);
-    if (strcmp(device, "cuda") == 0)
-      work(&workers[k]); /* the host executor is of one thread */
-    else if (pthread_create(&threads[k], NULL, work, &workers[k]) != 0)
-      fail(__LINE__, "pthread_create");
+    if (pthread_create(&threads[k], NULL, work, &workers[k]) != 0) abort();
   }
   for (k = 0; k < 4; ++k) {
-    if (strcmp(device, "cuda") != 0) {
-      pthread_join(threads[k], NULL);
-      CHECK(strcmp(workers[k].message, "") == 0);
-    }
+    pthread_join(threads[k], NULL);
+    CHECK(strcmp(workers[k].message, "") == 0);
     CHECK(workers[k].status == SHRINKWARP_OK && workers[k].sink.problems == problems.N);
     CHECK(workers[k].sink.different == 0);
   }

@@ -8,8 +8,8 @@ from program import ROOT
 
 DOCUMENT = (ROOT / "docs" / "embedding.md").read_text()
 BLOCKS = re.findall(r"(?:^<!-- (\S+) -->\n)?^```(\w+)\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
-CODE = [(path, code) for path, language, code in BLOCKS if language in ("cpp", "cmake")]
-COMPILED = "".join((ROOT / "tests" / "install" / name).read_text() for name in ("CMakeLists.txt", "check"))
+CODE = [(path, code) for path, language, code in BLOCKS if language in ("c", "cpp", "cmake")]
+COMPILED = "".join((ROOT / "tests" / "install" / name).read_text() for name in ("CMakeLists.txt", "c/CMakeLists.txt", "check"))
 
 
 def lines(code, indent=""):
@@ -27,4 +27,4 @@ def test_block_stands_in_its_file(path, code):
 
 def test_every_block_is_seen():
     assert len(BLOCKS) == DOCUMENT.count("\n```") / 2 and CODE
-    assert {language for _, language, _ in BLOCKS} <= {"cpp", "cmake", "sh"}
+    assert {language for _, language, _ in BLOCKS} <= {"c", "cpp", "cmake", "sh"}

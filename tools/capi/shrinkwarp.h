@@ -353,7 +353,7 @@ SHRINKWARP_API void shrinkwarp_result_destroy(shrinkwarp_result* result);
  *             fails otherwise, NULL
  *
  * A problem's bits do not depend on the others, on N, on the memory limit or on the number of threads.
- * Cost        of the memory, 12 bytes a nonzero and 57 a problem, twice while they are put in order
+ * Cost        of the memory, 12 bytes a nonzero and 49 a problem, twice while they are put in order
  * Fails with  VALUE_ERROR (also a row with NaN or infinity, or whose result leaves the range of float64: names it; a residual
  *             norm that no code of the row has), SHAPE_ERROR, DEVICE_ERROR, OUT_OF_MEMORY, CANCELLED, CALLBACK_ERROR,
  *             CUDA_ERROR, CUBLAS_ERROR */
@@ -380,7 +380,7 @@ SHRINKWARP_API shrinkwarp_status shrinkwarp_solve_stream(shrinkwarp_context* con
  * lambda_max  [capacity], written: entry i of observation i. After a failure it holds nothing of use
  * capacity    at least N
  *
- * Cost        2 n m N flops; reads the observations once
+ * Cost        2 n m N flops, 8 bytes an observation while the call runs; reads the observations once
  * Fails with  VALUE_ERROR (NULL where N > 0; NaN or infinity in a row; a lambda_max that leaves the range of float64),
  *             SHAPE_ERROR, DEVICE_ERROR, OUT_OF_MEMORY, CALLBACK_ERROR, CUDA_ERROR */
 SHRINKWARP_API shrinkwarp_status shrinkwarp_lambda_max(shrinkwarp_context* context,

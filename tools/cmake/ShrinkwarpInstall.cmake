@@ -47,6 +47,10 @@ function(shrinkwarp_install_package)
   if(BUILD_SHARED_LIBS)
     set(SHRINKWARP_IS_SHARED true)
   endif()
+  set(SHRINKWARP_HAS_C false)
+  if(SHRINKWARP_BUILD_C)
+    set(SHRINKWARP_HAS_C true)
+  endif()
   set(SHRINKWARP_FIND_MODULES "")
   foreach(dependency IN LISTS SHRINKWARP_STATIC_DEPENDENCIES)
     string(APPEND SHRINKWARP_FIND_MODULES "  _shrinkwarp_find_module(${dependency})\n")
@@ -67,12 +71,15 @@ function(shrinkwarp_install_package)
   file(RELATIVE_PATH to_include "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
   set(variables "")
   set(libraries "-L\${libdir} -lshrinkwarp_models -lshrinkwarp_kernels -lshrinkwarp_runtime")
+  set(c_libraries "-L\${libdir} -lshrinkwarp_c")
   set(private "")
   if(SHRINKWARP_HAS_CUDA)
     set(variables "cuda_libdir=${CUDAToolkit_LIBRARY_DIR}\n")
     set(cuda_version ${CUDAToolkit_VERSION_MAJOR})
+    string(APPEND c_libraries " -Wl,-rpath-link,\${cuda_libdir}")
   endif()
   if(BUILD_SHARED_LIBS)
+    string(APPEND c_libraries " -Wl,-rpath-link,\${libdir}")
     if(SHRINKWARP_HAS_CUDA)
       string(APPEND libraries " -Wl,-rpath-link,\${cuda_libdir}")
     endif()
@@ -100,4 +107,17 @@ Cflags: -I${includedir}
 Libs: @libraries@
 @private@]=])
   install(FILES "${CMAKE_CURRENT_BINARY_DIR}/shrinkwarp.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+  if(SHRINKWARP_BUILD_C)
+    file(CONFIGURE OUTPUT shrinkwarp_c.pc @ONLY CONTENT [=[
+includedir=${pcfiledir}/@to_include@
+libdir=${pcfiledir}/..
+@variables@
+Name: shrinkwarp_c
+Description: @PROJECT_DESCRIPTION@, from C
+Version: @PROJECT_VERSION@
+Cflags: -I${includedir}
+Libs: @c_libraries@
+]=])
+    install(FILES "${CMAKE_CURRENT_BINARY_DIR}/shrinkwarp_c.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+  endif()
 endfunction()
