@@ -1,8 +1,8 @@
-/* shrinkwarp.h from C: values by hand, certificates made anew, every refusal, callbacks, threads, structs of other versions.
+/* shrinkwarp.h from C: values by hand, certificates made anew, refusals, callbacks, threads, structs of other versions.
  *
  *   capi_test cpu|cuda
  */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE /* threads, and memory that is nowhere */
 
 #include <math.h>
 #include <pthread.h>
@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <shrinkwarp/shrinkwarp.h>
 
@@ -859,6 +860,36 @@ static void test_streams(void) {
   free_problems(&problems);
 }
 
+/* 32 GiB of zeros in float, of which no page is there until it is read: in double there is no room for a copy of all. */
+static void test_rows_stay_where_they_are(void) {
+  enum { n = 1024 };
+  const size_t bytes = (size_t)32 << 30;
+  void* const zeros = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  double* const D = noise_array(n * 2, 3);
+  shrinkwarp_context* const context = make_context(1);
+  shrinkwarp_dictionary* const dictionary = make_dictionary(context, D, n, 2);
+  const shrinkwarp_lambda lambda = lambda_of(SHRINKWARP_LAMBDA_VALUE, 1);
+  shrinkwarp_observations rows = rows_of(zeros, (int64_t)(bytes / sizeof(float) / n), n);
+  shrinkwarp_options options = options_of(1e-6);
+  shrinkwarp_result* result = NULL;
+  struct watch watch;
+  CHECK(zeros != MAP_FAILED);
+  if (zeros == MAP_FAILED) rows.problems = 0;
+  memset(&watch, 0, sizeof watch);
+  watch.cancel_at = 1;
+  rows.type = SHRINKWARP_FLOAT32;
+  options.on_progress = watch_progress;
+  options.progress_user = &watch;
+  REFUSED(SHRINKWARP_CANCELLED, "shrinkwarp_solve", "of 8388608 problems",
+          shrinkwarp_solve(context, dictionary, &rows, &lambda, &options, NULL, &result));
+  CHECK(result && shrinkwarp_result_batch(result)->problems > 0);
+  shrinkwarp_result_destroy(result);
+  shrinkwarp_dictionary_destroy(dictionary);
+  shrinkwarp_context_destroy(context);
+  free(D);
+  if (zeros != MAP_FAILED) munmap(zeros, bytes);
+}
+
 /* Callbacks have no business to throw; where one of C++ does all the same, it becomes a status, each of its own. */
 static void test_exceptions(void) {
   static const double D[] = {1, 0, 0, 1};
@@ -1206,6 +1237,7 @@ int main(int argc, char** argv) {
                {"certificates", test_certificates},
                {"options", test_options},
                {"streams", test_streams},
+               {"rows stay where they are", test_rows_stay_where_they_are},
                {"exceptions", test_exceptions},
                {"contexts", test_contexts},
                {"NULL handles", test_null_handles},

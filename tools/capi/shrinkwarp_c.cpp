@@ -1,4 +1,4 @@
-// The functions of shrinkwarp.h: arguments from C, the library's own call, errors to C. What they do stands in the header.
+// The functions of shrinkwarp.h: arguments from C, the library's own call, errors to C. The header says what they do.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
