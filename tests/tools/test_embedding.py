@@ -9,7 +9,8 @@ from program import ROOT
 DOCUMENT = (ROOT / "docs" / "embedding.md").read_text()
 BLOCKS = re.findall(r"(?:^<!-- (\S+) -->\n)?^```(\w+)\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
 CODE = [(path, code) for path, language, code in BLOCKS if language in ("c", "cpp", "cmake")]
-COMPILED = "".join((ROOT / "tests" / "install" / name).read_text() for name in ("CMakeLists.txt", "c/CMakeLists.txt", "check"))
+COMPILERS = ("CMakeLists.txt", "c/CMakeLists.txt", "check")
+COMPILED = "".join((ROOT / "tests" / "install" / name).read_text() for name in COMPILERS)
 
 
 def lines(code, indent=""):
