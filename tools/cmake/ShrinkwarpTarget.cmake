@@ -25,6 +25,8 @@ function(shrinkwarp_add_library name)
   if(SHRINKWARP_JOIN_SOURCES)
     # But for what the host executor compiles anew, and what includes itself for each instruction set.
     set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    # GCC takes what another file includes for a header, where the warning makes sense.
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
     foreach(source IN LISTS sources)
       file(STRINGS "${source}" alone REGEX "^#(include <shrinkwarp/config.hpp>|define HWY_TARGET_INCLUDE)")
       if(alone OR source MATCHES "\\.cu$|/cuda_[^/]*$")
