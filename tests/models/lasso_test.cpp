@@ -17,6 +17,8 @@
 #include <shrinkwarp/models/lasso/prepared_lasso.hpp>
 #include <shrinkwarp/models/lasso/stream.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/host_values.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
 
 #include "tests/support/contexts.hpp"
 
@@ -474,6 +476,32 @@ class RowsOf : public ObservationSource {
  private:
   const Problems& problems_;
 };
+
+// Rows that lie on the context's device, in double and in float, with gaps between them.
+TEST_P(Lasso, ReadsRowsOfTheDevice) {
+  Problems problems = random_problems(6, 18, 40);
+  for (double& x : problems.X) x = static_cast<float>(x);
+  const LassoBatch expected = solve(problems, LambdaRule::sample_fraction(0.3));
+  const Dictionary dictionary(context(), problems.dictionary());
+  const auto solved_from = [&](auto zero) {
+    using T = decltype(zero);
+    const std::int64_t ld = problems.n + 3;
+    std::vector<T> padded(static_cast<std::size_t>(ld * problems.N), T(-1));
+    for (std::int64_t b = 0; b < problems.N; ++b)
+      for (std::int64_t i = 0; i < problems.n; ++i)
+        padded[static_cast<std::size_t>(i + b * ld)] = static_cast<T>(problems.observations()(i, b));
+    const Tensor<T> X(context(), ld, problems.N);
+    to_device(context(), padded, X.vector());
+    DeviceSource<T> source(context(), MatrixView<const T>{X.data(), problems.n, problems.N, ld, context().device()});
+    MemorySink sink;
+    solve_lasso(context(), dictionary, source, LambdaRule::sample_fraction(0.3), {}, sink);
+    return sink.in_order();
+  };
+  EXPECT_TRUE(same_bits(solved_from(double{}), expected));
+  EXPECT_TRUE(same_bits(solved_from(float{}), expected));
+  const MatrixView<const float> elsewhere{nullptr, 6, 0, 6, {DeviceType::cuda, 7}};
+  EXPECT_THROW(DeviceSource<float>(context(), elsewhere), DeviceError);
+}
 
 // Cancels at the first report that shows finished problems; each of them has been delivered by then.
 TEST_P(Lasso, StopsInTheMiddleAndHasDeliveredWhatIsFinished) {
