@@ -10,7 +10,7 @@ mne = pytest.importorskip("mne")
 
 import small_meg  # noqa: E402
 
-from shrinkwarp.mne import _command, apply_lasso  # noqa: E402
+from shrinkwarp.mne import _command, _single, apply_lasso  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +136,8 @@ def test_samples_that_miss_the_gap_are_told(files, tmp_path, capsys, monkeypatch
             self.converged[:3] = False
             self.lam, self.stc = estimate.lam, estimate.stc
 
-    solve = _command.apply_lasso
-    monkeypatch.setattr(_command, "apply_lasso", lambda *given, **options: Missed(solve(*given, **options)))
+    solve = _single.apply_lasso
+    monkeypatch.setattr(_single, "apply_lasso", lambda *given, **options: Missed(solve(*given, **options)))
     assert run(files, "small-ave.fif", tmp_path / "s", "--condition", "0", "--loose", "0", "--no-report") == 3
     assert "3 of 60 samples of left ear have a gap over 1e-06" in capsys.readouterr().err
     assert (tmp_path / "s-lh.stc").exists()
@@ -148,8 +148,8 @@ def test_ctrl_c_writes_what_is_done(files, tmp_path, capsys, monkeypatch):
         if done >= 20:
             raise KeyboardInterrupt
 
-    solve = _command.apply_lasso
-    monkeypatch.setattr(_command, "apply_lasso", lambda *given, **more: solve(*given, **{**more, "progress": stop}))
+    solve = _single.apply_lasso
+    monkeypatch.setattr(_single, "apply_lasso", lambda *given, **more: solve(*given, **{**more, "progress": stop}))
     assert run(files, "small-ave.fif", tmp_path / "s", "--loose", "0", "--chunk-size", "10") == 130
     assert "samples that were not reached have no sources" in capsys.readouterr().err
     stc = mne.read_source_estimate(tmp_path / "s-left_ear")
