@@ -1,7 +1,9 @@
 """Blocks of docs/meg.md do what it says, on a small recording made here."""
 
+import json
 import re
 import shlex
+import shutil
 
 import pytest
 
@@ -39,10 +41,42 @@ def test_python(subject):
     assert (subject / "subject-lh.stc").exists() and (subject / "subject-rh.stc").exists()
 
 
-def test_commands(subject):
-    (block,) = re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+def commands(block):
     for line in block.splitlines():
-        program, *arguments = shlex.split(line)
+        program, *arguments = shlex.split(line, comments=True)
         assert program == "shrinkwarp-meg" and main(arguments) == 0
+
+
+def test_commands(subject):
+    commands(shell_blocks()[0])
     written = {path.name for path in subject.iterdir() if path.suffix in (".stc", ".html")}
     assert written == {"sources-lh.stc", "sources-rh.stc", "sources.html", "raw-lh.stc", "raw-rh.stc"}
+
+
+def test_a_table(subject, capfd):
+    (table,) = re.findall(r"^```csv\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    (subject / "recordings.csv").write_text(table)
+    commands(shell_blocks()[1])
+    assert capfd.readouterr().out.count("done before") == 3
+    assert {path.name for path in (subject / "results").iterdir()} == {
+        f"{name}{ending}" for name in ("tone", "raw") for ending in ("-lh.stc", "-rh.stc", ".html", ".status.json")}
+    assert json.loads((subject / "results/raw.status.json").read_text())["options"]["alpha"] == 30
+    assert "2 recordings: 2 done" in (subject / "recordings-group.html").read_text()
+
+
+def test_a_bids_data_set(subject):
+    for number in ("01", "02"):
+        folder = subject / f"study/derivatives/mne-bids-pipeline/sub-{number}/meg"
+        folder.mkdir(parents=True)
+        for suffix in ("fwd", "ave", "cov"):
+            shutil.copy(f"subject-{suffix}.fif", folder / f"sub-{number}_task-tone_{suffix}.fif")
+    commands(shell_blocks()[2])
+    out = subject / "study/derivatives/shrinkwarp"
+    assert (out / "sub-02/meg/sub-02_task-tone_ave-lasso-lh.stc").exists()
+    assert "2 recordings: 2 done" in (out / "task-tone_ave-group.html").read_text()
+
+
+def shell_blocks():
+    blocks = re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    return blocks
