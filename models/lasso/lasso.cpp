@@ -35,7 +35,8 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
                        dictionary.atoms(), " with unpenalised atoms");
     return solve_with_unpenalised(context, dictionary, source, rule, options, sink);
   }
-  const Solver solver = resolved(context, dictionary.rows(), dictionary.atoms(), source.size(), options);
+  const std::int64_t problems = std::max(source.size(), options.problems_in_all);
+  const Solver solver = resolved(context, dictionary.rows(), dictionary.atoms(), problems, options);
   SHRINKWARP_REQUIRE(!has_working_sets(solver) || !context.is_cuda() || !options.penalty.grouped(), ValueError,
                      "lasso: on cuda the working-set solver knows no groups, found groups of ",
                      options.penalty.group_size, " atoms, wanted ista or fista for them");

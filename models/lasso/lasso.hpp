@@ -72,6 +72,9 @@ struct LassoOptions {
   /// Warm start: valid codes of all N problems; nullptr starts at 0. Entries that the penalty does not allow count as 0. The
   /// working-set solver starts with their atoms as its set, on CUDA from the code 0 where an initial one is worse.
   const SparseCodes* initial = nullptr;
+  /// How many problems there are in all where the source is one block of them: `automatic` chooses a solver by it, so that
+  /// each block has the bits of a solve of the whole. 0 for a source that is the whole.
+  std::int64_t problems_in_all = 0;
   std::function<bool(std::int64_t)> skip;  ///< problems that are left out, solved before perhaps; empty for none
   ProgressCallback progress;               ///< may be empty
   LogCallback log;                         ///< what the solve decides, line by line; may be empty

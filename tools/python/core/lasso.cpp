@@ -48,7 +48,9 @@ Solver solver_named(const std::string& name) {
                    "', wanted 'auto', 'working-set', 'plain-working-set', 'fista' or 'ista'");
 }
 
-LambdaRule rule_of(const std::string& kind, double number, const std::optional<Vector<double>>& values) {
+/// @param lambda_max  of all observations where X is a block of them, for recording_fraction
+LambdaRule rule_of(const std::string& kind, double number, const std::optional<Vector<double>>& values,
+                   std::optional<double> lambda_max) {
   if (kind == "per_problem") {
     LambdaRule rule = LambdaRule::per_problem(to_vector<double>(*values));
     rule.name = "lam";
@@ -56,11 +58,23 @@ LambdaRule rule_of(const std::string& kind, double number, const std::optional<V
   }
   if (kind == "value") return LambdaRule::value(number);
   if (kind == "sample_fraction") return LambdaRule::sample_fraction(number);
-  if (kind == "recording_fraction") return LambdaRule::recording_fraction(number);
+  if (kind == "recording_fraction") {
+    LambdaRule rule = LambdaRule::recording_fraction(number);
+    if (lambda_max) rule.lambda_max = *lambda_max;
+    return rule;
+  }
   if (kind == "l1_radius") return LambdaRule::l1_radius(number);
   if (kind == "residual_norm") return LambdaRule::residual_norm(number);
   SHRINKWARP_REQUIRE(kind == "max_nonzeros", ValueError, "found the rule '", kind, "', wanted one of the seven");
   return LambdaRule::max_nonzeros(static_cast<std::int64_t>(number));
+}
+
+Penalty penalty_of(const std::optional<Vector<double>>& weights, std::int64_t group_size, bool nonnegative) {
+  Penalty penalty;
+  if (weights) penalty.weights = to_vector<double>(*weights);
+  penalty.group_size = group_size;
+  penalty.nonnegative = nonnegative;
+  return penalty;
 }
 
 /// A value for each observation, `none` for those that were not reached.
@@ -124,16 +138,16 @@ nb::dict solve(const PreparedDictionary& prepared, nb::object X, const std::stri
                const std::optional<Vector<double>>& values, const std::string& solver, double gap,
                std::int64_t max_iterations, const std::optional<Vector<double>>& weights, std::int64_t group_size,
                bool nonnegative, double ridge, const std::optional<Codes>& initial,
-               std::optional<std::int64_t> memory_limit, bool debias, nb::object progress, nb::object log) {
-  const LambdaRule rule = rule_of(kind, number, values);
+               std::optional<std::int64_t> memory_limit, bool debias, nb::object progress, nb::object log,
+               std::int64_t problems_in_all, std::optional<double> lambda_max) {
+  const LambdaRule rule = rule_of(kind, number, values, lambda_max);
   LassoOptions options;
   options.solver = solver_named(solver);
   options.gap = gap;
   options.max_iterations = max_iterations;
-  if (weights) options.penalty.weights = to_vector<double>(*weights);
-  options.penalty.group_size = group_size;
-  options.penalty.nonnegative = nonnegative;
+  options.penalty = penalty_of(weights, group_size, nonnegative);
   options.penalty.ridge = ridge;
+  options.problems_in_all = problems_in_all;
   if (memory_limit) options.memory_limit = *memory_limit;
   SparseCodes start;
   if (initial) {
@@ -166,6 +180,39 @@ nb::dict solve(const PreparedDictionary& prepared, nb::object X, const std::stri
     if (debias) amplitudes = debiased(context, prepared.dictionary(), *source, batch);
   }
   return result(std::move(batch), source->size(), debias, std::move(amplitudes), listener);
+}
+
+/// The largest lambda_max of all rows, as a solve with recording_fraction finds it.
+double recording_lambda_max(const PreparedDictionary& prepared, nb::object X,
+                            const std::optional<Vector<double>>& weights, std::int64_t group_size, bool nonnegative,
+                            std::optional<std::int64_t> memory_limit) {
+  LassoOptions options;
+  options.penalty = penalty_of(weights, group_size, nonnegative);
+  if (memory_limit) options.memory_limit = *memory_limit;
+  std::optional<Contexts::Lease> lease;
+  {
+    const nb::gil_scoped_release unlocked;
+    lease.emplace(prepared.contexts());
+  }
+  const Context& context = **lease;
+  const std::unique_ptr<ObservationSource> source = observations_of(context, array_of(context, X), "X");
+  const nb::gil_scoped_release unlocked;
+  return shrinkwarp::recording_lambda_max(context, prepared.dictionary(), *source, options);
+}
+
+/// D [n, m] in Fortran order, as it was given.
+nb::ndarray<nb::numpy, double, nb::ndim<2>, nb::f_contig> values(const PreparedDictionary& prepared) {
+  const std::int64_t n = prepared.dictionary().rows(), m = prepared.dictionary().atoms();
+  auto D = std::make_unique<Tensor<double>>();
+  {
+    const nb::gil_scoped_release unlocked;
+    const Contexts::Lease lease(prepared.contexts());
+    *D = prepared.dictionary().in_user_units(*lease);
+  }
+  double* const data = D->data();
+  nb::capsule owner(D.release(), [](void* p) noexcept { delete static_cast<Tensor<double>*>(p); });
+  return nb::ndarray<nb::numpy, double, nb::ndim<2>, nb::f_contig>(
+      data, {static_cast<std::size_t>(n), static_cast<std::size_t>(m)}, owner, {1, n});
 }
 
 /// [N, m] of the least-squares codes of least norm.
@@ -202,10 +249,14 @@ void add_lasso(nb::module_& module) {
       .def_prop_ro("device", [](const PreparedDictionary& self) { return concat(self.dictionary().device()); })
       .def("solve", &solve, "X"_a, "kind"_a, "number"_a, "values"_a.none(), "solver"_a, "gap"_a, "max_iterations"_a,
            "weights"_a.none(), "group_size"_a, "nonnegative"_a, "ridge"_a, "initial"_a.none(), "memory_limit"_a.none(),
-           "debias"_a, "progress"_a.none(), "log"_a.none(),
+           "debias"_a, "progress"_a.none(), "log"_a.none(), "problems_in_all"_a = 0, "lambda_max"_a = nb::none(),
            "Solves the Lasso for every row of X. Gives CSR arrays and one value a row; rows that were not reached, "
            "where Python "
-           "raised what `raised` is, have no gap.");
+           "raised what `raised` is, have no gap. Of a block of observations `problems_in_all` and `lambda_max` (of "
+           "recording_fraction) are those of the whole.")
+      .def("recording_lambda_max", &recording_lambda_max, "X"_a, "weights"_a.none(), "group_size"_a, "nonnegative"_a,
+           "memory_limit"_a.none(), "The largest lambda_max of all rows, as a solve with recording_fraction finds it.")
+      .def("values", &values, "D (n, m) in Fortran order, as it was given: a copy.");
   module.def(
       "address_of", [](const AnyMatrix& X) { return reinterpret_cast<std::uintptr_t>(X.data()); }, "X"_a,
       "Where the first element lies that a solve of X reads.");

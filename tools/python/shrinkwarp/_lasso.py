@@ -91,8 +91,9 @@ class Dictionary:
         if not isinstance(device, str) or not _core.is_device_name(device):
             raise refuse(ValueError if isinstance(device, str) else TypeError, call, "device", arguments.shown(device),
                          "'auto', 'cpu', 'cuda' or 'cuda:NUMBER'")
-        threads = 0 if threads is None else arguments.integer(call, "threads", threads, 1, 4096)
-        self._core = _core.PreparedDictionary(np.asfortranarray(array, dtype=np.float64), device, threads)
+        threads = None if threads is None else arguments.integer(call, "threads", threads, 1, 4096)
+        self._asked = (device, threads)
+        self._core = _core.PreparedDictionary(np.asfortranarray(array, dtype=np.float64), device, threads or 0)
 
     @property
     def shape(self):
@@ -107,6 +108,10 @@ class Dictionary:
     def __repr__(self):
         return f"Dictionary(n={self.shape[0]}, m={self.shape[1]}, device='{self.device}')"
 
+    def __reduce__(self):
+        # What is prepared stays behind: a copy or an unpickled dictionary prepares D again, on the device asked for.
+        return Dictionary, (self._core.values(), *self._asked)
+
     def solve(self, X, lam=None, lam_fraction=None, **options):
         """Codes of the rows of X: as `lasso`, which says what its keywords are."""
         return self._solve("Dictionary.solve", X, lam=lam, lam_fraction=lam_fraction, **options)
@@ -120,40 +125,29 @@ class Dictionary:
                group_size=None, warm_start=None, *, lam_scope="sample", l1_radius=None, residual_norm=None,
                max_nonzeros=None, elastic_net=0.0, debias=False, max_iterations=100_000, memory_limit=None,
                progress=False):
-        n, m = self.shape
-        X = arguments.observations(call, X, n)
+        X = arguments.observations(call, X, self.shape[0])
         N = X.shape[0]
-        rule, number, values = _rule(call, N, lam, lam_fraction, lam_scope, l1_radius, residual_norm, max_nonzeros)
-        if not isinstance(solver, str) or solver not in _SOLVERS:
-            raise refuse(ValueError if isinstance(solver, str) else TypeError, call, "solver", arguments.shown(solver),
-                         f"one of {', '.join(_SOLVERS)}")
-        group_size = 1 if group_size is None else arguments.integer(call, "group_size", group_size, 1)
-        if m % group_size != 0:
-            raise refuse(ValueError, call, "group_size", group_size, f"a divisor of {m}, the atoms of D")
-        if weights is not None:
-            wanted = f"({m // group_size},) of numbers >= 0 or inf, one for each {'atom' if group_size == 1 else 'group'}"
-            weights = arguments.vector(call, "weights", weights, m // group_size, wanted)
-            if (weights < 0).any():
-                raise refuse(ValueError, call, "weights", f"{weights.min():g}", wanted)
+        checked = checked_options(
+            call, N, self.shape[1], lam, lam_fraction, gap, solver, weights, nonnegative, group_size,
+            lam_scope=lam_scope, l1_radius=l1_radius, residual_norm=residual_norm, max_nonzeros=max_nonzeros,
+            elastic_net=elastic_net, debias=debias, max_iterations=max_iterations, memory_limit=memory_limit)
+        result = self._solve_checked(call, X, checked, warm_start, progress)
+        warn_of_missed(call, result.converged, gap, self._missed, stacklevel=4)
+        return result
+
+    def _solve_checked(self, call, X, checked, warm_start=None, progress=False, problems_in_all=0, lambda_max=None):
+        """A solve with what `arguments.observations` and `checked_options` made; misses of the gap raise no warning.
+
+        Of a block of observations, `problems_in_all` and `lambda_max` (of lam_scope="recording") are those of the
+        whole: the block's result then has the bits that it has in a solve of the whole.
+        """
+        N, m = X.shape[0], self.shape[1]
+        if warm_start is not None:
+            warm_start = arguments.codes(call, "warm_start", warm_start, (N, m))
         with reporter(call, progress) as report:
-            found = self._core.solve(
-                X,
-                rule,
-                number,
-                values,
-                solver,
-                arguments.number(call, "gap", gap, least=_SMALLEST_GAP),
-                arguments.integer(call, "max_iterations", max_iterations, 1),
-                weights,
-                group_size,
-                arguments.flag(call, "nonnegative", nonnegative),
-                arguments.number(call, "elastic_net", elastic_net, least=0),
-                None if warm_start is None else arguments.codes(call, "warm_start", warm_start, (N, m)),
-                None if memory_limit is None else arguments.integer(call, "memory_limit", memory_limit, 1),
-                arguments.flag(call, "debias", debias),
-                report,
-                _log if _logger.isEnabledFor(logging.INFO) else None,
-            )
+            found = self._core.solve(X, **checked, initial=warm_start, progress=report,
+                                     log=_log if _logger.isEnabledFor(logging.INFO) else None,
+                                     problems_in_all=problems_in_all, lambda_max=lambda_max)
         result = _result(found, N, m)
         raised = found["raised"]
         if isinstance(raised, KeyboardInterrupt):
@@ -161,11 +155,47 @@ class Dictionary:
                               result) from raised
         if raised is not None:
             raise raised
-        missed = N - int(result.converged.sum())
-        if missed:
-            warnings.warn(f"{call}: {missed} of {N} problems missed the gap of {gap:g}; {self._missed}",
-                          _convergence_warning(), stacklevel=3)
         return result
+
+
+def checked_options(call, N, m, lam=None, lam_fraction=None, gap=1e-6, solver="auto", weights=None, nonnegative=False,
+                    group_size=None, *, lam_scope="sample", l1_radius=None, residual_norm=None, max_nonzeros=None,
+                    elastic_net=0.0, debias=False, max_iterations=100_000, memory_limit=None):
+    """The keywords of `lasso` for N observations and m atoms as the extension takes them; refuses bad ones."""
+    rule, number, values = _rule(call, N, lam, lam_fraction, lam_scope, l1_radius, residual_norm, max_nonzeros)
+    if not isinstance(solver, str) or solver not in _SOLVERS:
+        raise refuse(ValueError if isinstance(solver, str) else TypeError, call, "solver", arguments.shown(solver),
+                     f"one of {', '.join(_SOLVERS)}")
+    group_size = 1 if group_size is None else arguments.integer(call, "group_size", group_size, 1)
+    if m % group_size != 0:
+        raise refuse(ValueError, call, "group_size", group_size, f"a divisor of {m}, the atoms of D")
+    if weights is not None:
+        wanted = f"({m // group_size},) of numbers >= 0 or inf, one for each {'atom' if group_size == 1 else 'group'}"
+        weights = arguments.vector(call, "weights", weights, m // group_size, wanted)
+        if (weights < 0).any():
+            raise refuse(ValueError, call, "weights", f"{weights.min():g}", wanted)
+    return {
+        "kind": rule,
+        "number": number,
+        "values": values,
+        "solver": solver,
+        "gap": arguments.number(call, "gap", gap, least=_SMALLEST_GAP),
+        "max_iterations": arguments.integer(call, "max_iterations", max_iterations, 1),
+        "weights": weights,
+        "group_size": group_size,
+        "nonnegative": arguments.flag(call, "nonnegative", nonnegative),
+        "ridge": arguments.number(call, "elastic_net", elastic_net, least=0),
+        "memory_limit": None if memory_limit is None else arguments.integer(call, "memory_limit", memory_limit, 1),
+        "debias": arguments.flag(call, "debias", debias),
+    }
+
+
+def warn_of_missed(call, converged, gap, missed, stacklevel):
+    """The warning of problems that missed their gap, where there are any; `missed` ends it."""
+    count = converged.size - int(converged.sum())
+    if count:
+        warnings.warn(f"{call}: {count} of {converged.size} problems missed the gap of {gap:g}; {missed}",
+                      _convergence_warning(), stacklevel=stacklevel)
 
 
 def lasso(D, X, lam=None, lam_fraction=None, gap=1e-6, solver="auto", weights=None, nonnegative=False, group_size=None,
