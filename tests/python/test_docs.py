@@ -20,7 +20,7 @@ def test_blocks_run(path, tmp_path, monkeypatch):
     found = blocks(path)
     assert found
     for block in found:
-        others = re.findall(r"(?:import|from) (?:shrinkwarp\.)?(sklearn|torch|mne)\b", block)
+        others = re.findall(r"(?:import|from) (?:shrinkwarp\.)?(sklearn|torch|mne|dask|distributed|zarr)\b", block)
         if any(importlib.util.find_spec(name) is None for name in others):
             continue
         exec(compile(block, path, "exec"), names)
