@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import scipy.sparse
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -426,3 +426,76 @@ def test_a_scheduler_that_runs_by_itself(tmp_path):
         for process in processes:
             process.kill()  # a worker that is asked to end waits for its scheduler
             process.wait(30)
+
+
+# Estimators.
+
+
+def dense(array):
+    array = array.compute() if isinstance(array, da.Array) else array
+    return array.toarray() if scipy.sparse.issparse(array) else array
+
+
+@pytest.mark.parametrize("parameters", [
+    {}, {"fit_intercept": False}, {"sparse_coef": True}, {"positive": True}, {"alpha": np.geomspace(0.05, 1, 300)},
+    {"weights": np.r_[0, np.ones(98), np.inf]},
+], ids=lambda parameters: "-".join(parameters) or "plain")
+def test_batch_lasso_by_blocks_of_targets(parameters):
+    sklearn = pytest.importorskip("shrinkwarp.sklearn")
+    features = D  # 40 samples, 100 features
+    targets = features[:, :3] @ rng.standard_normal((3, 300)) + 0.1 * rng.standard_normal((40, 300)) + 2
+    parameters = {"alpha": 0.1, "device": "cpu", **parameters}
+    wanted = sklearn.BatchLasso(**parameters).fit(features, targets)
+    model = sklearn.BatchLasso(**parameters)
+    model.fit(da.from_array(features, chunks=9), da.from_array(targets, chunks=(15, 70)))
+    for name in ("coef_", "sparse_coef_", "dual_gap_", "n_iter_", *(["intercept_"] if model.fit_intercept else [])):
+        assert isinstance(getattr(model, name), da.Array)
+        # Means are not bit for bit the same: NumPy sums a block's columns in an order that its layout gives.
+        assert_allclose(dense(getattr(model, name)), dense(getattr(wanted, name)), rtol=1e-6, atol=1e-11, err_msg=name)
+    assert scipy.sparse.issparse(model.coef_.compute()) == model.sparse_coef
+    samples = rng.standard_normal((25, 100))
+    theirs = wanted.predict(samples)
+    for predicted in (model.predict(samples), model.predict(da.from_array(samples, chunks=(10, 30))),
+                      wanted.predict(da.from_array(samples, chunks=(10, 30)))):
+        assert isinstance(predicted, da.Array) and predicted.shape == theirs.shape
+        assert_allclose(predicted.compute(), theirs, rtol=1e-9, atol=1e-10)
+
+
+def test_batch_lasso_of_dask_arrays_otherwise():
+    sklearn = pytest.importorskip("shrinkwarp.sklearn")
+    targets = D[:, :2] @ rng.standard_normal((2, 60))
+    model = sklearn.BatchLasso(alpha=0.1, warm_start=True).fit(D, da.from_array(targets, chunks=(40, 25)))
+    iterations = model.n_iter_.sum().compute()
+    assert model.fit(D, da.from_array(targets, chunks=(40, 25))).n_iter_.sum().compute() <= iterations
+    assert isinstance(model.fit(D, targets).coef_, np.ndarray)
+    one = sklearn.BatchLasso(alpha=0.1).fit(D, da.from_array(targets[:, 0], chunks=9))
+    assert one.coef_.shape == (m,) and one.predict(da.from_array(D, chunks=(7, m))).compute().shape == (n,)
+    with pytest.raises(ValueError, match="BatchLasso: y: found 39 samples"):
+        sklearn.BatchLasso().fit(D, da.from_array(targets[1:], chunks=9))
+    with pytest.raises(ValueError, match="BatchLasso: y: found NaN"):
+        sklearn.BatchLasso().fit(D, da.full((n, 5), np.nan, chunks=3))
+    with pytest.raises(ValueError, match="BatchLasso: X: found 9 features"):
+        model.predict(da.ones((5, 9)))
+    with pytest.raises(ValueError, match="BatchLasso: X: found NaN"):
+        model.predict(da.full((5, m), np.nan)).compute()
+    with pytest.warns(Warning, match="BatchLasso: .* problems missed"):
+        sklearn.BatchLasso(alpha=0.01, solver="ista", max_iter=1).fit(D, da.from_array(targets, chunks=(40, 25)))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("parameters", [{}, {"split_sign": True}, {"sparse_output": True},
+                                        {"split_sign": True, "sparse_output": True, "positive_code": True}])
+def test_batch_sparse_coder_by_blocks_of_samples(parameters, dtype):
+    sklearn = pytest.importorskip("shrinkwarp.sklearn")
+    samples = X[:300].astype(dtype)
+    coder = sklearn.BatchSparseCoder(D.T, transform_alpha=8.0, device="cpu", **parameters)
+    wanted = coder.fit(samples).transform(samples)
+    lazily = sklearn.BatchSparseCoder(D.T, transform_alpha=8.0, device="cpu", **parameters).fit(blocks(samples))
+    found = lazily.transform(blocks(samples))
+    assert isinstance(found, da.Array) and found.shape == wanted.shape and found.dtype == dtype
+    values = found.compute()
+    assert values.dtype == dtype and type(values) is type(wanted)
+    assert_array_equal(dense(values), dense(wanted))
+    assert_same(lazily.encode(blocks(samples)).compute(), coder.encode(samples))
+    with pytest.raises(ValueError, match="BatchSparseCoder: X: found shape"):
+        coder.transform(da.ones((5, 9)))

@@ -520,3 +520,50 @@ def _read_block(store, i, names, m):
 
     return [matrix({"codes": "data"}.get(name, name)) if name in ("codes", "debiased") else block[name][:]
             for name in names]
+
+
+# For the estimators of `shrinkwarp.sklearn`.
+
+
+def map_sparse(function, codes: da.Array, columns: int, sparse: bool, dtype, *others) -> da.Array:
+    """A function of each block of sparse codes, which gives blocks of the same rows and so many columns."""
+    meta = scipy.sparse.csr_matrix((0, 0), dtype=dtype) if sparse else np.empty((0, 0), dtype)
+    return codes.map_blocks(function, *others, chunks=(codes.chunks[0], (columns,)), dtype=dtype, meta=meta)
+
+
+def persisted(arrays: dict) -> dict:
+    return dict(zip(arrays, dask.persist(*arrays.values())))
+
+
+def products(name: str, X, codes, intercept) -> da.Array:
+    """``X @ codes.T + intercept`` by blocks of X's rows and of the codes'; one that is no dask array is one block.
+
+    `name` begins the message of an X that is not finite.
+    """
+    token = tokenize(name, X, codes, intercept)
+    layers, dependencies = {}, []
+
+    def keys_of(value, kind, count):
+        """A key for each block; the rows of the blocks."""
+        if isinstance(value, da.Array):
+            dependencies.append(value)
+            return [_key(value, i) for i in range(len(value.chunks[0]))], value.chunks[0]
+        key = f"shrinkwarp-{kind}-{token}"
+        layers[key] = {key: value}
+        return [key] * count, (value.shape[0],) if np.ndim(value) or scipy.sparse.issparse(value) else None
+
+    x_keys, rows = keys_of(X, "samples", 1)
+    code_keys, columns = keys_of(codes, "codes", 1)
+    intercepts, _ = keys_of(intercept, "intercept", len(code_keys))
+    dependencies += [Delayed(key, HighLevelGraph({key: layer}, {key: set()})) for key, layer in layers.items()]
+    out = f"shrinkwarp-predict-{token}"
+    layer = {(out, i, j): (_product_block, name, x, z, b)
+             for i, x in enumerate(x_keys) for j, (z, b) in enumerate(zip(code_keys, intercepts))}
+    graph = HighLevelGraph.from_collections(out, layer, dependencies=dependencies)
+    return da.Array(graph, out, chunks=(rows, columns), dtype=np.float64)
+
+
+def _product_block(name, X, codes, intercept):
+    if not np.isfinite(X).all():
+        raise ValueError(f"{name}: X: found NaN or infinity, wanted finite numbers")
+    return (codes @ X.T).T + intercept

@@ -2,7 +2,8 @@
 
 `BatchLasso` is `sklearn.linear_model.Lasso` for many targets at once, `BatchSparseCoder` is
 `sklearn.decomposition.SparseCoder` with its algorithms ``lasso_lars`` and ``lasso_cd``. What they call alpha,
-coefficients and intercept is what scikit-learn calls so. They work with scikit-learn from 1.2 on.
+coefficients and intercept is what scikit-learn calls so. They work with scikit-learn from 1.2 on. Both take dask
+arrays as well.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from . import Dictionary, LassoResult
+from ._arguments import is_dask
 
 try:
     from sklearn.utils.validation import validate_data as _validate_data
@@ -239,7 +241,8 @@ class BatchLasso(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Features.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Targets.
+            Targets. Of a dask array with two dimensions each block of columns is a task, and ``coef_``, ``intercept_``,
+            ``dual_gap_`` and ``n_iter_`` are dask arrays, which are persisted; other dask arrays are computed first.
 
         Returns
         -------
@@ -253,7 +256,10 @@ class BatchLasso(MultiOutputMixin, RegressorMixin, BaseEstimator):
         fit_intercept, positive = _flag(self, "fit_intercept"), _flag(self, "positive")
         warm_start, copy_X, sparse_coef = (_flag(self, name) for name in ("warm_start", "copy_X", "sparse_coef"))
         tol, max_iter = _number(self, "tol", _SMALLEST_TOL), _count(self, "max_iter")
-        X, y = self._checked(X, y)
+        X = X.compute() if is_dask(X) else X
+        if is_dask(y) and y.ndim == 2:
+            return self._fit_blocks(X, y, warm_start)
+        X, y = self._checked(X, y.compute() if is_dask(y) else y)
         n_samples, n_features = X.shape
         one_target = y.ndim == 1
         y = y.reshape(n_samples, -1)
@@ -261,10 +267,11 @@ class BatchLasso(MultiOutputMixin, RegressorMixin, BaseEstimator):
         lam = n_samples * self._alphas(n_targets)
         weights = self._weights(n_features, positive)
         initial = self._initial(n_targets, n_features) if warm_start else None
+        initial = initial.compute() if is_dask(initial) else initial
 
         if fit_intercept:
-            X, X_mean = self._centred(X, "X", in_place=not copy_X)
-            y, y_mean = self._centred(y, "y", in_place=False)
+            X, X_mean = _centred(type(self).__name__, X, "X", in_place=not copy_X)
+            y, y_mean = _centred(type(self).__name__, y, "y")
         with _in_range(self, "X and y"):
             dictionary = _prepared(self, X, "`dual_gap_` says which, and a larger max_iter may help")
             result = dictionary._solve(
@@ -303,9 +310,11 @@ class BatchLasso(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            As ``y`` was in `fit`.
+            As ``y`` was in `fit`. A dask array, which nothing computes here, where X is one or ``coef_`` is.
         """
         check_is_fitted(self)
+        if is_dask(X) or is_dask(self.coef_):
+            return self._predict_blocks(X)
         with _naming(self, "X"):
             X = _validate_data(self, X, dtype=_FLOATS, reset=False)
         if not scipy.sparse.issparse(self.coef_):
@@ -315,8 +324,10 @@ class BatchLasso(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @property
     def sparse_coef_(self):
-        """`coef_` as a CSR matrix of shape (n_targets, n_features)."""
+        """`coef_` as a CSR matrix of shape (n_targets, n_features), or a dask array of such."""
         check_is_fitted(self)
+        if is_dask(self.coef_):
+            return self._codes
         if scipy.sparse.issparse(self.coef_):
             return self.coef_
         return scipy.sparse.csr_matrix(np.atleast_2d(self.coef_))
@@ -385,21 +396,122 @@ class BatchLasso(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
         return initial
 
-    def _centred(self, values: np.ndarray, argument: str, in_place: bool) -> tuple:
-        """Columns less their means, in float64 and Fortran order, in which the solver reads them; and the means.
+    def _fit_blocks(self, X, y, warm_start: bool) -> "BatchLasso":
+        """`fit` for targets in a dask array."""
+        from . import dask as blocks
 
-        Columns that are constant become 0 exactly: the rounding of a mean must not be taken for a feature or a target.
-        """
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = np.where((values == values[0]).all(axis=0), values[0], values.mean(axis=0, dtype=np.float64))
-            out = values if in_place and values.dtype == np.float64 and values.flags.writeable else None
-            centred = np.subtract(values, mean, out=out, dtype=np.float64, order="F")
-        if not np.isfinite(centred).all():
-            raise ValueError(
-                f"{type(self).__name__}: {argument}: found values that leave the range of float64 when they are "
-                f"centred, wanted smaller ones or fit_intercept=False"
-            )
-        return centred, mean
+        name = type(self).__name__
+        _refuse_non_numbers(self, "X", X)
+        with _naming(self, "X"):
+            X = _validate_data(self, X, dtype=_FLOATS)
+        n_samples, n_features = X.shape
+        if y.shape[0] != n_samples:
+            raise ValueError(f"{name}: y: found {y.shape[0]} samples, wanted {n_samples}, as many as X has")
+        y = blocks._in_row_blocks(name, "y", y.T, "a dask array (n_samples, n_targets) of numbers").T
+        n_targets = y.shape[1]
+        if n_targets == 0:
+            raise ValueError(f"{name}: y: found shape {y.shape}, wanted (n_samples, n_targets), n_targets > 0")
+        initial = self._initial(n_targets, n_features) if warm_start else None
+        targets = y.T
+        if self.fit_intercept:
+            X, X_mean = _centred(name, X, "X", in_place=not self.copy_X)
+            targets = y.map_blocks(_centred_targets, name, dtype=np.float64).T
+        result = blocks._lasso(
+            name,
+            X,
+            targets,
+            self.device,
+            initial,
+            self.threads,
+            lam=n_samples * self._alphas(n_targets),
+            gap=2 * self.tol,
+            solver=self.solver,
+            weights=self._weights(n_features, self.positive),
+            nonnegative=self.positive,
+            max_iterations=self.max_iter,
+        )
+        fitted = {
+            "_codes": result.codes,
+            "dual_gap_": result.dual_gap / n_samples,
+            "n_iter_": result.iterations.map_blocks(np.maximum, 1),
+            "converged": result.converged,
+        }
+        if self.fit_intercept:
+            means = y.map_blocks(_means, drop_axis=0, dtype=np.float64)
+            offsets = result.codes.map_blocks(_products, X_mean, drop_axis=1, dtype=np.float64, meta=np.empty(0))
+            fitted["intercept_"] = means - offsets
+        fitted = blocks.persisted(fitted)
+        blocks.warn_of_missed(name, fitted.pop("converged").compute(), 2 * self.tol,
+                              "`dual_gap_` says which, and a larger max_iter may help", stacklevel=4)
+        self.intercept_ = 0.0
+        vars(self).update(fitted)
+        self.coef_ = self._codes
+        if not self.sparse_coef:
+            self.coef_ = blocks.map_sparse(_dense, self._codes, n_features, False, np.float64)
+        self._one_target = False
+        return self
+
+    def _predict_blocks(self, X):
+        """`predict` where X or the coefficients are dask arrays."""
+        from . import dask as blocks
+
+        if is_dask(X):
+            X = blocks._in_row_blocks(type(self).__name__, "X", X, "a dask array (n_samples, n_features) of numbers")
+            if X.shape[1] != self.n_features_in_:
+                raise ValueError(
+                    f"{type(self).__name__}: X: found {X.shape[1]} features, wanted {self.n_features_in_}, as in fit"
+                )
+        else:
+            with _naming(self, "X"):
+                X = _validate_data(self, X, dtype=_FLOATS, reset=False)
+        products = blocks.products(type(self).__name__, X, self.sparse_coef_, self.intercept_)
+        return products[:, 0] if self._one_target else products
+
+
+def _centred(name: str, values: np.ndarray, argument: str, in_place: bool = False) -> tuple:
+    """Columns less their means, in float64 and Fortran order, in which the solver reads them; and the means.
+
+    Columns that are constant become 0 exactly: the rounding of a mean must not be taken for a feature or a target.
+    `name` is the estimator's.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = _means(values)
+        out = values if in_place and values.dtype == np.float64 and values.flags.writeable else None
+        centred = np.subtract(values, mean, out=out, dtype=np.float64, order="F")
+    if not np.isfinite(centred).all():
+        raise ValueError(
+            f"{name}: {argument}: found values that leave the range of float64 when they are centred, wanted smaller "
+            f"ones or fit_intercept=False"
+        )
+    return centred, mean
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    return np.where((values == values[0]).all(axis=0), values[0], values.mean(axis=0, dtype=np.float64))
+
+
+# What is done with blocks of dask arrays.
+
+
+def _centred_targets(y: np.ndarray, name: str) -> np.ndarray:
+    if not np.isfinite(y).all():
+        raise ValueError(f"{name}: y: found NaN or infinity, wanted finite numbers")
+    return _centred(name, y, "y")[0]
+
+
+def _products(codes, vector: np.ndarray) -> np.ndarray:
+    return codes @ vector
+
+
+def _dense(codes) -> np.ndarray:
+    return codes.toarray()
+
+
+def _split(codes, split_sign: bool, sparse_output: bool, dtype) -> Any:
+    codes = codes.astype(dtype, copy=False)
+    if split_sign:
+        codes = scipy.sparse.hstack([codes.maximum(0), (-codes).maximum(0)], format="csr")
+    return codes if sparse_output else codes.toarray()
 
 
 class BatchSparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -488,7 +600,7 @@ class BatchSparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Samples, which are only looked at.
+            Samples, which are only looked at; of a dask array only the shape is, and workers prepare the dictionary.
         y : Ignored
 
         Returns
@@ -496,6 +608,10 @@ class BatchSparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self : BatchSparseCoder
         """
         self._options()
+        if is_dask(X):
+            self._check_blocks(X)
+            self.n_features_in_, self.n_components_ = X.shape[1], self._dictionary().shape[0]
+            return self
         _refuse_non_numbers(self, "X", X)
         with _naming(self, "X"):
             X = _validate_data(self, X, dtype=_FLOATS)
@@ -517,13 +633,18 @@ class BatchSparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Returns
         -------
         codes : ndarray or CSR matrix of shape (n_samples, n_components), or 2 n_components with ``split_sign``
+            Of a dask array a dask array, in the same blocks of rows, which nothing computes here.
         """
         split_sign, sparse_output = _flag(self, "split_sign"), _flag(self, "sparse_output")
+        if is_dask(X):
+            from . import dask as blocks
+
+            codes = self._solve_blocks(X).codes
+            dtype = np.float32 if X.dtype == np.float32 else np.float64
+            columns = codes.shape[1] * (2 if split_sign else 1)
+            return blocks.map_sparse(_split, codes, columns, sparse_output, dtype, split_sign, sparse_output, dtype)
         X = self._samples(X)
-        codes = self._solve(X).codes.astype(X.dtype, copy=False)
-        if split_sign:
-            codes = scipy.sparse.hstack([codes.maximum(0), (-codes).maximum(0)], format="csr")
-        return codes if sparse_output else codes.toarray()
+        return _split(self._solve(X).codes, split_sign, sparse_output, X.dtype)
 
     def encode(self, X) -> LassoResult:
         """Codes of samples with all that is known of them: gaps, objectives, iterations.
@@ -535,9 +656,11 @@ class BatchSparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
         Returns
         -------
-        result : shrinkwarp.LassoResult
+        result : shrinkwarp.LassoResult, or shrinkwarp.dask.LazyResult of a dask array
             Its ``codes`` are float64 CSR of shape (n_samples, n_components), ``split_sign`` or not.
         """
+        if is_dask(X):
+            return self._solve_blocks(X)
         return self._solve(self._samples(X))
 
     def inverse_transform(self, X) -> np.ndarray:
@@ -587,6 +710,22 @@ class BatchSparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         _refuse_non_numbers(self, "X", X)
         with _naming(self, "X"):
             return _validate_data(self, X, dtype=_FLOATS, reset=False)
+
+    def _check_blocks(self, X) -> np.ndarray:
+        """The atoms as rows, which a dask array of samples goes with."""
+        dictionary = self._dictionary()
+        if X.ndim != 2 or X.shape[1] != dictionary.shape[1]:
+            raise ValueError(
+                f"{type(self).__name__}: X: found shape {X.shape}, wanted (n_samples, {dictionary.shape[1]}), as many "
+                f"features as the dictionary has"
+            )
+        return dictionary
+
+    def _solve_blocks(self, X):
+        from . import dask as blocks
+
+        dictionary = self._check_blocks(X)
+        return blocks._lasso(type(self).__name__, dictionary.T, X, self.device, None, self.threads, **self._options())
 
     def _check_features(self, X: np.ndarray, prepared: Dictionary) -> None:
         if X.shape[1] != prepared.shape[0]:
