@@ -185,15 +185,33 @@ def test_modules_are_copied_and_pickled():
 def test_tensors_are_not_copied():
     x = torch.randn(3, 5)
     assert modules._array(x).ctypes.data == x.data_ptr()
-    seen = []
 
-    class Looking(torch.nn.Module):
-        def forward(self, x):
-            seen.append(x.data_ptr())
-            return 0.1 * x
 
-    y = modules.MomentumNet([Looking()] * 4, 0.9)(torch.randn(3, 5, requires_grad=True))
-    assert len(set(seen)) == 1 and y.shape == (3, 5)  # the library's own memory, of all layers
+def test_hooks_may_hold_what_branches_get():
+    held, values = [], []
+
+    def hold(module, inputs, output):
+        held.append(inputs[0])
+        values.append(inputs[0].detach().clone())
+
+    branch = perceptron(dtype=torch.float32)
+    branch.register_forward_hook(hold)
+    modules.MomentumNet([branch] * 3, 0.9)(torch.randn(100, 5, requires_grad=True)).sum().backward()
+    gc.collect()
+    others = [torch.full((100, 5), 7.0) for _ in range(1000)]  # in the memory that is free now
+    assert len(held) == 6 and len(others) == 1000
+    assert all(torch.equal(found, wanted) for found, wanted in zip(held, values))
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_branches_may_change_what_they_get(requires_grad):
+    torch.manual_seed(11)
+    linear = torch.nn.Linear(5, 5)
+    x = torch.randn(3, 5, requires_grad=requires_grad)
+    found, wanted = (modules.MomentumNet([torch.nn.Sequential(torch.nn.ReLU(inplace), linear)] * 3, 0.9)(x)
+                     for inplace in (True, False))
+    assert torch.equal(found, wanted)
+    found.sum().backward()
 
 
 def test_threads_share_a_module():

@@ -528,16 +528,12 @@ class _Branch:
 
     def forward(self, X, keeps, repeated):
         shared = self._shared
-        x = torch.from_numpy(X).view(shared.shape)
+        x = torch.from_numpy(X).view(shared.shape).requires_grad_(shared.differentiates)
         with self._as_before() if repeated else self._remembered():
-            if shared.differentiates:
-                # With a graph the first time too, although nobody needs it: PyTorch may take other kernels without.
-                with torch.enable_grad():
-                    x = x.requires_grad_()
-                    y = self._function(x, *shared.args)
-            else:
-                with torch.no_grad():
-                    y = self._function(x.clone(), *shared.args)
+            # With a graph the first time too, although nobody needs it: PyTorch may take other kernels without. The function gets a
+            # copy, which it may change, and which its hooks may hold for longer than the library's memory is there.
+            with torch.enable_grad() if shared.differentiates else torch.no_grad():
+                y = self._function(x.clone(), *shared.args)
         if not isinstance(y, torch.Tensor) or y.shape != x.shape or y.dtype != x.dtype:
             found = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, torch.Tensor) else arguments.of_type(y)
             raise refuse(ValueError, "MomentumNet", "functions", f"one that gives {found}",
