@@ -287,17 +287,28 @@ def test_no_observations():
 D = np.eye(4) + 0.1
 X = np.arange(12.0).reshape(3, 4)
 
-NO_MATRIX = [None, "matrix", 3.0, object(), {"a": 1}, [[1.0, "x"]], [[1.0], [1.0, 2.0]], np.ones((2, 2, 2)), np.ma]
+NO_MATRIX = [None, "matrix", 3.0, object(), {"a": 1}, [[1.0, "x"]], [[1.0], [1.0, 2.0]], np.ones((2, 2, 2)), np.ma,
+             [[10**400] * 4] * 4]
 NOT_FINITE = [np.where(np.eye(4) > 0, bad, D) for bad in (np.nan, np.inf, -np.inf)]
 NO_NUMBER = ["x", object(), 1j, [[1.0]], {"a": 1}, np.ma, b"1"]
 NOT_POSITIVE = [-1, -0.5, np.nan, np.inf, -np.inf, 10**400]
+
+
+def broken(**arrays):
+    """Codes whose arrays are no CSR matrix any more."""
+    codes = scipy.sparse.csr_matrix(np.ones((3, 4)))
+    for name, (place, value) in arrays.items():
+        getattr(codes, name)[place] = value
+    return codes
+
 
 BAD = {
     "D": NO_MATRIX + NOT_FINITE + [np.ones(4), np.ones((0, 4)), np.ones((4, 0)), scipy.sparse.eye(4, format="csr")]
     + [np.ones((4, 4)).astype(dtype) for dtype in NOT_NUMBERS] + [np.full((4, 4), None), np.full((4, 4), 1e308)],
     "X": NO_MATRIX + NOT_FINITE + [np.ones(3), np.ones((3, 5)), np.ones((3, 0)), scipy.sparse.eye(4, format="csr")]
     + [np.ones((3, 4)).astype(dtype) for dtype in NOT_NUMBERS] + [np.full((3, 4), None)],
-    "lam": NO_NUMBER + NOT_POSITIVE + [np.ones(2), np.ones((3, 1)), [1.0, -1.0, 1.0], [1.0, np.nan, 1.0], []],
+    "lam": NO_NUMBER + NOT_POSITIVE + [np.ones(2), np.ones((3, 1)), [1.0, -1.0, 1.0], [1.0, np.nan, 1.0], [],
+                                   [[1.0], [1.0, 2.0]]],
     "lam_fraction": NO_NUMBER + NOT_POSITIVE + [0, np.ones(3)],
     "gap": NO_NUMBER + NOT_POSITIVE + [None, 0, 1e-15, [1e-6]],
     "solver": [None, 3, "lars", "", object(), b"fista", ["fista"]],
@@ -307,7 +318,9 @@ BAD = {
     "group_size": ["x", 0, -1, 3, 2.5, object(), 2**70, np.nan],
     "device": [None, 3, "tpu", "", object(), "cuda:x", "cpu:x"],
     "warm_start": ["x", 3, object(), np.ones((2, 4)), np.ones((3, 5)), np.full((3, 4), np.nan),
-                   scipy.sparse.csr_matrix(np.full((3, 4), np.inf)), scipy.sparse.csr_matrix((3, 5))],
+                   scipy.sparse.csr_matrix(np.full((3, 4), np.inf)), scipy.sparse.csr_matrix((3, 5)),
+                   broken(indices=(0, 4)), broken(indices=(3, -1)), broken(indptr=(1, 10**6)), broken(indptr=(-1, 10**6)),
+                   broken(indptr=(0, 2)), broken(indptr=(2, 2))],
     "threads": ["x", 0, -1, 1.5, object(), 2**70, np.nan],
     "lam_scope": [None, 3, "row", object()],
     "l1_radius": NO_NUMBER + NOT_POSITIVE + [0],
@@ -480,6 +493,21 @@ def test_threads_at_once_give_the_bits_of_one(solver):
         same_bits(found[0], wanted[0])
         same_bits(found[1], wanted[1])
         assert found[2].tobytes() == wanted[2].tobytes() and found[3].tobytes() == wanted[3].tobytes()
+
+
+def test_fields_of_packed_records():
+    random = np.random.default_rng(4)
+    for dtype in (np.float32, np.float64):
+        values = random.standard_normal((3, 4)).astype(dtype)
+        records = np.zeros((3, 4), dtype=[("a", np.int16), ("x", dtype)])
+        records["x"] = values
+        shifted = np.zeros(values.nbytes + 1, dtype=np.uint8)[1:].view(dtype).reshape(3, 4)
+        shifted[:] = values
+        wanted = shrinkwarp.lasso(D, values, lam_fraction=0.3)
+        for X in (records["x"], shifted, np.asfortranarray(records)["x"]):
+            found = shrinkwarp.lasso(D, X, lam_fraction=0.3)
+            assert (found.codes != wanted.codes).nnz == 0
+            assert shrinkwarp.Dictionary(X).shape == (3, 4)
 
 
 def test_numbers_of_other_types():

@@ -397,7 +397,7 @@ def test_rows_with_nan_are_named():
         (dict(lam_fraction=None, lam=[-1.0] + 29 * [1.0]), ValueError, "lam: found -1"),
         (dict(lam_fraction=None, lam="1"), TypeError, "lam: found str '1'"),
         (dict(lam_fraction=None, lam=True), TypeError, "lam: found bool True"),
-        (dict(lam_scope="all"), ValueError, "lam_scope: found 'all', wanted 'sample' or 'recording'"),
+        (dict(lam_scope="all"), ValueError, "lam_scope: found 'all', wanted one of sample, recording"),
         (dict(lam_fraction=None, lam=1, lam_scope="recording"), ValueError, "lam_scope: found 'recording'"),
         (dict(gap=0), ValueError, "gap: found 0"),
         (dict(gap=np.nan), ValueError, "gap: found nan"),

@@ -12,7 +12,7 @@ from test_arguments import (BAD, D, NO_NUMBER, NOT_POSITIVE, X, arrays, assert_n
 
 NO_COUNT = NO_NUMBER + [None, -1, 0, 1.5, 2**70, np.nan]
 NO_FLAG = [None, "yes", 2, object(), 0.5, np.ones(2)]
-NO_NAME = [None, 3, "", "relu6", object(), b"exact", ["exact"]]
+NO_NAME = [None, 3, "", "relu6", object(), b"exact", ["exact"], np.array(["exact"]), np.array([1, 2])]
 NO_GAMMA = NO_NUMBER + NOT_POSITIVE + [None, 0, 1.5, [0.5, 0.5], [0.5, 0.5, 2], np.ones((3, 1)), [[1.0], [1.0, 2.0]]]
 
 TRAIN = {
@@ -24,6 +24,7 @@ TRAIN = {
     + [None, 0, (0.5, 0.1), (0, 1), (0.1, np.inf), (1, 2, 3), [[1.0], [1.0, 2.0]]],
     "validation": [value for value in BAD["X"] if value is not None],
     "start": ["lista", 3, object(), "ista"],
+    "ridge": [value for value in NO_COUNT if value != 0],
     "optimizer": NO_NAME,
     "layerwise": [value for value in NO_FLAG if value is not None],
     "epochs": [value for value in NO_COUNT if value is not None],
@@ -132,6 +133,15 @@ def test_layers_of_arrays_of_any_kind(problem, mode):
     assert np.abs(back.x - np.asarray(X, dtype=np.float64)).max() <= (0 if mode == "exact" else 1e-12)
     dX, gradients = net.backward(state, X)
     assert dX.shape == np.shape(X) and set(gradients) <= set(net.tensors)
+
+
+@pytest.mark.parametrize("value", [None, 3, "", object(), "net\0", b"net\xff"])
+def test_paths_are_refused(network, tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    net = momentum.Net.mlp(4, 2)
+    for call in (network.save, net.save, momentum.Net.load, lambda path: networks.Network.load(path, D)):
+        refused(lambda: call(value), "path")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dictionary_serves_networks_and_solves(network):

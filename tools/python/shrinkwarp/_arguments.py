@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 import sys
 
 import numpy as np
 import scipy.sparse
+
+from . import _core
 
 _DLPACK_CUDA = (2, 13)  # device memory and managed memory
 
@@ -32,7 +35,10 @@ def is_on_cuda(array):
     """Whether an array of any library lies on a CUDA device."""
     if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack_device__"):
         return False
-    return int(array.__dlpack_device__()[0]) in _DLPACK_CUDA
+    try:
+        return int(array.__dlpack_device__()[0]) in _DLPACK_CUDA
+    except (BufferError, RuntimeError, TypeError, ValueError):  # a device that DLPack does not know
+        return False
 
 
 def is_dask(array):
@@ -42,7 +48,10 @@ def is_dask(array):
 
 
 def on_host(call, name, value, wanted):
-    """A value as a NumPy array of float32 or float64 in native order: the same memory where it has that type, else converted."""
+    """A value as a NumPy array of float32 or float64 in native order: the same memory where it has that type, else converted.
+
+    A copy too where elements do not lie at multiples of their size, as fields of packed records do.
+    """
     if scipy.sparse.issparse(value):
         raise refuse(TypeError, call, name, f"a sparse matrix of shape {value.shape}", wanted)
     if value is None or isinstance(value, (str, bytes, dict, set)):
@@ -62,13 +71,17 @@ def on_host(call, name, value, wanted):
     if array.dtype.kind == "O":
         try:
             array = array.astype(np.float64)
+        except OverflowError as error:
+            raise refuse(ValueError, call, name, f"a number beyond float64 ({error})", wanted) from error
         except (TypeError, ValueError) as error:
             raise refuse(TypeError, call, name, f"elements of type object ({error})", wanted) from error
     if array.dtype.kind not in "fiub":
         raise refuse(TypeError, call, name, f"elements of type {array.dtype}", wanted)
-    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
-        return np.asarray(array, dtype=np.float32)
-    return np.asarray(array, dtype=np.float64)
+    is_short = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    array = np.asarray(array, dtype=np.float32 if is_short else np.float64)
+    if not array.flags.aligned or any(stride % array.itemsize for stride in array.strides):
+        array = array.copy()
+    return array
 
 
 def matrix(call, name, value, wanted, rows=False):
@@ -124,7 +137,7 @@ def number(call, name, value, least=-math.inf, above=-math.inf):
 
 def integer(call, name, value, least, most=2**62):
     """A whole number from least to most."""
-    wanted = f"a whole number >= {least}" if most == 2**62 else f"a whole number from {least} to {most}"
+    wanted = f"a whole number from {least} to {'2^62' if most == 2**62 else most}"
     if isinstance(value, (bool, np.bool_)):
         raise refuse(TypeError, call, name, of_type(value), wanted)
     try:
@@ -134,6 +147,41 @@ def integer(call, name, value, least, most=2**62):
     if not least <= whole <= most:
         raise refuse(ValueError, call, name, str(whole), wanted)
     return whole
+
+
+def one_of(call, name, value, names):
+    """One of some names."""
+    if not isinstance(value, str) or value not in names:
+        raise refuse(ValueError if isinstance(value, str) else TypeError, call, name, shown(value),
+                     f"one of {', '.join(names)}")
+
+
+def is_one(value):
+    """Whether a value is meant as one number, not as several."""
+    return not isinstance(value, (list, tuple)) and np.ndim(value) == 0
+
+
+def place(call, device, threads):
+    """A device's name and a number of threads, as the library takes them."""
+    if not isinstance(device, str) or not _core.is_device_name(device):
+        raise refuse(ValueError if isinstance(device, str) else TypeError, call, "device", shown(device),
+                     "'auto', 'cpu', 'cuda' or 'cuda:NUMBER'")
+    return device, 0 if threads is None else integer(call, "threads", threads, 1, 4096)
+
+
+def path(call, value):
+    """A path as text."""
+    try:
+        text = os.fsdecode(value)
+    except TypeError as error:
+        raise refuse(TypeError, call, "path", of_type(value), "a path") from error
+    try:
+        whole = "\0" not in text and bool(text.encode())
+    except UnicodeEncodeError:
+        whole = False
+    if not whole:
+        raise refuse(ValueError, call, "path", shown(value), "a path in UTF-8, not empty")
+    return text
 
 
 def flag(call, name, value):
@@ -161,6 +209,11 @@ def codes(call, name, value, shape):
         raise refuse(TypeError, call, name, f"elements of type {value.dtype}", wanted)
     if value.shape != shape:
         raise refuse(ValueError, call, name, f"shape {value.shape}", wanted)
+    if hasattr(value, "check_format"):
+        try:
+            value.check_format(full_check=True)
+        except ValueError as error:
+            raise refuse(ValueError, call, name, f"a broken sparse matrix ({error})", wanted) from error
     csr = scipy.sparse.csr_matrix(value)
     if not csr.has_canonical_format:
         csr = csr.copy()

@@ -80,20 +80,24 @@ class Dictionary:
     _missed = "`converged` says which"  # ends the warning of missed gaps
 
     def __init__(self, D, device="auto", threads=None):
-        self._call = "Dictionary"
-        self._prepare(D, device, threads)
+        self._prepare("Dictionary", D, device, threads)
 
-    def _prepare(self, D, device, threads):
-        call = self._call
+    @classmethod
+    def _of(cls, call, D, device, threads):
+        """A dictionary of D, which may be one; errors begin with the name of the call."""
+        if isinstance(D, cls):
+            return D
+        dictionary = cls.__new__(cls)
+        dictionary._prepare(call, D, device, threads)
+        return dictionary
+
+    def _prepare(self, call, D, device, threads):
         array = arguments.matrix(call, "D", D, "an array (n, m) of numbers")
         if 0 in array.shape:
             raise refuse(ValueError, call, "D", f"shape {array.shape}", "at least one row and one atom")
-        if not isinstance(device, str) or not _core.is_device_name(device):
-            raise refuse(ValueError if isinstance(device, str) else TypeError, call, "device", arguments.shown(device),
-                         "'auto', 'cpu', 'cuda' or 'cuda:NUMBER'")
-        threads = None if threads is None else arguments.integer(call, "threads", threads, 1, 4096)
-        self._asked = (device, threads)
-        self._core = _core.PreparedDictionary(np.asfortranarray(array, dtype=np.float64), device, threads or 0)
+        device, threads = arguments.place(call, device, threads)
+        self._asked = (device, threads or None)
+        self._core = _core.PreparedDictionary(np.asfortranarray(array, dtype=np.float64), device, threads)
 
     @property
     def shape(self):
@@ -163,9 +167,7 @@ def checked_options(call, N, m, lam=None, lam_fraction=None, gap=1e-6, solver="a
                     elastic_net=0.0, debias=False, max_iterations=100_000, memory_limit=None):
     """The keywords of `lasso` for N observations and m atoms as the extension takes them; refuses bad ones."""
     rule, number, values = _rule(call, N, lam, lam_fraction, lam_scope, l1_radius, residual_norm, max_nonzeros)
-    if not isinstance(solver, str) or solver not in _SOLVERS:
-        raise refuse(ValueError if isinstance(solver, str) else TypeError, call, "solver", arguments.shown(solver),
-                     f"one of {', '.join(_SOLVERS)}")
+    arguments.one_of(call, "solver", solver, _SOLVERS)
     group_size = 1 if group_size is None else arguments.integer(call, "group_size", group_size, 1)
     if m % group_size != 0:
         raise refuse(ValueError, call, "group_size", group_size, f"a divisor of {m}, the atoms of D")
@@ -268,8 +270,7 @@ def lasso(D, X, lam=None, lam_fraction=None, gap=1e-6, solver="auto", weights=No
         scikit-learn's where that is installed, else RuntimeWarning: some problems missed the gap.
     """
     dictionary = Dictionary.__new__(Dictionary)
-    dictionary._call = "lasso"
-    dictionary._prepare(D, device, threads)
+    dictionary._prepare("lasso", D, device, threads)
     return dictionary._solve(
         "lasso", X, lam, lam_fraction, gap, solver, weights, nonnegative, group_size, warm_start, lam_scope=lam_scope,
         l1_radius=l1_radius, residual_norm=residual_norm, max_nonzeros=max_nonzeros, elastic_net=elastic_net, debias=debias,
@@ -282,7 +283,7 @@ def lasso_path(D, X, lams=None, lam_fractions=None, *, device="auto", threads=No
     Parameters
     ----------
     D, X, device, threads, warm_start
-        As for `lasso`; D may be a `Dictionary`.
+        As for `lasso`; D may be a `Dictionary`, which has its own device and threads.
     lams, lam_fractions : sequence of float
         One of them; in the order in which they are solved. From large to small is quickest.
     **options
@@ -305,18 +306,14 @@ def lasso_path(D, X, lams=None, lam_fractions=None, *, device="auto", threads=No
         if options.get(name_of_another) is not None:
             raise refuse(TypeError, call, name_of_another, arguments.shown(options[name_of_another]),
                          "lams or lam_fractions alone")
-    if not isinstance(D, Dictionary):
-        dictionary = Dictionary.__new__(Dictionary)
-        dictionary._call = call
-        dictionary._prepare(D, device, threads)
-        D = dictionary
+    dictionary = Dictionary._of(call, D, device, threads)
     bound = {"least": 0} if name == "lams" else {"above": 0}
     numbers = [arguments.number(call, name, value, **bound) for value in numbers]
     results = []
     for value in numbers:
         chosen = {"lam": value} if name == "lams" else {"lam_fraction": value}
         try:
-            results.append(D._solve(call, X, warm_start=warm_start, **chosen, **options))
+            results.append(dictionary._solve(call, X, warm_start=warm_start, **chosen, **options))
         except Interrupted as interrupt:
             raise Interrupted(str(interrupt), [*results, interrupt.result]) from interrupt
         warm_start = results[-1].codes
@@ -347,8 +344,18 @@ def minimum_norm(D, X, threads=None):
     for name, array in (("D", D), ("X", X)):
         if not np.isfinite(array).all():
             raise refuse(ValueError, call, name, "NaN or infinity", "finite numbers")
-    threads = 0 if threads is None else arguments.integer(call, "threads", threads, 1, 4096)
-    return _core.minimum_norm(D, X, threads)
+    return _core.minimum_norm(D, X, arguments.place(call, "cpu", threads)[1])
+
+
+def lam_rule(call, N, lam):
+    """The rule of a given lambda, its number, and a value for each of N rows or None."""
+    if arguments.is_one(lam):
+        return "value", arguments.number(call, "lam", lam, least=0), None
+    wanted = f"a number, or ({N},) of finite numbers >= 0, one for each row of X"
+    lams = arguments.vector(call, "lam", lam, N, wanted)
+    if N and not (lams.min() >= 0 and lams.max() < np.inf):
+        raise refuse(ValueError, call, "lam", f"{lams.min() if lams.min() < 0 else np.inf:g}", wanted)
+    return "per_problem", 0.0, lams
 
 
 def _rule(call, N, lam, lam_fraction, lam_scope, l1_radius, residual_norm, max_nonzeros):
@@ -359,19 +366,11 @@ def _rule(call, N, lam, lam_fraction, lam_scope, l1_radius, residual_norm, max_n
     if len(given) != 1:
         raise refuse(ValueError, call, "lam", " and ".join(given) or "nothing that says lambda",
                      f"exactly one of {', '.join(rules)}")
-    if not isinstance(lam_scope, str) or lam_scope not in ("sample", "recording"):
-        raise refuse(ValueError if isinstance(lam_scope, str) else TypeError, call, "lam_scope",
-                     arguments.shown(lam_scope), "'sample' or 'recording'")
+    arguments.one_of(call, "lam_scope", lam_scope, ("sample", "recording"))
     if lam_scope == "recording" and lam_fraction is None:
         raise refuse(ValueError, call, "lam_scope", "'recording'", "lam_fraction with it")
     if lam is not None:
-        if np.ndim(lam) == 0:
-            return "value", arguments.number(call, "lam", lam, least=0), None
-        wanted = f"a number, or ({N},) of finite numbers >= 0, one for each row of X"
-        lams = arguments.vector(call, "lam", lam, N, wanted)
-        if N and not (lams.min() >= 0 and lams.max() < np.inf):
-            raise refuse(ValueError, call, "lam", f"{lams.min() if lams.min() < 0 else np.inf:g}", wanted)
-        return "per_problem", 0.0, lams
+        return lam_rule(call, N, lam)
     if lam_fraction is not None:
         return f"{lam_scope}_fraction", arguments.number(call, "lam_fraction", lam_fraction, above=0), None
     if max_nonzeros is not None:
@@ -380,25 +379,29 @@ def _rule(call, N, lam, lam_fraction, lam_scope, l1_radius, residual_norm, max_n
     return name, arguments.number(call, name, rules[name], above=0), None
 
 
-def _result(found, N, m):
-    offsets = found["indptr"]
+def csr(found, shape):
+    """Codes as SciPy's matrix, of the arrays that the library gave."""
     # SciPy wants one type for both.
-    kind = np.int32 if offsets[-1] < 2**31 else np.int64
-    indices, indptr = found["indices"].astype(kind, copy=False), offsets.astype(kind, copy=False)
+    kind = np.int32 if found["indptr"][-1] < 2**31 else np.int64
+    indices, indptr = found["indices"].astype(kind, copy=False), found["indptr"].astype(kind, copy=False)
+    matrix = scipy.sparse.csr_matrix((found["values"], indices, indptr), shape=shape, copy=False)
+    matrix.has_canonical_format = True
+    return matrix
 
-    def matrix(values):
-        csr = scipy.sparse.csr_matrix((values, indices, indptr), shape=(N, m), copy=False)
-        csr.has_canonical_format = True
-        return csr
 
+def _result(found, N, m):
+    codes = csr(found, (N, m))
+    debiased = None
+    if "debiased" in found:
+        debiased = csr({**found, "values": found["debiased"]}, (N, m))
     return LassoResult(
-        codes=matrix(found["values"]),
+        codes=codes,
         dual_gap=found["dual_gap"],
         objective=found["objective"],
         iterations=found["iterations"],
         converged=found["converged"].astype(bool),
         lam=found["lam"],
-        debiased=matrix(found["debiased"]) if "debiased" in found else None,
+        debiased=debiased,
     )
 
 

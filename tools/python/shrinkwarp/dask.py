@@ -94,9 +94,7 @@ class _Prepared:
                 self._slots.popitem(last=False)
         with slot.lock:
             if slot.dictionary is None:
-                dictionary = Dictionary.__new__(Dictionary)
-                dictionary._call = call
-                dictionary._prepare(atoms.array, device, threads)
+                dictionary = Dictionary._of(call, atoms.array, device, threads)
                 slot.dictionary = dictionary
                 with self._lock:
                     self.made += 1

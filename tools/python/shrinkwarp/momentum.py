@@ -9,8 +9,6 @@ ResNet with torchvision's names. Files of `Net` are those of the program's ``shr
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from . import _arguments as arguments
@@ -90,10 +88,10 @@ class Net:
             As for `mlp`.
         """
         call = "Net.resnet"
-        one_of(call, "name", name, RESNETS)
+        arguments.one_of(call, "name", name, RESNETS)
         momentum = None
         if gamma is not None:
-            if not is_one(gamma):
+            if not arguments.is_one(gamma):
                 raise refuse(ValueError, call, "gamma", arguments.shown(gamma), "one number")
             momentum = momentum_spec(call, 1, gamma, mode, form, learn_gamma, gamma_range, store_activations)
         spec = _spec(name, _image(call, input), arguments.integer(call, "classes", classes, 1))
@@ -111,7 +109,7 @@ class Net:
             Of the images, for a file of torchvision's, which does not say.
         """
         call = "Net.load"
-        spec, tensors = _core.load_net(_path(call, path), list(_image(call, input)))
+        spec, tensors = _core.load_net(arguments.path(call, path), list(_image(call, input)))
         return cls(spec, tensors, np.float32, device, threads)
 
     def save(self, path):
@@ -119,7 +117,7 @@ class Net:
         call = "Net.save"
         values = [value.astype(np.float32) for value in self._values(call)]
         tensors = named(self._core, values)
-        _core.save_net(_path(call, path), self._spec, tensors)
+        _core.save_net(arguments.path(call, path), self._spec, tensors)
 
     @property
     def architecture(self):
@@ -246,7 +244,7 @@ def transform(net, gamma=0.9, *, mode="exact", form="damped", learn_gamma=False,
     if net.gamma is not None:
         raise refuse(ValueError, call, "net", repr(net), "one without momentum")
     layers = net._spec["blocks"] if net.architecture == "mlp" else 1
-    if net.architecture != "mlp" and not is_one(gamma):
+    if net.architecture != "mlp" and not arguments.is_one(gamma):
         raise refuse(ValueError, call, "gamma", arguments.shown(gamma), "one number")
     momentum = momentum_spec(call, layers, gamma, mode, form, learn_gamma, gamma_range, store_activations)
     result = Net.__new__(Net)
@@ -428,10 +426,7 @@ def layers_of(dtype):
 
 
 def contexts_of(call, device, threads):
-    if not isinstance(device, str) or not _core.is_device_name(device):
-        raise refuse(ValueError if isinstance(device, str) else TypeError, call, "device", arguments.shown(device),
-                     "'auto', 'cpu', 'cuda' or 'cuda:NUMBER'")
-    return _core.Contexts(device, 0 if threads is None else arguments.integer(call, "threads", threads, 1, 4096))
+    return _core.Contexts(*arguments.place(call, device, threads))
 
 
 def initial_tensors(core, seed):
@@ -465,30 +460,19 @@ def like(call, name, value, other):
     return array
 
 
-def is_one(value):
-    """Whether a value is meant as one number, not as several."""
-    return not isinstance(value, (list, tuple)) and np.ndim(value) == 0
-
-
 def finite(call, name, array):
     if not np.isfinite(array).all():
         raise refuse(ValueError, call, name, "NaN or infinity", "finite numbers")
     return array
 
 
-def one_of(call, name, value, names):
-    if not isinstance(value, str) or value not in names:
-        raise refuse(ValueError if isinstance(value, str) else TypeError, call, name, arguments.shown(value),
-                     f"one of {', '.join(names)}")
-
-
 def momentum_spec(call, layers, gamma, mode, form, learn_gamma, gamma_range, store_activations, whole=False):
     """What a momentum stage is, as the library takes it."""
-    one_of(call, "mode", mode, _MODES)
-    one_of(call, "form", form, _FORMS)
+    arguments.one_of(call, "mode", mode, _MODES)
+    arguments.one_of(call, "form", form, _FORMS)
     layers = arguments.integer(call, "layers", layers, 1, 10**7)
     wanted = "over 0 and at most 1"
-    if is_one(gamma):
+    if arguments.is_one(gamma):
         gammas, first = [], arguments.number(call, "gamma", gamma, above=0)
         if first > 1:
             raise refuse(ValueError, call, "gamma", f"{first:g}", wanted)
@@ -523,8 +507,8 @@ def _spec(architecture, input, classes):
 
 def _mlp_spec(call, features, classes, blocks, width, hidden, activation, normalisation, dropout, initial_velocity,
               momentum):
-    one_of(call, "activation", activation, _ACTIVATIONS)
-    one_of(call, "normalisation", normalisation, _NORMALISATIONS)
+    arguments.one_of(call, "activation", activation, _ACTIVATIONS)
+    arguments.one_of(call, "normalisation", normalisation, _NORMALISATIONS)
     dropout = arguments.number(call, "dropout", dropout, least=0)
     if dropout >= 1:
         raise refuse(ValueError, call, "dropout", f"{dropout:g}", "a number under 1")
@@ -557,10 +541,3 @@ def _dtype(call, dtype):
     if its not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise refuse(ValueError, call, "dtype", str(its), "float32 or float64")
     return its
-
-
-def _path(call, path):
-    try:
-        return os.fsdecode(path)
-    except TypeError as error:
-        raise refuse(TypeError, call, "path", arguments.of_type(path), "a path") from error

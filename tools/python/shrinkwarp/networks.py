@@ -6,15 +6,14 @@ Lasso's objective itself. Its files are those of the program's ``shrinkwarp trai
 
 from __future__ import annotations
 
-import os
+import sys
 
 import numpy as np
-import scipy.sparse
 
 from . import _arguments as arguments
 from . import _core
 from ._arguments import refuse
-from ._lasso import Dictionary, Interrupted
+from ._lasso import Dictionary, Interrupted, csr, lam_rule
 
 KINDS = ("step", "alista", "coupled", "lista", "momentum-lista")
 _SCALAR = ("step", "alista")  # all that their layers learn is a step and a threshold
@@ -88,12 +87,12 @@ class Network:
             As for `Dictionary`, where D is none.
         """
         call = "Network.load"
-        dictionary = _dictionary(call, D, device, threads)
-        return cls(dictionary, _core.LearnedNetwork.load(dictionary._core, _path(call, path)))
+        dictionary = Dictionary._of(call, D, device, threads)
+        return cls(dictionary, _core.LearnedNetwork.load(dictionary._core, arguments.path(call, path)))
 
     def save(self, path):
         """Writes a file that `load` and the program read; it appears under its name when it is complete."""
-        self._core.save(_path("Network.save", path))
+        self._core.save(arguments.path("Network.save", path))
 
     @classmethod
     def from_tensors(cls, kind, D, tensors, lam_fraction, *, ridge=0.0, device="auto", threads=None):
@@ -111,7 +110,7 @@ class Network:
             Of alista's matrix.
         """
         call = "Network.from_tensors"
-        _one_of(call, "kind", kind, KINDS)
+        arguments.one_of(call, "kind", kind, KINDS)
         if not isinstance(tensors, dict) or not tensors:
             raise refuse(TypeError, call, "tensors", arguments.of_type(tensors), "a dict of names and arrays")
         arrays = {}
@@ -124,7 +123,7 @@ class Network:
         if first.ndim == 0 or first.shape[0] == 0:
             raise refuse(ValueError, call, "tensors", f"shape {first.shape}", "a layer along the first axis each")
         low, high = _fractions(call, "lam_fraction", lam_fraction)
-        dictionary = _dictionary(call, D, device, threads)
+        dictionary = Dictionary._of(call, D, device, threads)
         ridge = _nonnegative(call, "ridge", ridge)
         core = _core.LearnedNetwork(dictionary._core, kind, first.shape[0], ridge, 0.0, 0.0, 0.2)
         wanted = core.tensors()
@@ -171,22 +170,12 @@ class Network:
                              f"lam or lam_fraction, for the network is for all of {low:g} to {high:g}")
             rule = "sample_fraction"
             number = low if lam_fraction is None else arguments.number(call, "lam_fraction", lam_fraction, above=0)
-        elif not isinstance(lam, (list, tuple)) and np.ndim(lam) == 0:
-            rule, number = "value", arguments.number(call, "lam", lam, least=0)
         else:
-            wanted = f"a number, or ({X.shape[0]},) of finite numbers >= 0, one for each row of X"
-            rule, number, values = "per_problem", 0.0, arguments.vector(call, "lam", lam, X.shape[0], wanted)
-            if values.size and not (values.min() >= 0 and values.max() < np.inf):
-                raise refuse(ValueError, call, "lam", "a negative number or infinity", wanted)
+            rule, number, values = lam_rule(call, X.shape[0], lam)
         found = self._core.codes(X, rule, number, values)
         if found["raised"] is not None:
             raise found["raised"]
-        indptr = found["indptr"]
-        kind = np.int32 if indptr[-1] < 2**31 else np.int64  # SciPy wants one type for both
-        indices, indptr = found["indices"].astype(kind, copy=False), indptr.astype(kind, copy=False)
-        csr = scipy.sparse.csr_matrix((found["values"], indices, indptr), shape=(X.shape[0], m), copy=False)
-        csr.has_canonical_format = True
-        return csr
+        return csr(found, (X.shape[0], m))
 
     def evaluate(self, X, lam_fraction=None, oracle=False):
         """How good the network's codes are beside the optimum, and beside ISTA and FISTA of as many iterations.
@@ -288,8 +277,8 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
         Ctrl-C; its `result` is the Network with the best parameters so far.
     """
     call = "train"
-    _one_of(call, "kind", kind, KINDS)
-    _one_of(call, "optimizer", optimizer, _OPTIMIZERS)
+    arguments.one_of(call, "kind", kind, KINDS)
+    arguments.one_of(call, "optimizer", optimizer, _OPTIMIZERS)
     scalar = kind in _SCALAR
     resolved = optimizer if optimizer != "auto" else "lbfgs" if scalar else "adam"
     if resolved in ("lbfgs", "linesearch"):
@@ -302,6 +291,7 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
         raise refuse(ValueError, call, "momentum", f"it with the optimizer '{resolved}'", "it with 'sgd' alone")
     layers = arguments.integer(call, "layers", layers, 1, 100000)
     low, high = _fractions(call, "lam_fraction", lam_fraction)
+    ridge = _nonnegative(call, "ridge", ridge)
     if ridge != 0 and kind != "alista":
         raise refuse(ValueError, call, "ridge", f"it for {kind}", "it for alista alone")
     selection = (0.0, 0.0)
@@ -314,7 +304,7 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
     if start is None:
         start = "as it is" if scalar else "step"
     elif isinstance(start, str):
-        _one_of(call, "start", start, ("step", "ista"))
+        arguments.one_of(call, "start", start, ("step", "ista"))
         if scalar:
             raise refuse(ValueError, call, "start", f"'{start}' for {kind}", "a Network of its kind, or nothing")
     elif not isinstance(start, Network):
@@ -330,12 +320,12 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
     if momentum is not None and arguments.number(call, "momentum", momentum, least=0) >= 1:
         raise refuse(ValueError, call, "momentum", f"{momentum:g}", "a number under 1")
     if schedule is not None:
-        _one_of(call, "schedule", schedule, ("cosine", "constant", "steps"))
-    dictionary = _dictionary(call, D, device, threads)
+        arguments.one_of(call, "schedule", schedule, ("cosine", "constant", "steps"))
+    dictionary = Dictionary._of(call, D, device, threads)
     X = _samples(call, "X", X, dictionary)
     if validation is not None:
         validation = _samples(call, "validation", validation, dictionary)
-    core = _core.LearnedNetwork(dictionary._core, kind, layers, _nonnegative(call, "ridge", ridge), *selection,
+    core = _core.LearnedNetwork(dictionary._core, kind, layers, ridge, *selection,
                                 0.2 if gamma is None else float(gamma))
     if isinstance(start, Network):
         _begin_as(call, core, start, kind, layers, dictionary)
@@ -386,8 +376,6 @@ class _Line:
         self._layers = layers
 
     def __call__(self, event):
-        import sys
-
         what = "the step-LISTA that it begins as, " if event["start"] else ""
         sys.stderr.write(f"{what}layer {event['depth']} of {self._layers}, pass {event['pass']}: "
                          f"cost {event['cost']:.9g}, best validation {event['best_validation']:.9g}\n")
@@ -408,12 +396,6 @@ def _begin_as(call, core, start, kind, layers, dictionary):
         core.become_step_network(start._core)
 
 
-def _one_of(call, name, value, names):
-    if value not in names:
-        raise refuse(ValueError if isinstance(value, str) else TypeError, call, name, arguments.shown(value),
-                     f"one of {', '.join(names)}")
-
-
 def _nonnegative(call, name, value):
     return arguments.number(call, name, value, least=0)
 
@@ -427,22 +409,13 @@ def _pair(call, name, value, wanted):
 
 
 def _fractions(call, name, value):
-    if not isinstance(value, (list, tuple)) and np.ndim(value) == 0:
+    if arguments.is_one(value):
         number = arguments.number(call, name, value, above=0)
         return number, number
     low, high = _pair(call, name, value, "a number, or two, the smaller first")
     if not 0 < low <= high:
         raise refuse(ValueError, call, name, f"{low:g} and {high:g}", "two numbers > 0, the smaller first")
     return low, high
-
-
-def _dictionary(call, D, device, threads):
-    if isinstance(D, Dictionary):
-        return D
-    dictionary = Dictionary.__new__(Dictionary)
-    dictionary._call = call
-    dictionary._prepare(D, device, threads)
-    return dictionary
 
 
 def _samples(call, name, value, dictionary):
@@ -452,10 +425,3 @@ def _samples(call, name, value, dictionary):
     if len(array.shape) != 2 or array.shape[1] != n or array.shape[0] == 0:
         raise refuse(ValueError, call, name, f"shape {tuple(array.shape)}", wanted)
     return array
-
-
-def _path(call, path):
-    try:
-        return os.fsdecode(path)
-    except TypeError as error:
-        raise refuse(TypeError, call, "path", arguments.of_type(path), "a path") from error

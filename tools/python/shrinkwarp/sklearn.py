@@ -86,10 +86,8 @@ def _refuse_non_numbers(estimator: BaseEstimator, argument: str, value: Any) -> 
 
 def _prepared(estimator: BaseEstimator, D: np.ndarray, missed: str) -> Dictionary:
     """A dictionary whose messages begin with the estimator's name."""
-    dictionary = Dictionary.__new__(Dictionary)
-    dictionary._call = type(estimator).__name__
+    dictionary = Dictionary._of(type(estimator).__name__, D, estimator.device, estimator.threads)
     dictionary._missed = missed
-    dictionary._prepare(D, estimator.device, estimator.threads)
     return dictionary
 
 

@@ -321,14 +321,14 @@ class LISTA(torch.nn.Module):
     def __init__(self, D, layers, kind="lista", *, gamma=0.2, mode="exact", ridge=0.0, dtype=torch.float32):
         super().__init__()
         call = "LISTA"
-        momentum.one_of(call, "kind", kind, networks.KINDS)
-        momentum.one_of(call, "mode", mode, ("exact", "stored"))
+        arguments.one_of(call, "kind", kind, networks.KINDS)
+        arguments.one_of(call, "mode", mode, ("exact", "stored"))
         layers = arguments.integer(call, "layers", layers, 1, 100000)
         gamma = arguments.number(call, "gamma", gamma, least=_GAMMAS[0] if mode == "exact" else 0)
         if gamma > _GAMMAS[1]:
             raise refuse(ValueError, call, "gamma", f"{gamma:g}", f"a number of {_GAMMAS[0]:g} to {_GAMMAS[1]:g}")
         ridge = arguments.number(call, "ridge", ridge, least=0)
-        dictionary = Dictionary(D, device="cpu")
+        dictionary = Dictionary._of(call, D, "cpu", None)
         core = _core.LearnedNetwork(dictionary._core, kind, layers, ridge, 0.0, 0.0, gamma)
         self._take(call, D, kind, core, mode, dtype)
 
