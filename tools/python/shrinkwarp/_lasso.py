@@ -63,6 +63,9 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(message)
         self.result = result
 
+    def __reduce__(self):  # or a process of a pool could not send it
+        return type(self), (*self.args, self.result)
+
 
 class Dictionary:
     """A dictionary, prepared once for any number of solves; several threads may solve with it at once.
@@ -393,7 +396,8 @@ def _result(found, N, m):
     codes = csr(found, (N, m))
     debiased = None
     if "debiased" in found:
-        debiased = csr({**found, "values": found["debiased"]}, (N, m))
+        debiased = codes.copy()  # with a pattern of its own: either may be changed
+        debiased.data = found["debiased"]
     return LassoResult(
         codes=codes,
         dual_gap=found["dual_gap"],
