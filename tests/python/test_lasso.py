@@ -459,6 +459,30 @@ def test_bad_paths(arguments):
         shrinkwarp.lasso_path(D, X, **arguments)
 
 
+@pytest.mark.parametrize("call", [
+    "dictionary.solve(X, lam_fraction=0.01)",
+    "dictionary.solve(X, lam_fraction=0.01, progress=lambda done, total: None)",
+    "shrinkwarp.networks.train('lista', dictionary, X, 5, 0.3, epochs=10**6)",
+    "[shrinkwarp.Dictionary(D) for _ in range(10**6)]",
+])
+def test_the_interpreter_exits_while_a_daemon_thread_solves(call):
+    program = f"""
+import threading, time
+import numpy as np
+import shrinkwarp, shrinkwarp.networks
+
+random = np.random.default_rng(0)
+D, X = random.standard_normal((60, 400)), random.standard_normal((100000, 60))
+dictionary = shrinkwarp.Dictionary(D)
+thread = threading.Thread(target=lambda: {call}, daemon=True)
+thread.start()
+time.sleep(0.5)
+assert thread.is_alive()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("kind", ["small", "medium"])
 def test_certified_references(recordings, kind):

@@ -1,13 +1,17 @@
 #include <shrinkwarp/tools/python/core/calls.hpp>
 
+#include <shrinkwarp/tools/python/core/interpreter_lock.hpp>
+
 namespace shrinkwarp::python {
 
 void Listener::in_python(FunctionRef<void()> body) {
   if (token_.cancelled()) return;
-  const nanobind::gil_scoped_acquire lock;
+  const Locked lock;
   try {
-    if (PyErr_CheckSignals() != 0) nanobind::raise_python_error();
-    body();
+    unless_exiting([&] {
+      if (PyErr_CheckSignals() != 0) nanobind::raise_python_error();
+      body();
+    });
   } catch (nanobind::python_error& error) {
     raised_ = nanobind::borrow(error.value());
     token_.cancel();

@@ -24,6 +24,7 @@
 #include <shrinkwarp/tools/python/core/arrays.hpp>
 #include <shrinkwarp/tools/python/core/calls.hpp>
 #include <shrinkwarp/tools/python/core/contexts.hpp>
+#include <shrinkwarp/tools/python/core/interpreter_lock.hpp>
 #include <shrinkwarp/tools/python/core/parts.hpp>
 #include <shrinkwarp/tools/python/core/prepared_dictionary.hpp>
 
@@ -162,7 +163,7 @@ nb::dict solve(const PreparedDictionary& prepared, nb::object X, const std::stri
 
   std::optional<Contexts::Lease> lease;
   {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     lease.emplace(prepared.contexts());
   }
   const Context& context = **lease;
@@ -170,7 +171,7 @@ nb::dict solve(const PreparedDictionary& prepared, nb::object X, const std::stri
   LassoBatch batch;
   std::vector<double> amplitudes;
   {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     MemorySink sink;
     try {
       solve_lasso(context, prepared.dictionary(), *source, rule, options, sink);
@@ -221,7 +222,7 @@ nb::ndarray<nb::numpy, double, nb::ndim<2>> minimum_norm(const DictionaryArray& 
   const auto m = static_cast<std::int64_t>(D.shape(1));
   std::unique_ptr<double[]> Z(new double[static_cast<std::size_t>(N * m)]);
   {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     const Context context = Context::cpu(threads);
     const MinimumNorm solver(context, view_of(D));
     for (std::int64_t first = 0; first < N; first += kRowsAtATime) {
@@ -243,7 +244,7 @@ void add_lasso(nb::module_& module) {
       "A dictionary (n, m) of float64 in Fortran order, on its device, for any number of solves "
       "on any threads.")
       .def(nb::init<const DictionaryArray&, const std::string&, int>(), "D"_a, "device"_a, "threads"_a,
-           nb::call_guard<nb::gil_scoped_release>())
+           nb::call_guard<Unlocked>())
       .def_prop_ro("rows", [](const PreparedDictionary& self) { return self.dictionary().rows(); })
       .def_prop_ro("atoms", [](const PreparedDictionary& self) { return self.dictionary().atoms(); })
       .def_prop_ro("device", [](const PreparedDictionary& self) { return concat(self.dictionary().device()); })

@@ -9,6 +9,7 @@
 #include <shrinkwarp/kernels/momentum_residual/exact_momentum.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/host_values.hpp>
+#include <shrinkwarp/tools/python/core/interpreter_lock.hpp>
 
 namespace shrinkwarp::python {
 namespace {
@@ -93,7 +94,7 @@ nb::list Layers<T>::initial(std::uint64_t seed) const {
   const Context host = Context::cpu(1);
   std::optional<ParameterValues<T>> values;
   {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     values.emplace(host, list_, seed);
   }
   nb::list result;
@@ -200,7 +201,7 @@ ForwardResult<T> Layers<T>::forward(const Rows<T>& X, const nb::list& values, co
                      ", ", input.view().rows, "), wanted (", kept->samples, ", ", layer_->input().size(), ")");
   std::optional<ResultColumns<T>> output;
   {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     std::vector<SideInput<T>> inputs;
     Pass<T> its = pass(context, *kept, inputs);
     its.keeps = keeps;
@@ -241,7 +242,7 @@ nb::tuple Layers<T>::backward(Kept<T>& kept, const Rows<T>& X, const Rows<T>& Y,
   std::vector<ResultColumns<T>> side_gradients;
   Tensor<T> gradient;
   {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     std::vector<SideInput<T>> inputs;
     Pass<T> its = pass(context, kept, inputs);
     gradient = Tensor<T>::zeros(context, list_.size());
@@ -335,7 +336,7 @@ std::unique_ptr<Kept<T>> Layers<T>::advance(const Rows<T>& X, const std::optiona
   require("X", x.view());
   if (V) require("V", v->view());
   kept->rests = kept->rests && !V;
-  const nb::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   std::vector<SideInput<T>> inputs;
   const Pass<T> its = pass(context, *kept, inputs);
   kept->memory = Tensor<std::byte>(context, stage.kept(context, kept->samples));
@@ -356,7 +357,7 @@ std::unique_ptr<Kept<T>> Layers<T>::inverse(const Kept<T>& kept) const {
   auto back = std::make_unique<Kept<T>>();
   back->samples = kept.samples;
   back->rests = kept.rests;
-  const nb::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   back->status = Tensor<std::int32_t>(context, 1);
   clear_status(context, back->status.vector());
   back->memory = Tensor<std::byte>(context, kept.memory.size());
@@ -424,7 +425,7 @@ std::int64_t Layers<T>::buffer_bytes(const Kept<T>& kept) const {
 
 template <class T>
 PythonLayer<T>::~PythonLayer() {
-  const nb::gil_scoped_acquire lock;
+  const Locked lock;
   object_.reset();
 }
 
@@ -452,16 +453,16 @@ Rows<T> rows_like(const nb::object& found, MatrixView<T> columns, const char* wh
 
 template <class T>
 void PythonLayer<T>::forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes, Bytes) const {
-  const nb::gil_scoped_acquire lock;
-  const nb::object found = object_.attr("forward")(lent(X), pass.keeps, pass.repeated);
+  const Locked lock;
+  const nb::object found = unless_exiting([&] { return object_.attr("forward")(lent(X), pass.keeps, pass.repeated); });
   std::copy_n(rows_like(found, Y, "output").data(), Y.rows * Y.cols, Y.data);
 }
 
 template <class T>
 void PythonLayer<T>::backward(const Pass<T>&, MatrixView<const T>, MatrixView<const T>, MatrixView<const T> dY, T beta,
                               MatrixView<T> dX, Bytes, Bytes) const {
-  const nb::gil_scoped_acquire lock;
-  const nb::object found = object_.attr("backward")(lent(dY), !dX.empty());
+  const Locked lock;
+  const nb::object found = unless_exiting([&] { return object_.attr("backward")(lent(dY), !dX.empty()); });
   if (dX.empty()) return;
   const std::int64_t size = dX.rows * dX.cols;
   if (beta == T(0)) std::fill_n(dX.data, size, T(0));

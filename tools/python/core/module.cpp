@@ -10,6 +10,7 @@
 NB_MODULE(_core, module) {
   using namespace shrinkwarp;
   module.doc() = "The library behind the package shrinkwarp; call the package.";
+  nanobind::set_leak_warnings(false);  // what a daemon thread or a global variable holds at exit is no leak
   module.attr("commit") = kCommit;
   python::translate_errors();
   module.def("cuda_device_count", &cuda_device_count, "Number of usable CUDA devices.");

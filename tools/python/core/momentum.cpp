@@ -20,6 +20,7 @@
 #include <shrinkwarp/models/resnet/net_file.hpp>
 #include <shrinkwarp/models/resnet/torchvision.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/tools/python/core/interpreter_lock.hpp>
 #include <shrinkwarp/tools/python/core/layers.hpp>
 #include <shrinkwarp/tools/python/core/parts.hpp>
 #include <shrinkwarp/tools/python/core/tensors.hpp>
@@ -123,7 +124,7 @@ nb::tuple load_net(const std::string& path, const std::vector<std::int64_t>& inp
   NetSpec spec;
   Safetensors tensors;
   {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     const Context host = Context::cpu(1);
     const Safetensors file = read_safetensors(path);
     spec = net_spec_of(file, {input.at(0), input.at(1), input.at(2)});
@@ -137,7 +138,7 @@ nb::tuple load_net(const std::string& path, const std::vector<std::int64_t>& inp
 void save_net(const std::string& path, const nb::dict& spec, const nb::dict& tensors) {
   Safetensors file = from_dict(tensors);
   describe_net(net_spec(spec), file);
-  const nb::gil_scoped_release unlocked;
+  const Unlocked unlocked;
   file.seal();
   write_safetensors(path, file);
 }
@@ -245,7 +246,7 @@ void add_layers(nb::module_& module, const char* name, const char* kept_name) {
 
 void add_momentum(nb::module_& module) {
   nb::class_<Contexts>(module, "Contexts", "Contexts of a device, for any number of calls at once.")
-      .def(nb::init<std::string, int>(), "device"_a, "threads"_a, nb::call_guard<nb::gil_scoped_release>());
+      .def(nb::init<std::string, int>(), "device"_a, "threads"_a, nb::call_guard<Unlocked>());
   add_layers<float>(module, "LayersFloat32", "KeptFloat32");
   add_layers<double>(module, "LayersFloat64", "KeptFloat64");
   module.def("load_net", &load_net, "path"_a, "input"_a, "What a file's network is, and its tensors.");

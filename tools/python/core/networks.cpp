@@ -26,6 +26,7 @@
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/python/core/arrays.hpp>
 #include <shrinkwarp/tools/python/core/calls.hpp>
+#include <shrinkwarp/tools/python/core/interpreter_lock.hpp>
 #include <shrinkwarp/tools/python/core/parts.hpp>
 #include <shrinkwarp/tools/python/core/prepared_dictionary.hpp>
 #include <shrinkwarp/tools/python/core/tensors.hpp>
@@ -104,7 +105,7 @@ class LearnedNetwork {
   }
 
   static std::unique_ptr<LearnedNetwork> load(const PreparedDictionary& prepared, const std::string& path) {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     const Safetensors file = read_safetensors(path);
     const NetworkDescription description = description_of(file);
     require_dictionary(description, path, prepared.dictionary().rows(), prepared.dictionary().atoms(), prepared.hash(),
@@ -116,7 +117,7 @@ class LearnedNetwork {
   }
 
   void save(const std::string& path) const {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     Safetensors file = as_file();
     file.seal();
     write_safetensors(path, file);
@@ -130,7 +131,7 @@ class LearnedNetwork {
   void copy_of(const LearnedNetwork& other) { take(other.as_file()); }
   /// As many layers of a step network.
   void become_step_network(const LearnedNetwork& steps) {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     const Contexts::Lease lease(prepared_.contexts());
     const std::vector<double> values = std::get<Owner<double>>(steps.network_)->to_host(*lease);
     visit([&](auto& network) { network.become_step_network(*lease, prepared_.dictionary(), values); });
@@ -175,7 +176,7 @@ class LearnedNetwork {
     const std::unique_ptr<ObservationSource> source = observations_of(*lease, array_of(*lease, X), "X");
     SparseCodes codes;
     visit([&](const auto& network) {
-      const nb::gil_scoped_release unlocked;
+      const Unlocked unlocked;
       CheckedSource checked(*source, listener);
       try {
         if (source->size() > 0)
@@ -198,7 +199,7 @@ class LearnedNetwork {
     const std::unique_ptr<ObservationSource> source = observations_of(*lease, array_of(*lease, X), "X");
     Evaluation found;
     visit([&](const auto& network) {
-      const nb::gil_scoped_release unlocked;
+      const Unlocked unlocked;
       CheckedSource checked(*source, listener);
       try {
         found = shrinkwarp::evaluate(*lease, prepared_.dictionary(), network, checked, lambda_fraction, oracle, {},
@@ -274,7 +275,7 @@ class LearnedNetwork {
       listener.in_python(in_python);
     };
     {
-      const nb::gil_scoped_release unlocked;
+      const Unlocked unlocked;
       CheckedSource checked(*source, listener);
       std::optional<CheckedSource> checked_judges;
       if (judging) checked_judges.emplace(*judging, listener);
@@ -361,7 +362,7 @@ class LearnedNetwork {
 nb::ndarray<nb::numpy, double, nb::ndim<2>, nb::f_contig> analytic(const DictionaryArray& D, double ridge) {
   std::unique_ptr<Tensor<double>> W;
   {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     W = std::make_unique<Tensor<double>>(analytic_weights(Context::cpu(0), view_of(D), ridge));
   }
   double* const data = W->data();
@@ -376,7 +377,7 @@ void add_networks(nb::module_& module) {
   nb::class_<LearnedNetwork>(module, "LearnedNetwork", "A network that stands in for iterations, for one dictionary.")
       .def(nb::init<const PreparedDictionary&, const std::string&, std::int64_t, double, double, double, double>(),
            "dictionary"_a, "kind"_a, "layers"_a, "ridge"_a, "percent_a_layer"_a, "most_percent"_a, "gamma"_a,
-           nb::keep_alive<1, 2>(), nb::call_guard<nb::gil_scoped_release>(), "An untrained one.")
+           nb::keep_alive<1, 2>(), nb::call_guard<Unlocked>(), "An untrained one.")
       .def_static("load", &LearnedNetwork::load, "dictionary"_a, "path"_a, nb::keep_alive<0, 1>())
       .def("save", &LearnedNetwork::save, "path"_a)
       .def("tensors", &LearnedNetwork::tensors, "The parameters by their names in files, in the user's units.")
