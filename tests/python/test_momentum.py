@@ -200,6 +200,25 @@ def test_threads_share_a_network(resnet):
     assert all(np.array_equal(logits, wanted) for logits in found)
 
 
+def test_threads_go_back_from_one_recording():
+    net = momentum.Net.mlp(6, 3, blocks=8, threads=1)
+    recording = net.record(np.ones((200, 6)))
+    _, wanted = recording.backward(recording.output)
+    different = []
+
+    def go_back():
+        for _ in range(200):
+            _, found = recording.backward(recording.output)
+            different.extend(name for name in wanted if not np.array_equal(found[name], wanted[name]))
+
+    threads = [threading.Thread(target=go_back) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not different
+
+
 def test_leaving_the_range_is_an_error():
     net = momentum.MomentumNet(4, 3, 4)
     with pytest.raises(RuntimeError, match="layer 1.*wanted"):

@@ -243,6 +243,7 @@ nb::tuple Layers<T>::backward(Kept<T>& kept, const Rows<T>& X, const Rows<T>& Y,
   Tensor<T> gradient;
   {
     const Unlocked unlocked;
+    const std::lock_guard<std::mutex> turn(kept.turn);
     std::vector<SideInput<T>> inputs;
     Pass<T> its = pass(context, kept, inputs);
     gradient = Tensor<T>::zeros(context, list_.size());
@@ -358,6 +359,7 @@ std::unique_ptr<Kept<T>> Layers<T>::inverse(const Kept<T>& kept) const {
   back->samples = kept.samples;
   back->rests = kept.rests;
   const Unlocked unlocked;
+  const std::lock_guard<std::mutex> turn(kept.turn);
   back->status = Tensor<std::int32_t>(context, 1);
   clear_status(context, back->status.vector());
   back->memory = Tensor<std::byte>(context, kept.memory.size());

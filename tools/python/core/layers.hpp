@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -45,7 +46,7 @@ struct PassOptions {
   std::int64_t step = 0;
 };
 
-/// What a forward pass has left. It belongs to the layers that made it.
+/// What a forward pass has left. It belongs to the layers that made it; threads that go back from it take turns.
 template <class T>
 struct Kept {
   std::int64_t samples = 0;
@@ -55,6 +56,7 @@ struct Kept {
   std::vector<DeviceColumns<T>> side;
   Tensor<std::byte> memory;
   Tensor<std::int32_t> status;
+  mutable std::mutex turn;
   bool used = false;   // by a backward pass
   bool rests = false;  // the velocity of a stage begins as 0
 };
