@@ -274,8 +274,10 @@ def test_a_part_of_the_source_estimate(small):
     np.testing.assert_allclose(part.times, whole.times)
     numbers = [np.r_[stc.lh_vertno, 1000 + stc.rh_vertno] for stc in (whole, part)]
     np.testing.assert_array_equal(part.data, whole.data[np.searchsorted(*numbers)])
-    with pytest.raises(ValueError, match=r"first, last: found 10, 61, wanted 0 <= first < last <= 60"):
+    with pytest.raises(ValueError, match="^stc_between: last: found 61, wanted a whole number from 11 to 60"):
         estimate.stc_between(10, 61)
+    with pytest.raises(TypeError, match="^stc_between: first: found float 1.5, wanted a whole number"):
+        estimate.stc_between(1.5, 3)
 
 
 @pytest.mark.parametrize("preload", [True, False])
@@ -481,6 +483,10 @@ def test_bad_recordings_are_named(small):
     evoked.data[7, 33] = np.nan
     with pytest.raises(ValueError, match="inst: found NaN or infinity at sample 33, wanted finite numbers"):
         apply_lasso(evoked, small.forward, small.cov)
+    of_nothing = small.evoked()
+    of_nothing.nave = 0
+    with pytest.raises(ValueError, match="inst: found an Evoked of nave 0, wanted one of nave > 0"):
+        apply_lasso(of_nothing, small.forward, small.cov)
     unreferenced = mne.EvokedArray(small.evoked().data, small.info)
     with pytest.raises(ValueError, match="EEG average reference"):
         apply_lasso(unreferenced, small.forward, small.cov)

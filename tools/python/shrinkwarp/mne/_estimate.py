@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from .._arguments import refuse
+from .._arguments import integer, refuse
 from ._arguments import require_mne
 from ._problem import WhitenedProblem
 from ._recording import Recording
@@ -90,9 +90,8 @@ class LassoEstimate:
         if self.recording.kind == "epochs":
             raise refuse(ValueError, "stc_between", "inst", "epochs", "a Raw or Evoked (each epoch has its own stc)")
         samples = self.recording.samples
-        if not 0 <= first < last <= samples:
-            wanted = f"0 <= first < last <= {samples}"
-            raise refuse(ValueError, "stc_between", "first, last", f"{first}, {last}", wanted)
+        first = integer("stc_between", "first", first, 0, samples - 1)
+        last = integer("stc_between", "last", last, first + 1, samples)
         return self._stc(0, first, last)
 
     @cached_property

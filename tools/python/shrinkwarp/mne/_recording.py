@@ -37,6 +37,8 @@ class Recording:
         # Averages have less noise than what the covariance was estimated from.
         self.nave = inst.nave if self.kind == "evoked" else 1
         self._problem = problem
+        if not self.nave > 0:
+            raise refuse(ValueError, "inst", f"an Evoked of nave {self.nave}", "one of nave > 0")
         if self.samples == 0:
             raise refuse(ValueError, "inst", "no samples", "at least one")
 
