@@ -1,5 +1,6 @@
 """What entry points make of arguments: a right result, by its own float64 gap, or an error that names the argument."""
 
+import inspect
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import shrinkwarp
+import shrinkwarp.momentum
+import shrinkwarp.networks
 from shrinkwarp.sklearn import BatchLasso, BatchSparseCoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -282,6 +285,30 @@ def test_no_observations():
         assert [r.codes.shape for r in shrinkwarp.lasso_path(D, X, [1.0, 0.5])] == [(0, 3)] * 2
 
 
+def public_functions():
+    modules = (shrinkwarp, shrinkwarp.networks, shrinkwarp.momentum)
+    for name, value in [item for module in modules for item in inspect.getmembers(module)]:
+        if name.startswith("_") or not getattr(value, "__module__", "").startswith("shrinkwarp."):
+            continue
+        if inspect.isfunction(value) and value.__doc__ and "Parameters" in value.__doc__:
+            yield name, value
+        elif inspect.isclass(value) and value.__doc__:
+            for method, its in vars(value).items():
+                its = its.__func__ if isinstance(its, classmethod) else its.fget if isinstance(its, property) else its
+                if inspect.isfunction(its) and its.__doc__ and not method.startswith("_"):
+                    yield f"{name}.{method}", its
+
+
+def test_public_functions_have_types():
+    found = dict(public_functions())
+    assert len(found) > 30
+    for name, function in found.items():
+        signature = inspect.signature(function)
+        lacking = [its.name for its in signature.parameters.values()
+                   if its.annotation is its.empty and its.name not in ("self", "cls")]
+        assert not lacking and signature.return_annotation is not signature.empty, (name, lacking)
+
+
 # What is refused.
 
 D = np.eye(4) + 0.1
@@ -319,8 +346,8 @@ BAD = {
     "device": [None, 3, "tpu", "", object(), "cuda:x", "cpu:x"],
     "warm_start": ["x", 3, object(), np.ones((2, 4)), np.ones((3, 5)), np.full((3, 4), np.nan),
                    scipy.sparse.csr_matrix(np.full((3, 4), np.inf)), scipy.sparse.csr_matrix((3, 5)),
-                   broken(indices=(0, 4)), broken(indices=(3, -1)), broken(indptr=(1, 10**6)), broken(indptr=(-1, 10**6)),
-                   broken(indptr=(0, 2)), broken(indptr=(2, 2))],
+                   broken(indices=(0, 4)), broken(indices=(3, -1)), broken(indptr=(1, 10**6)),
+                   broken(indptr=(-1, 10**6)), broken(indptr=(0, 2)), broken(indptr=(2, 2))],
     "threads": ["x", 0, -1, 1.5, object(), 2**70, np.nan],
     "lam_scope": [None, 3, "row", object()],
     "l1_radius": NO_NUMBER + NOT_POSITIVE + [0],

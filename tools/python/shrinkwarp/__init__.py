@@ -1,8 +1,9 @@
 """Very many Lasso problems with one dictionary, each solution with a certificate.
 
-Every row x of X is coded by z = argmin 1/2 ||x - D z||^2 + lam ||z||_1; a code comes with a duality gap, computed in float64, that
-bounds how far its objective is from the optimum. Imported by name, where what they need is installed:
-`shrinkwarp.dask`, `shrinkwarp.mne`, `shrinkwarp.sklearn`, `shrinkwarp.torch`.
+Every row x of X is coded by z = argmin 1/2 ||x - D z||^2 + lam ||z||_1; a code comes with a duality gap, computed in
+float64, that bounds how far its objective is from the optimum. Imported by name: `shrinkwarp.networks` and
+`shrinkwarp.momentum`; where what they need is installed, `shrinkwarp.dask`, `shrinkwarp.mne`, `shrinkwarp.sklearn` and
+`shrinkwarp.torch`.
 """
 
 from importlib import metadata as _metadata

@@ -48,9 +48,9 @@ def is_dask(array):
 
 
 def on_host(call, name, value, wanted):
-    """A value as a NumPy array of float32 or float64 in native order: the same memory where it has that type, else converted.
+    """A value as a NumPy array of float32 or float64 in native order: the same memory where it has that type.
 
-    A copy too where elements do not lie at multiples of their size, as fields of packed records do.
+    Else it is converted. A copy too where elements do not lie at multiples of their size, as fields of packed records do.
     """
     if scipy.sparse.issparse(value):
         raise refuse(TypeError, call, name, f"a sparse matrix of shape {value.shape}", wanted)

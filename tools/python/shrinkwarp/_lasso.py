@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Union
 
 import numpy as np
 import scipy.sparse
@@ -13,6 +15,9 @@ from . import _arguments as arguments
 from . import _core
 from ._arguments import refuse
 from ._progress import reporter
+
+Array = Any  # NumPy's, of a library that speaks DLPack, or what NumPy makes an array of
+Progress = Union[bool, Callable[[int, int], Any], None]
 
 _logger = logging.getLogger("shrinkwarp")
 
@@ -59,7 +64,7 @@ class Interrupted(KeyboardInterrupt):
         Rows that were not reached have `dual_gap` NaN, `converged` False and no nonzeros.
     """
 
-    def __init__(self, message, result):
+    def __init__(self, message: str, result: Any):
         super().__init__(message)
         self.result = result
 
@@ -82,7 +87,7 @@ class Dictionary:
 
     _missed = "`converged` says which"  # ends the warning of missed gaps
 
-    def __init__(self, D, device="auto", threads=None):
+    def __init__(self, D: Array, device: str = "auto", threads: int | None = None):
         self._prepare("Dictionary", D, device, threads)
 
     @classmethod
@@ -103,12 +108,12 @@ class Dictionary:
         self._core = _core.PreparedDictionary(np.asfortranarray(array, dtype=np.float64), device, threads)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """(n, m)."""
         return self._core.rows, self._core.atoms
 
     @property
-    def device(self):
+    def device(self) -> str:
         """Where it lies: "cpu" or "cuda:NUMBER"."""
         return self._core.device
 
@@ -119,11 +124,13 @@ class Dictionary:
         # What is prepared stays behind: a copy or an unpickled dictionary prepares D again, on the device asked for.
         return Dictionary, (self._core.values(), *self._asked)
 
-    def solve(self, X, lam=None, lam_fraction=None, **options):
+    def solve(self, X: Array, lam: float | Array | None = None, lam_fraction: float | None = None,
+              **options: Any) -> LassoResult:
         """Codes of the rows of X: as `lasso`, which says what its keywords are."""
         return self._solve("Dictionary.solve", X, lam=lam, lam_fraction=lam_fraction, **options)
 
-    def lam_max(self, X, *, weights=None, group_size=None, nonnegative=False):
+    def lam_max(self, X: Array, *, weights: Array | None = None, group_size: int | None = None,
+                nonnegative: bool = False) -> np.ndarray:
         """The smallest `lam` of each row for which its code is 0, (N,); of atoms that are penalised."""
         return self._solve("Dictionary.lam_max", X, lam_fraction=1, weights=weights, group_size=group_size,
                            nonnegative=nonnegative).lam
@@ -175,7 +182,8 @@ def checked_options(call, N, m, lam=None, lam_fraction=None, gap=1e-6, solver="a
     if m % group_size != 0:
         raise refuse(ValueError, call, "group_size", group_size, f"a divisor of {m}, the atoms of D")
     if weights is not None:
-        wanted = f"({m // group_size},) of numbers >= 0 or inf, one for each {'atom' if group_size == 1 else 'group'}"
+        whose = "atom" if group_size == 1 else "group"
+        wanted = f"({m // group_size},) of numbers >= 0 or inf, one for each {whose}"
         weights = arguments.vector(call, "weights", weights, m // group_size, wanted)
         if (weights < 0).any():
             raise refuse(ValueError, call, "weights", f"{weights.min():g}", wanted)
@@ -216,10 +224,11 @@ def lasso(D, X, lam=None, lam_fraction=None, gap=1e-6, solver="auto", weights=No
     D : array of shape (n, m)
         The dictionary, a column an atom.
     X : array of shape (N, n) or (n,)
-        The observations, a row each. float32 and float64 are read where they lie, whatever their strides; other numbers are
-        converted. Arrays of any library that speaks DLPack; on CUDA only with a dictionary on the same device.
+        The observations, a row each. float32 and float64 are read where they lie, whatever their strides; other numbers
+        are converted. Arrays of any library that speaks DLPack; on CUDA only with a dictionary on the same device.
     lam : float or array of shape (N,), optional
-        Lambda, in the units of the objective. 0 takes the least-squares code of least norm. scikit-learn's alpha is lam / n.
+        Lambda, in the units of the objective. 0 takes the least-squares code of least norm. scikit-learn's alpha is
+        lam / n.
     lam_fraction : float, optional
         Lambda as a fraction of each row's own lambda_max, or of the largest of all with ``lam_scope="recording"``.
     gap : float
@@ -276,11 +285,21 @@ def lasso(D, X, lam=None, lam_fraction=None, gap=1e-6, solver="auto", weights=No
     dictionary._prepare("lasso", D, device, threads)
     return dictionary._solve(
         "lasso", X, lam, lam_fraction, gap, solver, weights, nonnegative, group_size, warm_start, lam_scope=lam_scope,
-        l1_radius=l1_radius, residual_norm=residual_norm, max_nonzeros=max_nonzeros, elastic_net=elastic_net, debias=debias,
-        max_iterations=max_iterations, memory_limit=memory_limit, progress=progress)
+        l1_radius=l1_radius, residual_norm=residual_norm, max_nonzeros=max_nonzeros, elastic_net=elastic_net,
+        debias=debias, max_iterations=max_iterations, memory_limit=memory_limit, progress=progress)
 
 
-def lasso_path(D, X, lams=None, lam_fractions=None, *, device="auto", threads=None, warm_start=None, **options):
+def lasso_path(
+    D: Array | Dictionary,
+    X: Array,
+    lams: Sequence[float] | Array | None = None,
+    lam_fractions: Sequence[float] | Array | None = None,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    warm_start: Array | None = None,
+    **options: Any,
+) -> list[LassoResult]:
     """Codes along a path of lambdas, each solve starting from the codes of the one before.
 
     Parameters
@@ -323,8 +342,8 @@ def lasso_path(D, X, lams=None, lam_fractions=None, *, device="auto", threads=No
     return results
 
 
-def minimum_norm(D, X, threads=None):
-    """The least-squares code of least norm of every row, ``D^+ x``: no Lasso, the baseline that sparse codes are compared with.
+def minimum_norm(D: Array, X: Array, threads: int | None = None) -> np.ndarray:
+    """The least-squares code of least norm of every row, ``D^+ x``: the baseline that sparse codes are compared with.
 
     Parameters
     ----------

@@ -9,11 +9,16 @@ ResNet with torchvision's names. Files of `Net` are those of the program's ``shr
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from . import _arguments as arguments
 from . import _core
 from ._arguments import refuse
+from ._lasso import Array
 
 RESNETS = tuple(_core.resnets)
 _MODES = ("exact", "approximate")
@@ -40,9 +45,11 @@ class Net:
         self.tensors = initial_tensors(self._core, seed) if tensors is None else tensors
 
     @classmethod
-    def mlp(cls, features, classes, blocks=4, width=64, hidden=64, *, activation="tanh", normalisation="none",
-            dropout=0.0, initial_velocity=False, gamma=None, mode="exact", form="damped", learn_gamma=False,
-            gamma_range=None, store_activations=False, seed=0, dtype=np.float32, device="auto", threads=None):
+    def mlp(cls, features: int, classes: int, blocks: int = 4, width: int = 64, hidden: int = 64, *,
+            activation: str = "tanh", normalisation: str = "none", dropout: float = 0.0, initial_velocity: bool = False,
+            gamma: float | Sequence[float] | None = None, mode: str = "exact", form: str = "damped",
+            learn_gamma: bool = False, gamma_range: tuple[float, float] | None = None, store_activations: bool = False,
+            seed: int = 0, dtype: Any = np.float32, device: str = "auto", threads: int | None = None) -> Net:
         """A linear layer to `width` features (left out where samples have as many), `blocks` residual branches
         ``W2 act(W1 x + b1) + b2`` of `hidden` features, a linear layer to the classes.
 
@@ -72,9 +79,10 @@ class Net:
         return cls(spec, None, _dtype(call, dtype), device, threads, arguments.integer(call, "seed", seed, 0))
 
     @classmethod
-    def resnet(cls, name, classes=1000, input=(3, 224, 224), *, gamma=None, mode="exact", form="damped",
-               learn_gamma=False, gamma_range=None, store_activations=False, seed=0, dtype=np.float32, device="auto",
-               threads=None):
+    def resnet(cls, name: str, classes: int = 1000, input: tuple[int, int, int] = (3, 224, 224), *,
+               gamma: float | None = None, mode: str = "exact", form: str = "damped", learn_gamma: bool = False,
+               gamma_range: tuple[float, float] | None = None, store_activations: bool = False, seed: int = 0,
+               dtype: Any = np.float32, device: str = "auto", threads: int | None = None) -> Net:
         """A ResNet of torchvision's, with its names of tensors.
 
         Parameters
@@ -99,7 +107,8 @@ class Net:
         return cls(spec, None, _dtype(call, dtype), device, threads, arguments.integer(call, "seed", seed, 0))
 
     @classmethod
-    def load(cls, path, input=(3, 224, 224), *, device="auto", threads=None):
+    def load(cls, path: str | bytes | os.PathLike, input: tuple[int, int, int] = (3, 224, 224), *, device: str = "auto",
+             threads: int | None = None) -> Net:
         """The network of a file: of `save`, ``shrinkwarp net``, or a ResNet's state of torchvision as safetensors.
 
         Parameters
@@ -112,7 +121,7 @@ class Net:
         spec, tensors = _core.load_net(arguments.path(call, path), list(_image(call, input)))
         return cls(spec, tensors, np.float32, device, threads)
 
-    def save(self, path):
+    def save(self, path: str | bytes | os.PathLike) -> None:
         """Writes a safetensors file, in float32; it appears under its name when it is complete."""
         call = "Net.save"
         values = [value.astype(np.float32) for value in self._values(call)]
@@ -120,17 +129,17 @@ class Net:
         _core.save_net(arguments.path(call, path), self._spec, tensors)
 
     @property
-    def architecture(self):
+    def architecture(self) -> str:
         """"mlp" or the name of a ResNet."""
         return self._spec["architecture"]
 
     @property
-    def gamma(self):
+    def gamma(self) -> float | None:
         """The momentum before training, or None."""
         return None if self._spec["momentum"] is None else self._spec["momentum"]["gamma"]
 
     @property
-    def momentum_layers(self):
+    def momentum_layers(self) -> list[int]:
         """How many layers each momentum stage has."""
         return list(self._core.stages)
 
@@ -139,19 +148,19 @@ class Net:
         its = "" if momentum is None else f", gamma={momentum['gamma']:g}, mode='{momentum['mode']}'"
         return f"Net('{self.architecture}', input={tuple(self._spec['input'])}, classes={self._spec['classes']}{its})"
 
-    def activation_bytes(self, batch, training=True):
+    def activation_bytes(self, batch: int, training: bool = True) -> int:
         """Bytes that a pass of `batch` samples has for activations at most: in training, or in evaluation."""
         call = "Net.activation_bytes"
         return sum(self._core.memory(arguments.integer(call, "batch", batch, 1, 2**31),
                                      arguments.flag(call, "training", training)))
 
-    def forward(self, X):
+    def forward(self, X: Array) -> np.ndarray:
         """Logits (N, classes) of samples (N, features) or (N, channels, height, width), as in evaluation."""
         call = "Net.forward"
         Y, _, _ = self._core.forward(self._rows(call, X), self._values(call), [], False, False, 0, 0)
         return Y
 
-    def record(self, X, training=False, seed=0, step=0):
+    def record(self, X: Array, training: bool = False, seed: int = 0, step: int = 0) -> Recording:
         """A forward pass that keeps what a backward pass needs.
 
         Parameters
@@ -207,7 +216,7 @@ class Recording:
         self.output = output
         self.bytes = kept.bytes
 
-    def backward(self, dY):
+    def backward(self, dY: Array) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The gradients of a loss whose gradient by `output` is dY.
 
         Returns
@@ -222,8 +231,9 @@ class Recording:
         return dX.reshape(self._shape), named(self._core, gradients)
 
 
-def transform(net, gamma=0.9, *, mode="exact", form="damped", learn_gamma=False, gamma_range=None,
-              store_activations=False):
+def transform(net: Net, gamma: float | Sequence[float] = 0.9, *, mode: str = "exact", form: str = "damped",
+              learn_gamma: bool = False, gamma_range: tuple[float, float] | None = None,
+              store_activations: bool = False) -> Net:
     """The same network with momentum and all its weights, as momentumnet's ``transform_to_momentumnet`` makes it.
 
     Parameters
@@ -294,9 +304,11 @@ class MomentumNet:
         As of `Net`.
     """
 
-    def __init__(self, width, layers, hidden, gamma=0.9, *, mode="exact", form="damped", activation="tanh",
-                 normalisation="none", dropout=0.0, initial_velocity=False, learn_gamma=False, gamma_range=None, seed=0,
-                 dtype=np.float32, device="auto", threads=None):
+    def __init__(self, width: int, layers: int, hidden: int, gamma: float | Sequence[float] = 0.9, *,
+                 mode: str = "exact", form: str = "damped", activation: str = "tanh", normalisation: str = "none",
+                 dropout: float = 0.0, initial_velocity: bool = False, learn_gamma: bool = False,
+                 gamma_range: tuple[float, float] | None = None, seed: int = 0, dtype: Any = np.float32,
+                 device: str = "auto", threads: int | None = None):
         call = "MomentumNet"
         width = arguments.integer(call, "width", width, 1, 1 << 24)
         momentum = momentum_spec(call, layers, gamma, mode, form, learn_gamma, gamma_range, False)
@@ -309,19 +321,20 @@ class MomentumNet:
         self.tensors = initial_tensors(self._core, arguments.integer(call, "seed", seed, 0))
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         return self._core.stages[0]
 
     def __repr__(self):
         return f"MomentumNet(width={self._width}, layers={self.layers}, mode='{self._mode}')"
 
-    def activation_bytes(self, batch, training=True):
+    def activation_bytes(self, batch: int, training: bool = True) -> int:
         """Bytes that a pass of `batch` samples has for activations at most: there and back, or there alone."""
         call = "MomentumNet.activation_bytes"
         return sum(self._core.memory(arguments.integer(call, "batch", batch, 1, 2**31),
                                      arguments.flag(call, "training", training)))
 
-    def forward(self, X, V=None, *, training=False, seed=0, step=0):
+    def forward(self, X: Array, V: Array | None = None, *, training: bool = False, seed: int = 0,
+                step: int = 0) -> MomentumState:
         """The state behind the last layer.
 
         Parameters
@@ -347,7 +360,7 @@ class MomentumNet:
                                   arguments.integer(call, "step", step, 0))
         return MomentumState(self._core, kept)
 
-    def inverse(self, state):
+    def inverse(self, state: MomentumState) -> MomentumState:
         """The state that led to a state of `forward`, with the parameters that it had then; that state stays.
 
         In exact mode every bit of x and v is what it was, or there is an error.
@@ -355,7 +368,8 @@ class MomentumNet:
         self._require("MomentumNet.inverse", state)
         return MomentumState(self._core, self._core.inverse(state._kept))
 
-    def backward(self, state, dY, X=None):
+    def backward(self, state: MomentumState, dY: Array,
+                 X: Array | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The gradients of a loss whose gradient by ``state.x`` is dY, from the state alone.
 
         Parameters
@@ -408,12 +422,12 @@ class MomentumState:
         self.x, self.v = core.values_of(kept)
 
     @property
-    def fixed(self):
+    def fixed(self) -> tuple[np.ndarray, np.ndarray]:
         """x and v as they are in exact mode: int64, in units of 2^-44."""
         return self._core.fixed_of(self._kept)
 
     @property
-    def buffer_bytes(self):
+    def buffer_bytes(self) -> int:
         """Of all that leads back, beside x and v; 0 in approximate mode."""
         return self._core.buffer_bytes(self._kept)
 

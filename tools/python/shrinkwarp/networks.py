@@ -6,14 +6,18 @@ Lasso's objective itself. Its files are those of the program's ``shrinkwarp trai
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from . import _arguments as arguments
 from . import _core
 from ._arguments import refuse
-from ._lasso import Dictionary, Interrupted, csr, lam_rule
+from ._lasso import Array, Dictionary, Interrupted, csr, lam_rule
 
 KINDS = ("step", "alista", "coupled", "lista", "momentum-lista")
 _SCALAR = ("step", "alista")  # all that their layers learn is a step and a threshold
@@ -35,7 +39,7 @@ class Network:
         Nothing that was learned was better than ISTA, which this network then is.
     """
 
-    def __init__(self, dictionary, core, outcome=None):
+    def __init__(self, dictionary: Dictionary, core: _core.LearnedNetwork, outcome: dict[str, Any] | None = None):
         self.dictionary = dictionary
         self._core = core
         self.history = [] if outcome is None else outcome["history"]
@@ -44,26 +48,26 @@ class Network:
         self.fell_back = None if outcome is None else outcome["fell_back"]
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         """One of `KINDS`."""
         return self._core.kind
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         return self._core.layers
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """(n, m) of its dictionary."""
         return self._core.rows, self._core.atoms
 
     @property
-    def lam_range(self):
+    def lam_range(self) -> tuple[float, float]:
         """The fractions of lambda_max, from and to, that it was trained for."""
         return self._core.lambda_range
 
     @property
-    def tensors(self):
+    def tensors(self) -> dict[str, np.ndarray]:
         """Copies of its parameters, in the user's units, by their names in files.
 
         Of "steps", "thresholds", "W", "W1", "W2" and "gamma" those that its kind has.
@@ -75,7 +79,8 @@ class Network:
         return f"Network('{self.kind}', layers={self.layers}, n={n}, m={m})"
 
     @classmethod
-    def load(cls, path, D, device="auto", threads=None):
+    def load(cls, path: str | bytes | os.PathLike, D: Array | Dictionary, device: str = "auto",
+             threads: int | None = None) -> Network:
         """The network of a file, as `save` or ``shrinkwarp train`` has written it.
 
         Parameters
@@ -90,12 +95,14 @@ class Network:
         dictionary = Dictionary._of(call, D, device, threads)
         return cls(dictionary, _core.LearnedNetwork.load(dictionary._core, arguments.path(call, path)))
 
-    def save(self, path):
+    def save(self, path: str | bytes | os.PathLike) -> None:
         """Writes a file that `load` and the program read; it appears under its name when it is complete."""
         self._core.save(arguments.path("Network.save", path))
 
     @classmethod
-    def from_tensors(cls, kind, D, tensors, lam_fraction, *, ridge=0.0, device="auto", threads=None):
+    def from_tensors(cls, kind: str, D: Array | Dictionary, tensors: dict[str, Array],
+                     lam_fraction: float | tuple[float, float], *, ridge: float = 0.0, device: str = "auto",
+                     threads: int | None = None) -> Network:
         """A network of given parameters, trained elsewhere.
 
         Parameters
@@ -139,7 +146,8 @@ class Network:
         core.set_tensors({name: arrays[name] for name in wanted}, low, high)
         return cls(dictionary, core)
 
-    def apply(self, X, lam=None, lam_fraction=None):
+    def apply(self, X: Array, lam: float | Array | None = None,
+              lam_fraction: float | None = None) -> scipy.sparse.csr_matrix:
         """The network's codes of the rows of X.
 
         They carry no certificate. For codes that do, take them as a start:
@@ -177,7 +185,7 @@ class Network:
             raise found["raised"]
         return csr(found, (X.shape[0], m))
 
-    def evaluate(self, X, lam_fraction=None, oracle=False):
+    def evaluate(self, X: Array, lam_fraction: float | None = None, oracle: bool = False) -> dict[str, Any]:
         """How good the network's codes are beside the optimum, and beside ISTA and FISTA of as many iterations.
 
         Parameters
@@ -210,10 +218,34 @@ class Network:
         return found
 
 
-def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, optimizer="auto", layerwise=None,
-          epochs=None, batch=None, rate=None, schedule=None, momentum=None, weight_decay=None, clip=None, patience=None,
-          seed=0, ridge=0.0, support_selection=None, gamma=None, device="auto", threads=None, memory_limit=4 << 30,
-          progress=False):
+def train(
+    kind: str,
+    D: Array | Dictionary,
+    X: Array,
+    layers: int,
+    lam_fraction: float | tuple[float, float],
+    *,
+    validation: Array | None = None,
+    start: str | Network | None = None,
+    optimizer: str = "auto",
+    layerwise: bool | None = None,
+    epochs: int | None = None,
+    batch: int | None = None,
+    rate: float | None = None,
+    schedule: str | None = None,
+    momentum: float | None = None,
+    weight_decay: float | None = None,
+    clip: float | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    ridge: float = 0.0,
+    support_selection: tuple[float, float] | None = None,
+    gamma: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    memory_limit: int = 4 << 30,
+    progress: bool | Callable[[dict[str, Any]], Any] | None = False,
+) -> Network:
     """Trains a network on observations alone: the loss is the mean Lasso objective of its codes.
 
     Parameters
@@ -330,6 +362,7 @@ def train(kind, D, X, layers, lam_fraction, *, validation=None, start=None, opti
     if isinstance(start, Network):
         _begin_as(call, core, start, kind, layers, dictionary)
         start = "as it is"
+    report: Callable[[dict[str, Any]], Any] | None
     if progress is True:
         report = _Line(layers)
     elif callable(progress):

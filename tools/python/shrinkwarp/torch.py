@@ -530,8 +530,9 @@ class _Branch:
         shared = self._shared
         x = torch.from_numpy(X).view(shared.shape).requires_grad_(shared.differentiates)
         with self._as_before() if repeated else self._remembered():
-            # With a graph the first time too, although nobody needs it: PyTorch may take other kernels without. The function gets a
-            # copy, which it may change, and which its hooks may hold for longer than the library's memory is there.
+            # With a graph the first time too, although nobody needs it: PyTorch may take other kernels without. The
+            # function gets a copy, which it may change, and which its hooks may hold for longer than the library's
+            # memory is there.
             with torch.enable_grad() if shared.differentiates else torch.no_grad():
                 y = self._function(x.clone(), *shared.args)
         if not isinstance(y, torch.Tensor) or y.shape != x.shape or y.dtype != x.dtype:
