@@ -211,9 +211,30 @@ def warn_of_missed(call, converged, gap, missed, stacklevel):
                       _convergence_warning(), stacklevel=stacklevel)
 
 
-def lasso(D, X, lam=None, lam_fraction=None, gap=1e-6, solver="auto", weights=None, nonnegative=False, group_size=None,
-          device="auto", warm_start=None, threads=None, *, lam_scope="sample", l1_radius=None, residual_norm=None,
-          max_nonzeros=None, elastic_net=0.0, debias=False, max_iterations=100_000, memory_limit=None, progress=False):
+def lasso(
+    D: Array,
+    X: Array,
+    lam: float | Array | None = None,
+    lam_fraction: float | None = None,
+    gap: float = 1e-6,
+    solver: str = "auto",
+    weights: Array | None = None,
+    nonnegative: bool = False,
+    group_size: int | None = None,
+    device: str = "auto",
+    warm_start: Array | None = None,
+    threads: int | None = None,
+    *,
+    lam_scope: str = "sample",
+    l1_radius: float | None = None,
+    residual_norm: float | None = None,
+    max_nonzeros: int | None = None,
+    elastic_net: float = 0.0,
+    debias: bool = False,
+    max_iterations: int = 100_000,
+    memory_limit: int | None = None,
+    progress: Progress = False,
+) -> LassoResult:
     """Codes every row x of X by ``z = argmin 1/2 ||x - D z||^2 + lam ||z||_1``, each with a certificate.
 
     Exactly one of `lam`, `lam_fraction`, `l1_radius`, `residual_norm` and `max_nonzeros` says lambda. To solve with one
