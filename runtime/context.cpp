@@ -34,6 +34,12 @@ int usable_processors() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
+[[noreturn]] void throw_no_cuda(const char* function) {
+  SHRINKWARP_THROW(BackendUnavailable, function, ": ", cuda_unavailable_reason());
+}
+
+}  // namespace
+
 std::string processor_name() {
   std::ifstream cpuinfo("/proc/cpuinfo");
   for (std::string line; std::getline(cpuinfo, line);) {
@@ -43,12 +49,6 @@ std::string processor_name() {
   }
   return "CPU";
 }
-
-[[noreturn]] void throw_no_cuda(const char* function) {
-  SHRINKWARP_THROW(BackendUnavailable, function, ": ", cuda_unavailable_reason());
-}
-
-}  // namespace
 
 struct Context::Impl {
   Device device;

@@ -92,6 +92,8 @@ class Context {
   std::unique_ptr<Impl> impl_;
 };
 
+/// What the system calls the processor, or "CPU".
+std::string processor_name();
 /// Number of usable CUDA devices: 0 without CUDA in the build, without a driver or without a device.
 int cuda_device_count() noexcept;
 /// Why `cuda_device_count()` is 0, or "" when it is not: one line for a person.

@@ -38,9 +38,11 @@ Flow::Flow(const Context& context, const Dictionary& dictionary, ObservationSour
       options_(options),
       sink_(sink),
       size_(source.size()),
-      total_(size_) {
+      total_(size_),
+      end_(options.share ? 0 : size_) {
   if (options_.skip)
     for (std::int64_t i = 0; i < size_; ++i) total_ -= options_.skip(i) ? 1 : 0;
+  if (options_.share) options_.share->begin(size_);
 }
 
 void Flow::begin() {
@@ -56,9 +58,22 @@ std::vector<std::int64_t> Flow::take(std::int64_t count) {
     rows.push_back(again_.front());
     again_.pop_front();
   }
-  for (; !stopped_ && next_ < size_ && static_cast<std::int64_t>(rows.size()) < count; ++next_)
+  while (!stopped_ && next_ < size_ && static_cast<std::int64_t>(rows.size()) < count) {
+    if (next_ == end_) {
+      const ProblemShare::Range range = options_.share->next();
+      next_ = range.empty() ? size_ : range.first;
+      end_ = range.empty() ? size_ : range.last;
+      continue;
+    }
     if (!options_.skip || !options_.skip(next_)) rows.push_back(next_);
+    ++next_;
+  }
   return rows;
+}
+
+std::int64_t Flow::wanted(std::int64_t free, std::int64_t under_way, std::int64_t least) const {
+  if (!options_.share) return free;
+  return std::min(free, std::max<std::int64_t>(options_.share->fair(least), least) - under_way);
 }
 
 void Flow::put_back(const std::vector<std::int64_t>& rows) {

@@ -46,13 +46,17 @@ class Flow {
   Flow(const Context& context, const Dictionary& dictionary, ObservationSource& source, const LambdaRule& rule,
        const LassoOptions& options, CodeSink& sink);
 
-  std::int64_t total() const { return total_; }  ///< problems to be solved
+  std::int64_t total() const { return total_; }  ///< problems to be solved, those of others who share them included
   /// Once, before problems are taken: finds the recording's lambda_max where the rule needs it. @throws as the source does
   void begin();
-  /// Rows have not been taken, and none was in the way.
+  /// Rows may be there that have not been taken, and none was in the way.
   bool more() const { return !again_.empty() || (next_ < size_ && !stopped_); }
   /// The next `count` problems that are to be solved, or as many as there are; ascending.
   std::vector<std::int64_t> take(std::int64_t count);
+  /// How many problems to take: `free`, but where others share them no more than is fair. Above 0 while under_way < least.
+  /// @param under_way  problems that were taken and have not left
+  /// @param least      of them that keep the threads or the device busy, >= 1
+  std::int64_t wanted(std::int64_t free, std::int64_t under_way, std::int64_t least) const;
   /// Lets problems that were taken come again.
   void put_back(const std::vector<std::int64_t>& rows);
   /// Reads ascending rows into the columns of X. At one that cannot be had the list ends, and the flow is stopped.
@@ -90,9 +94,10 @@ class Flow {
   const LambdaRule& rule_;
   const LassoOptions& options_;
   CodeSink& sink_;
-  std::int64_t size_;               // of the source
-  std::int64_t total_ = 0;          // of them to be solved
-  std::int64_t next_ = 0;           // first problem that has not been taken
+  std::int64_t size_;       // of the source
+  std::int64_t total_ = 0;  // of them to be solved
+  std::int64_t next_ = 0;   // first problem that has not been taken
+  std::int64_t end_;        // behind the last that may be taken; where problems are shared, before asking for more
   std::deque<std::int64_t> again_;  // problems that were put back, ascending
   double fixed_lambda_ = 0;
   std::exception_ptr stopped_;  // why no more problems are let in

@@ -61,6 +61,26 @@ struct Penalty {
   }
 };
 
+/// The problems of one source, shared out to solves that run side by side in processes of their own: each asks for its next
+/// ones as places become free, so that those with hard problems get fewer. Used from the solving thread. What it throws ends
+/// the solve.
+class ProblemShare {
+ public:
+  struct Range {
+    std::int64_t first = 0, last = 0;  ///< problems first .. last - 1
+    bool empty() const { return first >= last; }
+  };
+  virtual ~ProblemShare() = default;
+  /// All problems are to be shared out once more: a solve goes through them once or twice, as its lambdas say, and all solves
+  /// that share them do so alike. @param problems  of the source
+  virtual void begin(std::int64_t problems) = 0;
+  /// The next problems of this solve, over those that it had before; nobody else gets them. Empty when none are left.
+  virtual Range next() = 0;
+  /// How many problems a solve may have under way. Fewer when few are left: what one has taken no other can do.
+  /// @param least  that keep it busy
+  virtual std::int64_t fair(std::int64_t least) const = 0;
+};
+
 struct LassoOptions {
   Penalty penalty;
   Solver solver = Solver::automatic;
@@ -76,10 +96,11 @@ struct LassoOptions {
   /// each block has the bits of a solve of the whole. 0 for a source that is the whole.
   std::int64_t problems_in_all = 0;
   std::function<bool(std::int64_t)> skip;  ///< problems that are left out, solved before perhaps; empty for none
-  ProgressCallback progress;               ///< may be empty
-  LogCallback log;                         ///< what the solve decides, line by line; may be empty
-  const CancelToken* cancel = nullptr;     ///< may be nullptr
-  Profile* profile = nullptr;              ///< collects time by phase; nullptr for none
+  ProblemShare* share = nullptr;  ///< who else solves some of the problems that are not left out; nullptr for nobody
+  ProgressCallback progress;      ///< may be empty
+  LogCallback log;                ///< what the solve decides, line by line; may be empty
+  const CancelToken* cancel = nullptr;  ///< may be nullptr
+  Profile* profile = nullptr;           ///< collects time by phase; nullptr for none
 };
 
 /// How lambda of each problem is found.

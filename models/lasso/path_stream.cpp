@@ -28,7 +28,8 @@ LassoSummary stream_path(const Context& context, const Dictionary& dictionary, O
   flow.report();
   while (flow.more()) {
     flow.check_cancel();
-    std::vector<std::int64_t> rows = flow.take(plan.chunk);
+    std::vector<std::int64_t> rows =
+        flow.take(flow.wanted(plan.chunk, 0, std::min<std::int64_t>(plan.chunk, 16 * plan.workers)));
     flow.read(rows, staging.matrix());
     const PathBatch::Result result =
         batch.solve(rows, staging.matrix().columns(0, static_cast<std::int64_t>(rows.size())));

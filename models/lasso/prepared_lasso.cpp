@@ -277,8 +277,8 @@ PreparedLasso::PreparedLasso(const Context& context, const Dictionary& dictionar
                              std::int64_t problems, VectorView<std::byte> memory) {
   check(context, dictionary, problems);
   check_options(options);
-  SHRINKWARP_REQUIRE(options.initial == nullptr && !options.skip, ValueError,
-                     "PreparedLasso: found initial codes or problems to skip, wanted neither");
+  SHRINKWARP_REQUIRE(options.initial == nullptr && !options.skip && options.share == nullptr, ValueError,
+                     "PreparedLasso: found initial codes, problems to skip or to share, wanted none of them");
   SHRINKWARP_REQUIRE(!has_working_sets(options.solver), ValueError,
                      "PreparedLasso: found the solver working-set, wanted fista, ista or auto");
   check_penalty(options.penalty, dictionary.atoms());

@@ -57,7 +57,8 @@ class Stream {
   void fill() {
     while (flow_.more()) {
       const std::int64_t width = std::min(plan_.places, pace_.width(old_));
-      const std::int64_t room = std::min(width, plan_.in_flight - double_.waiting()) - batch_.running();
+      const std::int64_t free = std::min(width, plan_.in_flight - double_.waiting()) - batch_.running();
+      const std::int64_t room = flow_.wanted(free, batch_.running(), std::min(plan_.places, Pace::kSure));
       if (room <= 0) return;
       std::vector<std::int64_t> rows = flow_.take(room);
       flow_.read(rows, staging_.matrix());

@@ -19,10 +19,12 @@ template <class Batch>
 class Stream {
  public:
   /// @param double_places  of the batch for problems that are given up
+  /// @param least          problems of the batch that keep it busy
   Stream(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Flow& flow, Batch& batch,
-         std::int64_t double_places)
+         std::int64_t double_places, std::int64_t least)
       : flow_(flow),
         batch_(batch),
+        least_(least),
         double_staging_(Context::cpu(1), dictionary.rows(), double_places),
         double_(context, dictionary, options, flow, double_staging_.matrix()) {}
 
@@ -44,7 +46,9 @@ class Stream {
   void fill() {
     while (flow_.more() && batch_.room() > 0) {
       const MatrixView<double> staging = batch_.staging();
-      std::vector<std::int64_t> rows = flow_.take(std::min(batch_.room(), staging.cols));
+      const std::int64_t wanted = flow_.wanted(std::min(batch_.room(), staging.cols), batch_.running(), least_);
+      if (wanted <= 0) return;
+      std::vector<std::int64_t> rows = flow_.take(wanted);
       flow_.read(rows, staging);
       if (rows.empty()) continue;
       std::vector<typename Batch::Problem> problems(rows.size());
@@ -71,6 +75,7 @@ class Stream {
 
   Flow& flow_;
   Batch& batch_;
+  std::int64_t least_;
   Tensor<double> double_staging_;  // [n, double_places]
   DoubleStage double_;
 };
@@ -82,7 +87,9 @@ void run_on_cpu(const Context& context, const Dictionary& dictionary, const Lass
   flow.begin();
   const WorkingSetDictionary& parts = dictionary.working_set(context, solver == Solver::plain_working_set);
   WorkingSetBatch batch(context, dictionary, parts, options, plan.workers, plan.places, plan.queue);
-  Stream<WorkingSetBatch> stream(context, dictionary, options, flow, batch, plan.double_places);
+  // Some that wait beside full pools: pools that find the queue empty come back for more.
+  const std::int64_t least = plan.workers * plan.places + std::min<std::int64_t>(plan.queue, 16);
+  Stream<WorkingSetBatch> stream(context, dictionary, options, flow, batch, plan.double_places, least);
   flow.log(LogLevel::info, flow.total(), " problems, ", plan.places, " at a time on each of ", plan.workers,
            " threads");
   stream.run([&](bool more) {
@@ -96,7 +103,8 @@ void run_on_cuda(const Context& context, const Dictionary& dictionary, const Las
   flow.begin();
   DeviceWorkingSetBatch batch(context, dictionary, options, plan, flow.fraction(),
                               [&flow](std::int64_t index) { return flow.known_lambda(index); });
-  Stream<DeviceWorkingSetBatch> stream(context, dictionary, options, flow, batch, plan.double_places);
+  Stream<DeviceWorkingSetBatch> stream(context, dictionary, options, flow, batch, plan.double_places,
+                                       std::min<std::int64_t>(places, 256));
   flow.log(LogLevel::info, flow.total(), " problems, ", places, " at a time");
   stream.run([&](bool) { batch.advance(); });
 }

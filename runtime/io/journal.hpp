@@ -62,6 +62,8 @@ class Journal {
   void for_each(FunctionRef<void(std::int64_t, std::int64_t)> visit) const;
   /// Reads bytes of a payload. @throws IoError (no such bytes, or the system's reason)
   void read(std::int64_t position, void* target, std::int64_t bytes) const;
+  /// Brings everything to the disk now, for others who open the file. @throws IoError
+  void sync();
   /// Removes the file. After it the object can only be destroyed. @throws IoError
   void remove();
 
@@ -69,7 +71,6 @@ class Journal {
   Journal(Origin origin, int descriptor) : origin_(std::move(origin)), descriptor_(descriptor) {}
   void read_existing();
   bool good_record(std::int64_t offset, std::int64_t& next) const;
-  void sync();
   [[noreturn]] void fail(const char* doing, int error) const;
 
   Origin origin_;

@@ -9,6 +9,10 @@ namespace CLI {
 class App;
 }
 
+namespace shrinkwarp {
+class Ranks;
+}
+
 namespace shrinkwarp::cli {
 
 /// Option values that do not go together: ends with kUsage.
@@ -28,7 +32,7 @@ enum ExitStatus : int {
   kSignal = 128,     ///< and the number of the signal that ended the work, as a shell counts
 };
 
-void add_solve(CLI::App& app, Action& action);
+void add_solve(CLI::App& app, Action& action, Ranks& ranks);
 void add_phantom(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_certify(CLI::App& app, Action& action);

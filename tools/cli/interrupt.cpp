@@ -52,4 +52,9 @@ int InterruptScope::number() const {
   return interrupting_signal;
 }
 
+void InterruptScope::hear(int number) const {
+  interrupting_signal = number;
+  interrupted.cancel();
+}
+
 }  // namespace shrinkwarp::cli

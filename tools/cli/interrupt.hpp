@@ -19,6 +19,8 @@ class InterruptScope {
   const CancelToken* token() const;
   /// The signal that set the token; 0 while none has.
   int number() const;
+  /// As if that signal had come, but that the next one of its kind is still heard: another process has got it.
+  void hear(int number) const;
 
  private:
   struct sigaction before_[2];

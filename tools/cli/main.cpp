@@ -3,14 +3,18 @@
 #include <csignal>
 #include <cstdio>
 #include <iostream>
+#include <memory>
 #include <new>
+#include <streambuf>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
 #include <shrinkwarp/config.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/tools/cli/agreement.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
+#include <shrinkwarp/tools/ranks/ranks.hpp>
 
 namespace {
 
@@ -27,11 +31,23 @@ std::string without_function(const std::string& message, int argc, const char* c
   return given ? message : message.substr(colon + 2);
 }
 
-}  // namespace
+/// Takes all that is written and keeps none of it.
+class Silence : public std::streambuf {
+  int overflow(int character) override { return traits_type::not_eof(character); }
+  std::streamsize xsputn(const char*, std::streamsize count) override { return count; }
+};
 
-int main(int argc, char** argv) {
+/// Errors that other ranks do not know of end them too, with the message of this one.
+int end_of(shrinkwarp::Ranks& ranks, bool agreed, int status, const std::string& message) {
+  std::cerr << "shrinkwarp: " << message << '\n';
+  if (agreed || ranks.alone()) return status;
+  if (!ranks.first()) std::fprintf(stderr, "shrinkwarp: rank %d: %s\n", ranks.rank(), message.c_str());
+  ranks.abort(status);
+  return status;
+}
+
+int run(int argc, char** argv, shrinkwarp::Ranks& ranks) {
   using namespace shrinkwarp;
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write that fails, not the end of a solve
   CLI::App app("shrinkwarp " + std::string(kVersion) +
                ": very many Lasso problems that share one dictionary, each solution with a certificate");
   app.require_subcommand(1);
@@ -49,7 +65,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string(kVersion));
   app.footer("Each command explains itself: shrinkwarp solve --help");
   cli::Action action;
-  cli::add_solve(app, action);
+  cli::add_solve(app, action, ranks);
   cli::add_certify(app, action);
   cli::add_train(app, action);
   cli::add_evaluate(app, action);
@@ -62,19 +78,47 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error, std::cout, std::cerr) == 0 ? cli::kDone : cli::kUsage;
   }
+  const std::string command = app.get_subcommands().front()->get_name();
+  if (!ranks.alone() && command != "solve") {
+    std::cerr << "shrinkwarp: " << command << ": found " << ranks.size()
+              << " ranks, wanted one process: solve is what ranks share\n";
+    return cli::kUsage;
+  }
   try {
     const int status = action();
     std::cout.flush();
     if (!std::cout || std::fflush(stdout) != 0 || std::ferror(stdout))
       SHRINKWARP_THROW(Error, "standard output could not be written");
     return status;
-  } catch (const cli::UsageError& error) {
-    std::cerr << "shrinkwarp: " << error.what() << '\n';
-    return cli::kUsage;
   } catch (const std::bad_alloc&) {
-    std::cerr << "shrinkwarp: out of memory\n";
+    return end_of(ranks, false, cli::kFailed, "out of memory");
   } catch (const std::exception& error) {
-    std::cerr << "shrinkwarp: " << without_function(error.what(), argc, argv) << '\n';
+    const bool agreed = dynamic_cast<const cli::Agreed*>(&error) != nullptr;
+    if (dynamic_cast<const cli::UsageError*>(&error) != nullptr)
+      return end_of(ranks, agreed, cli::kUsage, error.what());
+    return end_of(ranks, agreed, cli::kFailed, without_function(error.what(), argc, argv));
   }
-  return cli::kFailed;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace shrinkwarp;
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write that fails, not the end of a solve
+  std::unique_ptr<Ranks> ranks;
+  try {
+    ranks = started_ranks();
+  } catch (const std::exception& error) {
+    if (launch_of_environment().rank == 0) std::cerr << "shrinkwarp: " << error.what() << '\n';
+    return cli::kFailed;
+  }
+  if (ranks->first()) return run(argc, argv, *ranks);
+  // One rank speaks for all, and its status is that of all: a launcher has words of its own for each that ends otherwise.
+  Silence silence;
+  std::streambuf* const out = std::cout.rdbuf(&silence);
+  std::streambuf* const err = std::cerr.rdbuf(&silence);
+  run(argc, argv, *ranks);
+  std::cout.rdbuf(out);
+  std::cerr.rdbuf(err);
+  return cli::kDone;
 }

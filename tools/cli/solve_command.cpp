@@ -1,26 +1,31 @@
 // `shrinkwarp solve`: from files to a journal of what is finished, and from there to the output.
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <memory>
-#include <new>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include <shrinkwarp/models/lasso/checks.hpp>
 #include <shrinkwarp/models/lasso/debias.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/models/lasso/observations.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/cli/agreement.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
 #include <shrinkwarp/tools/cli/learned_start.hpp>
 #include <shrinkwarp/tools/cli/least_squares.hpp>
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
+#include <shrinkwarp/tools/cli/shared_solve.hpp>
 #include <shrinkwarp/tools/cli/solve_options.hpp>
 #include <shrinkwarp/tools/cli/solve_summary.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
@@ -30,15 +35,17 @@
 #include <shrinkwarp/tools/files/npy_observations.hpp>
 #include <shrinkwarp/tools/files/solve_fingerprint.hpp>
 #include <shrinkwarp/tools/files/solve_journal.hpp>
+#include <shrinkwarp/tools/ranks/ranks.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
 
-/// The output is there and no journal of it.
-bool finished_before(const SolveOptions& options) {
+/// The output is there and no journal of it. Rank 0 has looked.
+bool finished_before(const SolveOptions& options, Ranks& ranks) {
   std::error_code ignored;
-  return std::filesystem::exists(options.output, ignored) &&
-         !std::filesystem::exists(SolveJournal::path_of(options.output), ignored);
+  const bool finished = ranks.first() && options.resume && std::filesystem::exists(options.output, ignored) &&
+                        SolveJournal::parts_of(options.output).empty();
+  return !ranks.text_of(0, finished ? "finished" : "").empty();
 }
 
 void check_sizes(const SolveOptions& options, const NpyFile& dictionary, const NpyObservations& observations) {
@@ -68,11 +75,24 @@ std::int64_t solver_memory(const SolveOptions& options, const Context& context, 
   return limit - by_problem;
 }
 
+/// What all ranks hold of a journal.
+struct Held {
+  std::int64_t problems = 0, nonzeros = 0, damaged_bytes = 0;
+};
+
+Held held_by_all(Ranks& ranks, const SolveJournal& journal) {
+  std::int64_t numbers[] = {journal.held(), journal.nonzeros(), journal.damaged_bytes()};
+  ranks.sum(numbers, 3);
+  return {numbers[0], numbers[1], numbers[2]};
+}
+
 /// What a solve that has not come to its end says.
-std::string kept_text(const SolveOptions& options, const SolveJournal& journal, std::int64_t problems) {
-  if (journal.held() == 0) return "no problem was finished";
-  return concat(with_commas(journal.held()), " of ", with_commas(problems), " problems are kept in ", options.output,
-                ".journal, --resume goes on with them");
+std::string kept_text(const SolveOptions& options, std::int64_t held, std::int64_t problems) {
+  if (held == 0) return "no problem was finished";
+  const std::vector<int> parts = SolveJournal::parts_of(options.output);
+  const bool several = std::any_of(parts.begin(), parts.end(), [](int part) { return part > 0; });
+  return concat(with_commas(held), " of ", with_commas(problems), " problems are kept in ", options.output, ".journal",
+                several ? " and its further parts" : "", ", --resume goes on with them");
 }
 
 /// For an output without a journal: it is finished if this solve would make the same.
@@ -89,16 +109,23 @@ void require_same_output(const SolveOptions& options, const Fingerprint& fingerp
                      " is of a solve that differs from this one: ", difference, kAfresh);
 }
 
-/// Opens the journal of the output. Problems that it holds, or may hold where it is damaged, are not lost by mistake.
-std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options) {
-  auto journal = std::make_unique<SolveJournal>(options.output);
+/// Opens the journal of the output, each rank its parts. Problems that it holds, or may hold where it is damaged, are not lost
+/// by mistake.
+std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options, Ranks& ranks) {
+  std::unique_ptr<SolveJournal> journal;
+  together(ranks, [&] { journal = std::make_unique<SolveJournal>(options.output, ranks.rank(), ranks.size()); });
+  const Held held = held_by_all(ranks, *journal);
   const std::string damage =
-      journal->damaged_bytes() > 0 ? with_commas(journal->damaged_bytes()) + " bytes at its end are damaged" : "";
-  SHRINKWARP_REQUIRE(options.resume || (journal->held() == 0 && damage.empty()), Error, journal->path(), " holds ",
-                     with_commas(journal->held()), " finished problems of an earlier run", damage.empty() ? "" : ", ",
-                     damage, ": --resume goes on with them, deleting the file starts afresh");
-  if (!damage.empty())
-    std::cerr << "shrinkwarp: " << journal->path() << ": " << damage << "; the problems in them are solved again\n";
+      held.damaged_bytes > 0 ? with_commas(held.damaged_bytes) + " bytes at its end are damaged" : "";
+  const std::string path = ranks.text_of(0, journal->path());
+  together(ranks, [&] {
+    SHRINKWARP_REQUIRE(options.resume || (held.problems == 0 && damage.empty()), Error, path, " holds ",
+                       with_commas(held.problems), " finished problems of an earlier run", damage.empty() ? "" : ", ",
+                       damage, ": --resume goes on with them, deleting the file starts afresh");
+    if (ranks.first()) remove_leftovers(options.output);
+  });
+  if (!damage.empty() && ranks.first())
+    std::cerr << "shrinkwarp: " << path << ": " << damage << "; the problems in them are solved again\n";
   return journal;
 }
 
@@ -112,112 +139,273 @@ struct Inputs {
   double lambda_max = -1;                      // of the recording, once it is needed
 };
 
-/// One solve, to its output.
-int run_one(const SolveOptions& options, Inputs& inputs) {
-  const auto started = std::chrono::steady_clock::now();
-  const bool finished = options.resume && finished_before(options);
-  const NpyFile& dictionary_file = inputs.dictionary_file;
-  NpyObservations& observations = inputs.observations;
-  const Context& context = inputs.context;
-  LambdaRule rule = lambda_rule(options);
-  LassoOptions lasso = options.lasso;
-  lasso.penalty = inputs.penalty;
-  SparseCodes initial;
-  if (!options.warm_start.empty()) {
-    initial = read_warm_start(options.warm_start, observations.size(), dictionary_file.cols());
-    lasso.initial = &initial;
+/// Reads D once a node.
+LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name) {
+  if (ranks.alone()) return LoadedDictionary::from_file(context, file, name);
+  const std::int64_t n = file.rows();
+  const std::unique_ptr<NodeMemory> memory =
+      ranks.node_memory(n * file.cols() * static_cast<std::int64_t>(sizeof(double)));
+  const MatrixView<double> D{static_cast<double*>(memory->data()), n, file.cols(), n, {}};
+  together(ranks, [&] {
+    if (ranks.node_rank() == 0) file.read_matrix(D);
+  });
+  ranks.node_barrier();
+  std::optional<LoadedDictionary> dictionary;
+  together(ranks, [&] { dictionary.emplace(LoadedDictionary::from_matrix(context, D, name)); });
+  return std::move(*dictionary);
+}
+
+/// Consecutive observations of another source, under the numbers that they have there.
+class SomeObservations : public ObservationSource {
+ public:
+  SomeObservations(ObservationSource& all, std::int64_t first, std::int64_t count)
+      : all_(all), first_(first), count_(count) {}
+  std::int64_t size() const override { return count_; }
+  std::int64_t dimension() const override { return all_.dimension(); }
+  std::string name() const override { return all_.name(); }
+  void read(std::int64_t first, MatrixView<double> X) override {
+    all_.read(first_ + first, X);
+    for (std::int64_t b = 0; b < X.cols; ++b) require_finite(all_, first_ + first + b, {X.column(b), X.rows, {}});
   }
-  lasso.memory_limit = solver_memory(options, context, dictionary_file, observations.size(), rule, lasso);
 
-  lasso.solver = rule.follows_path()
-                     ? Solver::working_set
-                     : resolved(context, dictionary_file.rows(), dictionary_file.cols(), observations.size(), lasso);
+ private:
+  ObservationSource& all_;
+  std::int64_t first_, count_;
+};
 
-  const std::unique_ptr<SolveJournal> opened = finished ? nullptr : open_journal(options);
-  if (!finished) remove_leftovers(options.output);
+/// Of the recording, each rank looking at its share.
+double lambda_max_of_recording(Ranks& ranks, const Context& context, const Dictionary& dictionary,
+                               ObservationSource& observations, const LassoOptions& lasso) {
+  double found = 0;
+  together(ranks, [&] {
+    if (ranks.alone()) {
+      found = recording_lambda_max(context, dictionary, observations, lasso);
+      return;
+    }
+    const std::int64_t share = (observations.size() + ranks.size() - 1) / ranks.size();
+    const std::int64_t first = std::min(observations.size(), share * ranks.rank());
+    SomeObservations some(observations, first, std::min(share, observations.size() - first));
+    if (some.size() > 0) found = recording_lambda_max(context, dictionary, some, lasso);
+  });
+  ranks.largest(found);
+  return found;
+}
+
+/// Bits that the ranks make are the same only where all that they depend on is.
+void require_same_on_all(Ranks& ranks, const Fingerprint& fingerprint) {
+  if (ranks.alone()) return;
+  const std::string of_first = ranks.text_of(0, fingerprint.text());
+  together(ranks, [&] {
+    const std::string difference = fingerprint.difference(of_first);
+    SHRINKWARP_REQUIRE(difference.empty(), Error, "rank ", ranks.rank(), " on ", ranks.node_name(),
+                       " differs from rank 0: ", difference, "; wanted ranks that make the same bits");
+  });
+}
+
+LassoSummary sum_of(Ranks& ranks, const LassoSummary& own) {
+  std::int64_t numbers[] = {own.problems, own.unconverged, own.nonzeros, own.iterations};
+  ranks.sum(numbers, 4);
+  LassoSummary all;
+  all.problems = numbers[0];
+  all.unconverged = numbers[1];
+  all.nonzeros = numbers[2];
+  all.iterations = numbers[3];
+  all.worst_gap = own.worst_gap;
+  ranks.largest(all.worst_gap);
+  return all;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// What one solve needs beside its inputs.
+struct Solve {
+  LambdaRule rule;
+  LassoOptions lasso;
+  SparseCodes initial;  // where lasso.initial points
+};
+
+void begin_solve(const SolveOptions& options, const Inputs& inputs, Solve& solve) {
+  const auto& [rows, atoms] = std::pair(inputs.dictionary_file.rows(), inputs.dictionary_file.cols());
+  const std::int64_t problems = inputs.observations.size();
+  LassoOptions& lasso = solve.lasso;
+  solve.rule = lambda_rule(options);
+  lasso = options.lasso;
+  lasso.penalty = inputs.penalty;
+  if (!options.warm_start.empty()) {
+    solve.initial = read_warm_start(options.warm_start, problems, atoms);
+    lasso.initial = &solve.initial;
+  }
+  lasso.memory_limit = solver_memory(options, inputs.context, inputs.dictionary_file, problems, solve.rule, lasso);
+  lasso.solver =
+      solve.rule.follows_path() ? Solver::working_set : resolved(inputs.context, rows, atoms, problems, lasso);
+}
+
+/// The codes of the network of --solver learned, to start from.
+void start_from_network(const SolveOptions& options, Inputs& inputs, Solve& solve, SolveOutcome& outcome) {
+  LassoOptions& lasso = solve.lasso;
+  const Dictionary& dictionary = inputs.dictionary->dictionary;
+  const std::int64_t least = least_memory(inputs.context, dictionary.rows(), dictionary.atoms(), lasso.solver);
+  solve.initial = learned_start(options.network, inputs.context, *inputs.dictionary, options.dictionary,
+                                inputs.observations, solve.rule, lasso.memory_limit - least, lasso.cancel);
+  lasso.initial = &solve.initial;
+  lasso.memory_limit -= bytes_of(solve.initial);
+  outcome.learned_starts = 0;
+  for (std::size_t i = 1; i < solve.initial.offsets.size(); ++i)
+    outcome.learned_starts += solve.initial.offsets[i] > solve.initial.offsets[i - 1] ? 1 : 0;
+}
+
+/// Solves what the journal does not hold, and writes the output. @return how that ended
+Ending finish_solve(const SolveOptions& options, Ranks& ranks, Inputs& inputs, Solve& solve, SolveJournal& journal,
+                    const InterruptScope& interrupts, const LassoSummary& before, SolveOutcome& outcome) {
+  const Context& context = inputs.context;
+  const Dictionary& dictionary = inputs.dictionary->dictionary;
+  LassoOptions& lasso = solve.lasso;
+  const auto merge = [&] {
+    journal.merge([&](std::int64_t* values, std::int64_t count) { ranks.largest(values, count); },
+                  held_by_all(ranks, journal).nonzeros);
+  };
+  if (!ranks.alone()) merge();  // what others hold is not solved either
+  outcome.resumed = before.problems;
+  outcome.summary = before;
+
+  ProgressBar bar(options.quiet || options.json || !ranks.first(), before.problems);
+  ProgressOfRanks progress(ranks, interrupts, bar);
+  ChunksOfRanks chunks(ranks);
+  lasso.progress = [&](const Progress& now) { progress.update(now); };
+  lasso.skip = [&](std::int64_t problem) { return journal.holds(problem); };
+  if (!ranks.alone()) lasso.share = &chunks;
+  ranks.reset();
+  const auto started = std::chrono::steady_clock::now();
+  LassoSummary solved;
+  std::exception_ptr error;
+  try {
+    NotedObservations noted(inputs.observations, journal);
+    solved = solve_lasso(context, dictionary, noted, solve.rule, lasso, journal);
+  } catch (...) {
+    error = std::current_exception();
+    ranks.raise(Ranks::failed, 1);
+  }
+  const double busy = seconds_since(started);
+  progress.exchange(true);
+  ranks.while_waiting = [&] { progress.exchange(); };
+  Ending ending = agree(ranks, error);
+  ranks.while_waiting = nullptr;
+  outcome.solve_seconds = seconds_since(started);
+  ranks.largest(outcome.solve_seconds);
+  if (ending.kind != Ending::fine) return ending;
+
+  outcome.summary += sum_of(ranks, solved);
+  outcome.busy_seconds = ranks.all(busy);
+  outcome.problems_of_ranks = ranks.all(static_cast<double>(solved.problems));
+  if (!ranks.alone()) {
+    ending = ending_of(ranks, [&] { journal.sync(); });
+    if (ending.kind != Ending::fine) return ending;
+    merge();
+  }
+  return ending_of(ranks, [&] {
+    if (!ranks.first()) return;
+    std::optional<Debias> debias;
+    if (options.debias) debias.emplace(context, dictionary);
+    journal.write_result(options.output, lasso.cancel, debias ? &*debias : nullptr, &inputs.observations);
+  });
+}
+
+/// One solve, to its output.
+int run_one(const SolveOptions& options, Ranks& ranks, Inputs& inputs) {
+  const auto started = std::chrono::steady_clock::now();
+  const bool finished = finished_before(options, ranks);
+  const Context& context = inputs.context;
+  NpyObservations& observations = inputs.observations;
+  Solve solve;
+  together(ranks, [&] { begin_solve(options, inputs, solve); });
+  LassoOptions& lasso = solve.lasso;
+  const std::unique_ptr<SolveJournal> journal = finished ? nullptr : open_journal(options, ranks);
 
   const InterruptScope interrupts;
   lasso.cancel = interrupts.token();
-  if (!inputs.dictionary) inputs.dictionary = LoadedDictionary::from_file(context, dictionary_file, options.dictionary);
+  if (!inputs.dictionary)
+    inputs.dictionary = load_dictionary(ranks, context, inputs.dictionary_file, options.dictionary);
   const auto& [dictionary, dictionary_hash] = *inputs.dictionary;
 
   SolveOutcome outcome;
   outcome.solver = lasso.solver;
   try {
-    if (rule.kind == LambdaRule::Kind::recording_fraction) {
-      if (inputs.lambda_max < 0) inputs.lambda_max = recording_lambda_max(context, dictionary, observations, lasso);
-      rule.lambda_max = inputs.lambda_max;
+    if (solve.rule.kind == LambdaRule::Kind::recording_fraction) {
+      if (inputs.lambda_max < 0)
+        inputs.lambda_max = lambda_max_of_recording(ranks, context, dictionary, observations, lasso);
+      solve.rule.lambda_max = inputs.lambda_max;
     }
-    if (options.learned) {
-      const std::int64_t least = least_memory(context, dictionary.rows(), dictionary.atoms(), lasso.solver);
-      initial = learned_start(options.network, context, *inputs.dictionary, options.dictionary, observations, rule,
-                              lasso.memory_limit - least, lasso.cancel);
-      lasso.initial = &initial;
-      lasso.memory_limit -= bytes_of(initial);
-      outcome.learned_starts = 0;
-      for (std::size_t i = 1; i < initial.offsets.size(); ++i)
-        outcome.learned_starts += initial.offsets[i] > initial.offsets[i - 1] ? 1 : 0;
-    }
-    Fingerprint fingerprint = fingerprint_of(context, dictionary, dictionary_hash, observations, rule, lasso);
+    if (options.learned) start_from_network(options, inputs, solve, outcome);
+    Fingerprint fingerprint = fingerprint_of(context, dictionary, dictionary_hash, observations, solve.rule, lasso);
     if (options.debias) fingerprint.add("--debias", "yes");
+    require_same_on_all(ranks, fingerprint);
     if (finished) {
-      require_same_output(options, fingerprint, observations, lasso.cancel);
-      print_finished(options);
+      together(ranks, [&] {
+        if (ranks.first()) require_same_output(options, fingerprint, observations, lasso.cancel);
+      });
+      if (ranks.first()) print_finished(options);
       return kDone;
     }
-    SolveJournal& journal = *opened;
-    const LassoSummary before = journal.start(fingerprint, observations, dictionary.atoms(), lasso.cancel);
-    try {
-      ProgressBar bar(options.quiet || options.json, before.problems);
-      lasso.progress = [&bar](const Progress& progress) { bar.update(progress); };
-      lasso.skip = [&journal](std::int64_t problem) { return journal.holds(problem); };
-      NotedObservations noted(observations, journal);
-      outcome.summary = before;
-      outcome.summary += solve_lasso(context, dictionary, noted, rule, lasso, journal);
-      outcome.resumed = before.problems;
-      std::optional<Debias> debias;
-      if (options.debias) debias.emplace(context, dictionary);
-      journal.write_result(options.output, lasso.cancel, debias ? &*debias : nullptr, &observations);
-    } catch (const Cancelled&) {
-      throw;
-    } catch (const std::exception& error) {
-      if (journal.held() == 0) throw;
-      const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
-      SHRINKWARP_THROW(Error, memory ? "out of memory" : error.what(), "; ",
-                       kept_text(options, journal, observations.size()));
+    LassoSummary before;
+    together(ranks, [&] { before = journal->start(fingerprint, observations, dictionary.atoms(), lasso.cancel); });
+    before = sum_of(ranks, before);
+    const Ending ending = finish_solve(options, ranks, inputs, solve, *journal, interrupts, before, outcome);
+    if (ending.kind == Ending::failed) {
+      const std::int64_t held = held_by_all(ranks, *journal).problems;
+      ending.rethrow(held == 0 ? "" : "; " + kept_text(options, held, observations.size()));
     }
+    ending.rethrow();
   } catch (const Cancelled&) {
-    std::cerr << "shrinkwarp: interrupted" << (finished ? "" : ": " + kept_text(options, *opened, observations.size()))
-              << '\n';
-    return kSignal + interrupts.number();
+    std::int64_t number = interrupts.number();
+    ranks.largest(&number, 1);
+    const std::int64_t held = finished ? 0 : held_by_all(ranks, *journal).problems;
+    if (ranks.first())
+      std::cerr << "shrinkwarp: interrupted" << (finished ? "" : ": " + kept_text(options, held, observations.size()))
+                << '\n';
+    return kSignal + static_cast<int>(number);
   }
-  opened->remove();
-  outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  print_summary(options, context, dictionary, outcome);
+  together(ranks, [&] { journal->remove(); });
+  outcome.seconds = seconds_since(started);
+  if (ranks.first()) print_summary(options, context, dictionary, outcome);
   const LassoSummary& summary = outcome.summary;
   if (summary.unconverged == 0) return kDone;
+  if (!ranks.first()) return kUnconverged;
   std::cerr << "shrinkwarp: " << with_commas(summary.unconverged) << " of " << with_commas(summary.problems)
             << " problems missed the gap of " << lasso.gap;
-  if (!rule.follows_path()) std::cerr << " within " << with_commas(lasso.max_iterations) << " iterations";
+  if (!solve.rule.follows_path()) std::cerr << " within " << with_commas(lasso.max_iterations) << " iterations";
   std::cerr << "; " << options.output << " is written and says which\n";
   return kUnconverged;
 }
 
-int run_solve(const SolveOptions& options) {
-  check(options);
-  Inputs inputs{NpyFile::open(options.dictionary),
-                NpyObservations(options.observations),
-                Context::named(options.least_squares ? "cpu" : options.device, options.threads),
-                {},
-                {}};
-  check_sizes(options, inputs.dictionary_file, inputs.observations);
+/// Ranks of a node have its GPUs in turn, or their share of its processors.
+Context context_of(const SolveOptions& options, const Ranks& ranks) {
+  std::string device = options.least_squares ? "cpu" : options.device;
+  if (!ranks.alone() && (device == "auto" || device == "cuda") && cuda_device_count() > 0)
+    device = concat("cuda:", ranks.node_rank() % cuda_device_count());
+  return Context::named(device, options.threads > 0 ? options.threads : ranks.threads());
+}
+
+int run_solve(const SolveOptions& options, Ranks& ranks) {
+  std::optional<Inputs> inputs;
+  together(ranks, [&] {
+    check(options);
+    SHRINKWARP_REQUIRE(ranks.alone() || !(options.learned || options.least_squares), UsageError, "--solver ",
+                       options.learned ? "learned" : "least-squares", ": found ", ranks.size(),
+                       " ranks, wanted one process: it does not share out its problems");
+    inputs.emplace(Inputs{
+        NpyFile::open(options.dictionary), NpyObservations(options.observations), context_of(options, ranks), {}, {}});
+    check_sizes(options, inputs->dictionary_file, inputs->observations);
+    if (options.least_squares) return;
+    inputs->penalty = penalty(options);
+    check_penalty(inputs->penalty, inputs->dictionary_file.cols());
+  });
   if (options.least_squares)
-    return run_least_squares(options, inputs.context, inputs.dictionary_file, inputs.observations);
-  inputs.penalty = penalty(options);
-  check_penalty(inputs.penalty, inputs.dictionary_file.cols());
+    return run_least_squares(options, inputs->context, inputs->dictionary_file, inputs->observations);
   int worst = kDone;
-  for (const SolveOptions& solve : solves_of(options)) {
-    const int status = run_one(solve, inputs);
+  for (const SolveOptions& one : solves_of(options)) {
+    const int status = run_one(one, ranks, *inputs);
     if (status != kDone && status != kUnconverged) return status;
     worst = std::max(worst, status);
   }
@@ -226,7 +414,7 @@ int run_solve(const SolveOptions& options) {
 
 }  // namespace
 
-void add_solve(CLI::App& app, Action& action) {
+void add_solve(CLI::App& app, Action& action, Ranks& ranks) {
   auto options = std::make_shared<SolveOptions>();
   CLI::App* command = app.add_subcommand("solve", "Solve a Lasso problem for every row of a recording");
   add_solve_options(*command, *options);
@@ -234,8 +422,9 @@ void add_solve(CLI::App& app, Action& action) {
       "Finished problems are kept in OUTPUT.journal until the output is written.\n"
       "Exit status: 0 all converged, 3 written but some missed the gap, 2 usage, 1 other errors, 130 and 143 "
       "interrupted.\n"
+      "Processes that mpirun has started share the problems: docs/cluster.md.\n"
       "Example:\n  shrinkwarp solve --dictionary D.npy --observations X.npy --lambda-fraction 0.5 --output Z.npz");
-  command->callback([options, &action] { action = [options] { return run_solve(*options); }; });
+  command->callback([options, &action, &ranks] { action = [options, &ranks] { return run_solve(*options, ranks); }; });
 }
 
 }  // namespace shrinkwarp::cli

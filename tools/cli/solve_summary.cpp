@@ -39,6 +39,12 @@ void print_summary(const SolveOptions& options, const Context& context, const Di
       out["network"] = options.network;
       out["learned_starts"] = outcome.learned_starts;
     }
+    if (outcome.busy_seconds.size() > 1) {
+      out["solve_seconds"] = outcome.solve_seconds;
+      for (std::size_t rank = 0; rank < outcome.busy_seconds.size(); ++rank)
+        out["ranks"].push_back({{"problems", static_cast<std::int64_t>(outcome.problems_of_ranks[rank])},
+                                {"busy_seconds", outcome.busy_seconds[rank]}});
+    }
     std::cout << json_line(out) << '\n';
     return;
   }
@@ -56,6 +62,12 @@ void print_summary(const SolveOptions& options, const Context& context, const Di
   std::printf("solver       %s, %.0f iterations a problem\n", solver.c_str(),
               static_cast<double>(summary.iterations) / problems);
   std::printf("device       %s\n", context.description().c_str());
+  if (outcome.busy_seconds.size() > 1) {
+    const auto [least, most] = std::minmax_element(outcome.busy_seconds.begin(), outcome.busy_seconds.end());
+    const double whole = std::max(outcome.solve_seconds, 1e-9);
+    std::printf("ranks        %zu, busy %.1f %% to %.1f %% of the time\n", outcome.busy_seconds.size(),
+                100 * *least / whole, 100 * *most / whole);
+  }
   std::printf("time         %s, %s problems/s\n", duration_text(outcome.seconds).c_str(), short_number(rate).c_str());
   std::printf("output       %s\n", options.output.c_str());
   std::fflush(stdout);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/context.hpp>
@@ -10,11 +11,14 @@
 namespace shrinkwarp::cli {
 
 struct SolveOutcome {
-  LassoSummary summary;               ///< of all problems
-  Solver solver = Solver::automatic;  ///< that ran
-  std::int64_t resumed = 0;           ///< problems that an earlier run had solved
-  double seconds = 0;                 ///< of this run
-  std::int64_t learned_starts = -1;   ///< problems that a network gave a code to start from; negative where there was none
+  LassoSummary summary;                                 ///< of all problems
+  Solver solver = Solver::automatic;                    ///< that ran
+  std::int64_t resumed = 0;                             ///< problems that an earlier run had solved
+  double seconds = 0;                                   ///< of this run
+  double solve_seconds = 0;                             ///< of it, until the last problem was solved
+  std::vector<double> busy_seconds, problems_of_ranks;  ///< [ranks] solving, and what came of it
+  std::int64_t learned_starts =
+      -1;  ///< problems that a network gave a code to start from; negative where there was none
 };
 
 /// As --json and --quiet say: a table, one JSON object, or nothing.

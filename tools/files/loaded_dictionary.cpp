@@ -8,7 +8,14 @@ namespace shrinkwarp {
 LoadedDictionary LoadedDictionary::from_file(const Context& context, const NpyFile& file, const std::string& name) {
   const Tensor<double> D(Context::cpu(1), file.rows(), file.cols());
   file.read_matrix(D.matrix());
-  return {Dictionary(context, D.matrix(), name), hash_bytes(D.data(), D.bytes())};
+  return from_matrix(context, D.matrix(), name);
+}
+
+LoadedDictionary LoadedDictionary::from_matrix(const Context& context, MatrixView<const double> D,
+                                               const std::string& name) {
+  Hash hash;
+  for (std::int64_t j = 0; j < D.cols; ++j) hash.add(D.column(j), D.rows * static_cast<std::int64_t>(sizeof(double)));
+  return {Dictionary(context, D, name), hash.value()};
 }
 
 }  // namespace shrinkwarp

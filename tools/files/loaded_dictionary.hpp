@@ -7,6 +7,7 @@
 #include <shrinkwarp/models/lasso/dictionary.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
 
@@ -18,6 +19,8 @@ struct LoadedDictionary {
   /// @param name  begins the message of an error about the values
   /// @throws IoError, and what Dictionary throws
   static LoadedDictionary from_file(const Context& context, const NpyFile& file, const std::string& name);
+  /// The same from D [n, m] on the host, which may go afterwards. @throws what Dictionary throws
+  static LoadedDictionary from_matrix(const Context& context, MatrixView<const double> D, const std::string& name);
 };
 
 }  // namespace shrinkwarp

@@ -83,10 +83,9 @@ Fingerprint fingerprint_of(const Context& context, const Dictionary& dictionary,
       std::string(name_of(resolved(context, dictionary.rows(), dictionary.atoms(), observations.size(), options))));
   fingerprint.add("restarts", options.restart ? "yes" : "no");
   if (!context.is_cuda()) {
-    fingerprint.add("--threads", std::int64_t{context.threads()});
     fingerprint.add("instruction set", std::string(cpu_instruction_set()));
   }
-  fingerprint.add("device", context.description());
+  fingerprint.add("device", context.is_cuda() ? context.description() : processor_name());
   fingerprint.add("BLAS", concat("OpenBLAS, ", cpu_blas_core_name()));
   fingerprint.add("program", concat(kVersion, ", build ", build_id()));
   return fingerprint;

@@ -10,7 +10,7 @@
 namespace shrinkwarp {
 
 /// All that the bits of a result depend on but the observations, of which only the size is here: a journal keeps a hash of
-/// each. Neither the memory limit is among it nor where files lie. Names are those of the options of `shrinkwarp solve`
+/// each. Neither the number of threads is among it nor the memory limit, nor where files lie. Names are those of the options of `shrinkwarp solve`
 /// where there is one.
 ///
 /// @param dictionary_hash  hash_bytes of D as the dictionary was made from, in float64

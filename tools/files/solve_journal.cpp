@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include <shrinkwarp/runtime/error.hpp>
@@ -23,9 +25,17 @@ constexpr std::int64_t kDebiasedProblems = 256;             // likewise, where t
 constexpr std::int64_t kFirstRead = 56 + 12 * 32;           // bytes of an entry read at once: most have no more atoms
 constexpr std::int64_t kRowsBytes = std::int64_t{1} << 20;  // of observations read at once
 
-Journal open_journal(const std::string& output) {
-  OutputFile::scratch(kName, output);  // only to see that a file can be made there
-  return Journal::open(kName, SolveJournal::path_of(output));
+constexpr int kPlaceBits = 44;              // of a position: a part has at most 16 TiB
+constexpr std::size_t kForeignParts = 200;  // open side by side
+
+std::int64_t position_of(int part, std::int64_t place) {
+  return (static_cast<std::int64_t>(part) << kPlaceBits) | place;
+}
+int part_of(std::int64_t position) {
+  return static_cast<int>(position >> kPlaceBits);
+}
+std::int64_t place_of(std::int64_t position) {
+  return position & ((std::int64_t{1} << kPlaceBits) - 1);
 }
 
 void check_cancel(const CancelToken* cancel, const char* doing) {
@@ -50,69 +60,137 @@ std::vector<double> amplitudes_of(const LassoBatch& block, const std::vector<std
 
 }  // namespace
 
-std::string SolveJournal::path_of(const std::string& output) {
-  return resolved_path(output) + ".journal";
+std::string SolveJournal::path_of(const std::string& output, int part) {
+  const std::string path = resolved_path(output) + ".journal";
+  return part == 0 ? path : concat(path, ".", part);
 }
 
-SolveJournal::SolveJournal(const std::string& output) : journal_(open_journal(output)) {
-  const std::string& header = journal_.header();
+std::vector<int> SolveJournal::parts_of(const std::string& output) {
+  constexpr std::size_t kDigits = 6;
+  const std::filesystem::path first = path_of(output);
+  const std::string name = first.filename().string();
+  std::vector<int> parts;
+  std::error_code none;  // of a folder that cannot be read: opening a part in it says why
+  for (std::filesystem::directory_iterator file(first.has_parent_path() ? first.parent_path() : ".", none), end;
+       !none && file != end; file.increment(none)) {
+    const std::string found = file->path().filename().string();
+    if (found == name) parts.push_back(0);
+    if (found.size() <= name.size() + 1 || found.compare(0, name.size() + 1, name + ".") != 0) continue;
+    const std::string number = found.substr(name.size() + 1);
+    const bool plain = number.find_first_not_of("0123456789") == std::string::npos && number[0] != '0';
+    if (plain && number.size() <= kDigits) parts.push_back(std::stoi(number));
+  }
+  std::sort(parts.begin(), parts.end());
+  return parts;
+}
+
+SolveJournal::SolveJournal(const std::string& output, int part, int parts) : output_(output), part_(part) {
+  OutputFile::scratch(kName, output);  // only to see that a file can be made there
+  open(part);
+  for (const int number : parts_of(output))
+    if (number >= parts && number % parts == part) open(number);
+}
+
+void SolveJournal::open(int number) {
+  Part& part = parts_.emplace(number, Part{Journal::open(kName, path_of(output_, number))}).first->second;
+  const Journal& journal = part.journal;
+  const std::string& header = journal.header();
   if (header.empty()) return;
   if (header.compare(0, kFormat.size(), kFormat) != 0)
-    SHRINKWARP_THROW_IO(journal_.origin(), 0, "found '", printable(header.substr(0, header.find('\n')), 40),
+    SHRINKWARP_THROW_IO(journal.origin(), 0, "found '", printable(header.substr(0, header.find('\n')), 40),
                         "', wanted '", kFormat.substr(0, kFormat.size() - 1), "'");
-  journal_.for_each([this](std::int64_t position, std::int64_t bytes) {
+  journal.for_each([&](std::int64_t position, std::int64_t bytes) {
     std::byte count[sizeof(std::int64_t)];
-    journal_.read(position, count, std::min<std::int64_t>(bytes, sizeof count));
-    held_ += solve_record_entries(count, bytes, journal_.origin());
+    journal.read(position, count, std::min<std::int64_t>(bytes, sizeof count));
+    part.held += solve_record_entries(count, bytes, journal.origin());
   });
+  held_ += part.held;
 }
 
 SolveJournal::~SolveJournal() {
-  if (removed_ || journal_.may_hold_records()) return;
-  try {
-    journal_.remove();
-  } catch (...) {  // it stays, and is replaced by the next solve
+  if (removed_) return;
+  for (auto& [number, part] : parts_) {
+    if (part.journal.may_hold_records()) continue;
+    try {
+      part.journal.remove();
+    } catch (...) {  // it stays, and is replaced by the next solve
+    }
   }
+}
+
+std::int64_t SolveJournal::damaged_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& [number, part] : parts_)
+    if (!part.journal.header().empty()) bytes += part.journal.damaged_bytes();
+  return bytes;
 }
 
 LassoSummary SolveJournal::start(const Fingerprint& fingerprint, ObservationSource& source, std::int64_t atoms,
                                  const CancelToken* cancel) {
   atoms_ = atoms;
   positions_.assign(static_cast<std::size_t>(source.size()), -1);
-  if (held_ == 0) {
-    journal_.begin(kFormat + fingerprint.text());
-    return {};
+  LassoSummary summary;
+  for (auto& [number, part] : parts_) {
+    if (part.held == 0) continue;
+    const std::string difference = fingerprint.difference(part.journal.header().substr(kFormat.size()));
+    SHRINKWARP_REQUIRE(difference.empty(), ValueError, part.journal.origin().path,
+                       " is of a solve that differs from this one: ", difference,
+                       ". Options and files as they were go on with it, deleting it starts afresh");
+    find_problems(number, part, summary);
   }
-  const std::string difference = fingerprint.difference(journal_.header().substr(kFormat.size()));
-  SHRINKWARP_REQUIRE(difference.empty(), ValueError, path(), " is of a solve that differs from this one: ", difference,
-                     ". Options and files as they were go on with it, deleting it starts afresh");
-  LassoSummary summary = find_problems();
-  check_rows(source, cancel, summary);
+  nonzeros_ = all_nonzeros_ = summary.nonzeros;
+  if (held_ > 0) check_rows(source, cancel, summary);
+  Part& written = parts_.at(part_);
+  if (written.held == 0) written.journal.begin(kFormat + fingerprint.text());
   return summary;
 }
 
-// Fills positions_ from the records.
-LassoSummary SolveJournal::find_problems() {
-  LassoSummary summary;
+// Fills positions_ from the records of a part.
+void SolveJournal::find_problems(int number, const Part& part, LassoSummary& summary) {
+  const Journal& journal = part.journal;
   std::vector<std::byte> record;
-  journal_.for_each([&](std::int64_t position, std::int64_t bytes) {
+  journal.for_each([&](std::int64_t position, std::int64_t bytes) {
     record.resize(static_cast<std::size_t>(bytes));
-    journal_.read(position, record.data(), bytes);
+    journal.read(position, record.data(), bytes);
     const auto problems = static_cast<std::int64_t>(positions_.size());
-    read_solve_record(record.data(), bytes, problems, atoms_, journal_.origin(),
+    read_solve_record(record.data(), bytes, problems, atoms_, journal.origin(),
                       [&](const EntryHead& head, std::int64_t offset) {
                         if (holds(head.index))
-                          SHRINKWARP_THROW_IO(journal_.origin(), position + offset, "problem ", head.index,
+                          SHRINKWARP_THROW_IO(journal.origin(), position + offset, "problem ", head.index,
                                               " is there twice: the journal is damaged");
-                        positions_[static_cast<std::size_t>(head.index)] = position + offset;
+                        positions_[static_cast<std::size_t>(head.index)] = position_of(number, position + offset);
                         summary.problems += 1;
                         summary.unconverged += head.converged == 0 ? 1 : 0;
                         summary.nonzeros += head.nonzeros;
                         summary.iterations += head.iterations;
                       });
   });
-  nonzeros_ = summary.nonzeros;
-  return summary;
+}
+
+// Reads from a position, whosever part it is in, at most `most` bytes; fewer where the part ends, but `least`.
+// @return how many
+std::int64_t SolveJournal::read(std::int64_t position, void* target, std::int64_t least, std::int64_t most) const {
+  const int number = part_of(position);
+  const std::int64_t place = place_of(position);
+  if (const auto part = parts_.find(number); part != parts_.end()) {
+    const std::int64_t count = std::max(least, std::min(most, part->second.journal.end() - place));
+    part->second.journal.read(place, target, count);
+    return count;
+  }
+  auto file = foreign_.find(number);
+  if (file == foreign_.end()) {
+    if (foreign_.size() >= kForeignParts) foreign_.clear();
+    file = foreign_.emplace(number, InputFile::open(kName, path_of(output_, number))).first;
+  }
+  const std::int64_t count = std::max(least, std::min(most, file->second.size() - place));
+  file->second.read(place, target, count);
+  return count;
+}
+
+// Of a part that read() has just read.
+const Origin& SolveJournal::origin_of(std::int64_t position) const {
+  const auto part = parts_.find(part_of(position));
+  return part != parts_.end() ? part->second.journal.origin() : foreign_.at(part_of(position)).origin();
 }
 
 // Compares the observations of the problems held with those that were solved.
@@ -130,10 +208,11 @@ void SolveJournal::check_rows(ObservationSource& source, const CancelToken* canc
     for (std::int64_t b = 0; b < count; ++b) {
       if (!holds(first + b)) continue;
       EntryHead head;
-      journal_.read(*(begin + b), &head, sizeof head);
+      read(*(begin + b), &head, sizeof head, sizeof head);
       const double* x = X.matrix().column(b);
       SHRINKWARP_REQUIRE(row_hash({x, n, {}}) == head.row_hash, ValueError, source.name(), ": row ", first + b,
-                         " is not what it was when it was solved, wanted it unchanged: its result is in ", path());
+                         " is not what it was when it was solved, wanted it unchanged: its result is in ",
+                         origin_of(*(begin + b)).path);
       double energy = 0;
       for (std::int64_t i = 0; i < n; ++i) energy += x[i] * x[i] / 2;
       summary.worst_gap = std::max(summary.worst_gap, energy > 0 ? head.dual_gap / energy : head.dual_gap);
@@ -167,19 +246,36 @@ void SolveJournal::append(const LassoBatch& batch) {
     do ++last;
     while (last < batch.size() && bytes(last) < kRecordBytes);
     const std::vector<std::byte> record = solve_record(batch, first, last, hashes, offsets);
-    const std::int64_t position = journal_.append(record.data(), static_cast<std::int64_t>(record.size()));
+    Part& part = parts_.at(part_);
+    const std::int64_t position =
+        position_of(part_, part.journal.append(record.data(), static_cast<std::int64_t>(record.size())));
     for (std::int64_t i = first; i < last; ++i)
       positions_[static_cast<std::size_t>(batch.index[static_cast<std::size_t>(i)])] =
           position + offsets[static_cast<std::size_t>(i - first)];
-    held_ += last - first;
-    nonzeros_ +=
+    const std::int64_t nonzeros =
         batch.codes.offsets[static_cast<std::size_t>(last)] - batch.codes.offsets[static_cast<std::size_t>(first)];
+    part.held += last - first;
+    held_ += last - first;
+    nonzeros_ += nonzeros;
+    all_nonzeros_ += nonzeros;
   }
+}
+
+void SolveJournal::merge(FunctionRef<void(std::int64_t*, std::int64_t)> largest, std::int64_t nonzeros) {
+  constexpr std::int64_t kBlock = 1 << 16;
+  const auto problems = static_cast<std::int64_t>(positions_.size());
+  for (std::int64_t first = 0; first < problems; first += kBlock)
+    largest(positions_.data() + first, std::min(kBlock, problems - first));
+  all_nonzeros_ = nonzeros;
+}
+
+void SolveJournal::sync() {
+  for (auto& [number, part] : parts_) part.journal.sync();
 }
 
 void SolveJournal::write_result(const std::string& output, const CancelToken* cancel, const Debias* debias,
                                 ObservationSource* source) const {
-  SparseCodesFile file(output, atoms_, nonzeros_, debias != nullptr);
+  SparseCodesFile file(output, atoms_, all_nonzeros_, debias != nullptr);
   Hash observations;
   std::vector<std::byte> entry;
   LassoBatch block;
@@ -187,15 +283,17 @@ void SolveJournal::write_result(const std::string& output, const CancelToken* ca
   const std::int64_t problems = debias ? kDebiasedProblems : kBlockProblems;
   for (std::size_t i = 0; i < positions_.size(); ++i) {
     SHRINKWARP_REQUIRE(positions_[i] >= 0, ValueError, kName, ": problem ", i, " is not in ", path());
-    entry.resize(static_cast<std::size_t>(std::min(kFirstRead, journal_.end() - positions_[i])));
-    journal_.read(positions_[i], entry.data(), static_cast<std::int64_t>(entry.size()));
     EntryHead head;
+    entry.resize(kFirstRead);
+    const std::int64_t had = read(positions_[i], entry.data(), sizeof head, kFirstRead);
     std::memcpy(&head, entry.data(), sizeof head);
     if (head.index != static_cast<std::int64_t>(i) || head.nonzeros < 0 || head.nonzeros > atoms_)
-      SHRINKWARP_THROW_IO(journal_.origin(), positions_[i], "the journal was changed while it was open");
-    if (const auto had = static_cast<std::int64_t>(entry.size()); had < head.bytes()) {
+      SHRINKWARP_THROW_IO(origin_of(positions_[i]), place_of(positions_[i]),
+                          "the journal was changed while it was open");
+    if (had < head.bytes()) {
       entry.resize(static_cast<std::size_t>(head.bytes()));
-      journal_.read(positions_[i] + had, entry.data() + had, head.bytes() - had);
+      const std::int64_t missing = head.bytes() - had;
+      read(positions_[i] + had, entry.data() + had, missing, missing);
     }
     observations.add(&head.row_hash, sizeof head.row_hash);
     append_entry(head, entry.data(), block);
@@ -211,12 +309,12 @@ void SolveJournal::write_result(const std::string& output, const CancelToken* ca
   }
   Fingerprint of_observations;
   of_observations.add_hash(kObservationsHash, observations.value());
-  file.finish(journal_.header().substr(kFormat.size()) + of_observations.text());
+  file.finish(own().header().substr(kFormat.size()) + of_observations.text());
 }
 
 void SolveJournal::remove() {
-  journal_.remove();
   removed_ = true;
+  for (auto& [number, part] : parts_) part.journal.remove();
 }
 
 void NotedObservations::read(std::int64_t first, MatrixView<double> X) {

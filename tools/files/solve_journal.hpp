@@ -2,42 +2,51 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include <shrinkwarp/models/lasso/debias.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/runtime/function_ref.hpp>
+#include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/journal.hpp>
 #include <shrinkwarp/runtime/progress.hpp>
 #include <shrinkwarp/tools/files/fingerprint.hpp>
 
 namespace shrinkwarp {
 
-/// The journal of one output, `<output>.journal`; where the output is a link, beside the file that it leads to. While
-/// this lives no other process can have it. Problems are kept as they are delivered, each with a hash of its
-/// observation; the process may end at any moment. A journal without records is removed when this goes; one with damage
-/// stays.
+/// The journal of one output, `<output>.journal`; where the output is a link, beside the file that it leads to. Processes
+/// that solve its problems together have a part of it each, numbered from 0: `<output>.journal`, `<output>.journal.1` and so
+/// on. Part 0 of one is the journal of a process alone; parts of more processes than there are now go on to count. While
+/// this lives no other process can have its parts. Problems are kept as they are delivered, each with a hash of its
+/// observation; the process may end at any moment. A part without records is removed when this goes; one with damage stays.
 ///
 /// Memory: memory(N), and the hashes of the observations that are being solved.
 class SolveJournal : public CodeSink {
  public:
-  static std::string path_of(const std::string& output);
+  static std::string path_of(const std::string& output, int part = 0);
+  /// The parts that lie beside an output, ascending.
+  static std::vector<int> parts_of(const std::string& output);
   /// Bytes for N problems.
   static std::int64_t memory(std::int64_t problems) { return 8 * problems; }
 
-  /// Opens the journal, or makes an empty one, after looking whether a file can be made at `output`.
+  /// Opens its part of the journal, or makes an empty one, after looking whether a file can be made at `output`; and of
+  /// the parts from `parts` on that are there those whose number leaves the remainder `part`.
   /// @throws IoError (as Journal::open and OutputFile::scratch; a journal of something else than a solve)
-  explicit SolveJournal(const std::string& output);
+  explicit SolveJournal(const std::string& output, int part = 0, int parts = 1);
   ~SolveJournal() override;
   SolveJournal(const SolveJournal&) = delete;
   SolveJournal& operator=(const SolveJournal&) = delete;
 
-  const std::string& path() const { return journal_.origin().path; }
-  std::int64_t held() const { return held_; }  ///< problems
+  /// Of the part that is written.
+  const std::string& path() const { return own().origin().path; }
+  std::int64_t held() const { return held_; }  ///< problems, in its own parts
+  /// Whether a problem is held, by this or, once merge() was called, by others.
   bool holds(std::int64_t problem) const { return positions_[static_cast<std::size_t>(problem)] >= 0; }
   /// Behind the last good record, or the header: what a killed process, a failure of power or a bad disk left.
-  std::int64_t damaged_bytes() const { return journal_.header().empty() ? 0 : journal_.damaged_bytes(); }
+  std::int64_t damaged_bytes() const;
 
   /// Begins a journal that holds no problem, or goes on with one that does.
   ///
@@ -53,25 +62,46 @@ class SolveJournal : public CodeSink {
   /// Keeps problems whose observations have been noted. @throws IoError (disk full ...), ValueError (not noted)
   void append(const LassoBatch& batch) override;
 
-  /// Writes the output from a journal that holds every problem, and what it was made of: see difference_of_output.
+  /// Makes known what the parts of others hold, who call it too; to be called after start() and before write_result().
+  /// @param largest   largest(values, count): of the values of all who call it, one by one
+  /// @param nonzeros  of the problems that all parts hold
+  /// @throws what `largest` throws
+  void merge(FunctionRef<void(std::int64_t*, std::int64_t)> largest, std::int64_t nonzeros);
+  std::int64_t nonzeros() const { return nonzeros_; }  ///< of the problems in its own parts
+  /// Brings its parts to the disk, so that others can read them. @throws IoError
+  void sync();
+
+  /// Writes the output from parts that hold every problem, and what it was made of: see difference_of_output.
   /// @param debias  nullptr, or what makes `debiased_data`, from the observations
   /// @param source  of the observations, looked at for that alone
   /// @throws IoError, ValueError (another observation than the one that was solved), Cancelled; the target is then unchanged
   void write_result(const std::string& output, const CancelToken* cancel, const Debias* debias = nullptr,
                     ObservationSource* source = nullptr) const;
-  /// Removes the journal. After it the object can only be destroyed. @throws IoError
+  /// Removes its parts. After it the object can only be destroyed. @throws IoError
   void remove();
 
  private:
-  LassoSummary find_problems();
+  struct Part {
+    Journal journal;
+    std::int64_t held = 0;
+  };
+  const Journal& own() const { return parts_.at(part_).journal; }
+  void open(int part);
+  void find_problems(int number, const Part& part, LassoSummary& summary);
   void check_rows(ObservationSource& source, const CancelToken* cancel, LassoSummary& summary) const;
+  std::int64_t read(std::int64_t position, void* target, std::int64_t least, std::int64_t most) const;
+  const Origin& origin_of(std::int64_t position) const;
 
-  Journal journal_;
+  std::string output_;
+  int part_;
+  std::map<int, Part> parts_;                 // that are open here
+  mutable std::map<int, InputFile> foreign_;  // parts of others, as they are needed
   std::int64_t held_ = 0;
-  std::int64_t nonzeros_ = 0;  // of the problems held
+  std::int64_t nonzeros_ = 0;      // of the problems held
+  std::int64_t all_nonzeros_ = 0;  // of those in the parts of others as well
   std::int64_t atoms_ = 0;
   bool removed_ = false;
-  std::vector<std::int64_t> positions_;                         // [N], of the entries in the file; -1 not held
+  std::vector<std::int64_t> positions_;  // [N], of the entries: part and place in its file (position_of); -1 not held
   std::unordered_map<std::int64_t, std::uint64_t> row_hashes_;  // of the observations that are being solved
 };
 

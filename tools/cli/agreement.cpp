@@ -1,0 +1,47 @@
+#include <shrinkwarp/tools/cli/agreement.hpp>
+
+#include <cstdint>
+#include <new>
+
+namespace shrinkwarp::cli {
+namespace {
+
+Ending ending_by(const std::exception_ptr& error) {
+  if (!error) return {};
+  try {
+    std::rethrow_exception(error);
+  } catch (const UsageError& usage) {
+    return {Ending::usage, usage.what(), error};
+  } catch (const Cancelled& cancelled) {
+    return {Ending::cancelled, cancelled.what(), error};
+  } catch (const std::bad_alloc&) {
+    return {Ending::failed, "out of memory", error};
+  } catch (const std::exception& other) {
+    return {Ending::failed, other.what(), error};
+  }
+}
+
+}  // namespace
+
+void Ending::rethrow(const std::string& more) const {
+  if (kind == fine) return;
+  if (original && (more.empty() || kind != failed)) std::rethrow_exception(original);
+  if (kind == usage) SHRINKWARP_THROW(AgreedUsageError, text);
+  if (kind == cancelled) SHRINKWARP_THROW(Cancelled, text);
+  SHRINKWARP_THROW(AgreedError, text, more);
+}
+
+Ending agree(Ranks& ranks, const std::exception_ptr& error) {
+  Ending mine = ending_by(error);
+  if (ranks.alone()) return mine;
+  // The worst, and of those the first rank's, is the largest of these numbers.
+  std::int64_t worst =
+      (Ending::fine - mine.kind) * static_cast<std::int64_t>(ranks.size()) + ranks.size() - 1 - ranks.rank();
+  ranks.largest(&worst, 1);
+  const auto kind = static_cast<Ending::Kind>(Ending::fine - worst / ranks.size());
+  if (kind == Ending::fine) return {};
+  const auto rank = static_cast<int>(ranks.size() - 1 - worst % ranks.size());
+  return {kind, ranks.text_of(rank, mine.text), nullptr};
+}
+
+}  // namespace shrinkwarp::cli

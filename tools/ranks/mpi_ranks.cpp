@@ -1,0 +1,179 @@
+// Ranks by MPI-3. Counters lie in a window of rank 0, in passive target mode, so that nobody has to answer; where the network
+// has no such operations rank 0 does them when it calls MPI, which the program has it do between rounds.
+#include <mpi.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
+#include <shrinkwarp/tools/ranks/ranks.hpp>
+
+namespace shrinkwarp {
+namespace {
+
+class SharedMemory : public NodeMemory {
+ public:
+  SharedMemory(MPI_Comm node, int node_rank, std::int64_t bytes) {
+    void* mine = nullptr;
+    MPI_Win_allocate_shared(node_rank == 0 ? bytes : 0, 1, MPI_INFO_NULL, node, &mine, &window_);
+    MPI_Aint size = 0;
+    int unit = 0;
+    MPI_Win_shared_query(window_, 0, &size, &unit, &data_);
+  }
+  ~SharedMemory() override { MPI_Win_free(&window_); }
+  void* data() const override { return data_; }
+
+ private:
+  MPI_Win window_ = MPI_WIN_NULL;
+  void* data_ = nullptr;
+};
+
+class MpiRanks : public Ranks {
+ public:
+  MpiRanks() {
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+    MPI_Comm_size(MPI_COMM_WORLD, &size_);
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node_);
+    MPI_Comm_rank(node_, &node_rank_);
+    MPI_Comm_size(node_, &node_size_);
+    share_processors();
+    MPI_Win_allocate(rank_ == 0 ? counters * static_cast<MPI_Aint>(sizeof(std::int64_t)) : 0, sizeof(std::int64_t),
+                     MPI_INFO_NULL, MPI_COMM_WORLD, &values_, &window_);
+    MPI_Win_lock_all(MPI_MODE_NOCHECK, window_);
+    MpiRanks::reset();
+  }
+  ~MpiRanks() override {
+    wait_for_all();
+    MPI_Win_unlock_all(window_);
+    MPI_Win_free(&window_);
+    MPI_Comm_free(&node_);
+    MPI_Finalize();
+  }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  int node_rank() const override { return node_rank_; }
+  int node_size() const override { return node_size_; }
+  int threads() const override { return threads_; }
+  std::string node_name() const override {
+    char name[MPI_MAX_PROCESSOR_NAME];
+    int length = 0;
+    MPI_Get_processor_name(name, &length);
+    return std::string(name, static_cast<std::size_t>(length));
+  }
+
+  void sum(std::int64_t* values, std::int64_t count) override { reduce(values, count, MPI_INT64_T, MPI_SUM); }
+  void largest(std::int64_t* values, std::int64_t count) override { reduce(values, count, MPI_INT64_T, MPI_MAX); }
+  void largest(double& value) override { reduce(&value, 1, MPI_DOUBLE, MPI_MAX); }
+
+  std::string text_of(int rank, const std::string& text) override {
+    std::int64_t bytes = rank == rank_ ? static_cast<std::int64_t>(text.size()) : 0;
+    sum(&bytes, 1);
+    std::string found(static_cast<std::size_t>(bytes), '\0');
+    if (rank == rank_) found = text;
+    MPI_Bcast(found.data(), static_cast<int>(bytes), MPI_CHAR, rank, MPI_COMM_WORLD);
+    return found;
+  }
+
+  std::vector<double> all(double value) override {
+    std::vector<double> values(static_cast<std::size_t>(size_));
+    MPI_Allgather(&value, 1, MPI_DOUBLE, values.data(), 1, MPI_DOUBLE, MPI_COMM_WORLD);
+    return values;
+  }
+
+  std::unique_ptr<NodeMemory> node_memory(std::int64_t bytes) override {
+    return std::make_unique<SharedMemory>(node_, node_rank_, bytes);
+  }
+  void node_barrier() override { MPI_Barrier(node_); }
+
+  void reset() override {
+    wait_for_all();
+    if (rank_ == 0) {
+      std::memset(values_, 0, counters * sizeof(std::int64_t));
+      MPI_Win_sync(window_);
+    }
+    wait_for_all();
+  }
+  std::int64_t add(Counter counter, std::int64_t value) override { return fetch(counter, value, MPI_SUM); }
+  std::int64_t raise(Counter counter, std::int64_t value) override { return fetch(counter, value, MPI_MAX); }
+
+  void abort(int status) override { MPI_Abort(MPI_COMM_WORLD, status); }
+
+ private:
+  /// A launcher gives ranks processors of their own, or all of a node the same ones, which they then share.
+  void share_processors() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(0, sizeof set, &set);
+    const std::uint64_t mine = hash_bytes(&set, sizeof set);
+    std::vector<std::uint64_t> all(static_cast<std::size_t>(node_size_));
+    MPI_Allgather(&mine, 1, MPI_UINT64_T, all.data(), 1, MPI_UINT64_T, node_);
+    const auto sharers = static_cast<int>(std::count(all.begin(), all.end(), mine));
+    threads_ = std::max(1, CPU_COUNT(&set) / sharers);
+  }
+
+  std::int64_t fetch(Counter counter, std::int64_t value, MPI_Op op) {
+    std::int64_t before = 0;
+    MPI_Fetch_and_op(&value, &before, MPI_INT64_T, 0, counter, op, window_);
+    MPI_Win_flush(0, window_);
+    return before;
+  }
+
+  void reduce(void* values, std::int64_t count, MPI_Datatype type, MPI_Op op) {
+    MPI_Request request;
+    MPI_Iallreduce(MPI_IN_PLACE, values, static_cast<int>(count), type, op, MPI_COMM_WORLD, &request);
+    wait(request);
+  }
+
+  void wait_for_all() {
+    MPI_Request request;
+    MPI_Ibarrier(MPI_COMM_WORLD, &request);
+    wait(request);
+  }
+
+  /// Waits without keeping a processor busy: others may have hours of work left.
+  void wait(MPI_Request& request) {
+    for (std::int64_t tries = 0;; ++tries) {
+      int done = 0;
+      MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+      if (done) return;
+      if (tries < 200) continue;
+      if (while_waiting) while_waiting();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
+  int rank_ = 0, size_ = 1, node_rank_ = 0, node_size_ = 1, threads_ = 1;
+  MPI_Comm node_ = MPI_COMM_NULL;
+  MPI_Win window_ = MPI_WIN_NULL;
+  std::int64_t* values_ = nullptr;  // on rank 0
+};
+
+}  // namespace
+
+std::unique_ptr<Ranks> started_ranks() {
+  const Launch launch = launch_of_environment();
+  if (launch.size == 0) return alone();
+  int provided = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  auto ranks = std::make_unique<MpiRanks>();
+  if (ranks->size() == 1 && launch.size > 1) {
+    char version[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length = 0;
+    MPI_Get_library_version(version, &length);
+    const std::string text(version, static_cast<std::size_t>(length));
+    SHRINKWARP_THROW(Error, "found ", launch.size,
+                     " processes that do not know of one another, wanted those of the MPI that this program "
+                     "was built with: start it with the launcher of ",
+                     text.substr(0, text.find_first_of(",\n")));
+  }
+  return ranks;
+}
+
+}  // namespace shrinkwarp

@@ -1,0 +1,72 @@
+#include <shrinkwarp/tools/ranks/ranks.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+namespace shrinkwarp {
+namespace {
+
+/// Of an environment variable that is a number; -1 where there is none.
+int number_of(const char* variable) {
+  const char* text = std::getenv(variable);
+  return text != nullptr && *text >= '0' && *text <= '9' ? std::atoi(text) : -1;
+}
+
+class HeapMemory : public NodeMemory {
+ public:
+  explicit HeapMemory(std::int64_t bytes) : bytes_(new double[static_cast<std::size_t>(bytes + 7) / 8]) {}
+  void* data() const override { return bytes_.get(); }
+
+ private:
+  std::unique_ptr<double[]> bytes_;
+};
+
+class Alone : public Ranks {
+ public:
+  std::string node_name() const override {
+    char name[256] = {};
+    return gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+  }
+  void sum(std::int64_t*, std::int64_t) override {}
+  void largest(std::int64_t*, std::int64_t) override {}
+  void largest(double&) override {}
+  std::string text_of(int, const std::string& text) override { return text; }
+  std::vector<double> all(double value) override { return {value}; }
+  std::unique_ptr<NodeMemory> node_memory(std::int64_t bytes) override { return std::make_unique<HeapMemory>(bytes); }
+  void node_barrier() override {}
+  void reset() override { std::fill(std::begin(values_), std::end(values_), 0); }
+  std::int64_t add(Counter counter, std::int64_t value) override {
+    return std::exchange(values_[counter], values_[counter] + value);
+  }
+  std::int64_t raise(Counter counter, std::int64_t value) override {
+    return std::exchange(values_[counter], std::max(values_[counter], value));
+  }
+  void abort(int status) override { std::_Exit(status); }
+
+ private:
+  std::int64_t values_[counters] = {};
+};
+
+}  // namespace
+
+Launch launch_of_environment() {
+  // Open MPI; MPICH, Intel MPI and srun --mpi=pmi2; srun by itself. Not SLURM_NTASKS, which a batch script has too.
+  constexpr const char* kLaunchers[][2] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"},
+                                           {"PMI_SIZE", "PMI_RANK"},
+                                           {"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"},
+                                           {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"}};
+  for (const auto& [size, rank] : kLaunchers)
+    if (number_of(size) > 0) return {number_of(size), std::max(0, number_of(rank))};
+  return {};
+}
+
+std::unique_ptr<Ranks> alone() {
+  return std::make_unique<Alone>();
+}
+
+}  // namespace shrinkwarp
