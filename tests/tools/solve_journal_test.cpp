@@ -70,7 +70,7 @@ class Rows : public ObservationSource {
 Fingerprint some_fingerprint() {
   Fingerprint fingerprint;
   fingerprint.add("--gap", 1e-6);
-  fingerprint.add("--threads", std::int64_t{2});
+  fingerprint.add("--max-iterations", std::int64_t{2});
   return fingerprint;
 }
 

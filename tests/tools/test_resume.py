@@ -514,7 +514,6 @@ def test_output_is_a_link(work):
             ["--lambda-fraction", 0.2, "--lambda-scope", "recording", "--gap", 1e-8, "--threads", 2],
             "--lambda-scope: found sample, wanted recording",
         ),
-        (["--lambda-fraction", 0.2, "--gap", 1e-8, "--threads", 1], "--threads: found 2, wanted 1"),
         (
             ["--lambda-fraction", 0.2, "--gap", 1e-8, "--threads", 2, "--solver", "ista"],
             "--solver: found fista, wanted ista",
@@ -528,8 +527,6 @@ def test_output_is_a_link(work):
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
 )
 def test_other_options_are_refused(work, options, wanted):
-    if wanted.startswith("--threads") and json.loads(run("info", "--json").stdout)["cuda_devices"]:
-        pytest.skip("the number of threads says nothing of a GPU")
     work.stop_at(100)
     before = work.journal.read_bytes()
     line = one_line(work.solve("--resume", options=options, status=FAILED))
@@ -638,13 +635,13 @@ def test_the_memory_limit_may_be_another(work):
     work.resume("--memory-limit", "3MB")
 
 
-def test_the_number_of_threads_is_stored_as_it_came_out(work):
-    """--threads 0 takes every processor: the same number, said, is the same."""
-    processors = len(os.sched_getaffinity(0))
-    work.options = ["--lambda-fraction", 0.2, "--gap", 1e-8, "--solver", "fista"]
-    work.stop_at(100)
-    work.options += ["--threads", processors, "--device", "auto"]
+@pytest.mark.parametrize("solver", ["fista", "working-set"])
+def test_the_number_of_threads_may_be_another(folder, solver):
+    work = Work(folder, options=["--lambda-fraction", 0.2, "--gap", 1e-8, "--solver", solver, "--threads", 1])
+    work.stop_at(200)
+    work.options[-1] = 3
     work.resume()
+    assert json.loads(run(*work.command("--resume", "--json"), status=DONE).stdout)["finished"]
 
 
 # ------------------------------------------------------------------------------------------------------ what is damaged

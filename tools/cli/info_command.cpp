@@ -11,6 +11,7 @@
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
+#include <shrinkwarp/tools/ranks/ranks.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
@@ -24,6 +25,7 @@ int run_info(bool json) {
                           {"cpu", cpu.description()},
                           {"blas", cpu_blas_core_name()},
                           {"instruction_set", cpu_instruction_set()},
+                          {"mpi", mpi_library()},
                           {"cuda_devices", nlohmann::json::array()},
                           {"cuda_reason", cuda_unavailable_reason()}};
     for (int index = 0; index < devices; ++index) out["cuda_devices"].push_back(Context::cuda(index).description());
@@ -34,6 +36,7 @@ int run_info(bool json) {
   std::printf("cpu          %s\n", cpu.description().c_str());
   std::printf("cpu kernels  %s\n", cpu_instruction_set());
   std::printf("cpu blas     OpenBLAS, %s kernels\n", cpu_blas_core_name());
+  std::printf("mpi          %s\n", mpi_library().empty() ? "none in this build" : mpi_library().c_str());
   if (devices == 0) std::printf("cuda         none: %s\n", cuda_unavailable_reason().c_str());
   for (int index = 0; index < devices; ++index)
     std::printf("cuda:%d       %s\n", index, Context::cuda(index).description().c_str());

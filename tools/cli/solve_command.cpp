@@ -86,13 +86,17 @@ Held held_by_all(Ranks& ranks, const SolveJournal& journal) {
   return {numbers[0], numbers[1], numbers[2]};
 }
 
+/// The journal has parts of ranks but the first.
+bool several_parts(const SolveOptions& options) {
+  const std::vector<int> parts = SolveJournal::parts_of(options.output);
+  return !parts.empty() && parts.back() > 0;
+}
+
 /// What a solve that has not come to its end says.
 std::string kept_text(const SolveOptions& options, std::int64_t held, std::int64_t problems) {
   if (held == 0) return "no problem was finished";
-  const std::vector<int> parts = SolveJournal::parts_of(options.output);
-  const bool several = std::any_of(parts.begin(), parts.end(), [](int part) { return part > 0; });
   return concat(with_commas(held), " of ", with_commas(problems), " problems are kept in ", options.output, ".journal",
-                several ? " and its further parts" : "", ", --resume goes on with them");
+                several_parts(options) ? " and its further parts" : "", ", --resume goes on with them");
 }
 
 /// For an output without a journal: it is finished if this solve would make the same.
@@ -121,7 +125,8 @@ std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options, Ranks& r
   together(ranks, [&] {
     SHRINKWARP_REQUIRE(options.resume || (held.problems == 0 && damage.empty()), Error, path, " holds ",
                        with_commas(held.problems), " finished problems of an earlier run", damage.empty() ? "" : ", ",
-                       damage, ": --resume goes on with them, deleting the file starts afresh");
+                       damage, ": --resume goes on with them, deleting ",
+                       several_parts(options) ? "it and its further parts" : "the file", " starts afresh");
     if (ranks.first()) remove_leftovers(options.output);
   });
   if (!damage.empty() && ranks.first())

@@ -157,22 +157,24 @@ class MpiRanks : public Ranks {
 
 }  // namespace
 
+std::string mpi_library() {
+  char version[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  MPI_Get_library_version(version, &length);
+  const std::string text(version, static_cast<std::size_t>(length));
+  return text.substr(0, text.find_first_of(",\n"));
+}
+
 std::unique_ptr<Ranks> started_ranks() {
   const Launch launch = launch_of_environment();
   if (launch.size == 0) return alone();
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
   auto ranks = std::make_unique<MpiRanks>();
-  if (ranks->size() == 1 && launch.size > 1) {
-    char version[MPI_MAX_LIBRARY_VERSION_STRING];
-    int length = 0;
-    MPI_Get_library_version(version, &length);
-    const std::string text(version, static_cast<std::size_t>(length));
-    SHRINKWARP_THROW(Error, "found ", launch.size,
-                     " processes that do not know of one another, wanted those of the MPI that this program "
-                     "was built with: start it with the launcher of ",
-                     text.substr(0, text.find_first_of(",\n")));
-  }
+  SHRINKWARP_REQUIRE(ranks->size() > 1 || launch.size == 1, Error, "found ", launch.size,
+                     " processes that do not know of one another, wanted those of the MPI that this program was built "
+                     "with: start it with the launcher of ",
+                     mpi_library());
   return ranks;
 }
 

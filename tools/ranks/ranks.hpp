@@ -77,6 +77,9 @@ struct Launch {
 };
 Launch launch_of_environment();
 
+/// The MPI that the program was built with, "Open MPI v4.1.4" say, or "" where there is none.
+std::string mpi_library();
+
 /// A process alone.
 std::unique_ptr<Ranks> alone();
 

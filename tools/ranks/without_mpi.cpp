@@ -4,6 +4,10 @@
 
 namespace shrinkwarp {
 
+std::string mpi_library() {
+  return "";
+}
+
 std::unique_ptr<Ranks> started_ranks() {
   const Launch launch = launch_of_environment();
   SHRINKWARP_REQUIRE(launch.size <= 1, Error, "found ", launch.size,

@@ -1,0 +1,95 @@
+"""Starts the program by mpirun: ranks of this machine, which talk to each other by its memory and the loopback alone."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from program import PATH
+
+_started = []
+
+
+def command(ranks):
+    """What starts so many ranks, by Open MPI's mpirun or else MPICH's."""
+    said = subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
+    if "Open MPI" not in said:
+        return ["mpirun", "-n", str(ranks)]
+    loopback = ["--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include", "lo", "--mca", "plm", "isolated"]
+    quick = ["--mca", "odls_base_sigkill_timeout", "0"]  # ranks have said all when they end with an error
+    return ["mpirun", "--allow-run-as-root", "--oversubscribe", *loopback, *quick, "-n", str(ranks)]
+
+
+def run(ranks, *arguments, status=None, program=(PATH,), timeout=120):
+    """One run. `status`: the exit status that it must end with."""
+    done = subprocess.run(
+        [*command(ranks), *map(str, program), *map(str, arguments)],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=timeout,
+    )
+    if status is not None:
+        assert done.returncode == status, f"status {done.returncode}, wanted {status}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def start(ranks, *arguments):
+    """Starts a run and goes on beside it; the end of the test ends it if nothing did before."""
+    process = subprocess.Popen(
+        [*command(ranks), str(PATH), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    _started.append(process)
+    return process
+
+
+def end_started():
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            process.terminate()  # it then ends its ranks
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def processes_of(launcher, wanted, seconds=30):
+    """The process ids of the ranks that a launcher has started, below it at any depth, once all are there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        parents = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                if os.readlink(entry / "exe") == str(PATH):
+                    parents[int(entry.name)] = int(fields[1])
+                else:
+                    parents.setdefault(("other", int(entry.name)), int(fields[1]))
+            except OSError:
+                continue  # it has ended
+        above = {key if isinstance(key, int) else key[1]: parent for key, parent in parents.items()}
+
+        def descends(process):
+            while process in above:
+                process = above[process]
+                if process == launcher.pid:
+                    return True
+            return False
+
+        ranks = sorted(key for key in parents if isinstance(key, int) and descends(key))
+        if len(ranks) == wanted:
+            return ranks
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.02)
+    raise AssertionError(f"found {len(ranks)} ranks after {seconds} s, wanted {wanted}")
+
+
+def lines_of_program(done_or_text):
+    """What the program itself has said on standard error, without the launcher's words."""
+    text = done_or_text if isinstance(done_or_text, str) else done_or_text.stderr
+    return [line for line in text.splitlines() if line.startswith("shrinkwarp")]

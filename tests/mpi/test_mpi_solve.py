@@ -1,0 +1,326 @@
+"""`mpirun -n R shrinkwarp solve`: the same file as without mpirun, bit by bit, whatever R is and whatever ends a run before."""
+
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import struct
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import mpirun
+import program
+from mpirun import lines_of_program, processes_of
+from program import DONE, FAILED, USAGE, Codes, check
+
+n, m = 24, 60
+MIB = 1 << 20
+
+
+class Work:
+    """A solve in a folder of its own, and its result by one process."""
+
+    def __init__(self, folder, rows=2000, options=("--lambda-fraction", 0.2)):
+        random_ = np.random.default_rng(0)
+        self.folder = folder
+        self.options = [*options, "--threads", 1]
+        self.D = random_.standard_normal((n, m))
+        self.X = random_.standard_normal((rows, n))
+        self.files = program.save(folder, self.D, self.X)
+        self.output = folder / "Z.npz"
+        started = time.monotonic()
+        program.run(*self.command(output=folder / "A.npz"), status=DONE)
+        self.seconds = time.monotonic() - started
+        self.wanted = (folder / "A.npz").read_bytes()
+
+    def command(self, *more, output=None, quiet=True):
+        quiet = ["--quiet"] if quiet else []
+        return ["solve", *self.files, "--output", output or self.output, *quiet, *self.options, *more]
+
+    def solve(self, ranks, *more, status=DONE, **others):
+        return mpirun.run(ranks, *self.command(*more), status=status, **others)
+
+    def journals(self):
+        return sorted(self.folder.glob("Z.npz.journal*"))
+
+    def held(self):
+        """The problems in all parts of the journal."""
+        return [problem for path in self.journals() for problem in held(path)]
+
+    def check(self):
+        assert self.output.read_bytes() == self.wanted
+        assert self.journals() == []
+
+    def again(self):
+        for path in [self.output, *self.journals()]:
+            path.unlink(missing_ok=True)
+
+    def stop_at(self, row, ranks):
+        """Leaves a journal: a NaN is found at `row`. The file is whole again afterwards."""
+        bad = self.X.copy()
+        bad[row, 3] = np.nan
+        np.save(self.folder / "X.npy", bad)
+        done = self.solve(ranks, status=FAILED)
+        np.save(self.folder / "X.npy", self.X)
+        return done
+
+
+def held(path):
+    """The problems in a journal's file, in the order of its records."""
+    content = path.read_bytes()
+    problems = []
+    at = 16  # behind the magic
+    while len(content) >= at + 16:
+        size = int.from_bytes(content[at : at + 8], "little")
+        record = content[at + 16 : at + 16 + size]
+        if size == 0 or len(record) < size:
+            break  # torn
+        entry = 8 if at > 16 else size  # the first is the header
+        while entry < size:
+            index, nonzeros = struct.unpack_from("<q40xi", record, entry)
+            problems.append(index)
+            entry += 56 + 12 * nonzeros
+        at += 16 + size
+    return problems
+
+
+# --------------------------------------------------------------------------------------------------------- the same bits
+
+
+@pytest.mark.parametrize("solver", ["auto", "fista"])
+def test_the_same_file_for_every_number_of_ranks(folder, solver):
+    work = Work(folder, options=["--lambda-fraction", 0.2, "--solver", solver])
+    check(Codes(folder / "A.npz"), work.D, work.X)
+    for ranks in (1, 2, 3, 4):
+        assert work.solve(ranks).stdout == ""
+        work.check()
+        work.again()
+
+
+def test_the_same_file_whatever_is_asked(folder):
+    """Each way through the solvers, with three ranks."""
+    random_ = np.random.default_rng(1)
+    lambdas = random_.uniform(0.5, 3, 600)
+    lambdas[random_.permutation(600)[:200]] = 0  # which another solver takes
+    np.save(folder / "L.npy", lambdas)
+    weights = random_.uniform(0.5, 2, m)
+    weights[[3, 40]] = 0
+    weights[7] = np.inf
+    np.save(folder / "W.npy", weights)
+    Work(folder, rows=600)
+    shutil.copy(folder / "A.npz", folder / "start.npz")
+    for options in (
+        ["--lambda-fraction", 0.3, "--lambda-scope", "recording"],
+        ["--lambda-file", folder / "L.npy"],
+        ["--lambda-fraction", 0.3, "--weights", folder / "W.npy", "--solver", "fista"],
+        ["--lambda-fraction", 0.3, "--weights", folder / "W.npy", "--lambda-scope", "recording"],
+        ["--max-nonzeros", 5],
+        ["--lambda-fraction", 0.3, "--group-size", 3],
+        ["--lambda-fraction", 0.3, "--debias"],
+        ["--lambda-fraction", 0.1, "--warm-start", folder / "start.npz"],
+        ["--lambda-fraction", 0.3, "--elastic-net", 0.5],
+    ):
+        work = Work(folder, rows=600, options=options)
+        work.solve(3)
+        work.check()
+        work.again()
+
+
+def test_more_ranks_than_problems(folder):
+    work = Work(folder, rows=2, options=["--lambda-fraction", 0.2, "--lambda-scope", "recording"])
+    work.solve(4)
+    work.check()
+
+
+def test_several_fractions(folder):
+    random_ = np.random.default_rng(0)
+    files = program.save(folder, random_.standard_normal((n, m)), random_.standard_normal((500, n)))
+    options = [*files, "--lambda-fractions", "0.5,0.2", "--threads", 1, "--quiet"]
+    program.run("solve", *options, "--output", folder / "A.npz", status=DONE)
+    mpirun.run(2, "solve", *options, "--output", folder / "Z.npz", status=DONE)
+    for fraction in ("0.5", "0.2"):
+        assert (folder / f"Z-{fraction}.npz").read_bytes() == (folder / f"A-{fraction}.npz").read_bytes()
+
+
+# ---------------------------------------------------------------------------------------------------------------- the end
+
+
+def test_a_bad_row_is_told_once_and_the_rest_resumed(folder):
+    """By other numbers of ranks: nothing that was finished is solved again."""
+    work = Work(folder, options=["--lambda-fraction", 0.2, "--solver", "fista"])
+    for ranks, next_ranks in ((3, 2), (2, None)):
+        done = work.stop_at(1500, ranks)
+        line, = lines_of_program(done)
+        assert "X.npy: entry 3 of row 1500 is nan" in line and "--resume goes on with them" in line
+        kept = work.held()
+        assert len(kept) == len(set(kept)) and f"{len(kept):,} of 2,000 problems are kept" in line
+        assert set(range(1400)) <= set(kept) and 1500 not in kept
+        line, = lines_of_program(work.solve(2, status=FAILED))
+        assert f"holds {len(kept):,} finished problems" in line
+        line, = program.run(*work.command(), status=FAILED).stderr.splitlines()
+        assert f"holds {len(kept):,} finished problems" in line and "further parts" in line
+        resume = work.command("--resume", "--json")
+        done = mpirun.run(next_ranks, *resume, status=DONE) if next_ranks else program.run(*resume, status=DONE)
+        said = json.loads(done.stdout)
+        assert said["resumed"] == len(kept) and said["problems"] == 2000
+        work.check()
+        work.again()
+
+
+def test_a_finished_output_has_nothing_to_resume(folder):
+    work = Work(folder, rows=100)
+    work.solve(2)
+    assert json.loads(work.solve(2, "--resume", "--json").stdout)["finished"]
+    work.options[1] = 0.3
+    line, = lines_of_program(work.solve(2, "--resume", status=FAILED))
+    assert "--lambda-fraction: found 0.2, wanted 0.3" in line
+    work.check()
+
+
+def slow_work(folder, rows=3000):
+    """One that takes seconds, to be ended in between."""
+    return Work(folder, rows=rows, options=["--lambda-fraction", 0.02, "--gap", 1e-9, "--solver", "fista"])
+
+
+def kill_a_rank(work, ranks, next_ranks, dice):
+    """@return whether it was killed in time"""
+    launcher = mpirun.start(ranks, *work.command())
+    processes = processes_of(launcher, ranks)
+    time.sleep(dice.uniform(0.1, 0.9) * work.seconds / min(ranks, 2))
+    try:
+        os.kill(dice.choice(processes), signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    killed = time.monotonic()
+    _, said = launcher.communicate(timeout=30)
+    assert time.monotonic() - killed < 30
+    in_time = launcher.returncode != DONE
+    if in_time:
+        assert "signal 9" in said or "KILLED" in said.upper(), said
+        assert not work.output.exists()
+    kept = work.held()
+    assert len(kept) == len(set(kept))
+    done = mpirun.run(next_ranks, *work.command("--resume", "--json"), status=DONE)
+    said = json.loads(done.stdout)
+    assert said.get("finished") or said["resumed"] == len(kept)
+    work.check()
+    work.again()
+    return in_time
+
+
+def test_a_killed_rank_ends_the_run_and_loses_no_finished_problem(folder):
+    work = slow_work(folder)
+    dice = random.Random(1)
+    assert any([kill_a_rank(work, 3, 2, dice), kill_a_rank(work, 2, 3, dice)])
+
+
+@pytest.mark.slow
+def test_twenty_kills(folder):
+    work = slow_work(folder)
+    dice = random.Random(20)
+    kills = tries = 0
+    while kills < 20:
+        tries += 1
+        assert tries <= 60, f"only {kills} of {tries} kills came in time"
+        kills += kill_a_rank(work, dice.randint(2, 4), dice.randint(1, 4), dice)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_signal_to_any_rank_stops_all(folder, number):
+    work = slow_work(folder)
+    launcher = mpirun.start(2, *work.command())
+    process = processes_of(launcher, 2)[1]
+    while len(work.held()) < 300:
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.02)
+    os.kill(process, number)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 128 + number, said
+    kept = work.held()
+    line, = lines_of_program(said)
+    assert f"interrupted: {len(kept):,} of 3,000 problems are kept in" in line
+    assert json.loads(work.solve(3, "--resume", "--json").stdout)["resumed"] == len(kept)
+    work.check()
+
+
+def test_parts_in_use(folder):
+    """One run at a time has the journal, and with it the output: of ranks or of a process alone."""
+    work = Work(folder, options=["--lambda-fraction", 0.2, "--solver", "fista"])
+    work.stop_at(1500, 2)
+    for path in work.journals():
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            line, = lines_of_program(work.solve(2, "--resume", status=FAILED))
+            assert f"{path.name}': is in use by another process" in line
+            line, = program.run(*work.command("--resume"), status=FAILED).stderr.splitlines()
+            assert f"{path.name}': is in use by another process" in line
+    work.solve(2, "--resume")
+    work.check()
+
+
+# ----------------------------------------------------------------------------------------------------------- what is said
+
+
+def test_mistakes_are_told_once(folder):
+    work = Work(folder, rows=10)
+    for arguments, status, wanted in (
+        (["solve", "--bogus"], USAGE, "--bogus"),
+        (["info"], USAGE, "info: found 2 ranks, wanted one process"),
+        (work.command("--gap", 1e-20), USAGE, "--gap"),
+        (["solve", *work.files, "--solver", "least-squares", "--output", folder / "Z.npy"], USAGE, "found 2 ranks"),
+        (work.command("--warm-start", folder / "none.npz"), FAILED, "none.npz"),
+        (work.command(output=folder / "none" / "Z.npz"), FAILED, "No such file"),
+    ):
+        done = mpirun.run(2, *arguments, status=status)
+        line, = lines_of_program(done)
+        assert wanted in line and done.stdout == ""
+    assert mpirun.run(2, "solve", "--help", status=DONE).stdout.count("Example:") == 1
+
+
+def test_the_summary_is_of_all_ranks(folder):
+    work = Work(folder)
+    whole = json.loads(program.run(*work.command("--json", output=folder / "B.npz"), status=DONE).stdout)
+    said = json.loads(work.solve(2, "--json").stdout)
+    for key in ("problems", "converged", "unconverged", "nonzeros", "iterations", "worst_gap", "rows", "atoms", "solver"):
+        assert said[key] == whole[key], key
+    assert sum(rank["problems"] for rank in said["ranks"]) == 2000
+    assert all(0 <= rank["busy_seconds"] <= said["solve_seconds"] for rank in said["ranks"])
+    table = mpirun.run(2, *work.command(quiet=False), status=DONE).stdout
+    assert table.count("problems     2,000") == 1 and "ranks        2, busy" in table
+
+
+def test_processes_of_another_launcher_are_refused(folder):
+    """As when an mpirun that is not of the program's MPI starts it."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith("OMPI_")}
+    for rank in (0, 1):
+        done = program.run("info", env={**others, "PMI_SIZE": "2", "PMI_RANK": str(rank)}, status=FAILED)
+        assert ("found 2 processes that do not know of one another" in done.stderr) == (rank == 0)
+
+
+def test_memory_of_a_rank_stays_within_the_limit(folder):
+    """The output is larger than what a rank may hold. What a rank takes beside the limit is what R = 1 takes."""
+    measure = folder / "measure.py"
+    measure.write_text(
+        "import resource, subprocess, sys\n"
+        "status = subprocess.call(sys.argv[1:])\n"
+        "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, flush=True)\n"
+        "sys.exit(status)\n"
+    )
+    random_ = np.random.default_rng(0)
+    files = program.save(folder, random_.standard_normal((n, m)), random_.standard_normal((60000, n)))
+    options = ["solve", *files, "--lambda-fraction", 0.05, "--gap", 1e-3, "--memory-limit", "8MiB", "--quiet"]
+    measured = (sys.executable, "-S", measure, program.PATH)
+    besides = 64 * MIB  # the program, its libraries, MPI's among them, and buffers
+    for ranks in (1, 2):
+        output = folder / f"Z{ranks}.npz"
+        done = mpirun.run(ranks, *options, "--output", output, "--threads", 1, program=measured, status=DONE)
+        peaks = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak")]
+        assert len(peaks) == ranks
+        assert max(peaks) <= 8 * MIB + besides, peaks
+        assert output.stat().st_size > 16 * MIB
+    assert (folder / "Z1.npz").read_bytes() == (folder / "Z2.npz").read_bytes()
