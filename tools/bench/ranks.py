@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ranks of mpirun beside threads of one process, in the same run, on this machine.
 
-    python3 tools/bench/ranks.py [--program build/cpu-release/bin/shrinkwarp] [--repeats 5] [--json]
+    /usr/bin/python3 tools/bench/ranks.py [--program build/cpu-release/bin/shrinkwarp] [--repeats 5] [--json]
 
 First a recording of one kind, solved in turn by one process with two threads and by two ranks with a thread each: the median of
 each and of the ratios of neighbours; seconds are those of the solves, which leaves out what starting by mpirun takes. Then a
