@@ -6,6 +6,7 @@
 #include <numeric>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -656,6 +657,59 @@ TEST_P(Lasso, SkipsWhatIsToldToBeDone) {
   options.initial = nullptr;
   EXPECT_EQ(solve_lasso(context, dictionary, problems.observations(), LambdaRule::sample_fraction(0.3), options).size(),
             0);
+}
+
+/// Gives a solve every second range of five problems, as if another took the rest.
+class EverySecond : public ProblemShare {
+ public:
+  explicit EverySecond(std::int64_t remainder) : remainder_(remainder) {}
+  void begin(std::int64_t problems) override {
+    ++passes;
+    problems_ = problems;
+    next_ = remainder_;
+  }
+  Range next() override {
+    const std::int64_t first = 5 * std::exchange(next_, next_ + 2);
+    return {std::min(first, problems_), std::min(first + 5, problems_)};
+  }
+  std::int64_t fair(std::int64_t least) const override { return least; }
+  int passes = 0;
+
+ private:
+  std::int64_t remainder_, problems_ = 0, next_ = 0;
+};
+
+TEST_P(Lasso, SharesItsProblems) {
+  const Problems problems = random_problems(9, 25, 62);
+  const Context& context = this->context();
+  const Dictionary dictionary(context, problems.dictionary());
+  std::vector<double> some_zero(62, 0.4);
+  for (std::size_t i = 0; i < some_zero.size(); i += 3) some_zero[i] = 0;
+  for (const Solver solver : {Solver::fista, Solver::working_set}) {
+    for (const LambdaRule& rule :
+         {LambdaRule::sample_fraction(0.3), LambdaRule::per_problem(some_zero), LambdaRule::max_nonzeros(3)}) {
+      if (rule.follows_path() && solver == Solver::fista) continue;
+      LassoOptions options;
+      options.solver = solver;
+      const LassoBatch whole = solve_lasso(context, dictionary, problems.observations(), rule, options);
+      options.skip = [](std::int64_t i) { return i % 7 == 2; };
+      std::vector<int> times(62, 0);
+      for (const std::int64_t remainder : {0, 1}) {
+        EverySecond share(remainder);
+        options.share = &share;
+        const LassoBatch part = solve_lasso(context, dictionary, problems.observations(), rule, options);
+        EXPECT_EQ(share.passes, rule.kind == LambdaRule::Kind::per_problem ? 2 : 1);
+        for (std::int64_t at = 0; at < part.size(); ++at) {
+          const std::int64_t i = part.index[static_cast<std::size_t>(at)];
+          EXPECT_EQ(i / 5 % 2, remainder);
+          EXPECT_EQ(dense(part.codes, at, 25), dense(whole.codes, i, 25));
+          EXPECT_EQ(part.dual_gap[static_cast<std::size_t>(at)], whole.dual_gap[static_cast<std::size_t>(i)]);
+          ++times[static_cast<std::size_t>(i)];
+        }
+      }
+      for (std::int64_t i = 0; i < 62; ++i) EXPECT_EQ(times[static_cast<std::size_t>(i)], i % 7 == 2 ? 0 : 1) << i;
+    }
+  }
 }
 
 // A row that is no observation ends the solve, but not before those that were let in are finished.

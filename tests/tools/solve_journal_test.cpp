@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/npz.hpp>
 #include <shrinkwarp/tools/files/fingerprint.hpp>
 #include <shrinkwarp/tools/files/solve_record.hpp>
@@ -226,6 +228,115 @@ TEST(SolveJournal, MakesAResultOfProblemsInAnyOrder) {
   same("dual_gap", wanted.dual_gap);
   same("iterations", wanted.iterations);
   same("converged", wanted.converged);
+}
+
+std::vector<std::byte> bytes_of_file(const std::string& path) {
+  const InputFile file = InputFile::open("Test", path);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(file.size()));
+  file.read(0, bytes.data(), file.size());
+  return bytes;
+}
+
+// Parts of five, then of two, then of one: nobody solves what another holds, and the file is that of a journal alone.
+TEST(SolveJournal, HasPartsOfSeveralProcesses) {
+  const TemporaryFolder folder;
+  constexpr std::int64_t kProblems = 3000;
+  Rows rows(kProblems);
+  const std::string output = folder / "Z.npz", alone = folder / "A.npz";
+  std::vector<std::int64_t> order(kProblems);
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
+  {
+    SolveJournal journal(alone);
+    journal.start(some_fingerprint(), rows, kAtoms, nullptr);
+    keep(journal, rows, order);
+    journal.write_result(alone, nullptr);
+    journal.remove();
+  }
+  std::shuffle(order.begin(), order.end(), std::mt19937(1));
+  std::size_t next = 0;
+  std::vector<int> wanted_parts;
+  for (const int parts : {5, 2, 1}) {
+    std::vector<std::unique_ptr<SolveJournal>> journals;
+    std::vector<std::int64_t> merged(kProblems, -1);
+    std::int64_t held = 0, nonzeros = 0;
+    // What MPI does among processes: each gives its values, all get the largest.
+    const auto merge = [&] {
+      nonzeros = 0;
+      for (const auto& journal : journals) nonzeros += journal->nonzeros();
+      for (int round = 0; round < 2; ++round) {
+        for (const auto& journal : journals) {
+          std::int64_t* at = merged.data();
+          journal->merge(
+              [&](std::int64_t* values, std::int64_t count) {
+                for (std::int64_t i = 0; i < count; ++i, ++at) values[i] = *at = std::max(values[i], *at);
+              },
+              nonzeros);
+        }
+      }
+    };
+    for (int part = 0; part < parts; ++part) {
+      journals.push_back(std::make_unique<SolveJournal>(output, part, parts));
+      held += journals.back()->held();
+      EXPECT_EQ(journals.back()->start(some_fingerprint(), rows, kAtoms, nullptr).problems, journals.back()->held());
+    }
+    EXPECT_EQ(held, static_cast<std::int64_t>(next));
+    merge();
+    for (std::size_t i = 0; i < order.size(); ++i)
+      for (const auto& journal : journals) EXPECT_EQ(journal->holds(order[i]), i < next);
+    for (const auto& journal : journals) {
+      std::vector<std::int64_t> some(
+          order.begin() + static_cast<std::ptrdiff_t>(next),
+          order.begin() + static_cast<std::ptrdiff_t>(parts == 1 ? order.size() : next + 300));
+      next += some.size();
+      std::sort(some.begin(), some.end());
+      keep(*journal, rows, some);
+    }
+    EXPECT_EQ(SolveJournal::parts_of(output), (std::vector<int>{0, 1, 2, 3, 4}));
+    message_of<IoError>([&] { SolveJournal another(output, 0, parts); }, {"is in use by another process"});
+    if (parts == 2) {  // all the rest, so that parts of others are read
+      std::vector<std::int64_t> some(order.begin() + static_cast<std::ptrdiff_t>(next), order.end() - 1);
+      next += some.size();
+      std::sort(some.begin(), some.end());
+      keep(*journals[1], rows, some);
+      merge();
+      message_of<ValueError>([&] { journals[0]->write_result(output, nullptr); }, {"is not in"});
+    }
+    for (const auto& journal : journals) journal->sync();
+    if (parts == 1) {
+      EXPECT_EQ(next, order.size());
+      journals[0]->write_result(output, nullptr);
+      journals[0]->remove();
+    }
+  }
+  EXPECT_EQ(folder.names(), (std::vector<std::string>{"A.npz", "Z.npz"}));
+  EXPECT_EQ(bytes_of_file(output), bytes_of_file(alone));
+}
+
+TEST(SolveJournal, ReadsPartsThatOthersHave) {
+  const TemporaryFolder folder;
+  Rows rows(40);
+  const std::string output = folder / "Z.npz", alone = folder / "A.npz";
+  std::vector<std::int64_t> even, odd, all;
+  for (std::int64_t i = 0; i < 40; ++i) {
+    (i % 2 == 0 ? even : odd).push_back(i);
+    all.push_back(i);
+  }
+  SolveJournal whole(alone), first(output, 0, 2), second(output, 1, 2);
+  for (SolveJournal* journal : {&whole, &first, &second}) journal->start(some_fingerprint(), rows, kAtoms, nullptr);
+  keep(whole, rows, all);
+  keep(first, rows, even);
+  keep(second, rows, odd);
+  std::vector<std::int64_t> positions(40);
+  second.merge([&](std::int64_t* values, std::int64_t count) { std::copy_n(values, count, positions.begin()); }, 0);
+  first.merge(
+      [&](std::int64_t* values, std::int64_t count) {
+        for (std::int64_t i = 0; i < count; ++i)
+          values[i] = std::max(values[i], positions[static_cast<std::size_t>(i)]);
+      },
+      first.nonzeros() + second.nonzeros());
+  whole.write_result(alone, nullptr);
+  first.write_result(output, nullptr);
+  EXPECT_EQ(bytes_of_file(output), bytes_of_file(alone));
 }
 
 TEST(SolveJournal, KnowsTheRowsItHasSolved) {
