@@ -1,7 +1,7 @@
 """Fixtures of the suite that starts the program by mpirun, on this machine alone.
 
-The program is $SHRINKWARP or else build/cpu-release/bin/shrinkwarp. Without mpirun, or where the program was built without
-MPI, all is skipped.
+The program is $SHRINKWARP or else build/cpu-release/bin/shrinkwarp. Without mpirun, or where the program was built
+without MPI, all is skipped.
 """
 
 import json

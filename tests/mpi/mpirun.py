@@ -1,4 +1,4 @@
-"""Starts the program by mpirun: ranks of this machine, which talk to each other by its memory and the loopback alone."""
+"""Starts the program by mpirun: ranks of this machine, which talk by its memory and the loopback alone."""
 
 import os
 import subprocess
@@ -58,30 +58,29 @@ def end_started():
             process.kill()
 
 
+def descends(process, ancestor, parents):
+    """Whether one process is below another. `parents`: of each process"""
+    while process in parents:
+        process = parents[process]
+        if process == ancestor:
+            return True
+    return False
+
+
 def processes_of(launcher, wanted, seconds=30):
     """The process ids of the ranks that a launcher has started, below it at any depth, once all are there."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        parents = {}
+        parents, programs = {}, []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                process = int(entry.name)
+                parents[process] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
                 if os.readlink(entry / "exe") == str(PATH):
-                    parents[int(entry.name)] = int(fields[1])
-                else:
-                    parents.setdefault(("other", int(entry.name)), int(fields[1]))
+                    programs.append(process)
             except OSError:
-                continue  # it has ended
-        above = {key if isinstance(key, int) else key[1]: parent for key, parent in parents.items()}
-
-        def descends(process):
-            while process in above:
-                process = above[process]
-                if process == launcher.pid:
-                    return True
-            return False
-
-        ranks = sorted(key for key in parents if isinstance(key, int) and descends(key))
+                continue  # it has ended, or is not ours
+        ranks = sorted(process for process in programs if descends(process, launcher.pid, parents))
         if len(ranks) == wanted:
             return ranks
         assert launcher.poll() is None, launcher.communicate()

@@ -1,4 +1,4 @@
-"""`mpirun -n R shrinkwarp solve`: the same file as without mpirun, bit by bit, whatever R is and whatever ends a run before."""
+"""`mpirun -n R shrinkwarp solve`: the same file as without mpirun, whatever R is and what ends a run before."""
 
 import fcntl
 import json
@@ -89,7 +89,7 @@ def held(path):
     return problems
 
 
-# --------------------------------------------------------------------------------------------------------- the same bits
+# ------------------------------------------------------------------------------------------------------- the same bits
 
 
 @pytest.mark.parametrize("solver", ["auto", "fista"])
@@ -147,7 +147,7 @@ def test_several_fractions(folder):
         assert (folder / f"Z-{fraction}.npz").read_bytes() == (folder / f"A-{fraction}.npz").read_bytes()
 
 
-# ---------------------------------------------------------------------------------------------------------------- the end
+# ------------------------------------------------------------------------------------------------------------- the end
 
 
 def test_a_bad_row_is_told_once_and_the_rest_resumed(folder):
@@ -263,7 +263,7 @@ def test_parts_in_use(folder):
     work.check()
 
 
-# ----------------------------------------------------------------------------------------------------------- what is said
+# -------------------------------------------------------------------------------------------------------- what is said
 
 
 def test_mistakes_are_told_once(folder):
@@ -286,7 +286,7 @@ def test_the_summary_is_of_all_ranks(folder):
     work = Work(folder)
     whole = json.loads(program.run(*work.command("--json", output=folder / "B.npz"), status=DONE).stdout)
     said = json.loads(work.solve(2, "--json").stdout)
-    for key in ("problems", "converged", "unconverged", "nonzeros", "iterations", "worst_gap", "rows", "atoms", "solver"):
+    for key in ("problems", "converged", "nonzeros", "iterations", "worst_gap", "rows", "atoms", "solver"):
         assert said[key] == whole[key], key
     assert sum(rank["problems"] for rank in said["ranks"]) == 2000
     assert all(0 <= rank["busy_seconds"] <= said["solve_seconds"] for rank in said["ranks"])
@@ -315,7 +315,7 @@ def test_memory_of_a_rank_stays_within_the_limit(folder):
     files = program.save(folder, random_.standard_normal((n, m)), random_.standard_normal((60000, n)))
     options = ["solve", *files, "--lambda-fraction", 0.05, "--gap", 1e-3, "--memory-limit", "8MiB", "--quiet"]
     measured = (sys.executable, "-S", measure, program.PATH)
-    besides = 64 * MIB  # the program, its libraries, MPI's among them, and buffers
+    besides = 48 * MIB  # the program, its libraries, MPI's among them, and buffers
     for ranks in (1, 2):
         output = folder / f"Z{ranks}.npz"
         done = mpirun.run(ranks, *options, "--output", output, "--threads", 1, program=measured, status=DONE)

@@ -3,9 +3,10 @@
 
     /usr/bin/python3 tools/bench/ranks.py [--program build/cpu-release/bin/shrinkwarp] [--repeats 5] [--json]
 
-First a recording of one kind, solved in turn by one process with two threads and by two ranks with a thread each: the median of
-each and of the ratios of neighbours; seconds are those of the solves, which leaves out what starting by mpirun takes. Then a
-recording whose second half takes about ten times as long a problem: how much of the time each rank has solved.
+First a recording of one kind, solved in turn by one process with two threads and by two ranks with a thread each: the
+median of each and of the ratios of neighbours; seconds are those of the solves, which leaves out what a start by mpirun
+takes. Then a recording whose second half takes at least ten times as long a problem: how much of the time each rank has
+solved.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ struct Ending {
   void rethrow(const std::string& more = "") const;
 };
 
-/// What the ranks' steps have come to: the error of the first rank that had one, usage before others and those before a cancel.
-/// Collective. @param error  of this rank, nullptr where there is none
+/// What the ranks' steps have come to: the error of the first rank that had one, usage before others and those before a
+/// cancel. Collective. @param error  of this rank, nullptr where there is none
 Ending agree(Ranks& ranks, const std::exception_ptr& error);
 
 /// Takes a step, in which this rank waits for no other. @return as agree

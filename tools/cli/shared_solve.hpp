@@ -12,8 +12,8 @@
 
 namespace shrinkwarp::cli {
 
-/// Problems in chunks, which ranks take from a counter: 256 problems at first, fewer towards the end, so that ranks with easy
-/// ones take what those with hard ones have not begun, and all end at about the same time.
+/// Problems in chunks, which ranks take from a counter: 256 problems at first, fewer towards the end, so that ranks
+/// with easy ones take what those with hard ones have not begun, and all end at about the same time.
 class ChunksOfRanks : public ProblemShare {
  public:
   explicit ChunksOfRanks(Ranks& ranks) : ranks_(ranks) {}

@@ -1,5 +1,5 @@
-// Ranks by MPI-3. Counters lie in a window of rank 0, in passive target mode, so that nobody has to answer; where the network
-// has no such operations rank 0 does them when it calls MPI, which the program has it do between rounds.
+// Ranks by MPI-3. Counters lie in a window of rank 0, in passive target mode, so that nobody has to answer; where the
+// network has no such operations rank 0 does them when it calls MPI, which the program has it do between rounds.
 #include <mpi.h>
 #include <sched.h>
 

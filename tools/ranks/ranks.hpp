@@ -1,5 +1,5 @@
-// The processes that run one command together, as mpirun starts them: ranks. All that the program knows of MPI is behind this
-// interface; a process alone is one rank.
+// The processes that run one command together, as mpirun starts them: ranks. What the program knows of MPI is behind
+// this interface; a process alone is one rank.
 #pragma once
 
 #include <cstdint>
