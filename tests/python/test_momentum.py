@@ -1,6 +1,8 @@
 """Residual and momentum networks on NumPy arrays: formulas, ways back, gradients, files that the program shares."""
 
+import copy
 import json
+import pickle
 import subprocess
 import threading
 
@@ -289,3 +291,22 @@ def test_bad_arguments(resnet, tmp_path):
         broken.forward(samples(2, 4))
     with pytest.raises(OSError, match="missing"):
         momentum.Net.load(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.parametrize("through", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+def test_networks_are_copied(through):
+    random = np.random.default_rng(8)
+    X = random.standard_normal((3, 6)).astype(np.float32)
+    net = momentum.transform(momentum.Net.mlp(6, 4, blocks=2, width=5, hidden=7, threads=1), gamma=0.8)
+    again = through(net)
+    np.testing.assert_array_equal(again.forward(X), net.forward(X))
+    assert repr(again) == repr(net)
+    before = net.forward(X)
+    for value in again.tensors.values():
+        value += 1
+    np.testing.assert_array_equal(net.forward(X), before)
+
+    layers = momentum.MomentumNet(6, 4, 8, gamma=[0.9, 0.8, 0.7, 0.6], seed=3, dtype=np.float64)
+    again = through(layers)
+    x = X.astype(np.float64)
+    np.testing.assert_array_equal(again.forward(x).x, layers.forward(x).x)

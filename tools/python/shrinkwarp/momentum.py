@@ -39,6 +39,7 @@ class Net:
 
     def __init__(self, spec, tensors, dtype, device, threads, seed=0):
         self._spec = spec
+        self._asked = device, threads
         self._contexts = contexts_of("Net", device, threads)
         self._core = layers_of(dtype).net(self._contexts, spec)
         self._dtype = np.dtype(dtype)
@@ -142,6 +143,9 @@ class Net:
     def momentum_layers(self) -> list[int]:
         """How many layers each momentum stage has."""
         return list(self._core.stages)
+
+    def __reduce__(self):
+        return Net, (self._spec, self.tensors, self._dtype, *self._asked)
 
     def __repr__(self):
         momentum = self._spec["momentum"]
@@ -259,7 +263,7 @@ def transform(net: Net, gamma: float | Sequence[float] = 0.9, *, mode: str = "ex
     momentum = momentum_spec(call, layers, gamma, mode, form, learn_gamma, gamma_range, store_activations)
     result = Net.__new__(Net)
     result._spec = {**net._spec, "momentum": momentum, "initial_velocity": False}
-    result._contexts, result._dtype = net._contexts, net._dtype
+    result._asked, result._contexts, result._dtype = net._asked, net._contexts, net._dtype
     result._core = layers_of(net._dtype).net(net._contexts, result._spec)
     values = dict(net.tensors)
     result.tensors = {}
@@ -315,6 +319,10 @@ class MomentumNet:
         spec = _mlp_spec(call, width, 1, layers, width, hidden, activation, normalisation, dropout, initial_velocity,
                          momentum)
         self._width, self._mode, self._has_initial = width, mode, initial_velocity
+        self._made_of = dict(
+            width=width, layers=layers, hidden=hidden, gamma=gamma, mode=mode, form=form, activation=activation,
+            normalisation=normalisation, dropout=dropout, initial_velocity=initial_velocity, learn_gamma=learn_gamma,
+            gamma_range=gamma_range, dtype=dtype, device=device, threads=threads)
         self._dtype = _dtype(call, dtype)
         self._contexts = contexts_of(call, device, threads)
         self._core = layers_of(self._dtype).mlp_stage(self._contexts, spec)
@@ -323,6 +331,9 @@ class MomentumNet:
     @property
     def layers(self) -> int:
         return self._core.stages[0]
+
+    def __reduce__(self):
+        return _restored, (self._made_of, self.tensors)
 
     def __repr__(self):
         return f"MomentumNet(width={self._width}, layers={self.layers}, mode='{self._mode}')"
@@ -433,6 +444,13 @@ class MomentumState:
 
 
 # ---- For this package ------------------------------------------------------------------------------------------------
+
+
+def _restored(made_of, tensors):
+    """A `MomentumNet` of its arguments, with tensors."""
+    net = MomentumNet(**made_of)
+    net.tensors = tensors
+    return net
 
 
 def layers_of(dtype):
