@@ -1,7 +1,9 @@
 """Learned networks: their formulas, training, files that the program shares, bad arguments."""
 
+import copy
 import json
 import os
+import pickle
 import signal
 import subprocess
 import threading
@@ -106,6 +108,15 @@ def test_files_round_trip(problem, trained, tmp_path, kind):
     assert (again.apply(X) != loaded.apply(X)).nnz == 0
     with pytest.raises(ValueError, match="another dictionary"):
         networks.Network.load(path, D + 1)
+
+
+@pytest.mark.parametrize("through", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+def test_networks_are_copied(problem, trained, through):
+    D, X = problem
+    network = trained["coupled"]
+    again = through(network)
+    assert (again.apply(X) != network.apply(X)).nnz == 0
+    assert (again.history, again.validation, again.fell_back) == (network.history, network.validation, network.fell_back)
 
 
 @pytest.mark.skipif(not PROGRAM.exists(), reason="the program is not built")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 
+import numpy as np
+
 from ._arguments import of_type, refuse
 
 
@@ -16,7 +18,7 @@ def reporter(call, progress):
     """
     if callable(progress):
         yield progress
-    elif progress is True:
+    elif isinstance(progress, (bool, np.bool_)) and progress:
         try:
             from tqdm.auto import tqdm
         except ImportError:
@@ -30,7 +32,7 @@ def reporter(call, progress):
                     bar.update(done - bar.n)
 
                 yield report
-    elif progress is False or progress is None:
+    elif isinstance(progress, (bool, np.bool_)) or progress is None:
         yield None
     else:
         raise refuse(TypeError, call, "progress", of_type(progress), "True, False or a function of (done, total)")

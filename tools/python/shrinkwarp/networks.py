@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,15 @@ class Network:
         Of "steps", "thresholds", "W", "W1", "W2" and "gamma" those that its kind has.
         """
         return self._core.tensors()
+
+    def __reduce__(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "network.safetensors")
+            self.save(path)
+            with open(path, "rb") as file:
+                content = file.read()
+        known = {name: getattr(self, name) for name in ("history", "validation", "ista_validation", "fell_back")}
+        return _restored, (self.dictionary, content, known)
 
     def __repr__(self):
         n, m = self.shape
@@ -400,6 +410,15 @@ def train(
     if raised is not None:
         raise raised
     return network
+
+
+def _restored(dictionary, content, known):
+    """A network of its dictionary and what its file holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "network.safetensors")
+        with open(path, "wb") as file:
+            file.write(content)
+        return Network(dictionary, _core.LearnedNetwork.load(dictionary._core, path), known)
 
 
 class _Line:
