@@ -223,6 +223,15 @@ def test_tensors_of_pytorch():
     assert _core.address_of(read) == tensor.data_ptr()
 
 
+def test_arrays_of_jax():
+    jax = pytest.importorskip("jax")
+    D, X = (array.astype(np.float32) for array in problem())
+    expected = shrinkwarp.lasso(D, X, lam_fraction=0.3)
+    array = jax.numpy.asarray(X)
+    assert same_bits(shrinkwarp.lasso(jax.numpy.asarray(D), array, lam_fraction=0.3), expected)
+    assert _core.address_of(_arguments.observations("lasso", array, X.shape[1])) == array.unsafe_buffer_pointer()
+
+
 def test_threads_do_not_change_bits():
     D, X = problem(40, 120, 300)
     expected = shrinkwarp.lasso(D, X, lam_fraction=0.2, threads=1)
