@@ -302,6 +302,15 @@ def test_processes_of_another_launcher_are_refused(folder):
         assert ("found 2 processes that do not know of one another" in done.stderr) == (rank == 0)
 
 
+def test_one_process_of_a_launcher_needs_no_mpi(folder):
+    """A shell that srun has started, where Open MPI would end who calls it: what runs there is alone."""
+    work = Work(folder, rows=100)
+    step = {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_JOBID": "1", "SLURM_STEPID": "0"}
+    done = program.run(*work.command(), env={**os.environ, **step}, status=DONE)
+    assert done.stderr == ""
+    work.check()
+
+
 def test_memory_of_a_rank_stays_within_the_limit(folder):
     """The output is larger than what a rank may hold. What a rank takes beside the limit is what R = 1 takes."""
     measure = folder / "measure.py"

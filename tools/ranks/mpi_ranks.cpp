@@ -167,11 +167,12 @@ std::string mpi_library() {
 
 std::unique_ptr<Ranks> started_ranks() {
   const Launch launch = launch_of_environment();
-  if (launch.size == 0) return alone();
+  // A step of one process needs no MPI, and in the shell of one, as srun --pty has it, there may be none to join.
+  if (launch.size <= 1) return alone();
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
   auto ranks = std::make_unique<MpiRanks>();
-  SHRINKWARP_REQUIRE(ranks->size() > 1 || launch.size == 1, Error, "found ", launch.size,
+  SHRINKWARP_REQUIRE(ranks->size() > 1, Error, "found ", launch.size,
                      " processes that do not know of one another, wanted those of the MPI that this program was built "
                      "with: start it with the launcher of ",
                      mpi_library());
