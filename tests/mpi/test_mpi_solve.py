@@ -302,6 +302,17 @@ def test_processes_of_another_launcher_are_refused(folder):
         assert ("found 2 processes that do not know of one another" in done.stderr) == (rank == 0)
 
 
+@pytest.mark.parametrize("other", ["info", "--output"])
+def test_ranks_with_other_arguments_are_refused(folder, other):
+    """They would wait for one another in different places, or mix what is of different recordings."""
+    work = Work(folder, rows=100)
+    more = ["info"] if other == "info" else work.command(output=folder / "B.npz")
+    done = work.solve(1, ":", "-n", 1, program.PATH, *more, status=USAGE, timeout=30)
+    line, = lines_of_program(done)
+    assert "rank 1 has the argument" in line and ("'info'" in line or "B.npz'" in line)
+    assert not work.output.exists() and not (folder / "B.npz").exists() and work.journals() == []
+
+
 def test_one_process_of_a_launcher_needs_no_mpi(folder):
     """A shell that srun has started, where Open MPI would end who calls it: what runs there is alone."""
     work = Work(folder, rows=100)

@@ -44,4 +44,22 @@ Ending agree(Ranks& ranks, const std::exception_ptr& error) {
   return {kind, ranks.text_of(rank, mine.text), nullptr};
 }
 
+void require_same_arguments(Ranks& ranks, const std::vector<std::string>& arguments) {
+  std::string mine;
+  for (const std::string& argument : arguments) mine += argument + '\0';
+  const std::string of_first = ranks.text_of(0, mine);
+  together(ranks, [&] {
+    std::size_t at = 0;
+    const auto word_of_first = [&] { return of_first.substr(at, of_first.find('\0', at) - at); };
+    for (const std::string& argument : arguments) {
+      SHRINKWARP_REQUIRE(at < of_first.size() && word_of_first() == argument, UsageError, "rank ", ranks.rank(),
+                         " has the argument '", argument, "', wanted ",
+                         at < of_first.size() ? "'" + word_of_first() + "'" : "no more", ", as rank 0 has it");
+      at += argument.size() + 1;
+    }
+    SHRINKWARP_REQUIRE(at == of_first.size(), UsageError, "rank ", ranks.rank(), " has no argument '", word_of_first(),
+                       "', wanted it, as rank 0 has it");
+  });
+}
+
 }  // namespace shrinkwarp::cli

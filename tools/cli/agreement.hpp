@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <string>
+#include <vector>
 
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
@@ -54,5 +55,9 @@ template <class Step>
 void together(Ranks& ranks, const Step& step) {
   ending_of(ranks, step).rethrow();
 }
+
+/// Looks whether all ranks were started alike: others would take other steps, and wait for one another for ever.
+/// Collective. @throws AgreedUsageError
+void require_same_arguments(Ranks& ranks, const std::vector<std::string>& arguments);
 
 }  // namespace shrinkwarp::cli

@@ -48,6 +48,11 @@ int end_of(shrinkwarp::Ranks& ranks, bool agreed, int status, const std::string&
 
 int run(int argc, char** argv, shrinkwarp::Ranks& ranks) {
   using namespace shrinkwarp;
+  try {
+    if (!ranks.alone()) cli::require_same_arguments(ranks, {argv + 1, argv + argc});
+  } catch (const cli::UsageError& error) {
+    return end_of(ranks, true, cli::kUsage, error.what());
+  }
   CLI::App app("shrinkwarp " + std::string(kVersion) +
                ": very many Lasso problems that share one dictionary, each solution with a certificate");
   app.require_subcommand(1);
