@@ -276,7 +276,14 @@ LassoSummary solve_with_zero_lambdas(const Context& context, const Dictionary& d
   LassoSummary summary;
   LassoOptions others = options;
   others.skip = [&](std::int64_t i) { return is_zero(i) || (options.skip && options.skip(i)); };
+  std::int64_t first_total = 0;  // problems of the first pass, those of others who share them included
   if (rule.kind == LambdaRule::Kind::per_problem) {
+    if (options.progress) {
+      others.progress = [&](const Progress& progress) {
+        first_total = progress.total;
+        options.progress(progress);
+      };
+    }
     LambdaRule positive = rule;
     std::replace(positive.values.begin(), positive.values.end(), 0.0, 1.0);  // of problems that are left out
     summary = solve_lasso(context, dictionary, source, positive, others, sink);
@@ -291,7 +298,7 @@ LassoSummary solve_with_zero_lambdas(const Context& context, const Dictionary& d
   if (options.progress) {
     free.progress = [&](Progress progress) {
       progress.done += summary.problems;
-      progress.total += summary.problems;
+      progress.total += first_total;
       progress.unconverged += summary.unconverged;
       progress.iterations += summary.iterations;
       progress.worst_gap = std::max(progress.worst_gap, summary.worst_gap);

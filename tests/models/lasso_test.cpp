@@ -697,7 +697,10 @@ TEST_P(Lasso, SharesItsProblems) {
       for (const std::int64_t remainder : {0, 1}) {
         EverySecond share(remainder);
         options.share = &share;
+        std::int64_t total = 0;
+        options.progress = [&total](const Progress& progress) { total = progress.total; };
         const LassoBatch part = solve_lasso(context, dictionary, problems.observations(), rule, options);
+        EXPECT_EQ(total, 53);  // those of others as well
         EXPECT_EQ(share.passes, rule.kind == LambdaRule::Kind::per_problem ? 2 : 1);
         for (std::int64_t at = 0; at < part.size(); ++at) {
           const std::int64_t i = part.index[static_cast<std::size_t>(at)];
