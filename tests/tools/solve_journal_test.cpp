@@ -339,6 +339,21 @@ TEST(SolveJournal, ReadsPartsThatOthersHave) {
   EXPECT_EQ(bytes_of_file(output), bytes_of_file(alone));
 }
 
+TEST(SolveJournal, ReadsPartsOfAnyNumber) {
+  const TemporaryFolder folder;
+  Rows rows(40);
+  const std::string output = folder / "Z.npz";
+  {
+    SolveJournal last(output, 999999, 1000000);
+    last.start(some_fingerprint(), rows, kAtoms, nullptr);
+    keep(last, rows, {3, 7});
+  }
+  EXPECT_EQ(SolveJournal::parts_of(output), std::vector<int>{999999});
+  SolveJournal journal(output);
+  EXPECT_EQ(journal.start(some_fingerprint(), rows, kAtoms, nullptr).problems, 2);
+  for (std::int64_t i = 0; i < 40; ++i) EXPECT_EQ(journal.holds(i), i == 3 || i == 7) << i;
+}
+
 TEST(SolveJournal, KnowsTheRowsItHasSolved) {
   const TemporaryFolder folder;
   Rows rows(50);

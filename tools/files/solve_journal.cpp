@@ -25,7 +25,7 @@ constexpr std::int64_t kDebiasedProblems = 256;             // likewise, where t
 constexpr std::int64_t kFirstRead = 56 + 12 * 32;           // bytes of an entry read at once: most have no more atoms
 constexpr std::int64_t kRowsBytes = std::int64_t{1} << 20;  // of observations read at once
 
-constexpr int kPlaceBits = 44;              // of a position: a part has at most 16 TiB
+constexpr int kPlaceBits = 43;              // of a position: a part has at most 8 TiB, and 20 bits for its number
 constexpr std::size_t kForeignParts = 200;  // open side by side
 
 std::int64_t position_of(int part, std::int64_t place) {
@@ -66,7 +66,7 @@ std::string SolveJournal::path_of(const std::string& output, int part) {
 }
 
 std::vector<int> SolveJournal::parts_of(const std::string& output) {
-  constexpr std::size_t kDigits = 6;
+  constexpr std::size_t kDigits = 6;  // numbers that a position has room for
   const std::filesystem::path first = path_of(output);
   const std::string name = first.filename().string();
   std::vector<int> parts;
