@@ -146,7 +146,6 @@ struct Inputs {
 
 /// Reads D once a node.
 LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name) {
-  if (ranks.alone()) return LoadedDictionary::from_file(context, file, name);
   const std::int64_t n = file.rows();
   const std::unique_ptr<NodeMemory> memory =
       ranks.node_memory(n * file.cols() * static_cast<std::int64_t>(sizeof(double)));

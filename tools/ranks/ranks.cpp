@@ -3,10 +3,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdlib>
 #include <iterator>
 #include <utility>
 #include <vector>
+
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -19,11 +23,11 @@ int number_of(const char* variable) {
 
 class HeapMemory : public NodeMemory {
  public:
-  explicit HeapMemory(std::int64_t bytes) : bytes_(new double[static_cast<std::size_t>(bytes + 7) / 8]) {}
-  void* data() const override { return bytes_.get(); }
+  explicit HeapMemory(std::int64_t bytes) : bytes_(Context::cpu(1), bytes) {}
+  void* data() const override { return bytes_.data(); }
 
  private:
-  std::unique_ptr<double[]> bytes_;
+  Tensor<std::byte> bytes_;
 };
 
 class Alone : public Ranks {
