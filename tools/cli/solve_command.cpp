@@ -15,7 +15,6 @@
 #include <shrinkwarp/models/lasso/checks.hpp>
 #include <shrinkwarp/models/lasso/debias.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
-#include <shrinkwarp/models/lasso/observations.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/cli/agreement.hpp>
@@ -25,6 +24,7 @@
 #include <shrinkwarp/tools/cli/learned_start.hpp>
 #include <shrinkwarp/tools/cli/least_squares.hpp>
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
+#include <shrinkwarp/tools/cli/shared_inputs.hpp>
 #include <shrinkwarp/tools/cli/shared_solve.hpp>
 #include <shrinkwarp/tools/cli/solve_options.hpp>
 #include <shrinkwarp/tools/cli/solve_summary.hpp>
@@ -143,68 +143,6 @@ struct Inputs {
   std::optional<LoadedDictionary> dictionary;  // loaded once it is needed: what is wrong elsewhere is said before
   double lambda_max = -1;                      // of the recording, once it is needed
 };
-
-/// Reads D once a node.
-LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name) {
-  const std::int64_t n = file.rows();
-  const std::unique_ptr<NodeMemory> memory =
-      ranks.node_memory(n * file.cols() * static_cast<std::int64_t>(sizeof(double)));
-  const MatrixView<double> D{static_cast<double*>(memory->data()), n, file.cols(), n, {}};
-  together(ranks, [&] {
-    if (ranks.node_rank() == 0) file.read_matrix(D);
-  });
-  ranks.node_barrier();
-  std::optional<LoadedDictionary> dictionary;
-  together(ranks, [&] { dictionary.emplace(LoadedDictionary::from_matrix(context, D, name)); });
-  return std::move(*dictionary);
-}
-
-/// Consecutive observations of another source, under the numbers that they have there.
-class SomeObservations : public ObservationSource {
- public:
-  SomeObservations(ObservationSource& all, std::int64_t first, std::int64_t count)
-      : all_(all), first_(first), count_(count) {}
-  std::int64_t size() const override { return count_; }
-  std::int64_t dimension() const override { return all_.dimension(); }
-  std::string name() const override { return all_.name(); }
-  void read(std::int64_t first, MatrixView<double> X) override {
-    all_.read(first_ + first, X);
-    for (std::int64_t b = 0; b < X.cols; ++b) require_finite(all_, first_ + first + b, {X.column(b), X.rows, {}});
-  }
-
- private:
-  ObservationSource& all_;
-  std::int64_t first_, count_;
-};
-
-/// Of the recording, each rank looking at its share.
-double lambda_max_of_recording(Ranks& ranks, const Context& context, const Dictionary& dictionary,
-                               ObservationSource& observations, const LassoOptions& lasso) {
-  double found = 0;
-  together(ranks, [&] {
-    if (ranks.alone()) {
-      found = recording_lambda_max(context, dictionary, observations, lasso);
-      return;
-    }
-    const std::int64_t share = (observations.size() + ranks.size() - 1) / ranks.size();
-    const std::int64_t first = std::min(observations.size(), share * ranks.rank());
-    SomeObservations some(observations, first, std::min(share, observations.size() - first));
-    if (some.size() > 0) found = recording_lambda_max(context, dictionary, some, lasso);
-  });
-  ranks.largest(found);
-  return found;
-}
-
-/// Bits that the ranks make are the same only where all that they depend on is.
-void require_same_on_all(Ranks& ranks, const Fingerprint& fingerprint) {
-  if (ranks.alone()) return;
-  const std::string of_first = ranks.text_of(0, fingerprint.text());
-  together(ranks, [&] {
-    const std::string difference = fingerprint.difference(of_first);
-    SHRINKWARP_REQUIRE(difference.empty(), Error, "rank ", ranks.rank(), " on ", ranks.node_name(),
-                       " differs from rank 0: ", difference, "; wanted ranks that make the same bits");
-  });
-}
 
 LassoSummary sum_of(Ranks& ranks, const LassoSummary& own) {
   std::int64_t numbers[] = {own.problems, own.unconverged, own.nonzeros, own.iterations};

@@ -1,0 +1,26 @@
+// What ranks find out together before they solve, each doing its share.
+#pragma once
+
+#include <string>
+
+#include <shrinkwarp/models/lasso/lasso.hpp>
+#include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/files/fingerprint.hpp>
+#include <shrinkwarp/tools/files/loaded_dictionary.hpp>
+#include <shrinkwarp/tools/ranks/ranks.hpp>
+
+namespace shrinkwarp::cli {
+
+/// Reads D once a node, and prepares it on each rank. Collective. @param name  as LoadedDictionary::from_file
+LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name);
+
+/// The largest lambda_max of all observations, each rank looking at a share of them. Collective.
+double lambda_max_of_recording(Ranks& ranks, const Context& context, const Dictionary& dictionary,
+                               ObservationSource& observations, const LassoOptions& lasso);
+
+/// Bits that the ranks make are the same only where all that they depend on is. Collective.
+/// @throws AgreedError (names the rank, its node and what differs from rank 0)
+void require_same_on_all(Ranks& ranks, const Fingerprint& fingerprint);
+
+}  // namespace shrinkwarp::cli
