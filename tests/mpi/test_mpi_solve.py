@@ -172,6 +172,18 @@ def test_a_bad_row_is_told_once_and_the_rest_resumed(folder):
         work.again()
 
 
+def test_damage_of_a_part_is_told(folder):
+    """Without saying of another part that it was damaged."""
+    work = Work(folder, options=["--lambda-fraction", 0.2, "--solver", "fista"])
+    work.stop_at(1500, 2)
+    with open(work.journals()[1], "ab") as file:
+        file.write(b"x" * 1234)
+    for status, more in ((FAILED, []), (DONE, ["--resume"])):
+        line, = lines_of_program(work.solve(3, *more, status=status))
+        assert "1,234 bytes at the end of a part are damaged" in line
+    work.check()
+
+
 def test_a_finished_output_has_nothing_to_resume(folder):
     work = Work(folder, rows=100)
     work.solve(2)

@@ -119,8 +119,10 @@ std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options, Ranks& r
   std::unique_ptr<SolveJournal> journal;
   together(ranks, [&] { journal = std::make_unique<SolveJournal>(options.output, ranks.rank(), ranks.size()); });
   const Held held = held_by_all(ranks, *journal);
-  const std::string damage =
-      held.damaged_bytes > 0 ? with_commas(held.damaged_bytes) + " bytes at its end are damaged" : "";
+  const std::string damage = held.damaged_bytes > 0
+                                 ? concat(with_commas(held.damaged_bytes), " bytes at ",
+                                          several_parts(options) ? "the end of a part" : "its end", " are damaged")
+                                 : "";
   const std::string path = ranks.text_of(0, journal->path());
   together(ranks, [&] {
     SHRINKWARP_REQUIRE(options.resume || (held.problems == 0 && damage.empty()), Error, path, " holds ",
