@@ -184,6 +184,16 @@ def test_damage_of_a_part_is_told(folder):
     work.check()
 
 
+def test_a_problem_that_two_parts_hold_is_told_before_others_are_solved(folder):
+    work = Work(folder, options=["--lambda-fraction", 0.2, "--solver", "fista"])
+    work.stop_at(1500, 1)
+    shutil.copy(folder / "Z.npz.journal", folder / "Z.npz.journal.1")
+    kept = work.held()
+    line, = lines_of_program(work.solve(2, "--resume", status=FAILED))
+    assert f"hold {len(kept) // 2:,} problems twice" in line
+    assert work.held() == kept
+
+
 def test_a_finished_output_has_nothing_to_resume(folder):
     work = Work(folder, rows=100)
     work.solve(2)

@@ -86,6 +86,17 @@ Held held_by_all(Ranks& ranks, const SolveJournal& journal) {
   return {numbers[0], numbers[1], numbers[2]};
 }
 
+/// No problem is in the parts of two ranks; each has looked at its own, and they have been merged.
+void require_once(Ranks& ranks, const SolveJournal& journal, std::int64_t problems) {
+  const std::int64_t entries = held_by_all(ranks, journal).problems;
+  together(ranks, [&] {
+    std::int64_t held = 0;
+    for (std::int64_t i = 0; i < problems; ++i) held += journal.holds(i) ? 1 : 0;
+    SHRINKWARP_REQUIRE(held == entries, Error, journal.path(), " and its further parts hold ",
+                       with_commas(entries - held), " problems twice, wanted each once");
+  });
+}
+
 /// The journal has parts of ranks but the first.
 bool several_parts(const SolveOptions& options) {
   const std::vector<int> parts = SolveJournal::parts_of(options.output);
@@ -210,7 +221,10 @@ Ending finish_solve(const SolveOptions& options, Ranks& ranks, Inputs& inputs, S
     journal.merge([&](std::int64_t* values, std::int64_t count) { ranks.largest(values, count); },
                   held_by_all(ranks, journal).nonzeros);
   };
-  if (!ranks.alone()) merge();  // what others hold is not solved either
+  if (!ranks.alone()) {
+    merge();  // what others hold is not solved either
+    require_once(ranks, journal, inputs.observations.size());
+  }
   outcome.resumed = before.problems;
   outcome.summary = before;
 

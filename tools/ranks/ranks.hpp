@@ -83,8 +83,8 @@ std::string mpi_library();
 /// A process alone.
 std::unique_ptr<Ranks> alone();
 
-/// The ranks of this run, from the environment: of MPI where a launcher has started several, else a process alone. Once in
-/// a process; the object is to live until its end.
+/// The ranks of this run, from the environment: of MPI where a launcher has started several, else a process alone. Once
+/// in a process; the object is to live until its end.
 /// @throws Error (several were started, and there is no MPI in this build, or it is not the launcher's)
 std::unique_ptr<Ranks> started_ranks();
 
