@@ -16,7 +16,7 @@ def blocks(path):
 @pytest.mark.parametrize("path", ["README.md", "docs/python.md"])
 def test_blocks_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = {}
+    names = {"__name__": "__main__"}
     found = blocks(path)
     assert found
     for block in found:

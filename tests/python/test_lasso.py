@@ -53,6 +53,7 @@ def test_identity_gives_soft_thresholding():
     assert result.lam.tolist() == [1.25, 1.25]
     assert result.converged.all()
     assert result.debiased is None
+    assert repr(result) == "LassoResult(problems=2, atoms=3, nonzeros=3, converged=2)"
 
 
 @pytest.mark.parametrize("solver", ["auto", "working-set", "plain-working-set", "fista", "ista"])

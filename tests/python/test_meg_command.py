@@ -217,3 +217,13 @@ def test_a_real_recording(recordings, tmp_path):
     y = np.concatenate([space["rr"][vertices, 1] for space, vertices in zip(src, stc.vertices)])
     assert 1000 * y[np.argmax(stc.data[:, stc.time_as_index(0.128)[0]])] < -40
     assert "measured and explained field, grad" in (tmp_path / "visual.html").read_text()
+
+
+@pytest.mark.data
+def test_a_raw_with_active_shielding_is_no_evoked(recordings, tmp_path, capsys):
+    folder = recordings / "fif"  # the recording of another machine, whose channels the forward solution does not have
+    assert _command.main([
+        "--fwd", str(folder / "medium-fwd.fif"), "--data", str(folder / "test_move_anon_erm_raw.fif"),
+        "--cov", str(folder / "test-cov.fif"), "--loose", "0", "--out", str(tmp_path / "erm")]) == 1
+    assert "found no good channel of inst" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -54,6 +54,11 @@ class LassoResult:
     lam: np.ndarray
     debiased: scipy.sparse.csr_matrix | None = None
 
+    def __repr__(self):
+        N, m = self.codes.shape
+        return (f"LassoResult(problems={N}, atoms={m}, nonzeros={self.codes.nnz}, "
+                f"converged={int(self.converged.sum())})")
+
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C ended a solve or a training; what had finished is here.

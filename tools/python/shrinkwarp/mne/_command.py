@@ -9,7 +9,8 @@ from typing import Any, Sequence
 from ._single import FAILED, INTERRUPTED, Witness, estimate_files
 
 _STATUSES = """
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but some sample missed the gap, 130 interrupted.
+Exit status: 0 done, 1 failed (also where a value does not fit the files), 2 wrong usage, 3 done but some sample missed the gap,
+130 interrupted.
 Of a cohort: 1 some recording is not done, 3 all are done but some sample missed the gap, 143 ended by SIGTERM.
 """
 

@@ -112,6 +112,9 @@ def _files_of(recordings: Iterable[tuple[str, Any]], options: argparse.Namespace
 def _read(mne, options) -> list[tuple[str, Any]]:
     """Titles and instances."""
     kind = mne.what(options.data)
+    evokeds = mne.read_evokeds(options.data) if kind == "evoked" else []
+    if kind == "evoked" and not evokeds:  # what MNE-Python takes a raw with internal active shielding for
+        kind = "raw"
     if kind == "raw":
         raw = mne.io.read_raw_fif(options.data, allow_maxshield="yes")
         found = [("raw", raw)]
@@ -119,7 +122,6 @@ def _read(mne, options) -> list[tuple[str, Any]]:
         found = [("epochs", mne.read_epochs(options.data, preload=False))]
         found[0][1].drop_bad()
     elif kind == "evoked":
-        evokeds = mne.read_evokeds(options.data)
         found = [(evoked.comment or f"condition {k}", evoked) for k, evoked in enumerate(evokeds)]
         if options.condition is not None:
             found = [_condition(options.condition, found)]
