@@ -395,7 +395,7 @@ def test_missing_the_gap_warns_without_scikit_learn(monkeypatch):
 def test_rows_with_nan_are_named():
     D, X = problem()
     X[17, 3] = np.nan
-    with pytest.raises(ValueError, match=r"(?i)X.*\b17\b.*nan|nan.*\b17\b"):
+    with pytest.raises(ValueError, match=r"^lasso: X: entry 3 of row 17 is nan"):
         shrinkwarp.lasso(D, X, lam_fraction=0.3)
     D[2, 5] = np.inf
     with pytest.raises(ValueError, match=r"D.*inf"):

@@ -164,9 +164,12 @@ class Dictionary:
         if warm_start is not None:
             warm_start = arguments.codes(call, "warm_start", warm_start, (N, m))
         with reporter(call, progress) as report:
-            found = self._core.solve(X, **checked, initial=warm_start, progress=report,
-                                     log=_log if _logger.isEnabledFor(logging.INFO) else None,
-                                     problems_in_all=problems_in_all, lambda_max=lambda_max)
+            try:
+                found = self._core.solve(X, **checked, initial=warm_start, progress=report,
+                                         log=_log if _logger.isEnabledFor(logging.INFO) else None,
+                                         problems_in_all=problems_in_all, lambda_max=lambda_max)
+            except ValueError as error:  # what only the library sees, a row with NaN for one
+                raise ValueError(f"{call}: {str(error).removeprefix('lasso: ')}") from error
         result = _result(found, N, m)
         raised = found["raised"]
         if isinstance(raised, KeyboardInterrupt):
