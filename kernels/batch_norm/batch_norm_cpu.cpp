@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::int64_t kElements = 32768;  // of a piece, about
 constexpr std::int64_t kBlock = 128;       // channels side by side
-constexpr int kRunLanes = 8;                  // sums of a run side by side, added in a fixed order
+constexpr int kRunLanes = 8;               // sums of a run side by side, added in a fixed order
 
 double add_lanes(const double* lane) {
   return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
@@ -65,7 +65,7 @@ struct Channels {
   }                                                                                                           \
   SHRINKWARP_CPU_CLONES void add_moments_run(const T* x, const T* shift, double* first, double* second,       \
                                              std::int64_t size) {                                             \
-    double sum[kRunLanes] = {}, square[kRunLanes] = {};                                                             \
+    double sum[kRunLanes] = {}, square[kRunLanes] = {};                                                       \
     const double from = shift[0];                                                                             \
     const auto add = [&](std::int64_t i, int k) {                                                             \
       const double d = static_cast<double>(x[i]) - from;                                                      \
@@ -73,8 +73,8 @@ struct Channels {
       square[k] += d * d;                                                                                     \
     };                                                                                                        \
     std::int64_t i = 0;                                                                                       \
-    for (; i + kRunLanes <= size; i += kRunLanes)                                                                   \
-      for (int k = 0; k < kRunLanes; ++k) add(i + k, k);                                                         \
+    for (; i + kRunLanes <= size; i += kRunLanes)                                                             \
+      for (int k = 0; k < kRunLanes; ++k) add(i + k, k);                                                      \
     for (int k = 0; i < size; ++i, ++k) add(i, k);                                                            \
     first[0] += add_lanes(sum);                                                                               \
     second[0] += add_lanes(square);                                                                           \
@@ -90,7 +90,7 @@ struct Channels {
   }                                                                                                           \
   SHRINKWARP_CPU_CLONES void add_gradients_run(const T* x, const T* dy, const Channels<T>& c, double* first,  \
                                                double* second, std::int64_t size) {                           \
-    double sum[kRunLanes] = {}, product[kRunLanes] = {};                                                            \
+    double sum[kRunLanes] = {}, product[kRunLanes] = {};                                                      \
     const T mean = c.mean[0], rstd = c.rstd[0];                                                               \
     const auto add = [&](std::int64_t i, int k) {                                                             \
       const auto g = static_cast<double>(dy[i]);                                                              \
@@ -98,8 +98,8 @@ struct Channels {
       product[k] += g * static_cast<double>((x[i] - mean) * rstd);                                            \
     };                                                                                                        \
     std::int64_t i = 0;                                                                                       \
-    for (; i + kRunLanes <= size; i += kRunLanes)                                                                   \
-      for (int k = 0; k < kRunLanes; ++k) add(i + k, k);                                                         \
+    for (; i + kRunLanes <= size; i += kRunLanes)                                                             \
+      for (int k = 0; k < kRunLanes; ++k) add(i + k, k);                                                      \
     for (int k = 0; i < size; ++i, ++k) add(i, k);                                                            \
     first[0] += add_lanes(sum);                                                                               \
     second[0] += add_lanes(product);                                                                          \

@@ -29,14 +29,14 @@ struct ColumnStep {
 #define SHRINKWARP_GROUP_LOOPS(T)                                                                                      \
   /* Sum of squares of u = anchor + moved over a group that begins with atom j. */                                     \
   SHRINKWARP_CPU_CLONES double squares_of(const T* anchor, const T* moved, std::int64_t j, std::int64_t size) {        \
-    double lane[kGroupLanes] = {};                                                                                          \
+    double lane[kGroupLanes] = {};                                                                                     \
     const auto add = [&](int k, std::int64_t i) {                                                                      \
       const T u = anchor ? anchor[i] + moved[i] : moved[i];                                                            \
       lane[k] += static_cast<double>(u) * static_cast<double>(u);                                                      \
     };                                                                                                                 \
     std::int64_t i = 0;                                                                                                \
-    for (; i + kGroupLanes <= size; i += kGroupLanes)                                                                            \
-      for (int k = 0; k < kGroupLanes; ++k) add(k, j + i + k);                                                              \
+    for (; i + kGroupLanes <= size; i += kGroupLanes)                                                                  \
+      for (int k = 0; k < kGroupLanes; ++k) add(k, j + i + k);                                                         \
     for (int k = 0; i < size; ++i, ++k) add(k, j + i);                                                                 \
     return add_lanes(lane);                                                                                            \
   }                                                                                                                    \
@@ -65,8 +65,8 @@ struct ColumnStep {
   /* A tile whose entries' shares are known. Returns the sum of the restart test; `support` is its nonzeros. */        \
   SHRINKWARP_CPU_CLONES T shrink_tile(const T* anchor, const T* moved, const T* current, T* previous, const T* shares, \
                                       std::int64_t count, const ColumnStep<T>& step, std::int32_t& support) {          \
-    T lane[kGroupLanes] = {};                                                                                               \
-    std::int32_t nonzeros[kGroupLanes] = {};                                                                                \
+    T lane[kGroupLanes] = {};                                                                                          \
+    std::int32_t nonzeros[kGroupLanes] = {};                                                                           \
     T origin[kTileAtoms], y[kTileAtoms]; /* so that the loop that works has no branch */                               \
     if (anchor)                                                                                                        \
       std::copy_n(anchor, count, origin);                                                                              \
@@ -82,8 +82,8 @@ struct ColumnStep {
       previous[i] = next;                                                                                              \
     };                                                                                                                 \
     std::int64_t i = 0;                                                                                                \
-    for (; i + kGroupLanes <= count; i += kGroupLanes)                                                                           \
-      for (int k = 0; k < kGroupLanes; ++k) shrink(k, i + k);                                                               \
+    for (; i + kGroupLanes <= count; i += kGroupLanes)                                                                 \
+      for (int k = 0; k < kGroupLanes; ++k) shrink(k, i + k);                                                          \
     for (int k = 0; i < count; ++i, ++k) shrink(k, i);                                                                 \
     support = 0;                                                                                                       \
     for (const std::int32_t found : nonzeros) support += found;                                                        \

@@ -10,7 +10,7 @@ namespace shrinkwarp::cpu {
 namespace {
 
 constexpr std::int64_t kPiece = 64;  // columns
-constexpr int kRowLanes = 8;            // sums side by side, added in a fixed order
+constexpr int kRowLanes = 8;         // sums side by side, added in a fixed order
 
 double add_lanes(const double* lane) {
   return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
@@ -24,7 +24,7 @@ struct Pair {
 #define SHRINKWARP_LAYER_NORM_LOOPS(T)                                                                              \
   /* sums of x - x[0] and of its square */                                                                          \
   SHRINKWARP_CPU_CLONES Pair moments(const T* x, std::int64_t size) {                                               \
-    double sum[kRowLanes] = {}, square[kRowLanes] = {};                                                                   \
+    double sum[kRowLanes] = {}, square[kRowLanes] = {};                                                             \
     const double shift = x[0];                                                                                      \
     const auto add = [&](std::int64_t i, int k) {                                                                   \
       const double d = static_cast<double>(x[i]) - shift;                                                           \
@@ -32,8 +32,8 @@ struct Pair {
       square[k] += d * d;                                                                                           \
     };                                                                                                              \
     std::int64_t i = 0;                                                                                             \
-    for (; i + kRowLanes <= size; i += kRowLanes)                                                                         \
-      for (int k = 0; k < kRowLanes; ++k) add(i + k, k);                                                               \
+    for (; i + kRowLanes <= size; i += kRowLanes)                                                                   \
+      for (int k = 0; k < kRowLanes; ++k) add(i + k, k);                                                            \
     for (int k = 0; i < size; ++i, ++k) add(i, k);                                                                  \
     return {add_lanes(sum), add_lanes(square)};                                                                     \
   }                                                                                                                 \
@@ -48,15 +48,15 @@ struct Pair {
   /* sums of g and g xhat */                                                                                        \
   SHRINKWARP_CPU_CLONES Pair gradient_moments(const T* x, T mean, T rstd, const T* weight, const T* dy,             \
                                               std::int64_t size) {                                                  \
-    double sum[kRowLanes] = {}, product[kRowLanes] = {};                                                                  \
+    double sum[kRowLanes] = {}, product[kRowLanes] = {};                                                            \
     const auto add = [&](std::int64_t i, int k) {                                                                   \
       const auto g = static_cast<double>(weight ? weight[i] * dy[i] : dy[i]);                                       \
       sum[k] += g;                                                                                                  \
       product[k] += g * static_cast<double>((x[i] - mean) * rstd);                                                  \
     };                                                                                                              \
     std::int64_t i = 0;                                                                                             \
-    for (; i + kRowLanes <= size; i += kRowLanes)                                                                         \
-      for (int k = 0; k < kRowLanes; ++k) add(i + k, k);                                                               \
+    for (; i + kRowLanes <= size; i += kRowLanes)                                                                   \
+      for (int k = 0; k < kRowLanes; ++k) add(i + k, k);                                                            \
     for (int k = 0; i < size; ++i, ++k) add(i, k);                                                                  \
     return {add_lanes(sum), add_lanes(product)};                                                                    \
   }                                                                                                                 \

@@ -203,7 +203,7 @@ struct StepWorkspace {
 
 template <class T>
 StepWorkspace<T> lay_out(Arena& arena, const Context& context, const StepNetwork<T>& network, std::int64_t block,
-                     bool gradient) {
+                         bool gradient) {
   const std::int64_t n = network.operands.rows(), m = network.operands.atoms(), layers = network.steps.size;
   const std::int64_t tiles = shrinkwarp::step_tiles(context, m), places = block * (gradient ? layers + 1 : 2);
   StepWorkspace<T> w;

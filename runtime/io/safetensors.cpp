@@ -422,7 +422,8 @@ void write_safetensors(const std::string& path, const Safetensors& contents) {
   header.resize((header.size() + kTensorsAlignment - 1) / kTensorsAlignment * kTensorsAlignment, ' ');
   const std::uint64_t length = header.size();
   SHRINKWARP_REQUIRE(length <= static_cast<std::uint64_t>(kMaxTensorsHeaderBytes), ValueError, origin,
-                     ": names and metadata make a header of ", length, " bytes, wanted at most ", kMaxTensorsHeaderBytes);
+                     ": names and metadata make a header of ", length, " bytes, wanted at most ",
+                     kMaxTensorsHeaderBytes);
 
   OutputFile file = OutputFile::replacing(origin.function, path);
   file.append(&length, kLengthBytes);
