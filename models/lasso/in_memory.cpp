@@ -7,13 +7,26 @@
 
 namespace shrinkwarp {
 
-void MemorySource::read(std::int64_t first, MatrixView<double> X) {
-  for (std::int64_t b = 0; b < X.cols; ++b) std::copy_n(X_.column(first + b), X.rows, X.column(b));
+template <class T>
+void RowSource<T>::read(std::int64_t first, MatrixView<double> X) {
+  for (std::int64_t b = 0; b < X.cols; ++b) {
+    const T* const from = data_ + (first + b) * row_stride_;
+    double* const to = X.column(b);
+    if (stride_ == 1) {
+      std::copy_n(from, X.rows, to);
+    } else {
+      for (std::int64_t i = 0; i < X.rows; ++i) to[i] = from[i * stride_];
+    }
+  }
 }
 
+template class RowSource<float>;
+template class RowSource<double>;
+
 template <class T>
-DeviceSource<T>::DeviceSource(const Context& context, MatrixView<const T> X) : context_(context), X_(X) {
-  SHRINKWARP_REQUIRE(X.device == context.device(), DeviceError, "observations: found them on ", X.device, ", wanted ",
+DeviceSource<T>::DeviceSource(const Context& context, MatrixView<const T> X, std::string name)
+    : context_(context), X_(X), name_(std::move(name)) {
+  SHRINKWARP_REQUIRE(X.device == context.device(), DeviceError, name_, ": found them on ", X.device, ", wanted ",
                      context.device());
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include <shrinkwarp/models/resnet/net_names.hpp>
 #include <shrinkwarp/models/resnet/torchvision.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
@@ -16,30 +17,11 @@ namespace {
 constexpr const char* kFormat = "shrinkwarp-net-1";
 constexpr const char* kWanted = "a network's file as shrinkwarp net writes it";
 
-constexpr std::pair<const char*, Activation> kActivations[] = {
-    {"none", Activation::none}, {"relu", Activation::relu}, {"gelu", Activation::gelu}, {"tanh", Activation::tanh}};
-constexpr std::pair<const char*, Normalisation> kNormalisations[] = {
-    {"none", Normalisation::none}, {"layer", Normalisation::layer}, {"batch", Normalisation::batch}};
-constexpr std::pair<const char*, MomentumForm> kForms[] = {{"damped", MomentumForm::damped},
-                                                           {"plain", MomentumForm::plain}};
-constexpr std::pair<const char*, Arithmetic> kArithmetics[] = {{"exact", Arithmetic::exact},
-                                                               {"approximate", Arithmetic::approximate}};
 constexpr std::pair<const char*, bool> kAnswers[] = {{"yes", true}, {"no", false}};
 
-template <class Pairs, class Value>
-const char* name_in(const Pairs& pairs, Value value) {
-  return std::find_if(std::begin(pairs), std::end(pairs), [&](const auto& pair) { return pair.second == value; })
-      ->first;
-}
-
-template <class Pairs>
-auto value_in(const Pairs& pairs, const Metadata& metadata, const char* key) {
-  const std::string& text = metadata.text(key);
-  for (const auto& pair : pairs)
-    if (text == pair.first) return pair.second;
-  std::string names;
-  for (const auto& pair : pairs) names += (names.empty() ? "" : ", ") + std::string(pair.first);
-  SHRINKWARP_THROW(ValueError, metadata.path(), ": '", key, "' is '", printable(text), "', wanted one of ", names);
+template <class Table>
+auto value_in(const Table& table, const Metadata& metadata, const char* key) {
+  return value_named(table, printable(metadata.text(key)), concat(metadata.path(), ": '", key, "'"));
 }
 
 /// @throws ShapeError where the file's tensor has another shape, ValueError where it has none
@@ -121,7 +103,7 @@ std::vector<double> gammas_of(const Safetensors& file, const NetSpec& spec, doub
 MomentumSpec momentum_of(const Metadata& metadata) {
   MomentumSpec momentum;
   momentum.gamma = metadata.number<double>("gamma", 0, 1);
-  momentum.form = value_in(kForms, metadata, "form");
+  momentum.form = value_in(kMomentumForms, metadata, "form");
   momentum.arithmetic = value_in(kArithmetics, metadata, "arithmetic");
   momentum.learned = value_in(kAnswers, metadata, "gamma_learned");
   momentum.low = metadata.number<double>("gamma_low", 0, 1);
@@ -141,17 +123,17 @@ void describe_net(const NetSpec& spec, Safetensors& file) {
     put("blocks", text_of(spec.blocks));
     put("width", text_of(spec.width));
     put("hidden", text_of(spec.hidden));
-    put("activation", name_in(kActivations, spec.activation));
-    put("normalisation", name_in(kNormalisations, spec.normalisation));
+    put("activation", name_of(kActivations, spec.activation));
+    put("normalisation", name_of(kNormalisations, spec.normalisation));
     put("dropout", text_of(spec.dropout));
-    put("initial_velocity", name_in(kAnswers, spec.initial_velocity));
+    put("initial_velocity", name_of(kAnswers, spec.initial_velocity));
   }
-  put("momentum", name_in(kAnswers, spec.momentum.has_value()));
+  put("momentum", name_of(kAnswers, spec.momentum.has_value()));
   if (!spec.momentum) return;
   put("gamma", text_of(spec.momentum->gamma));
-  put("form", name_in(kForms, spec.momentum->form));
-  put("arithmetic", name_in(kArithmetics, spec.momentum->arithmetic));
-  put("gamma_learned", name_in(kAnswers, spec.momentum->learned));
+  put("form", name_of(kMomentumForms, spec.momentum->form));
+  put("arithmetic", name_of(kArithmetics, spec.momentum->arithmetic));
+  put("gamma_learned", name_of(kAnswers, spec.momentum->learned));
   put("gamma_low", text_of(spec.momentum->low));
   put("gamma_high", text_of(spec.momentum->high));
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include <shrinkwarp/models/lasso/in_memory.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/capi/structs.hpp>
@@ -20,28 +21,6 @@ class CallbackError : public Error {
 inline std::string name_of(const shrinkwarp_observations& observations) {
   return observations.name ? observations.name : "observations";
 }
-
-/// Rows in memory.
-template <class T>
-class Rows : public ObservationSource {
- public:
-  explicit Rows(const shrinkwarp_observations& given)
-      : rows_(given), stride_(given.row_stride == 0 ? given.dimension : given.row_stride), name_(name_of(given)) {}
-  std::int64_t size() const override { return rows_.problems; }
-  std::int64_t dimension() const override { return rows_.dimension; }
-  std::string name() const override { return name_; }
-  void read(std::int64_t first, MatrixView<double> X) override {
-    for (std::int64_t i = 0; i < X.cols; ++i) {
-      const T* const row = static_cast<const T*>(rows_.data) + (first + i) * stride_;
-      std::copy_n(row, X.rows, X.column(i));
-    }
-  }
-
- private:
-  shrinkwarp_observations rows_;
-  std::int64_t stride_;
-  std::string name_;
-};
 
 /// Rows that the program makes as they are asked for.
 class AskedRows : public ObservationSource {
@@ -79,10 +58,14 @@ inline std::unique_ptr<ObservationSource> make_source(const shrinkwarp_observati
   SHRINKWARP_REQUIRE(n == 0 || given.problems <= kMostNumbers / std::max(n, given.row_stride), ShapeError,
                      "observations are ", given.problems, " rows of ", std::max(n, given.row_stride),
                      " numbers, wanted fewer than memory can hold");
-  if (given.type == SHRINKWARP_FLOAT32) return std::make_unique<Rows<float>>(given);
+  const std::int64_t stride = given.row_stride == 0 ? n : given.row_stride;
+  if (given.type == SHRINKWARP_FLOAT32)
+    return std::make_unique<RowSource<float>>(static_cast<const float*>(given.data), given.problems, n, stride, 1,
+                                              name_of(given));
   SHRINKWARP_REQUIRE(given.type == SHRINKWARP_FLOAT64, ValueError, "observations.type is ", given.type,
                      ", wanted SHRINKWARP_FLOAT32 or SHRINKWARP_FLOAT64");
-  return std::make_unique<Rows<double>>(given);
+  return std::make_unique<RowSource<double>>(static_cast<const double*>(given.data), given.problems, n, stride, 1,
+                                             name_of(given));
 }
 
 /// Points to the batch's arrays.

@@ -16,12 +16,13 @@
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/models/resnet/classification.hpp>
 #include <shrinkwarp/models/resnet/net_file.hpp>
+#include <shrinkwarp/models/resnet/net_names.hpp>
+#include <shrinkwarp/models/train/schedule_names.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
-#include <shrinkwarp/tools/cli/named_values.hpp>
 #include <shrinkwarp/tools/cli/net_command.hpp>
 #include <shrinkwarp/tools/cli/net_options.hpp>
 #include <shrinkwarp/tools/cli/net_start.hpp>
@@ -54,10 +55,6 @@ constexpr const char* kOfMlp[] = {"--blocks",        "--width",   "--hidden",   
 /// What a stored state means whatever they are.
 constexpr const char* kNetMayChange[] = {"--lr", "--schedule", "--clip"};
 
-constexpr std::pair<const char*, Activation> kNetActivations[] = {
-    {"tanh", Activation::tanh}, {"relu", Activation::relu}, {"gelu", Activation::gelu}};
-constexpr std::pair<const char*, Normalisation> kNetNormalisations[] = {
-    {"none", Normalisation::none}, {"layer", Normalisation::layer}, {"batch", Normalisation::batch}};
 /// What the options say together. @throws UsageError
 void complete_net(NetTrainArguments& arguments) {
   const auto given = [&](const char* option) { return arguments.given.count(option) > 0; };
@@ -75,11 +72,11 @@ void complete_net(NetTrainArguments& arguments) {
   SHRINKWARP_REQUIRE(arguments.spec.dropout < 1, UsageError, "--dropout: found ", arguments.spec.dropout,
                      ", wanted less than 1");
   arguments.spec.architecture = arguments.architecture;
-  arguments.spec.activation = value_named(kNetActivations, arguments.activation);
-  arguments.spec.normalisation = value_named(kNetNormalisations, arguments.normalisation);
+  arguments.spec.activation = value_named(kActivations, arguments.activation, "--activation");
+  arguments.spec.normalisation = value_named(kNormalisations, arguments.normalisation, "--normalisation");
   arguments.spec.momentum = momentum_spec(arguments.momentum);
   arguments.training.adam = arguments.optimizer == "adam";
-  arguments.training.schedule = value_named(kSchedules, arguments.schedule);
+  arguments.training.schedule = value_named(kSchedules, arguments.schedule, "--schedule");
   const std::string checkpoint = TrainingCheckpoint::path_of(arguments.output);
   const std::pair<const char*, const std::string*> read[] = {{"--samples", &arguments.samples},
                                                              {"--labels", &arguments.labels},
@@ -344,10 +341,10 @@ void add_network_options(CLI::App& command, NetTrainArguments& arguments) {
       ->check(whole_number(1, kMost))
       ->capture_default_str();
   command.add_option("--activation", arguments.activation, "tanh, relu or gelu: of mlp's branches")
-      ->check(one_of(names_of(kNetActivations)))
+      ->check(one_of({"tanh", "relu", "gelu"}))
       ->capture_default_str();
   command.add_option("--normalisation", arguments.normalisation, "none, layer or batch: of what mlp's branches take")
-      ->check(one_of(names_of(kNetNormalisations)))
+      ->check(one_of(names_of(kNormalisations)))
       ->capture_default_str();
   command.add_option("--dropout", spec.dropout, "probability, of the hidden features of mlp's branches")
       ->check(number_from_0())

@@ -19,7 +19,9 @@
 #include <shrinkwarp/kernels/common/instruction_set.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/models/lista/network_file.hpp>
+#include <shrinkwarp/models/lista/optimizer_names.hpp>
 #include <shrinkwarp/models/lista/training.hpp>
+#include <shrinkwarp/models/train/schedule_names.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
@@ -27,7 +29,6 @@
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
-#include <shrinkwarp/tools/cli/named_values.hpp>
 #include <shrinkwarp/tools/cli/progress_line.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/build_id.hpp>
@@ -63,11 +64,6 @@ constexpr const char* kOfBatches[] = {"--batch", "--lr", "--schedule", "--weight
 /// What a stored state means whatever they are: where they are given, a training goes on with others.
 constexpr const char* kMayChange[] = {"--lr", "--schedule", "--clip"};
 
-constexpr std::pair<const char*, Optimizer> kOptimizers[] = {{"auto", Optimizer::automatic},
-                                                             {"adam", Optimizer::adam},
-                                                             {"sgd", Optimizer::sgd},
-                                                             {"linesearch", Optimizer::line_search},
-                                                             {"lbfgs", Optimizer::lbfgs}};
 /// --start names a file.
 bool starts_from_file(const TrainArguments& arguments) {
   return arguments.start != "step" && arguments.start != "ista";
@@ -89,9 +85,7 @@ void require_effect(const TrainArguments& arguments) {
   SHRINKWARP_REQUIRE(!given("--start") || !has_scalar_layers(arguments.spec.kind), UsageError, "--start: found it for ",
                      arguments.network, ", wanted it for lista, coupled or momentum-lista alone");
   const Optimizer optimizer = resolved(arguments.training.optimizer, arguments.spec.kind);
-  const char* const name = std::find_if(std::begin(kOptimizers), std::end(kOptimizers), [&](const auto& pair) {
-                             return pair.second == optimizer;
-                           })->first;
+  const char* const name = name_of(kOptimizers, optimizer);
   SHRINKWARP_REQUIRE(!given("--momentum") || optimizer == Optimizer::sgd, UsageError,
                      "--momentum: found it with the optimizer ", name, ", wanted it with --optimizer sgd");
   for (const char* const option : kOfBatches) {
@@ -112,8 +106,8 @@ void complete(TrainArguments& arguments) {
                        ", wanted the smaller number first");
   }
   lambda.seed = arguments.training.seed;
-  arguments.training.optimizer = value_named(kOptimizers, arguments.optimizer);
-  arguments.training.schedule = value_named(kSchedules, arguments.schedule);
+  arguments.training.optimizer = value_named(kOptimizers, arguments.optimizer, "--optimizer");
+  arguments.training.schedule = value_named(kSchedules, arguments.schedule, "--schedule");
   if (arguments.layerwise) arguments.training.layerwise = true;
   if (arguments.end_to_end) arguments.training.layerwise = false;
   require_effect(arguments);

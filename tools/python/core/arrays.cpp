@@ -8,67 +8,45 @@
 namespace shrinkwarp::python {
 namespace {
 
-template <class T>
-class HostRows : public ObservationSource {
- public:
-  HostRows(AnyMatrix X, std::string name) : X_(std::move(X)), name_(std::move(name)) {}
-  std::int64_t size() const override { return static_cast<std::int64_t>(X_.shape(0)); }
-  std::int64_t dimension() const override { return static_cast<std::int64_t>(X_.shape(1)); }
-  std::string name() const override { return name_; }
-  void read(std::int64_t first, MatrixView<double> X) override {
-    const std::int64_t between = X_.stride(1);
-    for (std::int64_t b = 0; b < X.cols; ++b) {
-      const T* from = static_cast<const T*>(X_.data()) + (first + b) * X_.stride(0);
-      double* const to = X.column(b);
-      if (between == 1) {
-        std::copy_n(from, X.rows, to);
-      } else {
-        for (std::int64_t i = 0; i < X.rows; ++i) to[i] = from[i * between];
-      }
-    }
-  }
-
- private:
-  AnyMatrix X_;
-  std::string name_;
-};
-
 /// Keeps the array beside the source that reads it.
-template <class T>
-class DeviceRows : public DeviceSource<T> {
+template <class Source>
+class Holding : public Source {
  public:
-  DeviceRows(const Context& context, MatrixView<const T> view, AnyMatrix X, std::string name)
-      : DeviceSource<T>(context, view), X_(std::move(X)), name_(std::move(name)) {}
-  std::string name() const override { return name_; }
+  template <class... Arguments>
+  explicit Holding(AnyMatrix X, Arguments&&... arguments)
+      : Source(std::forward<Arguments>(arguments)...), X_(std::move(X)) {}
 
  private:
   AnyMatrix X_;
-  std::string name_;
 };
 
 template <class T>
 std::unique_ptr<ObservationSource> typed_source(const Context& context, AnyMatrix X, std::string name) {
-  if (X.device_type() == nanobind::device::cpu::value)
-    return std::make_unique<HostRows<T>>(std::move(X), std::move(name));
   const auto N = static_cast<std::int64_t>(X.shape(0)), n = static_cast<std::int64_t>(X.shape(1));
-  SHRINKWARP_REQUIRE(N * n == 0 || (X.stride(1) == 1 && (N == 1 || X.stride(0) >= n)), ValueError, name,
-                     ": found rows with strides (", X.stride(0), ", ", X.stride(1),
+  const std::int64_t row_stride = X.stride(0), stride = X.stride(1);
+  const T* const data = static_cast<const T*>(X.data());
+  if (X.device_type() == nanobind::device::cpu::value)
+    return std::make_unique<Holding<RowSource<T>>>(std::move(X), data, N, n, row_stride, stride, std::move(name));
+  SHRINKWARP_REQUIRE(N * n == 0 || (stride == 1 && (N == 1 || row_stride >= n)), ValueError, name,
+                     ": found rows with strides (", row_stride, ", ", stride,
                      ") on CUDA, wanted rows of adjacent elements");
-  const MatrixView<const T> view{
-      static_cast<const T*>(X.data()), n, N, std::max(X.stride(0), n), {DeviceType::cuda, X.device_id()}};
-  return std::make_unique<DeviceRows<T>>(context, view, std::move(X), std::move(name));
+  const MatrixView<const T> view{data, n, N, std::max(row_stride, n), {DeviceType::cuda, X.device_id()}};
+  return std::make_unique<Holding<DeviceSource<T>>>(std::move(X), context, view, std::move(name));
 }
 
-}  // namespace
-
+/// The array, on CUDA asked for in the order of the context's stream.
 AnyMatrix array_of(const Context& context, const nanobind::object& X) {
-  if (!context.is_cuda() || nanobind::cast<AnyMatrix>(X).device_type() == nanobind::device::cpu::value)
-    return nanobind::cast<AnyMatrix>(X);
+  AnyMatrix array = nanobind::cast<AnyMatrix>(X);
+  if (!context.is_cuda() || array.device_type() == nanobind::device::cpu::value) return array;
   const auto stream = reinterpret_cast<std::uintptr_t>(context.stream());
   return nanobind::cast<AnyMatrix>(X.attr("__dlpack__")(nanobind::arg("stream") = stream));
 }
 
-std::unique_ptr<ObservationSource> observations_of(const Context& context, AnyMatrix X, std::string name) {
+}  // namespace
+
+std::unique_ptr<ObservationSource> observations_of(const Context& context, const nanobind::object& array,
+                                                   std::string name) {
+  AnyMatrix X = array_of(context, array);
   const int kind = X.device_type();
   SHRINKWARP_REQUIRE(kind == nanobind::device::cpu::value || kind == nanobind::device::cuda::value, DeviceError, name,
                      ": found an array on a device of DLPack's kind ", kind, ", wanted the CPU or CUDA");

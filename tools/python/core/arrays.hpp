@@ -18,13 +18,11 @@ namespace shrinkwarp::python {
 /// (rows, columns) of float32 or float64, with any strides, on the CPU or a CUDA device.
 using AnyMatrix = nanobind::ndarray<nanobind::ro, nanobind::ndim<2>>;
 
-/// An array as a caller gives it, on CUDA asked for in the order of the context's stream.
-AnyMatrix array_of(const Context& context, const nanobind::object& X);
-
 /// The rows of an array as observations, read where they lie: widened a few at a time, never copied as a whole. On CUDA through a
 /// copy of those few, ordered on the context's stream; elements of a row are then adjacent.
 /// @throws ValueError (another element type, rows with gaps on CUDA), DeviceError (another device than the context's)
-std::unique_ptr<ObservationSource> observations_of(const Context& context, AnyMatrix X, std::string name);
+std::unique_ptr<ObservationSource> observations_of(const Context& context, const nanobind::object& array,
+                                                   std::string name);
 
 /// A vector as a NumPy array, which takes it over.
 template <class T>

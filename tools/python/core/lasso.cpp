@@ -161,13 +161,9 @@ nb::dict solve(const PreparedDictionary& prepared, nb::object X, const std::stri
   options.log = listener.log();
   options.cancel = listener.token();
 
-  std::optional<Contexts::Lease> lease;
-  {
-    const Unlocked unlocked;
-    lease.emplace(prepared.contexts());
-  }
-  const Context& context = **lease;
-  const std::unique_ptr<ObservationSource> source = observations_of(context, array_of(context, X), "X");
+  const Contexts::Lease lease(prepared.contexts());
+  const Context& context = *lease;
+  const std::unique_ptr<ObservationSource> source = observations_of(context, X, "X");
   LassoBatch batch;
   std::vector<double> amplitudes;
   {
@@ -190,15 +186,27 @@ double recording_lambda_max(const PreparedDictionary& prepared, nb::object X,
   LassoOptions options;
   options.penalty = penalty_of(weights, group_size, nonnegative);
   if (memory_limit) options.memory_limit = *memory_limit;
-  std::optional<Contexts::Lease> lease;
-  {
-    const nb::gil_scoped_release unlocked;
-    lease.emplace(prepared.contexts());
-  }
-  const Context& context = **lease;
-  const std::unique_ptr<ObservationSource> source = observations_of(context, array_of(context, X), "X");
-  const nb::gil_scoped_release unlocked;
+  const Contexts::Lease lease(prepared.contexts());
+  const Context& context = *lease;
+  const std::unique_ptr<ObservationSource> source = observations_of(context, X, "X");
+  const Unlocked unlocked;
   return shrinkwarp::recording_lambda_max(context, prepared.dictionary(), *source, options);
+}
+
+/// lambda_max of each row.
+nb::ndarray<nb::numpy, double, nb::ndim<1>> lambda_max(const PreparedDictionary& prepared, nb::object X,
+                                                       const std::optional<Vector<double>>& weights,
+                                                       std::int64_t group_size, bool nonnegative) {
+  LassoOptions options;
+  options.penalty = penalty_of(weights, group_size, nonnegative);
+  const Contexts::Lease lease(prepared.contexts());
+  const std::unique_ptr<ObservationSource> source = observations_of(*lease, X, "X");
+  std::vector<double> found;
+  {
+    const Unlocked unlocked;
+    found = shrinkwarp::lambda_max(*lease, prepared.dictionary(), *source, options);
+  }
+  return to_numpy(std::move(found));
 }
 
 /// D [n, m] in Fortran order, as it was given.
@@ -206,7 +214,7 @@ nb::ndarray<nb::numpy, double, nb::ndim<2>, nb::f_contig> values(const PreparedD
   const std::int64_t n = prepared.dictionary().rows(), m = prepared.dictionary().atoms();
   auto D = std::make_unique<Tensor<double>>();
   {
-    const nb::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     const Contexts::Lease lease(prepared.contexts());
     *D = prepared.dictionary().in_user_units(*lease);
   }
@@ -255,6 +263,8 @@ void add_lasso(nb::module_& module) {
            "where Python "
            "raised what `raised` is, have no gap. Of a block of observations `problems_in_all` and `lambda_max` (of "
            "recording_fraction) are those of the whole.")
+      .def("lambda_max", &lambda_max, "X"_a, "weights"_a.none(), "group_size"_a, "nonnegative"_a,
+           "lambda_max of each row.")
       .def("recording_lambda_max", &recording_lambda_max, "X"_a, "weights"_a.none(), "group_size"_a, "nonnegative"_a,
            "memory_limit"_a.none(), "The largest lambda_max of all rows, as a solve with recording_fraction finds it.")
       .def("values", &values, "D (n, m) in Fortran order, as it was given: a copy.");

@@ -18,6 +18,7 @@
 #include <shrinkwarp/models/resnet/lista_layer.hpp>
 #include <shrinkwarp/models/resnet/net.hpp>
 #include <shrinkwarp/models/resnet/net_file.hpp>
+#include <shrinkwarp/models/resnet/net_names.hpp>
 #include <shrinkwarp/models/resnet/torchvision.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/python/core/interpreter_lock.hpp>
@@ -31,35 +32,17 @@ namespace {
 namespace nb = nanobind;
 using namespace nb::literals;
 
-constexpr std::pair<const char*, Activation> kActivations[] = {
-    {"none", Activation::none}, {"relu", Activation::relu}, {"gelu", Activation::gelu}, {"tanh", Activation::tanh}};
-constexpr std::pair<const char*, Normalisation> kNormalisations[] = {
-    {"none", Normalisation::none}, {"layer", Normalisation::layer}, {"batch", Normalisation::batch}};
-constexpr std::pair<const char*, MomentumForm> kForms[] = {{"damped", MomentumForm::damped},
-                                                           {"plain", MomentumForm::plain}};
-constexpr std::pair<const char*, Arithmetic> kModes[] = {{"exact", Arithmetic::exact},
-                                                         {"approximate", Arithmetic::approximate}};
-
-template <class Value, std::size_t N>
-Value value_named(const std::pair<const char*, Value> (&pairs)[N], const nb::dict& options, const char* key) {
-  const auto name = nb::cast<std::string>(options[key]);
-  for (const auto& pair : pairs)
-    if (name == pair.first) return pair.second;
-  SHRINKWARP_THROW(ValueError, key, ": found '", name, "', wanted another name");
-}
-
-template <class Value, std::size_t N>
-const char* name_in(const std::pair<const char*, Value> (&pairs)[N], Value value) {
-  return std::find_if(std::begin(pairs), std::end(pairs), [&](const auto& pair) { return pair.second == value; })
-      ->first;
+template <class Table>
+auto value_in(const Table& table, const nb::dict& options, const char* key) {
+  return value_named(table, nb::cast<std::string>(options[key]), key);
 }
 
 MomentumSpec momentum_spec(const nb::dict& options) {
   MomentumSpec spec;
   spec.gamma = nb::cast<double>(options["gamma"]);
   spec.gammas = nb::cast<std::vector<double>>(options["gammas"]);
-  spec.form = value_named(kForms, options, "form");
-  spec.arithmetic = value_named(kModes, options, "mode");
+  spec.form = value_in(kMomentumForms, options, "form");
+  spec.arithmetic = value_in(kArithmetics, options, "mode");
   spec.activations = nb::cast<bool>(options["stored"]) ? Activations::stored : Activations::recomputed;
   spec.learned = nb::cast<bool>(options["learned"]);
   spec.low = nb::cast<double>(options["low"]);
@@ -72,8 +55,8 @@ nb::dict to_dict(const MomentumSpec& spec) {
   nb::dict options;
   options["gamma"] = spec.gamma;
   options["gammas"] = spec.gammas;
-  options["form"] = name_in(kForms, spec.form);
-  options["mode"] = name_in(kModes, spec.arithmetic);
+  options["form"] = name_of(kMomentumForms, spec.form);
+  options["mode"] = name_of(kArithmetics, spec.arithmetic);
   options["stored"] = spec.activations == Activations::stored;
   options["learned"] = spec.learned;
   options["low"] = spec.low;
@@ -91,8 +74,8 @@ NetSpec net_spec(const nb::dict& options) {
   spec.blocks = nb::cast<std::int64_t>(options["blocks"]);
   spec.width = nb::cast<std::int64_t>(options["width"]);
   spec.hidden = nb::cast<std::int64_t>(options["hidden"]);
-  spec.activation = value_named(kActivations, options, "activation");
-  spec.normalisation = value_named(kNormalisations, options, "normalisation");
+  spec.activation = value_in(kActivations, options, "activation");
+  spec.normalisation = value_in(kNormalisations, options, "normalisation");
   spec.dropout = nb::cast<double>(options["dropout"]);
   spec.initial_velocity = nb::cast<bool>(options["initial_velocity"]);
   if (!nb::object(options["momentum"]).is_none())
@@ -108,8 +91,8 @@ nb::dict to_dict(const NetSpec& spec) {
   options["blocks"] = spec.blocks;
   options["width"] = spec.width;
   options["hidden"] = spec.hidden;
-  options["activation"] = name_in(kActivations, spec.activation);
-  options["normalisation"] = name_in(kNormalisations, spec.normalisation);
+  options["activation"] = name_of(kActivations, spec.activation);
+  options["normalisation"] = name_of(kNormalisations, spec.normalisation);
   options["dropout"] = spec.dropout;
   options["initial_velocity"] = spec.initial_velocity;
   options["momentum"] = nb::none();

@@ -22,7 +22,9 @@
 #include <shrinkwarp/models/lista/evaluation.hpp>
 #include <shrinkwarp/models/lista/network_file.hpp>
 #include <shrinkwarp/models/lista/network_run.hpp>
+#include <shrinkwarp/models/lista/optimizer_names.hpp>
 #include <shrinkwarp/models/lista/training.hpp>
+#include <shrinkwarp/models/train/schedule_names.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/python/core/arrays.hpp>
 #include <shrinkwarp/tools/python/core/calls.hpp>
@@ -56,21 +58,6 @@ class CheckedSource : public ObservationSource {
   ObservationSource& source_;
   Listener& listener_;
 };
-
-template <class Value, std::size_t N>
-Value value_named(const std::pair<const char*, Value> (&pairs)[N], const std::string& name, const char* what) {
-  for (const auto& pair : pairs)
-    if (name == pair.first) return pair.second;
-  SHRINKWARP_THROW(ValueError, what, ": found '", name, "', wanted another name");
-}
-
-constexpr std::pair<const char*, Optimizer> kOptimizers[] = {{"auto", Optimizer::automatic},
-                                                             {"adam", Optimizer::adam},
-                                                             {"sgd", Optimizer::sgd},
-                                                             {"linesearch", Optimizer::line_search},
-                                                             {"lbfgs", Optimizer::lbfgs}};
-constexpr std::pair<const char*, RateSchedule> kSchedules[] = {
-    {"cosine", RateSchedule::cosine}, {"constant", RateSchedule::constant}, {"steps", RateSchedule::steps}};
 
 /// A training's arguments, but for its samples.
 struct Training {
@@ -173,7 +160,7 @@ class LearnedNetwork {
     if (rule_kind == "per_problem") rule = LambdaRule::per_problem(to_vector<double>(*values));
     Listener listener;
     const Contexts::Lease lease(prepared_.contexts());
-    const std::unique_ptr<ObservationSource> source = observations_of(*lease, array_of(*lease, X), "X");
+    const std::unique_ptr<ObservationSource> source = observations_of(*lease, X, "X");
     SparseCodes codes;
     visit([&](const auto& network) {
       const Unlocked unlocked;
@@ -196,7 +183,7 @@ class LearnedNetwork {
   nb::dict evaluate(nb::object X, double lambda_fraction, bool oracle) const {
     Listener listener;
     const Contexts::Lease lease(prepared_.contexts());
-    const std::unique_ptr<ObservationSource> source = observations_of(*lease, array_of(*lease, X), "X");
+    const std::unique_ptr<ObservationSource> source = observations_of(*lease, X, "X");
     Evaluation found;
     visit([&](const auto& network) {
       const Unlocked unlocked;
@@ -261,9 +248,9 @@ class LearnedNetwork {
     const Contexts::Lease lease(prepared_.contexts());
     const Context& context = *lease;
     const Dictionary& dictionary = prepared_.dictionary();
-    const std::unique_ptr<ObservationSource> source = observations_of(context, array_of(context, X), "X");
+    const std::unique_ptr<ObservationSource> source = observations_of(context, X, "X");
     std::unique_ptr<ObservationSource> judging;
-    if (!V.is_none()) judging = observations_of(context, array_of(context, V), "validation");
+    if (!V.is_none()) judging = observations_of(context, V, "validation");
     std::vector<TrainingEvent> history;
     TrainingResult result;
     double unit = 1, judged_unit = 1;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import warnings
@@ -137,8 +138,12 @@ class Dictionary:
     def lam_max(self, X: Array, *, weights: Array | None = None, group_size: int | None = None,
                 nonnegative: bool = False) -> np.ndarray:
         """The smallest `lam` of each row for which its code is 0, (N,); of atoms that are penalised."""
-        return self._solve("Dictionary.lam_max", X, lam_fraction=1, weights=weights, group_size=group_size,
-                           nonnegative=nonnegative).lam
+        call = "Dictionary.lam_max"
+        X = arguments.observations(call, X, self.shape[0])
+        checked = checked_options(call, X.shape[0], self.shape[1], lam_fraction=1, weights=weights,
+                                  group_size=group_size, nonnegative=nonnegative)
+        with naming(call):
+            return self._core.lambda_max(X, checked["weights"], checked["group_size"], checked["nonnegative"])
 
     def _solve(self, call, X, lam=None, lam_fraction=None, gap=1e-6, solver="auto", weights=None, nonnegative=False,
                group_size=None, warm_start=None, *, lam_scope="sample", l1_radius=None, residual_norm=None,
@@ -164,12 +169,10 @@ class Dictionary:
         if warm_start is not None:
             warm_start = arguments.codes(call, "warm_start", warm_start, (N, m))
         with reporter(call, progress) as report:
-            try:
+            with naming(call):
                 found = self._core.solve(X, **checked, initial=warm_start, progress=report,
                                          log=_log if _logger.isEnabledFor(logging.INFO) else None,
                                          problems_in_all=problems_in_all, lambda_max=lambda_max)
-            except ValueError as error:  # what only the library sees, a row with NaN for one
-                raise ValueError(f"{call}: {str(error).removeprefix('lasso: ')}") from error
         result = _result(found, N, m)
         raised = found["raised"]
         if isinstance(raised, KeyboardInterrupt):
@@ -178,6 +181,15 @@ class Dictionary:
         if raised is not None:
             raise raised
         return result
+
+
+@contextlib.contextmanager
+def naming(call):
+    """Errors that only the library sees, a row with NaN for one, begin with the name of the call."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{call}: {str(error).removeprefix('lasso: ')}") from error
 
 
 def checked_options(call, N, m, lam=None, lam_fraction=None, gap=1e-6, solver="auto", weights=None, nonnegative=False,
@@ -250,8 +262,8 @@ def lasso(
 
     Parameters
     ----------
-    D : array of shape (n, m)
-        The dictionary, a column an atom.
+    D : array of shape (n, m), or Dictionary
+        The dictionary, a column an atom; a `Dictionary` has its own device and threads.
     X : array of shape (N, n) or (n,)
         The observations, a row each. float32 and float64 are read where they lie, whatever their strides; other numbers
         are converted. Arrays of any library that speaks DLPack; on CUDA only with a dictionary on the same device.
@@ -310,9 +322,7 @@ def lasso(
     ConvergenceWarning
         scikit-learn's where that is installed, else RuntimeWarning: some problems missed the gap.
     """
-    dictionary = Dictionary.__new__(Dictionary)
-    dictionary._prepare("lasso", D, device, threads)
-    return dictionary._solve(
+    return Dictionary._of("lasso", D, device, threads)._solve(
         "lasso", X, lam, lam_fraction, gap, solver, weights, nonnegative, group_size, warm_start, lam_scope=lam_scope,
         l1_radius=l1_radius, residual_norm=residual_norm, max_nonzeros=max_nonzeros, elastic_net=elastic_net,
         debias=debias, max_iterations=max_iterations, memory_limit=memory_limit, progress=progress)
