@@ -218,7 +218,7 @@ def test_missed_gaps_are_warned_of_where_they_are_computed():
 
 
 @pytest.mark.parametrize("keywords, error, named", [
-    ({"X": X}, TypeError, "X: found ndarray"),
+    ({"X": X}, TypeError, "X: found an array of shape"),
     ({"X": da.from_array(X[:, :9])}, ValueError, "X: found shape"),
     ({"X": da.from_array(X[0])}, ValueError, "X: found"),
     ({"X": da.from_array(X.astype(complex))}, TypeError, "X: found .* complex128"),

@@ -425,7 +425,7 @@ def test_ctrl_c_gives_what_is_done(small):
     (dict(chunk_size=0), ValueError, "chunk_size: found 0, wanted"),
     (dict(chunk_size=2.5), TypeError, "chunk_size: found float 2.5, wanted"),
     (dict(device="abacus"), ValueError, "device: found 'abacus', wanted"),
-    (dict(solver=np.ones(3)), TypeError, "solver: found ndarray .*, wanted"),
+    (dict(solver=np.ones(3)), TypeError, "solver: found an array of shape .*, wanted"),
     (dict(solver="magic"), ValueError, "solver: found 'magic', wanted"),
     (dict(progress="yes"), TypeError, "progress: found str 'yes', wanted"),
 ])
@@ -468,7 +468,7 @@ def test_a_dict_of_ranks_is_left_as_it_is(small):
 
 def test_bad_recordings_are_named(small):
     evoked = small.evoked()
-    with pytest.raises(TypeError, match="inst: found ndarray .*, wanted a Raw, Epochs or Evoked"):
+    with pytest.raises(TypeError, match="inst: found an array of shape .*, wanted a Raw, Epochs or Evoked"):
         apply_lasso(evoked.data, small.forward, small.cov)
     with pytest.raises(TypeError, match="forward: found NoneType None, wanted an mne.Forward"):
         apply_lasso(evoked, None, small.cov)

@@ -23,11 +23,15 @@ def refuse(error, call, name, found, wanted):
 
 def shown(value):
     """A value in a message: short, whatever it is."""
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        return f"an array of shape {value.shape} of {value.dtype}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def of_type(value):
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        return shown(value)
     return f"{type(value).__name__} {shown(value)}"
 
 

@@ -27,7 +27,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from . import LassoResult, __version__, _arguments as arguments, _core
 from ._arguments import refuse
-from ._lasso import Dictionary, checked_options, warn_of_missed
+from ._lasso import Dictionary, checked_options, lam_rule, naming, warn_of_missed
 
 __all__ = ["LazyResult", "from_zarr", "lasso"]
 
@@ -404,10 +404,7 @@ def _solve_block(how, atoms, X, first, lams, start, largest):
     with _RowsFrom(first):
         X = arguments.observations(call, X, dictionary.shape[0])
         if lams is not None:
-            wanted = "finite numbers >= 0"
-            lams = arguments.vector(call, "lam", lams, X.shape[0], wanted)
-            if lams.size and not (lams.min() >= 0 and lams.max() < np.inf):
-                raise refuse(ValueError, call, "lam", f"{lams.min() if lams.min() < 0 else np.inf:g}", wanted)
+            _, _, lams = lam_rule(call, X.shape[0], lams)
         result = dictionary._solve_checked(call, X, {**checked, "values": lams}, start, problems_in_all=how.N,
                                            lambda_max=largest)
     found = [result.codes, *(getattr(result, name) for name in _ARRAYS)]
@@ -417,7 +414,7 @@ def _solve_block(how, atoms, X, first, lams, start, largest):
 def _block_lambda_max(how, atoms, X, first):
     call, checked = how.call, how.checked
     dictionary = _prepared.get(call, atoms, how.device, how.threads)
-    with _RowsFrom(first):
+    with _RowsFrom(first), naming(call):
         X = arguments.observations(call, X, dictionary.shape[0])
         return dictionary._core.recording_lambda_max(
             X, checked["weights"], checked["group_size"], checked["nonnegative"], checked["memory_limit"])

@@ -8,8 +8,6 @@ arrays as well.
 
 from __future__ import annotations
 
-import math
-import numbers
 from contextlib import contextmanager
 from typing import Any, Iterator, Optional
 
@@ -26,6 +24,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from . import Dictionary, LassoResult
+from . import _arguments as arguments
 from ._arguments import is_dask
 
 try:
@@ -55,16 +54,8 @@ def _naming(estimator: BaseEstimator, argument: str) -> Iterator[None]:
         raise ValueError(name + str(error)) from error
 
 
-def _found(value: Any) -> str:
-    """What a message says of a value."""
-    if isinstance(value, np.ndarray) and value.ndim > 0:
-        return f"an array of shape {value.shape} of {value.dtype}"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}... ({type(value).__name__})"
-
-
 @contextmanager
-def _in_range(estimator: BaseEstimator, arguments: str) -> Iterator[None]:
+def _in_range(estimator: BaseEstimator, whose: str) -> Iterator[None]:
     """Says of numbers that are beyond float64 whose they are: the solver knows its arguments by other names."""
     try:
         yield
@@ -72,7 +63,7 @@ def _in_range(estimator: BaseEstimator, arguments: str) -> Iterator[None]:
         if "the range of float64" not in str(error):
             raise
         raise ValueError(
-            f"{type(estimator).__name__}: {arguments}: found numbers whose products leave the range of float64, "
+            f"{type(estimator).__name__}: {whose}: found numbers whose products leave the range of float64, "
             f"wanted them in closer units"
         ) from error
 
@@ -92,37 +83,15 @@ def _prepared(estimator: BaseEstimator, D: np.ndarray, missed: str) -> Dictionar
 
 
 def _flag(estimator: BaseEstimator, argument: str) -> bool:
-    value = getattr(estimator, argument)
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{type(estimator).__name__}: {argument}: found {_found(value)}, wanted True or False")
-    return bool(value)
+    return arguments.flag(type(estimator).__name__, argument, getattr(estimator, argument))
 
 
-def _number(estimator: BaseEstimator, argument: str, least: float, default: Optional[float] = None) -> float:
-    """A finite real number that is at least `least`; None stands for the default where there is one."""
-    value = getattr(estimator, argument)
-    if value is None and default is not None:
-        return default
-    wanted = f"wanted a finite number >= {least:g}" + (" or None" if default is not None else "")
-    if not isinstance(value, numbers.Real) or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{type(estimator).__name__}: {argument}: found {_found(value)}, {wanted}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not (math.isfinite(number) and number >= least):
-        raise ValueError(f"{type(estimator).__name__}: {argument}: found {_found(value)}, {wanted}")
-    return number
+def _number(estimator: BaseEstimator, argument: str, least: float) -> float:
+    return arguments.number(type(estimator).__name__, argument, getattr(estimator, argument), least=least)
 
 
 def _count(estimator: BaseEstimator, argument: str) -> int:
-    value = getattr(estimator, argument)
-    wanted = "wanted an integer from 1 to 2^63 - 1"
-    if not isinstance(value, numbers.Integral) or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{type(estimator).__name__}: {argument}: found {_found(value)}, {wanted}")
-    if not 1 <= value < 2**63:
-        raise ValueError(f"{type(estimator).__name__}: {argument}: found {_found(value)}, {wanted}")
-    return int(value)
+    return arguments.integer(type(estimator).__name__, argument, getattr(estimator, argument), 1)
 
 
 def _numbers(estimator: BaseEstimator, argument: str, wanted: str) -> np.ndarray:
@@ -132,9 +101,9 @@ def _numbers(estimator: BaseEstimator, argument: str, wanted: str) -> np.ndarray
         try:
             array = np.asarray(value)
         except (TypeError, ValueError):  # rows of several lengths, say
-            raise ValueError(f"found {_found(value)}, {wanted}") from None
+            raise ValueError(f"found {arguments.shown(value)}, {wanted}") from None
         if array.dtype.kind not in "iuf":
-            raise TypeError(f"found {_found(value)}, {wanted}")
+            raise TypeError(f"found {arguments.shown(value)}, {wanted}")
         return np.asarray(array, dtype=np.float64)
 
 
@@ -344,9 +313,9 @@ class BatchLasso(MultiOutputMixin, RegressorMixin, BaseEstimator):
         with _naming(self, "y"):
             y = check_array(y, dtype=None, ensure_2d=False, ensure_min_samples=0, ensure_min_features=0)
             if y.dtype.kind not in "biufO":
-                raise TypeError(f"found {_found(y)}, wanted real numbers")
+                raise TypeError(f"found {arguments.shown(y)}, wanted real numbers")
             if y.ndim == 0 or y.size == 0:
-                raise ValueError(f"found {_found(y)}, wanted (n_samples,) or (n_samples, n_targets), n_targets > 0")
+                raise ValueError(f"found {arguments.shown(y)}, wanted (n_samples,) or (n_samples, n_targets), n_targets > 0")
             as_X = y.dtype == np.float32 and X.dtype == np.float32
             y = check_array(y, dtype=np.float32 if as_X else np.float64, ensure_2d=False)
             if y.shape[0] != X.shape[0]:
@@ -687,7 +656,7 @@ class BatchSparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def _options(self) -> dict:
         """Keywords for a solve."""
         return dict(
-            lam=_number(self, "transform_alpha", 0, default=1.0),
+            lam=1.0 if self.transform_alpha is None else _number(self, "transform_alpha", 0),
             gap=2 * _number(self, "tol", _SMALLEST_TOL),
             nonnegative=_flag(self, "positive_code"),
             max_iterations=_count(self, "transform_max_iter"),
