@@ -5,6 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import program
 from program import PATH
 
 _started = []
@@ -20,18 +21,9 @@ def command(ranks):
     return ["mpirun", "--allow-run-as-root", "--oversubscribe", *loopback, *quick, "-n", str(ranks)]
 
 
-def run(ranks, *arguments, status=None, program=(PATH,), timeout=120):
-    """One run. `status`: the exit status that it must end with."""
-    done = subprocess.run(
-        [*command(ranks), *map(str, program), *map(str, arguments)],
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        timeout=timeout,
-    )
-    if status is not None:
-        assert done.returncode == status, f"status {done.returncode}, wanted {status}\n{done.stdout}{done.stderr}"
-    return done
+def run(ranks, *arguments, status=None, timeout=120, launched=(PATH,)):
+    """One run of the program, or of what starts it. `status`: the exit status that it must end with."""
+    return program.run(*arguments, status=status, timeout=timeout, program=[*command(ranks), *launched])
 
 
 def start(ranks, *arguments):

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import struct
 import sys
 import time
 
@@ -16,7 +15,7 @@ import pytest
 import mpirun
 import program
 from mpirun import lines_of_program, processes_of
-from program import DONE, FAILED, USAGE, Codes, check
+from program import DONE, FAILED, USAGE, Codes, check, held
 
 n, m = 24, 60
 MIB = 1 << 20
@@ -68,25 +67,6 @@ class Work:
         done = self.solve(ranks, status=FAILED)
         np.save(self.folder / "X.npy", self.X)
         return done
-
-
-def held(path):
-    """The problems in a journal's file, in the order of its records."""
-    content = path.read_bytes()
-    problems = []
-    at = 16  # behind the magic
-    while len(content) >= at + 16:
-        size = int.from_bytes(content[at : at + 8], "little")
-        record = content[at + 16 : at + 16 + size]
-        if size == 0 or len(record) < size:
-            break  # torn
-        entry = 8 if at > 16 else size  # the first is the header
-        while entry < size:
-            index, nonzeros = struct.unpack_from("<q40xi", record, entry)
-            problems.append(index)
-            entry += 56 + 12 * nonzeros
-        at += 16 + size
-    return problems
 
 
 # ------------------------------------------------------------------------------------------------------- the same bits
@@ -360,7 +340,7 @@ def test_memory_of_a_rank_stays_within_the_limit(folder):
     besides = 48 * MIB  # the program, its libraries, MPI's among them, and buffers
     for ranks in (1, 2):
         output = folder / f"Z{ranks}.npz"
-        done = mpirun.run(ranks, *options, "--output", output, "--threads", 1, program=measured, status=DONE)
+        done = mpirun.run(ranks, *options, "--output", output, "--threads", 1, launched=measured, status=DONE)
         peaks = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak")]
         assert len(peaks) == ranks
         assert max(peaks) <= 8 * MIB + besides, peaks

@@ -82,3 +82,17 @@ def samples(measured, made, count=60, seed=0):
     rows = [made["sol"]["row_names"].index(name) for name in measured["ch_names"]]
     scales = np.sqrt(np.diag(noise_cov(measured)["data"]))
     return made["sol"]["data"][rows] @ moments + scales[:, np.newaxis] * random.randn(len(scales), count)
+
+
+def write_problem(folder, name="small"):
+    """Writes `name`-fwd.fif and -cov.fif; returns the info and the forward solution."""
+    measured = info()
+    made = forward(measured, surfaces())
+    mne.write_forward_solution(folder / f"{name}-fwd.fif", made)
+    mne.write_cov(folder / f"{name}-cov.fif", noise_cov(measured))
+    return measured, made
+
+
+def raw(measured, made, count, seed=0):
+    """`samples` as a Raw, with the average reference as a projector."""
+    return mne.io.RawArray(samples(measured, made, count, seed), measured).set_eeg_reference(projection=True)

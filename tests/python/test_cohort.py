@@ -29,12 +29,9 @@ def files(tmp_path_factory):
     """A folder with small-fwd.fif, small-cov.fif, two evoked files, a raw, a long raw and a broken one."""
     folder = tmp_path_factory.mktemp("cohort")
     with mne.use_log_level("error"):
-        info = small_meg.info()
-        forward = small_meg.forward(info, small_meg.surfaces())
-        mne.write_forward_solution(folder / "small-fwd.fif", forward)
-        mne.write_cov(folder / "small-cov.fif", small_meg.noise_cov(info))
+        info, forward = small_meg.write_problem(folder)
         for name, count in (("small", 60), ("long", 4000)):
-            raw = mne.io.RawArray(small_meg.samples(info, forward, count), info).set_eeg_reference(projection=True)
+            raw = small_meg.raw(info, forward, count)
             raw.save(folder / f"{name}_raw.fif", fmt="double")
         for k, name in enumerate(("one", "two")):
             data = small_meg.samples(info, forward, 40, seed=k)

@@ -17,6 +17,7 @@ import pytest
 import scipy.sparse
 
 import shrinkwarp
+from at_once import at_once
 from penalty import Penalty
 from shrinkwarp import _arguments, _core
 
@@ -238,18 +239,8 @@ def test_threads_do_not_change_bits():
     expected = shrinkwarp.lasso(D, X, lam_fraction=0.2, threads=1)
     assert same_bits(shrinkwarp.lasso(D, X, lam_fraction=0.2, threads=3), expected)
     dictionary = shrinkwarp.Dictionary(D, threads=2)
-    results = [None] * 6
-
-    def work(i):
-        for _ in range(5):
-            results[i] = dictionary.solve(X, lam_fraction=0.2)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(results))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(same_bits(result, expected) for result in results)
+    results = at_once(lambda: [dictionary.solve(X, lam_fraction=0.2) for _ in range(5)], 6)
+    assert all(same_bits(result, expected) for of_thread in results for result in of_thread)
 
 
 def slow_problem():

@@ -18,12 +18,9 @@ def files(tmp_path_factory):
     """A folder with small-fwd.fif, small-cov.fif and recordings of all kinds."""
     folder = tmp_path_factory.mktemp("meg")
     with mne.use_log_level("error"):
-        info = small_meg.info()
-        forward = small_meg.forward(info, small_meg.surfaces())
-        raw = mne.io.RawArray(small_meg.samples(info, forward, 120), info).set_eeg_reference(projection=True)
-        mne.write_forward_solution(folder / "small-fwd.fif", forward)
+        info, forward = small_meg.write_problem(folder)
+        raw = small_meg.raw(info, forward, 120)
         mne.write_forward_solution(folder / "volume-fwd.fif", small_meg.forward(info, small_meg.volume()))
-        mne.write_cov(folder / "small-cov.fif", small_meg.noise_cov(info))
         raw.save(folder / "small_raw.fif", fmt="double")
         data = raw.get_data()
         evokeds = [mne.EvokedArray(data[:, 60 * k:60 * k + 60], raw.info, tmin=-0.1, nave=4, comment=comment)

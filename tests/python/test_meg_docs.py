@@ -21,12 +21,8 @@ TEXT = (ROOT / "docs/meg.md").read_text()
 def subject(tmp_path, monkeypatch):
     """The folder that the page is read in."""
     monkeypatch.chdir(tmp_path)
-    info = small_meg.info()
-    forward = small_meg.forward(info, small_meg.surfaces())
-    raw = mne.io.RawArray(small_meg.samples(info, forward, 220), info).set_eeg_reference(projection=True)
+    raw = small_meg.raw(*small_meg.write_problem(tmp_path, "subject"), 220)
     evoked = mne.EvokedArray(raw.get_data(stop=60), raw.info, tmin=-0.1, nave=4, comment="tone")
-    mne.write_forward_solution("subject-fwd.fif", forward)
-    mne.write_cov("subject-cov.fif", small_meg.noise_cov(info))
     mne.write_evokeds("subject-ave.fif", evoked)
     raw.save("subject_raw.fif")
     return tmp_path

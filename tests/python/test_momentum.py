@@ -4,12 +4,12 @@ import copy
 import json
 import pickle
 import subprocess
-import threading
 
 import numpy as np
 import pytest
 from shrinkwarp import momentum
 
+from at_once import at_once
 from conftest import ROOT
 
 PROGRAM = ROOT / "build/cpu-release/bin/shrinkwarp"
@@ -189,36 +189,21 @@ def test_files_of_perceptrons_round_trip(tmp_path):
 
 def test_threads_share_a_network(resnet):
     X = samples(2, 3 * 32 * 32).reshape(2, 3, 32, 32)
-    wanted, found = resnet.forward(X), [None] * 4
-
-    def work(i):
-        found[i] = resnet.forward(X)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(np.array_equal(logits, wanted) for logits in found)
+    wanted = resnet.forward(X)
+    assert all(np.array_equal(logits, wanted) for logits in at_once(lambda: resnet.forward(X)))
 
 
 def test_threads_go_back_from_one_recording():
     net = momentum.Net.mlp(6, 3, blocks=8, threads=1)
     recording = net.record(np.ones((200, 6)))
     _, wanted = recording.backward(recording.output)
-    different = []
 
     def go_back():
         for _ in range(200):
             _, found = recording.backward(recording.output)
-            different.extend(name for name in wanted if not np.array_equal(found[name], wanted[name]))
+            assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
-    threads = [threading.Thread(target=go_back) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not different
+    at_once(go_back)
 
 
 def test_leaving_the_range_is_an_error():

@@ -14,6 +14,7 @@ import pytest
 import shrinkwarp
 from shrinkwarp import networks
 
+from at_once import at_once
 from conftest import ROOT
 
 PROGRAM = ROOT / "build/cpu-release/bin/shrinkwarp"
@@ -217,16 +218,7 @@ def test_interrupt_from_outside_ends_a_long_pass(problem):
 def test_threads_share_a_network(problem, trained):
     D, X = problem
     wanted = trained["coupled"].apply(X).toarray()
-    found = [None] * 4
-
-    def work(i):
-        found[i] = trained["coupled"].apply(X).toarray()
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = at_once(lambda: trained["coupled"].apply(X).toarray())
     assert all(np.array_equal(codes, wanted) for codes in found)
 
 

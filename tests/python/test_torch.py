@@ -3,7 +3,6 @@
 import copy
 import gc
 import pickle
-import threading
 import weakref
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import shrinkwarp  # noqa: E402
 import shrinkwarp.torch as modules  # noqa: E402
+from at_once import at_once  # noqa: E402
 from shrinkwarp import momentum, networks  # noqa: E402
 
 
@@ -223,17 +223,8 @@ def test_threads_share_a_module():
         its = x.clone().requires_grad_()
         return torch.autograd.grad(net(its).sum(), its)[0]
 
-    wanted, found = gradient(), [None] * 4
-
-    def work(i):
-        found[i] = gradient()
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(torch.equal(value, wanted) for value in found)
+    wanted = gradient()
+    assert all(torch.equal(value, wanted) for value in at_once(gradient))
 
 
 # ---- torchvision's ResNets -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 import subprocess
 from pathlib import Path
 
@@ -15,10 +16,10 @@ DONE, FAILED, USAGE, UNCONVERGED = 0, 1, 2, 3
 EPS = np.finfo(np.float64).eps
 
 
-def run(*arguments, status=None, timeout=120, **options):
-    """One run of the program. `status`: the exit status that it must end with."""
+def run(*arguments, status=None, timeout=120, program=(PATH,), **options):
+    """One run of the program. `status`: the exit status that it must end with; `program`: what it is started by."""
     done = subprocess.run(
-        [str(PATH), *map(str, arguments)],
+        [*map(str, program), *map(str, arguments)],
         stdout=options.pop("stdout", subprocess.PIPE),
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -75,6 +76,27 @@ class Codes:
             self.converged[i],
         ]
         return b"|".join(np.asarray(part).tobytes() for part in parts)
+
+
+def held(journal):
+    """The problems in a journal that nothing has damaged, in the order of their records."""
+    content = journal.read_bytes() if journal.exists() else b""
+    problems = []
+    at = 16  # behind the magic
+    while len(content) >= at + 16:
+        size = int.from_bytes(content[at : at + 8], "little")
+        record = content[at + 16 : at + 16 + size]
+        if size == 0 or len(record) < size:
+            break  # torn
+        if at > 16:  # the first is the header
+            entry = 8
+            for _ in range(int.from_bytes(record[:8], "little")):
+                index, nonzeros = struct.unpack_from("<q40xi", record, entry)
+                problems.append(index)
+                entry += 56 + 12 * nonzeros
+            assert entry == size
+        at += 16 + size
+    return problems
 
 
 def save(folder, D, X):

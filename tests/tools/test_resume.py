@@ -8,14 +8,13 @@ import re
 import resource
 import shutil
 import signal
-import struct
 import subprocess
 import time
 
 import numpy as np
 import pytest
 
-from program import DONE, FAILED, PATH, UNCONVERGED, USAGE, Codes, check, one_line, run, save, start
+from program import DONE, FAILED, PATH, UNCONVERGED, USAGE, Codes, check, held, one_line, run, save, start
 
 N, n, m = 240, 12, 30
 
@@ -24,27 +23,6 @@ def problem(rows, seed=0):
     random_ = np.random.default_rng(seed)
     D = random_.standard_normal((n, m))
     return D, random_.standard_normal((rows, n))
-
-
-def held(journal):
-    """The problems in a journal that nothing has damaged, in the order of their records."""
-    content = journal.read_bytes() if journal.exists() else b""
-    problems = []
-    at = 16  # behind the magic
-    while len(content) >= at + 16:
-        size = int.from_bytes(content[at : at + 8], "little")
-        record = content[at + 16 : at + 16 + size]
-        if size == 0 or len(record) < size:
-            break  # torn
-        if at > 16:  # the first is the header
-            entry = 8
-            for _ in range(int.from_bytes(record[:8], "little")):
-                index, nonzeros = struct.unpack_from("<q40xi", record, entry)
-                problems.append(index)
-                entry += 56 + 12 * nonzeros
-            assert entry == size
-        at += 16 + size
-    return problems
 
 
 def processor_seconds(usage):
