@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -25,12 +24,12 @@
 #include <shrinkwarp/tools/cli/least_squares.hpp>
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
 #include <shrinkwarp/tools/cli/shared_inputs.hpp>
+#include <shrinkwarp/tools/cli/shared_journal.hpp>
 #include <shrinkwarp/tools/cli/shared_solve.hpp>
 #include <shrinkwarp/tools/cli/solve_options.hpp>
 #include <shrinkwarp/tools/cli/solve_summary.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/cli/warm_start.hpp>
-#include <shrinkwarp/tools/files/finished_output.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 #include <shrinkwarp/tools/files/npy_observations.hpp>
 #include <shrinkwarp/tools/files/solve_fingerprint.hpp>
@@ -39,14 +38,6 @@
 
 namespace shrinkwarp::cli {
 namespace {
-
-/// The output is there and no journal of it. Rank 0 has looked.
-bool finished_before(const SolveOptions& options, Ranks& ranks) {
-  std::error_code ignored;
-  const bool finished = ranks.first() && options.resume && std::filesystem::exists(options.output, ignored) &&
-                        SolveJournal::parts_of(options.output).empty();
-  return !ranks.text_of(0, finished ? "finished" : "").empty();
-}
 
 void check_sizes(const SolveOptions& options, const NpyFile& dictionary, const NpyObservations& observations) {
   SHRINKWARP_REQUIRE(dictionary.rows() > 0 && dictionary.cols() > 0, ShapeError, options.dictionary,
@@ -73,78 +64,6 @@ std::int64_t solver_memory(const SolveOptions& options, const Context& context, 
                      " for a dictionary of ", dictionary.rows(), " x ", dictionary.cols(), " and ", problems,
                      " problems");
   return limit - by_problem;
-}
-
-/// What all ranks hold of a journal.
-struct Held {
-  std::int64_t problems = 0, nonzeros = 0, damaged_bytes = 0;
-};
-
-Held held_by_all(Ranks& ranks, const SolveJournal& journal) {
-  std::int64_t numbers[] = {journal.held(), journal.nonzeros(), journal.damaged_bytes()};
-  ranks.sum(numbers, 3);
-  return {numbers[0], numbers[1], numbers[2]};
-}
-
-/// No problem is in the parts of two ranks; each has looked at its own, and they have been merged.
-void require_once(Ranks& ranks, const SolveJournal& journal, std::int64_t problems) {
-  const std::int64_t entries = held_by_all(ranks, journal).problems;
-  together(ranks, [&] {
-    std::int64_t held = 0;
-    for (std::int64_t i = 0; i < problems; ++i) held += journal.holds(i) ? 1 : 0;
-    SHRINKWARP_REQUIRE(held == entries, Error, journal.path(), " and its further parts hold ",
-                       with_commas(entries - held), " problems twice, wanted each once");
-  });
-}
-
-/// The journal has parts of ranks but the first.
-bool several_parts(const SolveOptions& options) {
-  const std::vector<int> parts = SolveJournal::parts_of(options.output);
-  return !parts.empty() && parts.back() > 0;
-}
-
-/// What a solve that has not come to its end says.
-std::string kept_text(const SolveOptions& options, std::int64_t held, std::int64_t problems) {
-  if (held == 0) return "no problem was finished";
-  return concat(with_commas(held), " of ", with_commas(problems), " problems are kept in ", options.output, ".journal",
-                several_parts(options) ? " and its further parts" : "", ", --resume goes on with them");
-}
-
-/// For an output without a journal: it is finished if this solve would make the same.
-void require_same_output(const SolveOptions& options, const Fingerprint& fingerprint, ObservationSource& observations,
-                         const CancelToken* cancel) {
-  constexpr const char* kAfresh = "; without --resume a solve starts afresh and replaces it";
-  std::string difference;
-  try {
-    difference = difference_of_output(options.output, fingerprint, observations, cancel);
-  } catch (const IoError& error) {
-    SHRINKWARP_THROW(Error, error.what(), kAfresh);
-  }
-  SHRINKWARP_REQUIRE(difference.empty(), ValueError, options.output,
-                     " is of a solve that differs from this one: ", difference, kAfresh);
-}
-
-/// Opens the journal of the output, each rank its parts. Problems that it holds, or may hold where it is damaged, are not lost
-/// by mistake.
-std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options, Ranks& ranks) {
-  std::unique_ptr<SolveJournal> journal;
-  together(ranks, [&] { journal = std::make_unique<SolveJournal>(options.output, ranks.rank(), ranks.size()); });
-  const Held held = held_by_all(ranks, *journal);
-  const std::string damage = held.damaged_bytes > 0
-                                 ? concat(with_commas(held.damaged_bytes), " bytes at ",
-                                          several_parts(options) ? "the end of a part" : "its end", " are damaged")
-                                 : "";
-  const std::string path = ranks.text_of(0, journal->path());
-  together(ranks, [&] {
-    SHRINKWARP_REQUIRE(options.resume || (held.problems == 0 && damage.empty()), Error, path, " holds ",
-                       with_commas(held.problems), " finished problems of an earlier run", damage.empty() ? "" : ", ",
-                       damage, ": --resume goes on with them, deleting ",
-                       several_parts(options) ? "it and its further parts" : "the file", " starts afresh");
-    if (ranks.first()) remove_leftovers(options.output);
-  });
-  if (!damage.empty() && ranks.first())
-    std::cerr << "shrinkwarp: " << path << ": " << damage << "; the problems in them are solved again\n";
-  return journal;
 }
 
 /// What all solves of a command share.
