@@ -51,6 +51,11 @@ class Cancelled : public Error {
   using Error::Error;
 };
 
+/// Exact arithmetic whose numbers have left the range of fixed point, or whose way back is not the way that led there.
+class RangeError : public Error {
+  using Error::Error;
+};
+
 /// An allocation failed; `bytes()` is what was asked for.
 class OutOfMemory : public Error {
  public:

@@ -11,6 +11,7 @@ struct DropoutMask {
   std::uint64_t seed, layer;
   std::uint32_t threshold;  // bits under it drop an element
   T scale;                  // 1 / (1 - probability)
+  std::int64_t first;       // column of the whole batch that is column 0 here
 
   SHRINKWARP_HOST_DEVICE std::uint64_t stream(std::int64_t step) const {
     return (layer << 40) + static_cast<std::uint64_t>(step);

@@ -19,7 +19,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     dropout_kernel(DropoutMask<T> mask, const std::int64_t* step, MatrixView<const T> X, MatrixView<T> Y) {
   using Draw = philox::BitsDraw;
-  const std::int64_t col = blockIdx.x, begin = col * X.rows;
+  const std::int64_t col = blockIdx.x, begin = (mask.first + col) * X.rows;
   const T* const x = X.column(col);
   T* const y = Y.column(col);
   const std::uint64_t stream = mask.stream(*step);

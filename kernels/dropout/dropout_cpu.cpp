@@ -42,7 +42,8 @@ void dropout(const Context& context, const DropoutMask<T>& mask, VectorView<cons
     std::uint32_t bits[kPiece + 4 * (kMostBlocks + 1)];
     for (std::int64_t j = task * columns; j < std::min(X.cols, (task + 1) * columns); ++j) {
       for (std::int64_t i = 0; i < X.rows; i += kPiece) {
-        const std::int64_t size = std::min(kPiece, X.rows - i), first = i + j * X.rows, within = first % 4;
+        const std::int64_t size = std::min(kPiece, X.rows - i), first = i + (mask.first + j) * X.rows,
+                           within = first % 4;
         for (std::int64_t drawn = 0; drawn < within + size; drawn += 4 * words.blocks)
           words.draw(mask.seed, stream, static_cast<std::uint64_t>((first + drawn) / 4), bits + drawn);
         apply(mask, bits + within, X.column(j) + i, Y.column(j) + i, size);

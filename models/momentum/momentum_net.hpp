@@ -121,11 +121,6 @@ class MomentumNet : public Layer<T> {
   std::int64_t capacity_ = 0;  // of a list of words
 };
 
-/// A state that has left the range of fixed-point numbers, or a way back that is not the way that led there.
-class RangeError : public Error {
-  using Error::Error;
-};
-
 /// Refuses a status that says that not all went well. Synchronises.
 /// @throws RangeError naming the layer  @param what  begins the message
 void require_all_well(const Context& context, VectorView<const std::int32_t> status, const std::string& what);

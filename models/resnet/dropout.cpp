@@ -25,7 +25,7 @@ std::int64_t Dropout<T>::scratch(const Context&, std::int64_t samples, bool keep
 template <class T>
 void Dropout<T>::forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes, Bytes) const {
   if (pass.training)
-    dropout<T>(pass.context, probability_, pass.seed, number_, pass.step, X, Y);
+    dropout<T>(pass.context, probability_, pass.seed, number_, pass.step, pass.first_sample, X, Y);
   else
     copy<T>(pass.context, X, Y);
 }
@@ -36,7 +36,7 @@ void Dropout<T>::backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView
   if (dX.empty()) return;
   const MatrixView<T> masked = beta == T(0) ? dX : matrix_in<T>(scratch, X.rows, X.cols);
   if (pass.training)
-    dropout<T>(pass.context, probability_, pass.seed, number_, pass.step, dY, masked);
+    dropout<T>(pass.context, probability_, pass.seed, number_, pass.step, pass.first_sample, dY, masked);
   else
     copy<T>(pass.context, dY, masked);
   if (beta != T(0)) add<T>(pass.context, masked, dX, dX);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <shrinkwarp/models/resnet/parameters.hpp>
+#include <shrinkwarp/models/train/replicas.hpp>
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/error.hpp>
@@ -60,6 +61,8 @@ struct Pass {
   const std::vector<SideInput<T>>* side = nullptr;
   VectorView<std::int32_t> status;      ///< one of each momentum stage, see ExactStatus
   const CancelToken* cancel = nullptr;  ///< asked between layers; may be nullptr
+  Replicas* replicas = nullptr;         ///< that have the other samples of the batch; nullptr: these are all
+  std::int64_t first_sample = 0;        ///< of these in the whole batch
 
   VectorView<const T> values(std::int64_t offset, std::int64_t size) const { return parameters.slice(offset, size); }
   MatrixView<const T> matrix(std::int64_t offset, std::int64_t rows, std::int64_t cols) const {
