@@ -96,6 +96,7 @@ void train_on_batches(const TrainingRun<T>& run) {
   its.weight_decay = options.weight_decay;
   its.clip = options.clip;
   its.seed = options.seed;
+  its.replicas = options.replicas;
   const SampleBatches<T> batches(run.samples, options.lambda);
   ListaTask<T> task(run, batches);
   train_on_batches<T>(run.context, task, its, run.store, run.cancel);

@@ -15,19 +15,21 @@ std::int64_t chunk_of(std::int64_t count, std::int64_t rows, std::int64_t atoms)
   constexpr double kFlops = 1e11, kLayers = 10;
   const double a_sample = 12 * kLayers * static_cast<double>(rows) * static_cast<double>(atoms);
   const auto samples = static_cast<std::int64_t>(std::min(kFlops / a_sample, static_cast<double>(kMostSamples)));
-  return std::min(count, std::max(samples, kFewSamples));
+  return std::clamp<std::int64_t>(count, 1, std::max(samples, kFewSamples));
 }
 
 }  // namespace
 
 template <class T>
 FullBatch<T>::FullBatch(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
-                        std::int64_t most, std::int64_t most_scratch)
+                        std::int64_t most, std::int64_t most_scratch, Replicas* replicas)
     : context_(context),
       samples_(samples),
       shares_(shares),
-      count_(std::min(samples.size(), most)),
-      chunk_(chunk_of(count_, samples.dimension(), samples.atoms())),
+      replicas_(replicas),
+      total_(std::min(samples.size(), most)),
+      share_(share_of(replicas, total_)),
+      chunk_(chunk_of(share_.count, samples.dimension(), samples.atoms())),
       most_scratch_(most_scratch),
       X_(context, samples.dimension(), chunk_),
       lambda_(context, chunk_),
@@ -59,21 +61,35 @@ std::int64_t FullBatch<T>::width(const Network<T>& network) const {
 
 template <class T>
 double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradient, const CancelToken* cancel) const {
+  gradient->assign(static_cast<std::size_t>(network.parameters().size), 0.0);
+  double mean = 0;
+  do_own_share(replicas_, [&] { mean = add_share(network, *gradient, cancel); });
+  if (replicas_ == nullptr) return mean;
+  replicas_->add(1, &mean, 1);
+  replicas_->add(1, gradient->data(), static_cast<std::int64_t>(gradient->size()));
+  return mean;
+}
+
+/// What the samples of this replica add to the mean cost and to its gradient.
+template <class T>
+double FullBatch<T>::add_share(const Network<T>& network, std::vector<double>& gradient,
+                               const CancelToken* cancel) const {
   const std::int64_t width = this->width(network), size = network.parameters().size;
   const std::int64_t wanted = network.scratch(context_, width, true);
   if (scratch_.size() < wanted) scratch_ = Tensor<std::byte>(context_, wanted);
   if (gradient_.size() < size) gradient_ = Tensor<T>(context_, size);
   std::vector<T> part(static_cast<std::size_t>(size));
-  gradient->assign(static_cast<std::size_t>(size), 0.0);
   double mean = 0;
-  for (std::int64_t first = 0; first < count_; first += chunk_) {
+  const std::int64_t end = share_.first + share_.count;
+  for (std::int64_t first = share_.first; first < end; first += chunk_) {
     if (cancel != nullptr && cancel->cancelled())
-      SHRINKWARP_THROW(Cancelled, "FullBatch: cancelled with ", first, " of ", count_, " samples seen");
-    const std::int64_t held = std::min(chunk_, count_ - first);
+      SHRINKWARP_THROW(Cancelled, "FullBatch: cancelled with ", first - share_.first, " of ", share_.count,
+                       " samples seen");
+    const std::int64_t held = std::min(chunk_, end - first);
     fill(first, held);
     for (std::int64_t begin = 0; begin < held; begin += width) {
       const std::int64_t count = std::min(width, held - begin);
-      const double share = static_cast<double>(count) / static_cast<double>(count_);
+      const double share = static_cast<double>(count) / static_cast<double>(total_);
       network.loss(context_, X_.matrix().columns(begin, count), lambda_.vector().slice(begin, count), loss_.vector(),
                    gradient_.vector().slice(0, size), scratch_.vector());
       double loss = 0;
@@ -81,7 +97,7 @@ double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradie
       copy<T>(context_, gradient_.vector().slice(0, size), VectorView<T>{part.data(), size, {}});
       context_.synchronize();
       mean += share * loss;
-      for (std::size_t i = 0; i < part.size(); ++i) (*gradient)[i] += share * static_cast<double>(part[i]);
+      for (std::size_t i = 0; i < part.size(); ++i) gradient[i] += share * static_cast<double>(part[i]);
     }
   }
   return mean;

@@ -12,10 +12,11 @@
 namespace shrinkwarp {
 namespace {
 
-constexpr std::int64_t kStageIterations = 40;     // of a depth before the last
-constexpr std::int64_t kDefaultIterations = 300;  // of the last
-constexpr std::int64_t kPerLook = 10;             // iterations between two looks at progress and validation
-constexpr std::int64_t kStageSamples = 2048;      // that depths before the last see: they make a start for the next
+constexpr std::int64_t kStageIterations = 40;                 // of a depth before the last
+constexpr std::int64_t kDefaultIterations = 300;              // of the last
+constexpr std::int64_t kPerLook = 10;                         // iterations between two looks at progress and validation
+constexpr std::int64_t kMostScratch = std::int64_t{1} << 28;  // bytes of a pass
+constexpr std::int64_t kStageSamples = 2048;  // that depths before the last see: they make a start for the next
 // A depth ends where ten iterations bring less than this share of what it has gained, or of the cost what sums can tell.
 constexpr double kLeastProgress = 1e-3;
 constexpr double kRounding = 1e-14;
@@ -28,8 +29,8 @@ class Cost {
  public:
   explicit Cost(const TrainingRun<T>& run)
       : run_(run),
-        all_(run.context, run.samples, run.options.lambda),
-        few_(run.context, run.samples, run.options.lambda, kStageSamples),
+        all_(run.context, run.samples, run.options.lambda, run.samples.size(), kMostScratch, run.options.replicas),
+        few_(run.context, run.samples, run.options.lambda, kStageSamples, kMostScratch, run.options.replicas),
         logarithms_(has_scalar_layers(run.network.spec().kind)) {}
 
   std::vector<double> point() const {
@@ -235,7 +236,7 @@ void train_on_all(const TrainingRun<T>& run) {
     const std::int64_t iterations = last ? most : std::min(most, kStageIterations);
     bool moves = true;
     while (moves && minimiser->at().iterations < iterations) {
-      if (run.cancel != nullptr && run.cancel->cancelled()) {
+      if (run.is_cancelled()) {
         save();
         SHRINKWARP_THROW(Cancelled, "training: cancelled at layer ", depth, ", iteration ", minimiser->at().iterations);
       }

@@ -21,20 +21,22 @@ std::int64_t chunk_of(std::int64_t count, std::int64_t n, std::int64_t m) {
   constexpr double kFlops = 1e11, kLayers = 10;
   const double a_sample = 4 * kLayers * static_cast<double>(n) * static_cast<double>(m);
   const auto soon = static_cast<std::int64_t>(std::min(kFlops / a_sample, static_cast<double>(kMostSamples)));
-  return std::clamp<std::int64_t>(std::min(kMostBytes / bytes, soon), 1, count);
+  return std::clamp<std::int64_t>(std::min(kMostBytes / bytes, soon), 1, std::max<std::int64_t>(count, 1));
 }
 
 }  // namespace
 
 template <class T>
 MeanCost<T>::MeanCost(const Context& context, const Dictionary& dictionary, const Samples<T>& samples,
-                      const LambdaShares& shares, std::int64_t most)
+                      const LambdaShares& shares, std::int64_t most, Replicas* replicas)
     : context_(context),
       dictionary_(dictionary),
       samples_(samples),
       shares_(shares),
-      count_(std::min(samples.size(), most)),
-      chunk_(chunk_of<T>(count_, dictionary.rows(), dictionary.atoms())),
+      replicas_(replicas),
+      total_(std::min(samples.size(), most)),
+      share_(share_of(replicas, total_)),
+      chunk_(chunk_of<T>(share_.count, dictionary.rows(), dictionary.atoms())),
       X_(context, dictionary.rows(), chunk_),
       lambda_(context, chunk_),
       Z_(context, dictionary.atoms(), chunk_),
@@ -81,14 +83,24 @@ void MeanCost<T>::fill(std::int64_t first, std::int64_t count) const {
 
 template <class T>
 double MeanCost<T>::operator()(const Network<T>& network, const CancelToken* cancel) const {
+  double sum = 0;
+  do_own_share(replicas_, [&] { sum = sum_of_share(network, cancel); });
+  if (replicas_ != nullptr) replicas_->add(1, &sum, 1);
+  return sum / static_cast<double>(total_);
+}
+
+template <class T>
+double MeanCost<T>::sum_of_share(const Network<T>& network, const CancelToken* cancel) const {
   const std::int64_t wanted = network.scratch(context_, chunk_, false);
   if (scratch_.size() < wanted) scratch_ = Tensor<std::byte>(context_, wanted);
   std::vector<double> costs(static_cast<std::size_t>(chunk_));
   double sum = 0;
-  for (std::int64_t first = 0; first < count_; first += chunk_) {
+  const std::int64_t end = share_.first + share_.count;
+  for (std::int64_t first = share_.first; first < end; first += chunk_) {
     if (cancel != nullptr && cancel->cancelled())
-      SHRINKWARP_THROW(Cancelled, "MeanCost: cancelled with ", first, " of ", count_, " samples seen");
-    const std::int64_t count = std::min(chunk_, count_ - first);
+      SHRINKWARP_THROW(Cancelled, "MeanCost: cancelled with ", first - share_.first, " of ", share_.count,
+                       " samples seen");
+    const std::int64_t count = std::min(chunk_, end - first);
     fill(first, count);
     const MatrixView<T> Z = Z_.matrix().columns(0, count);
     network.forward(context_, X_.matrix().columns(0, count), lambda_.vector().slice(0, count), Z, scratch_.vector());
@@ -102,7 +114,7 @@ double MeanCost<T>::operator()(const Network<T>& network, const CancelToken* can
     context_.synchronize();
     for (std::int64_t b = 0; b < count; ++b) sum += costs[static_cast<std::size_t>(b)];
   }
-  return sum / static_cast<double>(count_);
+  return sum;
 }
 
 template class MeanCost<float>;

@@ -8,6 +8,7 @@
 
 #include <shrinkwarp/models/lista/network.hpp>
 #include <shrinkwarp/models/lista/samples.hpp>
+#include <shrinkwarp/models/train/replicas.hpp>
 
 namespace shrinkwarp {
 
@@ -19,18 +20,20 @@ template <class T>
 class MeanCost {
  public:
   /// @param context, dictionary, samples  outlive this
-  /// @param most  as many samples at most, the first
+  /// @param most      as many samples at most, the first
+  /// @param replicas  each of which looks at its share of the samples; outlive this; nullptr: there are no others
   MeanCost(const Context& context, const Dictionary& dictionary, const Samples<T>& samples, const LambdaShares& shares,
-           std::int64_t most = std::numeric_limits<std::int64_t>::max());
+           std::int64_t most = std::numeric_limits<std::int64_t>::max(), Replicas* replicas = nullptr);
 
   /// Mean of 1/2 ||x - D z||^2 + lambda ||z||_1 at the network's depth, in the units of the samples: x, D and z as they are, in
-  /// float64. The same bits whatever the threads. Synchronises.
+  /// float64. The same bits whatever the threads, and on all replicas. Synchronises.
   /// @param cancel  is asked between chunks; may be nullptr  @throws Cancelled
   double operator()(const Network<T>& network, const CancelToken* cancel = nullptr) const;
 
  private:
   static constexpr bool kExact = std::is_same_v<T, double>;
 
+  double sum_of_share(const Network<T>& network, const CancelToken* cancel) const;
   void fill(std::int64_t first, std::int64_t count) const;
   MatrixView<double> exact_X() const;
   VectorView<double> exact_lambda() const;
@@ -39,7 +42,10 @@ class MeanCost {
   const Dictionary& dictionary_;
   const Samples<T>& samples_;
   LambdaShares shares_;
-  std::int64_t count_, chunk_;
+  Replicas* replicas_;
+  std::int64_t total_;  // samples of all replicas
+  SampleShare share_;   // of this one
+  std::int64_t chunk_;
   Tensor<T> X_, lambda_, Z_;
   Tensor<double> wide_X_, wide_lambda_;  // X_ and lambda_ for T = float
   Tensor<double> R_, correlation_, primal_, gap_;

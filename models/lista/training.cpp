@@ -34,7 +34,7 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
                      const TrainingStore& store, const std::function<void(const TrainingEvent&)>& event,
                      const CancelToken* cancel) {
   check(options);
-  const MeanCost<T> judge(context, dictionary, validation, options.lambda);
+  const MeanCost<T> judge(context, dictionary, validation, options.lambda, validation.size(), options.replicas);
   TrainingResult result;
   {
     const std::unique_ptr<Network<T>> ista = make_network<T>(context, dictionary, network.spec());
@@ -62,13 +62,14 @@ template <class T>
 void start_from_steps(const Context& context, const Dictionary& dictionary, Network<T>& network,
                       const Samples<double>& samples, const Samples<double>& validation, const LambdaShares& lambda,
                       const TrainingStore& store, const std::function<void(const TrainingEvent&)>& event,
-                      const CancelToken* cancel) {
+                      const CancelToken* cancel, Replicas* replicas) {
   NetworkSpec spec;
   spec.kind = NetworkKind::step;
   spec.layers = network.spec().layers;
   const std::unique_ptr<Network<double>> steps = make_network<double>(context, dictionary, spec);
   TrainingOptions options;
   options.lambda = lambda;
+  options.replicas = replicas;
   train<double>(context, dictionary, *steps, samples, validation, options, store, event, cancel);
   network.become_step_network(context, dictionary, steps->to_host(context));
 }
@@ -79,7 +80,7 @@ void start_from_steps(const Context& context, const Dictionary& dictionary, Netw
                                    const std::function<void(const TrainingEvent&)>&, const CancelToken*);   \
   template void start_from_steps<T>(const Context&, const Dictionary&, Network<T>&, const Samples<double>&, \
                                     const Samples<double>&, const LambdaShares&, const TrainingStore&,      \
-                                    const std::function<void(const TrainingEvent&)>&, const CancelToken*);
+                                    const std::function<void(const TrainingEvent&)>&, const CancelToken*, Replicas*);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

@@ -11,6 +11,7 @@
 #include <shrinkwarp/models/lista/network.hpp>
 #include <shrinkwarp/models/lista/samples.hpp>
 #include <shrinkwarp/models/train/rate_schedule.hpp>
+#include <shrinkwarp/models/train/replicas.hpp>
 #include <shrinkwarp/models/train/training_store.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/error.hpp>
@@ -48,8 +49,9 @@ struct TrainingOptions {
   double momentum = 0.9;                                  ///< of sgd
   double weight_decay = 0;                                ///< of adam (decoupled) and sgd
   double clip = std::numeric_limits<double>::infinity();  ///< largest norm of a batch's gradient
-  std::int64_t patience = 0;  ///< validations without progress after which training ends; 0 never ends it
-  std::uint64_t seed = 0;     ///< of shuffling
+  std::int64_t patience = 0;     ///< validations without progress after which training ends; 0 never ends it
+  std::uint64_t seed = 0;        ///< of shuffling
+  Replicas* replicas = nullptr;  ///< that train together; nullptr: there are no others
 };
 
 /// Where a training stands, at each of its validations.
@@ -84,8 +86,9 @@ struct TrainingResult {
 /// @param event       called at each validation; may be empty
 /// @param cancel      may be nullptr; asked between steps
 ///
-/// Determinism  the same bits for the same inputs, options and device, whatever the threads, and whether or not it was
-///              interrupted and resumed
+/// Determinism  the same bits for the same inputs, options, device and number of replicas, whatever the threads, and whether
+///              or not it was interrupted and resumed; for other numbers of replicas, which it may be resumed with too, the same
+///              but for the rounding of sums
 /// @throws ValueError (options), DivergedError, Cancelled, what the store throws
 template <class T>
 TrainingResult train(const Context& context, const Dictionary& dictionary, Network<T>& network,
@@ -96,13 +99,14 @@ TrainingResult train(const Context& context, const Dictionary& dictionary, Netwo
 /// A better start than ISTA for networks with weight matrices: trains step-LISTA of the same depth, as train does with the
 /// default options, and has the network become it.
 ///
-/// @param store  of this training alone, whose states are none of train()'s on the network
+/// @param store     of this training alone, whose states are none of train()'s on the network
+/// @param replicas  as TrainingOptions has them
 ///
 /// @throws as train
 template <class T>
 void start_from_steps(const Context& context, const Dictionary& dictionary, Network<T>& network,
                       const Samples<double>& samples, const Samples<double>& validation, const LambdaShares& lambda,
                       const TrainingStore& store, const std::function<void(const TrainingEvent&)>& event,
-                      const CancelToken* cancel);
+                      const CancelToken* cancel, Replicas* replicas = nullptr);
 
 }  // namespace shrinkwarp

@@ -83,6 +83,11 @@ struct TrainingRun {
   std::int64_t layers() const { return network.spec().layers; }
   bool is_layerwise() const { return options.layerwise.value_or(has_scalar_layers(network.spec().kind)); }
   std::int64_t first_depth() const { return is_layerwise() ? 1 : layers(); }
+  /// Whether this training has been, or any replica's.
+  bool is_cancelled() const {
+    if (options.replicas != nullptr) return options.replicas->any_cancelled(cancel);
+    return cancel != nullptr && cancel->cancelled();
+  }
   /// The layers trained so far with those to come as they began may be better than what those learn.
   void consider_as_it_is() const {
     network.set_depth(layers());

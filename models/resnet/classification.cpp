@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include <shrinkwarp/kernels/cross_entropy/cross_entropy.hpp>
@@ -279,18 +280,56 @@ class BestNet {
   std::int64_t stale_ = 0;
 };
 
+/// Judges by samples of which each replica takes its share through the network.
+template <class T>
+class SharedJudge {
+ public:
+  SharedJudge(const Context& context, const Net<T>& net, const LabelledSamples& samples, std::int64_t batch,
+              Replicas* replicas)
+      : samples_(samples),
+        replicas_(replicas),
+        share_(share_of(replicas, samples.size())),
+        judge_(context, net, std::min(batch, std::max<std::int64_t>(share_.count, 1))) {
+    if (replicas == nullptr) return;
+    std::vector<std::int64_t> numbers(static_cast<std::size_t>(share_.count));
+    std::iota(numbers.begin(), numbers.end(), share_.first);
+    own_ = samples.chosen(numbers);
+  }
+
+  Classified operator()(const CancelToken* cancel) {
+    if (replicas_ == nullptr) return judge_.judge(samples_, cancel);
+    double sums[] = {0, 0};  // of losses, and how many are classified as they should be
+    do_own_share(replicas_, [&] {
+      if (share_.count == 0) return;
+      const Classified found = judge_.judge(own_, cancel);
+      const auto count = static_cast<double>(share_.count);
+      sums[0] = found.loss * count;
+      sums[1] = std::round(found.accuracy * count);
+    });
+    replicas_->add(1, sums, 2);
+    const auto size = static_cast<double>(samples_.size());
+    return {sums[0] / size, sums[1] / size};
+  }
+
+ private:
+  const LabelledSamples& samples_;
+  Replicas* replicas_;
+  SampleShare share_;
+  Classifier<T> judge_;
+  LabelledSamples own_;  // where there are replicas
+};
+
 constexpr const char* kBackInRange = "; a smaller rate, a clipped gradient or normalised branches may help";
 
 template <class T>
 class ClassificationTask : public BatchTask<T> {
  public:
   ClassificationTask(const Context& context, Net<T>& net, const LabelledSamples& samples,
-                     const LabelledSamples& validation, const ClassificationOptions& options, BestNet<T>& best,
-                     Classifier<T>& judge, const std::function<void(const ClassificationEvent&)>& event,
-                     std::int64_t batch, const CancelToken* cancel)
+                     const ClassificationOptions& options, BestNet<T>& best, SharedJudge<T>& judge,
+                     const std::function<void(const ClassificationEvent&)>& event, std::int64_t batch,
+                     const CancelToken* cancel)
       : context_(context),
         net_(net),
-        validation_(validation),
         options_(options),
         best_(best),
         judge_(judge),
@@ -298,6 +337,7 @@ class ClassificationTask : public BatchTask<T> {
         cancel_(cancel),
         batches_(samples),
         batch_(batch),
+        share_(share_of(options.replicas, batch)),
         steps_(samples.size() / batch),
         correct_(context, 1),
         corrects_(context, steps_),
@@ -332,12 +372,15 @@ class ClassificationTask : public BatchTask<T> {
     pass.repeated = probes;
     pass.seed = options_.seed;
     pass.step = in.step;
+    pass.replicas = options_.replicas;
+    pass.first_sample = share_.first;
     const Sequential<T>& layers = net_.layers();
     layers.forward(pass, X, work.logits, work.kept, work.scratch);
     cross_entropy<T>(context_, work.logits, in.labels, options_.label_smoothing, 1, loss, correct_.vector(),
                      work.dlogits, work.entropy);
     layers.backward(pass, X, work.logits, work.dlogits, T(0), {}, work.kept, work.scratch);
   }
+  bool can_record() const override { return options_.replicas == nullptr; }
   void keep_step(std::int64_t number) override {
     copy<std::int64_t>(context_, correct_.vector(), corrects_.vector().slice(number, 1));
     copy<std::int32_t>(context_, net_.pass(context_).status, statuses_.vector().slice(number * stages(), stages()));
@@ -359,7 +402,7 @@ class ClassificationTask : public BatchTask<T> {
 
   bool finish_epoch(std::int64_t, std::int64_t epoch, std::int64_t steps, double mean, double rate) override {
     std::int64_t correct = 0;
-    for (const std::int64_t its : on_host(context_, corrects_.vector().slice(0, steps))) correct += its;
+    for (const std::int64_t its : corrects_of_all(steps)) correct += its;
     const Classified found = judge_after(epoch);
     best_.look_at(found);
     const double accuracy = static_cast<double>(correct) / static_cast<double>(steps * batch_);
@@ -370,13 +413,16 @@ class ClassificationTask : public BatchTask<T> {
   void save(Safetensors& file, std::int64_t steps) const override {
     const VectorView<T> statistics = net_.values().statistics();
     file.add("statistics", {statistics.size}, on_host(context_, statistics));
-    file.add("corrects", {steps}, on_host(context_, corrects_.vector().slice(0, steps)));
+    file.add("corrects", {steps}, corrects_of_all(steps));
     best_.save(file);
   }
   void load(const Safetensors& file, std::int64_t steps) override {
     const VectorView<T> statistics = net_.values().statistics();
     to_device(context_, file.values<T>("statistics", {statistics.size}), statistics);
-    to_device(context_, file.values<std::int64_t>("corrects", {steps}), corrects_.vector().slice(0, steps));
+    // They were all replicas', and are the first one's now.
+    std::vector<std::int64_t> corrects = file.values<std::int64_t>("corrects", {steps});
+    if (share_.first != 0) corrects.assign(corrects.size(), 0);
+    to_device(context_, corrects, corrects_.vector().slice(0, steps));
     best_.load(file);
   }
   std::string subject(std::int64_t) const override { return net_.spec().architecture; }
@@ -398,9 +444,17 @@ class ClassificationTask : public BatchTask<T> {
     work.entropy = arena.vector<std::byte>(cross_entropy_scratch(context_, count));
     return work;
   }
+  /// How many samples of each step of this pass so far were classified as they should be.
+  std::vector<std::int64_t> corrects_of_all(std::int64_t steps) const {
+    std::vector<std::int64_t> corrects = on_host(context_, corrects_.vector().slice(0, steps));
+    if (options_.replicas == nullptr) return corrects;
+    std::vector<double> sums(corrects.begin(), corrects.end());
+    options_.replicas->add(1, sums.data(), steps);
+    return {sums.begin(), sums.end()};
+  }
   Classified judge_after(std::int64_t epoch) const {
     try {
-      return judge_.judge(validation_, cancel_);
+      return judge_(cancel_);
     } catch (const RangeError& error) {
       SHRINKWARP_THROW(RangeError, "training of ", net_.spec().architecture, ", validation after epoch ", epoch, ": ",
                        error.what(), kBackInRange);
@@ -415,14 +469,15 @@ class ClassificationTask : public BatchTask<T> {
 
   const Context& context_;
   Net<T>& net_;
-  const LabelledSamples& validation_;
   const ClassificationOptions& options_;
   BestNet<T>& best_;
-  Classifier<T>& judge_;
+  SharedJudge<T>& judge_;
   const std::function<void(const ClassificationEvent&)>& event_;
   const CancelToken* cancel_;
   LabelledBatches<T> batches_;
-  std::int64_t batch_, steps_;
+  std::int64_t batch_;
+  SampleShare share_;  // of a batch
+  std::int64_t steps_;
   Tensor<std::int64_t> correct_, corrects_;
   Tensor<std::int32_t> statuses_;  // [stages, steps], after each step of the pass
 };
@@ -461,16 +516,17 @@ Classified train_classifier(const Context& context, Net<T>& net, const LabelledS
   its.weight_decay = options.weight_decay;
   its.clip = options.clip;
   its.seed = options.seed;
+  its.replicas = options.replicas;
   BestNet<T> best(context, net, options.patience);
-  Classifier<T> judge(context, net, std::min<std::int64_t>(batch, validation.size()));
+  SharedJudge<T> judge(context, net, validation, batch, options.replicas);
   try {
-    if (store.resume == nullptr) best.look_at(judge.judge(validation, cancel));
+    if (store.resume == nullptr) best.look_at(judge(cancel));
   } catch (const RangeError& error) {
     SHRINKWARP_THROW(ValueError, "training of ", net.spec().architecture,
                      ", validation before the first step: ", error.what(),
                      "; smaller samples or normalised branches may help");
   }
-  ClassificationTask<T> task(context, net, samples, validation, options, best, judge, event, batch, cancel);
+  ClassificationTask<T> task(context, net, samples, options, best, judge, event, batch, cancel);
   train_on_batches<T>(context, task, its, store, cancel);
   best.restore();
   return best.best();

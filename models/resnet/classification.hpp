@@ -11,6 +11,7 @@
 
 #include <shrinkwarp/models/resnet/net.hpp>
 #include <shrinkwarp/models/train/rate_schedule.hpp>
+#include <shrinkwarp/models/train/replicas.hpp>
 #include <shrinkwarp/models/train/training_store.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/progress.hpp>
@@ -101,11 +102,12 @@ struct ClassificationOptions {
   double momentum = 0.9;  ///< of SGD
   double weight_decay = 0;
   double clip = std::numeric_limits<double>::infinity();
-  double label_smoothing = 0;  ///< in [0, 1)
-  std::int64_t crop = 0;       ///< images are padded by as many zeros and cropped back at random
-  bool flip = false;           ///< half of the images are flipped left-right
-  std::int64_t patience = 0;   ///< validations without progress after which training ends; 0 never ends it
-  std::uint64_t seed = 0;      ///< of shuffling, dropout, crops and flips
+  double label_smoothing = 0;    ///< in [0, 1)
+  std::int64_t crop = 0;         ///< images are padded by as many zeros and cropped back at random
+  bool flip = false;             ///< half of the images are flipped left-right
+  std::int64_t patience = 0;     ///< validations without progress after which training ends; 0 never ends it
+  std::uint64_t seed = 0;        ///< of shuffling, dropout, crops and flips
+  Replicas* replicas = nullptr;  ///< that train together; nullptr: there are no others
 
   /// Of the first step: `rate`, or the default, 1e-3 for Adam and 1e-2 for SGD.
   double first_rate() const { return rate > 0 ? rate : adam ? 1e-3 : 1e-2; }
@@ -126,8 +128,9 @@ struct ClassificationEvent {
 /// @param event   called at the end of each pass; may be empty  @param cancel  asked between steps and in validation; may be
 ///               nullptr
 ///
-/// Determinism  the same bits for the same inputs, options and device, whatever the threads, and whether or not it was
-///              interrupted and resumed
+/// Determinism  the same bits for the same inputs, options, device and number of replicas, whatever the threads, and whether
+///              or not it was interrupted and resumed; for other numbers of replicas, which it may be resumed with too, the same
+///              but for the rounding of sums
 /// @throws ValueError (options, labels, batches of fewer samples than layers take, samples that leave the range of exact arithmetic before the first
 ///         step), ShapeError (samples of another shape), DivergedError, RangeError, Cancelled, what the store
 ///         throws

@@ -2,24 +2,58 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/models/train/shuffle.hpp>
 #include <shrinkwarp/runtime/graph.hpp>
 #include <shrinkwarp/runtime/host_values.hpp>
+#include <shrinkwarp/runtime/pinned.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 
 namespace shrinkwarp {
 namespace {
 
+/// Gradients and losses of shares of a batch become those of the batch, on every replica.
+template <class T>
+class Exchange {
+ public:
+  /// @param weight  of this replica's share of a batch
+  Exchange(const Context& context, Replicas& replicas, double weight, std::int64_t parameters)
+      : context_(context), replicas_(replicas), weight_(weight) {
+    if (context.is_cuda()) staged_ = PinnedMatrix<T>(context, parameters);
+  }
+
+  /// Waits for what is queued, and for the others. @param reference  of the share  @return that of the batch
+  double operator()(VectorView<T> gradient, VectorView<double> loss, double reference) {
+    double numbers[] = {0, reference};
+    copy<double>(context_, loss, {numbers, 1, {}});
+    if (context_.is_cuda()) copy<T>(context_, gradient, staged_.vector());
+    context_.synchronize();
+    replicas_.add(weight_, context_.is_cuda() ? staged_.vector().data : gradient.data, gradient.size);
+    replicas_.add(weight_, numbers, 2);
+    if (context_.is_cuda()) copy<T>(context_, staged_.vector(), gradient);
+    copy<double>(context_, VectorView<const double>{numbers, 1, {}}, loss);
+    context_.synchronize();  // before `numbers` go
+    return numbers[1];
+  }
+
+ private:
+  const Context& context_;
+  Replicas& replicas_;
+  double weight_;
+  PinnedMatrix<T> staged_;  // on CUDA
+};
+
 /// The optimizer's buffers and everything else that a step reads and writes on the device.
 template <class T>
 class Stepper {
  public:
-  /// @param batches  in whose slots the batches are, outlives this
+  /// @param batches  in whose slots the batches are, or this replica's shares of them; outlives this
+  /// @param batch    samples of all replicas' shares
   Stepper(const Context& context, BatchTask<T>& task, const BatchOptions& options, const BatchPipeline& batches,
-          std::int64_t steps_a_pass)
+          std::int64_t batch, std::int64_t steps_a_pass)
       : context_(context),
         task_(task),
         options_(options),
@@ -33,7 +67,11 @@ class Stepper {
         norm_(context_, 1),
         loss_(context_, 1),
         losses_(context_, steps_a_pass),
-        rates_(context_, steps_a_pass) {}
+        rates_(context_, steps_a_pass) {
+    if (options.replicas == nullptr) return;
+    exchange_.emplace(context, *options.replicas, static_cast<double>(batches.size()) / static_cast<double>(batch),
+                      size_);
+  }
 
   /// From nothing, for the phase that has been entered.
   void begin() {
@@ -53,22 +91,30 @@ class Stepper {
   std::int64_t taken() const { return static_cast<std::int64_t>(schedule_value(Schedule::kSteps)); }
   std::int64_t origin() const { return static_cast<std::int64_t>(schedule_value(Schedule::kOrigin)); }
   double rate() const { return schedule_value(Schedule::kRate); }
-  /// Queues step `number` of the pass on the batch in a slot; waits for nothing.
-  void step(int slot, std::int64_t number) {
-    if (Graph::can_record(context_)) {
-      Graph& graph = graphs_[slot];
-      if (graph.empty()) graph = Graph(context_, [this, slot] { queue(slot); });
-      graph.launch(context_);
+  /// Queues step `number` of the pass on the batch in a slot; waits for nothing but other replicas.
+  /// @return what the source has said of the batch
+  double step(int slot, std::int64_t number) {
+    double reference = batches_.reference(slot);
+    if (exchange_) {
+      run(losses_of_[slot], task_.can_record(), [this, slot] { queue_loss(slot, false); });
+      reference = (*exchange_)(gradient_.vector(), loss_.vector(), reference);
+      run(update_, true, [this] { queue_update(); });
     } else {
-      queue(slot);
+      run(steps_[slot], task_.can_record(), [this, slot] {
+        queue_loss(slot, false);
+        queue_update();
+      });
     }
     copy<double>(context_, loss_.vector(), losses_.vector().slice(number, 1));
     task_.keep_step(number);
+    return reference;
   }
-  /// Of the batch in a slot, as a step on it would find it. Synchronises.
-  double loss(int slot) const {
+  /// Of the batch in a slot, as a step on it would find it, and what the source has said of the batch. Synchronises.
+  std::pair<double, double> loss(int slot) {
     queue_loss(slot, true);
-    return on_host(context_, loss_.vector())[0];
+    double reference = batches_.reference(slot);
+    if (exchange_) reference = (*exchange_)(gradient_.vector(), loss_.vector(), reference);
+    return {on_host(context_, loss_.vector())[0], reference};
   }
   /// Of the first `count` steps since the numbers began at 0 again. Synchronises.
   std::vector<double> losses(std::int64_t count) const { return on_host(context_, losses_.vector().slice(0, count)); }
@@ -94,7 +140,16 @@ class Stepper {
   void prepare() {
     const std::int64_t scratch = task_.scratch(batches_.size());
     if (scratch_.size() < scratch) scratch_ = Tensor<std::byte>(context_, scratch);
-    for (Graph& graph : graphs_) graph = Graph();
+    for (Graph& graph : steps_) graph = Graph();
+    for (Graph& graph : losses_of_) graph = Graph();
+    update_ = Graph();
+  }
+  /// Queues what `queue` does, as a graph where that can be.
+  template <class Queue>
+  void run(Graph& graph, bool can_record, Queue queue) {
+    if (!can_record || !Graph::can_record(context_)) return queue();
+    if (graph.empty()) graph = Graph(context_, queue);
+    graph.launch(context_);
   }
   double schedule_value(std::int64_t place) const {
     return on_host(context_, schedule_.vector())[static_cast<std::size_t>(place)];
@@ -102,10 +157,9 @@ class Stepper {
   void queue_loss(int slot, bool probes) const {
     task_.queue(batches_.batch(slot), batches_.size(), probes, loss_.vector(), gradient_.vector(), scratch_.vector());
   }
-  /// One step; allocates and waits for nothing.
-  void queue(int slot) const {
+  /// A step along the gradient; allocates and waits for nothing.
+  void queue_update() const {
     const AdamOptions adam{0.9, 0.999, 1e-8, options_.weight_decay};
-    queue_loss(slot, false);
     squared_norm<T>(context_, gradient_.vector(), norm_scratch_.vector(), norm_.vector());
     advance_schedule(context_, rates_.vector(), norm_.vector(), options_.clip, adam, schedule_.vector());
     if (options_.adam) {
@@ -125,8 +179,20 @@ class Stepper {
   Tensor<T> gradient_, first_, second_;
   Tensor<double> schedule_, norm_scratch_, norm_, loss_, losses_, rates_;
   Tensor<std::byte> scratch_;
-  Graph graphs_[2];  // of a step, for each slot
+  std::optional<Exchange<T>> exchange_;  // where there are replicas
+  // Of a whole step for each slot; with replicas of its loss, and of what follows the exchange.
+  Graph steps_[2], losses_of_[2], update_;
 };
+
+/// Of batches one after the other, this replica's shares one after the other.
+std::vector<std::int64_t> shares_of(const std::vector<std::int64_t>& order, std::int64_t batch, SampleShare share) {
+  std::vector<std::int64_t> its;
+  for (std::int64_t first = 0; first + batch <= static_cast<std::int64_t>(order.size()); first += batch) {
+    const auto begin = order.begin() + first + share.first;
+    its.insert(its.end(), begin, begin + share.count);
+  }
+  return its;
+}
 
 }  // namespace
 
@@ -144,8 +210,13 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
     return rates;
   };
 
-  BatchPipeline batches(context, task.source(), batch);
-  Stepper<T> stepper(context, task, options, batches, steps);
+  Replicas* const replicas = options.replicas;
+  SHRINKWARP_REQUIRE(replicas == nullptr || batch >= replicas->size(), ValueError,
+                     "train_on_batches: found batches of ", batch, " samples for ", replicas->size(),
+                     " replicas, wanted at least a sample for each");
+  const SampleShare share = share_of(replicas, batch);
+  BatchPipeline batches(context, task.source(), share.count);
+  Stepper<T> stepper(context, task, options, batches, batch, steps);
   std::int64_t phase = task.first_phase(), epoch = 0, step = 0;     // the next step, of `steps`
   std::vector<double> references(static_cast<std::size_t>(steps));  // of this pass's batches so far
   const auto place_of = [&](std::int64_t number) {
@@ -160,9 +231,10 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
                      ", wanted a finite one under ", most * task.unit(), ", ", task.largest_loss_text(),
                      task.why_diverged(), "; a smaller rate or a clipped gradient may help");
   };
+  const auto require_all_well = [&] { do_own_share(replicas, [&] { task.require_all_well(step, place_of); }); };
   // Of this pass's steps so far.
   const auto checked_losses = [&] {
-    task.require_all_well(step, place_of);
+    require_all_well();
     std::vector<double> losses = stepper.losses(step);
     for (std::int64_t i = 0; i < step; ++i)
       check(losses[static_cast<std::size_t>(i)], references[static_cast<std::size_t>(i)], i);
@@ -173,8 +245,9 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
     if (!store.save) return;
     const std::vector<double> losses = checked_losses();
     // Or going on from a state that its last step has spoiled would help nobody.
-    check(stepper.loss(slot), batches.reference(slot), step);
-    task.require_all_well(step, place_of);
+    const auto [loss, reference] = stepper.loss(slot);
+    check(loss, reference, step);
+    require_all_well();
     Safetensors file;
     file.add("parameters", {parameters.size}, on_host(context, parameters));
     file.add("progress", {3}, std::vector<std::int64_t>{phase, epoch, step});
@@ -199,6 +272,12 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
     resumed = true;
   }
   SaveNowAndThen now_and_then(store.interval);
+  enum : std::int64_t { kGoOn, kSave, kStop };
+  // What comes before a step. Replicas do the same: all stop where one is to, and save where the first one's time has come.
+  const auto before_step = [&]() -> std::int64_t {
+    if (cancel != nullptr && cancel->cancelled()) return kStop;
+    return (replicas == nullptr || replicas->first()) && now_and_then.is_due() ? kSave : kGoOn;
+  };
   std::uint64_t pass = 0;  // over the samples, all phases counted
   for (std::int64_t p = task.first_phase(); p < phase; ++p) pass += static_cast<std::uint64_t>(task.epochs(p));
   for (; phase <= task.last_phase(); ++phase, epoch = 0) {
@@ -209,18 +288,18 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
       stepper.set_rates(taken, rates_of(phase, taken));
       resumed = false;
       const std::uint64_t its_pass = 1 + pass + static_cast<std::uint64_t>(epoch);
-      batches.begin(shuffled(task.source().size(), options.seed, its_pass), its_pass, step);
+      batches.begin(shares_of(shuffled(task.source().size(), options.seed, its_pass), batch, share), its_pass, step);
       std::optional<int> last;  // slot of a batch that has been stepped on
       for (; step < steps; ++step) {
         batches.next([&](int slot) {
-          if (cancel != nullptr && cancel->cancelled()) {
+          const std::int64_t todo = replicas != nullptr ? replicas->largest(before_step()) : before_step();
+          if (todo == kStop) {
             save(slot);
             SHRINKWARP_THROW(Cancelled, "training: cancelled at ", task.place(phase), "epoch ", epoch + 1, ", step ",
                              step + 1);
           }
-          now_and_then([&] { save(slot); });
-          references[static_cast<std::size_t>(step)] = batches.reference(slot);
-          stepper.step(slot, step);
+          if (todo == kSave) now_and_then.now([&] { save(slot); });
+          references[static_cast<std::size_t>(step)] = stepper.step(slot, step);
           last = slot;
         });
       }

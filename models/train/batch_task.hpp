@@ -8,6 +8,7 @@
 
 #include <shrinkwarp/models/train/batch_pipeline.hpp>
 #include <shrinkwarp/models/train/rate_schedule.hpp>
+#include <shrinkwarp/models/train/replicas.hpp>
 #include <shrinkwarp/models/train/training_store.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/function_ref.hpp>
@@ -38,16 +39,19 @@ class BatchTask {
 
   /// Bytes of scratch that queue() needs in this phase for batches of `count` samples.
   virtual std::int64_t scratch(std::int64_t count) const = 0;
-  /// Queues a batch's loss and its gradient. Allocates nothing, waits for nothing, can be recorded.
+  /// Queues the mean loss of a batch, or of this replica's share of one, and its gradient. Allocates nothing, waits for
+  /// nothing but what can_record() says.
   ///
   /// @param loss      [1], written  @param gradient  [parameters().size], written
   /// @param probes    no step follows: nothing else may change but what is written here
   virtual void queue(VectorView<std::byte> batch, std::int64_t count, bool probes, VectorView<double> loss,
                      VectorView<T> gradient, VectorView<std::byte> scratch) const = 0;
+  /// Whether queue() waits for nothing, other replicas either, and can be recorded.
+  virtual bool can_record() const { return true; }
   /// Called behind each step that has been queued, for what else it has found. @param number  of the step in its pass
   virtual void keep_step(std::int64_t number) { static_cast<void>(number); }
 
-  /// A loss beyond it has diverged. @param reference  what gather() has returned for the batch
+  /// A loss beyond it has diverged. @param reference  what gather() has returned for the batch; of replicas the mean
   virtual double largest_loss(double reference) const = 0;
   /// What the largest loss is, for a message: "a hundred times ..."
   virtual std::string largest_loss_text() const = 0;
@@ -67,7 +71,8 @@ class BatchTask {
   virtual bool finish_epoch(std::int64_t phase, std::int64_t epoch, std::int64_t steps, double mean_loss,
                             double rate) = 0;
 
-  /// What else a state has than parameters and optimizer. @param steps  of the pass that have been taken
+  /// What else a state has than parameters and optimizer. All replicas save and load, and what one has saved may be loaded by
+  /// another number of them. @param steps  of the pass that have been taken
   virtual void save(Safetensors& file, std::int64_t steps) const = 0;
   virtual void load(const Safetensors& file, std::int64_t steps) = 0;
   /// Where a training stands but for pass and step: "layer 3, ", or nothing; and what it is of: "3 layers".
@@ -85,15 +90,20 @@ struct BatchOptions {
   double weight_decay = 0;                                ///< decoupled from Adam's gradient
   double clip = std::numeric_limits<double>::infinity();  ///< largest norm of a batch's gradient
   std::uint64_t seed = 0;                                 ///< of shuffling
+  Replicas* replicas = nullptr;                           ///< that train together; nullptr: there are no others
 };
 
-/// Trains. On CUDA a step is one recorded graph.
+/// Trains. On CUDA a step is one recorded graph; with replicas, whose gradients come together on the host, two.
+///
+/// Replicas share each batch out among them, and take the same step. Which samples a batch has does not depend on how many they
+/// are, so neither do losses and parameters, but for the rounding of sums. The first one's store is asked when to save; all call
+/// it.
 ///
 /// @param cancel  asked between steps, and by the task at the end of a pass; may be nullptr
 ///
-/// Determinism  the same bits for the same inputs, options and device, whatever the threads, and whether or not it was
-///              interrupted and resumed, as far as the task's
-/// @throws DivergedError, Cancelled, what the task and the store throw
+/// Determinism  the same bits for the same inputs, options, device and number of replicas, whatever the threads, and whether
+///              or not it was interrupted and resumed, as far as the task's
+/// @throws ValueError (batches of fewer samples than replicas), DivergedError, Cancelled, what the task and the store throw
 template <class T>
 void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOptions& options,
                       const TrainingStore& store, const CancelToken* cancel);

@@ -31,10 +31,15 @@ class SaveNowAndThen {
  public:
   explicit SaveNowAndThen(double interval) : interval_(interval), next_(Clock::now() + Seconds(interval)) {}
 
+  bool is_due() const { return Clock::now() >= next_; }
   template <class Save>
   void operator()(Save save) {
+    if (is_due()) now(save);
+  }
+  /// Whether it is due or not.
+  template <class Save>
+  void now(Save save) {
     const auto before = Clock::now();
-    if (before < next_) return;
     save();
     const auto after = Clock::now();
     next_ = after + std::max(Seconds(interval_), interval_ > 0 ? 20 * Seconds(after - before) : Seconds(0));

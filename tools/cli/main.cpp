@@ -31,6 +31,16 @@ std::string without_function(const std::string& message, int argc, const char* c
   return given ? message : message.substr(colon + 2);
 }
 
+/// The subcommand that was parsed: "solve", "net train", or nothing.
+std::string command_of(const CLI::App& app) {
+  std::string command;
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    command += (command.empty() ? "" : " ") + at->get_name();
+  }
+  return command;
+}
+
 /// Takes all that is written and keeps none of it.
 class Silence : public std::streambuf {
   int overflow(int character) override { return traits_type::not_eof(character); }
@@ -57,24 +67,20 @@ int run(int argc, char** argv, shrinkwarp::Ranks& ranks) {
                ": very many Lasso problems that share one dictionary, each solution with a certificate");
   app.require_subcommand(1);
   app.failure_message([](const CLI::App* parsed, const CLI::Error& error) {
-    std::string command = "shrinkwarp";
     std::string found;
-    for (const CLI::App* at = parsed; !at->get_subcommands().empty();) {
-      at = at->get_subcommands().front();
-      command += " " + at->get_name();
-    }
     for (const std::string& text : parsed->remaining(true)) found += " '" + text + "'";
-    return "shrinkwarp: " + std::string(error.what()) + (found.empty() ? "" : ", found" + found) + " (see " + command +
-           " --help)\n";
+    const std::string command = command_of(*parsed);
+    return "shrinkwarp: " + std::string(error.what()) + (found.empty() ? "" : ", found" + found) + " (see shrinkwarp " +
+           command + (command.empty() ? "" : " ") + "--help)\n";
   });
   app.set_version_flag("--version", std::string(kVersion));
   app.footer("Each command explains itself: shrinkwarp solve --help");
   cli::Action action;
   cli::add_solve(app, action, ranks);
   cli::add_certify(app, action);
-  cli::add_train(app, action);
+  cli::add_train(app, action, ranks);
   cli::add_evaluate(app, action);
-  cli::add_net(app, action);
+  cli::add_net(app, action, ranks);
   cli::add_phantom(app, action);
   cli::add_bench(app, action);
   cli::add_info(app, action);
@@ -83,10 +89,10 @@ int run(int argc, char** argv, shrinkwarp::Ranks& ranks) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error, std::cout, std::cerr) == 0 ? cli::kDone : cli::kUsage;
   }
-  const std::string command = app.get_subcommands().front()->get_name();
-  if (!ranks.alone() && command != "solve") {
+  const std::string command = command_of(app);
+  if (!ranks.alone() && command != "solve" && command != "train" && command != "net train") {
     std::cerr << "shrinkwarp: " << command << ": found " << ranks.size()
-              << " ranks, wanted one process: solve is what ranks share\n";
+              << " ranks, wanted one process: solve, train and net train are what ranks share\n";
     return cli::kUsage;
   }
   try {

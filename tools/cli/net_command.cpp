@@ -4,10 +4,10 @@
 
 namespace shrinkwarp::cli {
 
-void add_net(CLI::App& app, Action& action) {
+void add_net(CLI::App& app, Action& action, Ranks& ranks) {
   CLI::App* net = app.add_subcommand("net", "Residual and momentum residual networks");
   net->require_subcommand(1);
-  add_net_train(*net, action);
+  add_net_train(*net, action, ranks);
   add_net_evaluate(*net, action);
   add_net_info(*net, action);
   add_net_transform(*net, action);

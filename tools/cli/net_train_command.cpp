@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include <shrinkwarp/models/train/schedule_names.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/hash.hpp>
+#include <shrinkwarp/tools/cli/agreement.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
@@ -27,6 +29,8 @@
 #include <shrinkwarp/tools/cli/net_options.hpp>
 #include <shrinkwarp/tools/cli/net_start.hpp>
 #include <shrinkwarp/tools/cli/progress_line.hpp>
+#include <shrinkwarp/tools/cli/shared_inputs.hpp>
+#include <shrinkwarp/tools/cli/shared_training.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/build_id.hpp>
 #include <shrinkwarp/tools/files/labelled_samples_file.hpp>
@@ -205,7 +209,8 @@ std::string net_progress_text(const ClassificationEvent& event, std::int64_t epo
 }
 
 void print_net_outcome(const NetTrainArguments& arguments, const Context& context, const Net<float>& net,
-                       const Classified& result, const NetStart& begun, std::int64_t activations, double seconds) {
+                       const Classified& result, const NetStart& begun, std::int64_t activations, double seconds,
+                       int ranks) {
   if (arguments.json) {
     nlohmann::json out = {{"schema", "shrinkwarp-net-train-1"},
                           {"architecture", arguments.architecture},
@@ -215,6 +220,7 @@ void print_net_outcome(const NetTrainArguments& arguments, const Context& contex
                           {"validation_accuracy", result.accuracy},
                           {"activation_bytes", activations},
                           {"device", context.description()},
+                          {"ranks", ranks},
                           {"seconds", seconds},
                           {"output", arguments.output}};
     if (!arguments.start.empty()) {
@@ -235,30 +241,33 @@ void print_net_outcome(const NetTrainArguments& arguments, const Context& contex
   std::fflush(stdout);
 }
 
-int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
+int train_net(NetTrainArguments& arguments, Ranks& ranks, const CancelToken* cancel) {
   const auto started = std::chrono::steady_clock::now();
-  const Context context = Context::named(arguments.place.device, arguments.place.threads);
-  const Data data = read_data(arguments);
+  std::optional<Context> place;
+  Data data;
   NetSpec& spec = arguments.spec;
-  spec.input = data.training.shape;
-  if (spec.classes == 0) spec.classes = std::max(classes_of(data.training), classes_of(data.validation));
-  SHRINKWARP_REQUIRE(spec.input.positions() > 1 || (arguments.training.crop == 0 && !arguments.training.flip),
-                     UsageError, "--crop, --flip: found them for samples of ", spec.input,
-                     " features, wanted them for images");
-  SHRINKWARP_REQUIRE(spec.architecture == "mlp" || data.training.images, UsageError, arguments.samples,
-                     ": found vectors of ", spec.input, " features, wanted images (N, C, H, W), which a ",
-                     spec.architecture, " takes");
   Safetensors start;
-  if (!arguments.start.empty()) start = read_safetensors(arguments.start);
+  together(ranks, [&] {
+    place.emplace(context_of(ranks, arguments.place.device, arguments.place.threads));
+    data = read_data(arguments);
+    spec.input = data.training.shape;
+    if (spec.classes == 0) spec.classes = std::max(classes_of(data.training), classes_of(data.validation));
+    SHRINKWARP_REQUIRE(spec.input.positions() > 1 || (arguments.training.crop == 0 && !arguments.training.flip),
+                       UsageError, "--crop, --flip: found them for samples of ", spec.input,
+                       " features, wanted them for images");
+    SHRINKWARP_REQUIRE(spec.architecture == "mlp" || data.training.images, UsageError, arguments.samples,
+                       ": found vectors of ", spec.input, " features, wanted images (N, C, H, W), which a ",
+                       spec.architecture, " takes");
+    if (!arguments.start.empty()) start = read_safetensors(arguments.start);
+  });
+  const Context& context = *place;
   const Fingerprint fingerprint = net_fingerprint(arguments, context, data, arguments.start.empty() ? nullptr : &start);
   std::vector<std::string> may_change;
   for (const char* const option : kNetMayChange)
     if (arguments.given.count(option) > 0) may_change.emplace_back(option);
-  ResumableTraining files(arguments.output, fingerprint, arguments.resume, may_change, arguments.history);
-  for (const Fingerprint::Difference& change : files.changes())
-    std::cerr << "shrinkwarp: goes on with " << change.name << ' ' << change.wanted << " in place of "
-              << printable(change.found) << '\n';
-  if (files.is_finished()) {
+  std::optional<ResumableTraining> files;
+  open_training(ranks, arguments.output, fingerprint, arguments.resume, may_change, arguments.history, files);
+  if (files->is_finished()) {
     if (arguments.json)
       std::cout << json_line({{"schema", "shrinkwarp-net-train-1"}, {"finished", true}, {"output", arguments.output}})
                 << '\n';
@@ -266,58 +275,74 @@ int train_net(NetTrainArguments& arguments, const CancelToken* cancel) {
       std::cout << arguments.output << " is finished, there is nothing to resume\n";
     return kDone;
   }
-  Net<float> net(context, spec, arguments.training.seed);
+  std::optional<Net<float>> net;
   NetStart begun;
-  if (!arguments.start.empty()) {
-    begun = plan_start(net, start, arguments.samples);
-    net.load(context, start, begun.afresh);
-    if (!arguments.quiet && !arguments.json && !files.resumes())
-      for (const std::string& line : begun.lines)
-        std::cerr << "shrinkwarp: " << arguments.start << ": " << line << '\n';
-  }
-  const std::int64_t batch = std::min(arguments.training.batch, data.training.size());
-  SHRINKWARP_REQUIRE(batch >= net.layers().least_samples(), UsageError,
-                     arguments.training.batch == batch ? "--batch" : arguments.samples, ": found ", batch,
-                     " sample a batch, wanted at least ", net.layers().least_samples(),
-                     ", of which batch normalisation takes means and variances");
-  const std::int64_t activations = net.memory(context, batch, true).total();
+  std::int64_t activations = 0;
+  together(ranks, [&] {
+    net.emplace(context, spec, arguments.training.seed);
+    if (!arguments.start.empty()) {
+      begun = plan_start(*net, start, arguments.samples);
+      net->load(context, start, begun.afresh);
+      if (!arguments.quiet && !arguments.json && !files->resumes())
+        for (const std::string& line : begun.lines)
+          std::cerr << "shrinkwarp: " << arguments.start << ": " << line << '\n';
+    }
+    const std::int64_t batch = std::min(arguments.training.batch, data.training.size());
+    const char* const option = arguments.training.batch == batch ? "--batch" : arguments.samples.c_str();
+    SHRINKWARP_REQUIRE(batch >= net->layers().least_samples(), UsageError, option, ": found ", batch,
+                       " sample a batch, wanted at least ", net->layers().least_samples(),
+                       ", of which batch normalisation takes means and variances");
+    SHRINKWARP_REQUIRE(batch >= ranks.size(), UsageError, option, ": found batches of ", batch, " samples for ",
+                       ranks.size(), " ranks, wanted at least a sample for each");
+    activations = net->memory(context, (batch + ranks.size() - 1) / ranks.size(), true).total();
+  });
+  SharedTraining shared(ranks);
+  ClassificationOptions options = arguments.training;
+  options.replicas = shared.replicas();
   Classified result;
+  // What these errors say all ranks have found.
   try {
     ProgressLine line(arguments.quiet || arguments.json);
     result = train_classifier<float>(
-        context, net, data.training, data.validation, arguments.training, files.store(TrainingPart::network),
+        context, *net, data.training, data.validation, options, files->store(TrainingPart::network),
         [&](const ClassificationEvent& event) {
           line.update([&] { return net_progress_text(event, arguments.training.epochs); });
-          files.history().add(net_history_line(event));
+          files->history().add(net_history_line(event));
         },
         cancel);
   } catch (const DivergedError& error) {
-    SHRINKWARP_THROW(Error, error.what(), " (--lr, --clip)", files.advice());
+    SHRINKWARP_THROW(AgreedError, error.what(), " (--lr, --clip)", files->advice());
   } catch (const RangeError& error) {
-    SHRINKWARP_THROW(Error, error.what(),
+    SHRINKWARP_THROW(AgreedError, error.what(),
                      spec.architecture == "mlp" ? " (--lr, --clip, --normalisation)" : " (--lr, --clip)",
-                     files.advice());
+                     files->advice());
+  } catch (const ValueError& error) {
+    SHRINKWARP_THROW(AgreedError, error.what());
   }
-  Safetensors file;
-  describe_net(net.spec(), file);
-  net.save(context, file);
-  files.finish(std::move(file));
+  together(ranks, [&] {
+    if (!ranks.first()) return;
+    Safetensors file;
+    describe_net(net->spec(), file);
+    net->save(context, file);
+    files->finish(std::move(file));
+  });
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  print_net_outcome(arguments, context, net, result, begun, activations, seconds);
+  print_net_outcome(arguments, context, *net, result, begun, activations, seconds, ranks.size());
   return kDone;
 }
 
-int run_net_train(NetTrainArguments arguments) {
-  complete_net(arguments);
-  require_writable(arguments.output);
+int run_net_train(NetTrainArguments arguments, Ranks& ranks) {
+  // One rank speaks and writes for all.
+  if (!ranks.first()) arguments.quiet = true, arguments.json = false;
+  together(ranks, [&] {
+    complete_net(arguments);
+    if (ranks.first()) require_writable(arguments.output);
+  });
   const InterruptScope interrupts;
   try {
-    return train_net(arguments, interrupts.token());
+    return train_net(arguments, ranks, interrupts.token());
   } catch (const Cancelled&) {
-    const std::string checkpoint = TrainingCheckpoint::path_of(arguments.output);
-    std::cerr << "shrinkwarp: interrupted"
-              << (std::filesystem::exists(checkpoint) ? ": --resume goes on with " + checkpoint : "") << '\n';
-    return kSignal + interrupts.number();
+    return end_interrupted(ranks, interrupts, arguments.output);
   }
 }
 
@@ -403,7 +428,7 @@ void add_training_options(CLI::App& command, NetTrainArguments& arguments) {
 
 }  // namespace
 
-void add_net_train(CLI::App& net, Action& action) {
+void add_net_train(CLI::App& net, Action& action, Ranks& ranks) {
   auto arguments = std::make_shared<NetTrainArguments>();
   CLI::App* command = net.add_subcommand("train", "Train a classifier");
   add_network_options(*command, *arguments);
@@ -427,12 +452,13 @@ void add_net_train(CLI::App& net, Action& action) {
   command->add_flag("--json", arguments->json, "one JSON object in place of the summary");
   command->footer(
       "Exit status: 0 done, 2 usage, 1 other errors, 130 and 143 interrupted.\n"
+      "Processes that mpirun has started share each batch: docs/cluster.md.\n"
       "Example:\n  shrinkwarp net train mlp --gamma 0.9 --blocks 20 --samples X.npy --labels y.npy --output "
       "net.safetensors");
-  command->callback([arguments, command, &action] {
+  command->callback([arguments, command, &action, &ranks] {
     for (const char* const option : kNetLooked)
       if (command->count(option) > 0) arguments->given.insert(option);
-    action = [arguments] { return run_net_train(*arguments); };
+    action = [arguments, &ranks] { return run_net_train(*arguments, ranks); };
   });
 }
 

@@ -33,6 +33,12 @@ class SomeObservations : public ObservationSource {
 
 }  // namespace
 
+Context context_of(const Ranks& ranks, const std::string& device, int threads) {
+  const bool shares = !ranks.alone() && (device == "auto" || device == "cuda") && cuda_device_count() > 0;
+  return Context::named(shares ? concat("cuda:", ranks.node_rank() % cuda_device_count()) : device,
+                        threads > 0 ? threads : ranks.threads());
+}
+
 LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name) {
   const std::int64_t n = file.rows();
   const std::unique_ptr<NodeMemory> memory =

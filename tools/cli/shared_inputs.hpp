@@ -12,6 +12,10 @@
 
 namespace shrinkwarp::cli {
 
+/// A device for this rank: ranks of a node have its GPUs in turn, or their share of its processors.
+/// @param threads  of the CPU; 0 takes the share  @throws as Context::named
+Context context_of(const Ranks& ranks, const std::string& device, int threads);
+
 /// Reads D once a node, and prepares it on each rank. Collective. @param name  as LoadedDictionary::from_file
 LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name);
 

@@ -256,14 +256,6 @@ int run_one(const SolveOptions& options, Ranks& ranks, Inputs& inputs) {
   return kUnconverged;
 }
 
-/// Ranks of a node have its GPUs in turn, or their share of its processors.
-Context context_of(const SolveOptions& options, const Ranks& ranks) {
-  std::string device = options.least_squares ? "cpu" : options.device;
-  if (!ranks.alone() && (device == "auto" || device == "cuda") && cuda_device_count() > 0)
-    device = concat("cuda:", ranks.node_rank() % cuda_device_count());
-  return Context::named(device, options.threads > 0 ? options.threads : ranks.threads());
-}
-
 int run_solve(const SolveOptions& options, Ranks& ranks) {
   std::optional<Inputs> inputs;
   together(ranks, [&] {
@@ -271,8 +263,11 @@ int run_solve(const SolveOptions& options, Ranks& ranks) {
     SHRINKWARP_REQUIRE(ranks.alone() || !(options.learned || options.least_squares), UsageError, "--solver ",
                        options.learned ? "learned" : "least-squares", ": found ", ranks.size(),
                        " ranks, wanted one process: it does not share out its problems");
-    inputs.emplace(Inputs{
-        NpyFile::open(options.dictionary), NpyObservations(options.observations), context_of(options, ranks), {}, {}});
+    inputs.emplace(Inputs{NpyFile::open(options.dictionary),
+                          NpyObservations(options.observations),
+                          context_of(ranks, options.least_squares ? "cpu" : options.device, options.threads),
+                          {},
+                          {}});
     check_sizes(options, inputs->dictionary_file, inputs->observations);
     if (options.least_squares) return;
     inputs->penalty = penalty(options);

@@ -25,11 +25,14 @@
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
+#include <shrinkwarp/tools/cli/agreement.hpp>
 #include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
 #include <shrinkwarp/tools/cli/progress_line.hpp>
+#include <shrinkwarp/tools/cli/shared_inputs.hpp>
+#include <shrinkwarp/tools/cli/shared_training.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/build_id.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
@@ -201,7 +204,7 @@ Fingerprint fingerprint_of(const TrainArguments& arguments, const Context& conte
 }
 
 void print_outcome(const TrainArguments& arguments, const Context& context, const Dictionary& dictionary,
-                   const TrainingResult& result, double unit, double seconds) {
+                   const TrainingResult& result, double unit, double seconds, int ranks) {
   const double validation = result.validation * unit, ista = result.ista_validation * unit;
   if (arguments.json) {
     std::cout << json_line({{"schema", "shrinkwarp-train-1"},
@@ -213,6 +216,7 @@ void print_outcome(const TrainArguments& arguments, const Context& context, cons
                             {"ista", ista},
                             {"fell_back", result.fell_back},
                             {"device", context.description()},
+                            {"ranks", ranks},
                             {"seconds", seconds},
                             {"output", arguments.output}})
               << '\n';
@@ -263,38 +267,58 @@ void print_finished(const TrainArguments& arguments) {
   }
 }
 
+/// What a training reads.
+struct TrainInputs {
+  NpyFile dictionary_file;
+  NpyObservations observations;
+  std::optional<NpyObservations> validation;
+  Context context;
+};
+
 template <class T>
-int run(const TrainArguments& arguments, const Context& context, const LoadedDictionary& loaded,
-        NpyObservations& observations, NpyObservations* validation_file, const CancelToken* cancel) {
+int run(const TrainArguments& arguments, Ranks& ranks, TrainInputs& inputs, const LoadedDictionary& loaded,
+        const CancelToken* cancel) {
   const auto started = std::chrono::steady_clock::now();
+  const Context& context = inputs.context;
   const Dictionary& dictionary = loaded.dictionary;
+  NpyObservations& observations = inputs.observations;
+  NpyObservations& judges = inputs.validation ? *inputs.validation : observations;
   const std::int64_t memory = parse_bytes(arguments.memory_limit);
-  SampleRows rows = split_rows(observations.size(), validation_file != nullptr);
-  if (validation_file) {
-    rows.validation.resize(static_cast<std::size_t>(validation_file->size()));
-    std::iota(rows.validation.begin(), rows.validation.end(), std::int64_t{0});
-  }
-  const Samples<T> samples(context, dictionary, observations, std::move(rows.training), memory / 2, cancel);
-  const Samples<T> validation(context, dictionary, validation_file ? *validation_file : observations,
-                              std::move(rows.validation), memory / 4, cancel);
-  const double unit = cost_unit(samples, arguments.observations);
-  const double judged_unit = cost_unit(validation, validation_file ? arguments.validation : arguments.observations);
+  std::optional<Samples<T>> samples, validation;
+  double unit = 1, judged_unit = 1;
+  std::vector<double> steps;
   const bool from_file = !has_scalar_layers(arguments.spec.kind) && starts_from_file(arguments);
-  const std::vector<double> steps = from_file ? steps_of(arguments, context, loaded) : std::vector<double>();
-  const Fingerprint fingerprint = fingerprint_of(arguments, context, loaded.hash, samples, validation, steps);
+  together(ranks, [&] {
+    SampleRows rows = split_rows(observations.size(), inputs.validation.has_value());
+    if (inputs.validation) {
+      rows.validation.resize(static_cast<std::size_t>(judges.size()));
+      std::iota(rows.validation.begin(), rows.validation.end(), std::int64_t{0});
+    }
+    samples.emplace(context, dictionary, observations, std::move(rows.training), memory / 2, cancel);
+    validation.emplace(context, dictionary, judges, std::move(rows.validation), memory / 4, cancel);
+    unit = cost_unit(*samples, arguments.observations);
+    judged_unit = cost_unit(*validation, inputs.validation ? arguments.validation : arguments.observations);
+    const std::int64_t batch = std::min(arguments.training.batch, samples->size());
+    SHRINKWARP_REQUIRE(batch >= ranks.size() || sees_all(resolved(arguments.training.optimizer, arguments.spec.kind)),
+                       UsageError, "--batch: found batches of ", batch, " observations for ", ranks.size(),
+                       " ranks, wanted at least an observation for each");
+    if (from_file) steps = steps_of(arguments, context, loaded);
+  });
+  const Fingerprint fingerprint = fingerprint_of(arguments, context, loaded.hash, *samples, *validation, steps);
   std::vector<std::string> may_change;
   for (const char* const option : kMayChange)
     if (arguments.given.count(option) > 0) may_change.emplace_back(option);
-  ResumableTraining training(arguments.output, fingerprint, arguments.resume, may_change, arguments.history);
-  for (const Fingerprint::Difference& change : training.changes())
-    std::cerr << "shrinkwarp: goes on with " << change.name << ' ' << change.wanted << " in place of "
-              << printable(change.found) << '\n';
-  if (training.is_finished()) {
+  std::optional<ResumableTraining> training;
+  open_training(ranks, arguments.output, fingerprint, arguments.resume, may_change, arguments.history, training);
+  if (training->is_finished()) {
     print_finished(arguments);
     return kDone;
   }
+  SharedTraining shared(ranks);
+  TrainingOptions options = arguments.training;
+  options.replicas = shared.replicas();
   const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, arguments.spec);
-  const TrainingStore store = training.store(TrainingPart::network);
+  const TrainingStore store = training->store(TrainingPart::network);
   TrainingResult result;
   try {
     ProgressLine line(arguments.quiet || arguments.json);
@@ -302,71 +326,77 @@ int run(const TrainArguments& arguments, const Context& context, const LoadedDic
       line.update([&] { return progress_text(event, arguments.spec.layers); });
     };
     if (!store.resume && !has_scalar_layers(arguments.spec.kind) && arguments.start == "step") {
-      const Samples<double> few(context, dictionary, observations, start_rows(samples.rows()), memory / 4, cancel);
-      const Samples<double> few_judges(context, dictionary, validation_file ? *validation_file : observations,
-                                       start_rows(validation.rows()), memory / 4, cancel);
-      const double its_unit = few.unit() * few.unit(), its_judged_unit = few_judges.unit() * few_judges.unit();
+      std::optional<Samples<double>> few, few_judges;
+      together(ranks, [&] {
+        few.emplace(context, dictionary, observations, start_rows(samples->rows()), memory / 4, cancel);
+        few_judges.emplace(context, dictionary, judges, start_rows(validation->rows()), memory / 4, cancel);
+      });
+      const double its_unit = few->unit() * few->unit(), its_judged_unit = few_judges->unit() * few_judges->unit();
       start_from_steps<T>(
-          context, dictionary, *network, few, few_judges, arguments.training.lambda,
-          training.store(TrainingPart::start),
-          [&](const TrainingEvent& event) { show(in_units(event, its_unit, its_judged_unit)); }, cancel);
+          context, dictionary, *network, *few, *few_judges, options.lambda, training->store(TrainingPart::start),
+          [&](const TrainingEvent& event) { show(in_units(event, its_unit, its_judged_unit)); }, cancel,
+          options.replicas);
     }
     if (!store.resume && from_file) network->become_step_network(context, dictionary, steps);
     result = train<T>(
-        context, dictionary, *network, samples, validation, arguments.training, store,
+        context, dictionary, *network, *samples, *validation, options, store,
         [&](const TrainingEvent& event) {
           const TrainingEvent its = in_units(event, unit, judged_unit);
           show(its);
-          training.history().add(history_line(its));
+          training->history().add(history_line(its));
         },
         cancel);
-  } catch (const DivergedError& error) {
+  } catch (const DivergedError& error) {  // found by all ranks
     const bool on_all = sees_all(resolved(arguments.training.optimizer, arguments.spec.kind));
-    SHRINKWARP_THROW(Error, error.what(), on_all ? std::string() : training.advice());
+    SHRINKWARP_THROW(AgreedError, error.what(), on_all ? std::string() : training->advice());
   }
-  Safetensors file;
-  NetworkDescription description;
-  description.spec = network->spec();
-  description.rows = dictionary.rows();
-  description.atoms = dictionary.atoms();
-  description.dictionary_hash = loaded.hash;
-  description.lambda = arguments.training.lambda;
-  describe(description, file);
-  network->save(context, file);
-  training.finish(std::move(file));
+  together(ranks, [&] {
+    if (!ranks.first()) return;
+    Safetensors file;
+    NetworkDescription description;
+    description.spec = network->spec();
+    description.rows = dictionary.rows();
+    description.atoms = dictionary.atoms();
+    description.dictionary_hash = loaded.hash;
+    description.lambda = arguments.training.lambda;
+    describe(description, file);
+    network->save(context, file);
+    training->finish(std::move(file));
+  });
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  print_outcome(arguments, context, dictionary, result, judged_unit, seconds);
+  print_outcome(arguments, context, dictionary, result, judged_unit, seconds, ranks.size());
   return kDone;
 }
 
-int run_train(TrainArguments arguments) {
-  complete(arguments);
+int run_train(TrainArguments arguments, Ranks& ranks) {
+  // One rank speaks and writes for all.
+  if (!ranks.first()) arguments.quiet = true, arguments.json = false;
+  std::optional<TrainInputs> inputs;
+  together(ranks, [&] {
+    complete(arguments);
+    if (ranks.first()) require_writable(arguments.output);
+    inputs.emplace(TrainInputs{NpyFile::open(arguments.dictionary),
+                               NpyObservations(arguments.observations),
+                               {},
+                               context_of(ranks, arguments.device, arguments.threads)});
+    if (!arguments.validation.empty()) inputs->validation.emplace(arguments.validation);
+  });
   if (arguments.training.lambda.low >= 1)
     std::cerr << "shrinkwarp: lambda is no smaller than lambda_max: every code is 0, and there is nothing to learn\n";
-  require_writable(arguments.output);
-  const NpyFile dictionary_file = NpyFile::open(arguments.dictionary);
-  NpyObservations observations(arguments.observations);
-  std::optional<NpyObservations> validation;
-  if (!arguments.validation.empty()) validation.emplace(arguments.validation);
-  const Context context = Context::named(arguments.device, arguments.threads);
-  const LoadedDictionary loaded = LoadedDictionary::from_file(context, dictionary_file, arguments.dictionary);
-  NpyObservations* const judges = validation ? &*validation : nullptr;
+  const LoadedDictionary loaded =
+      load_dictionary(ranks, inputs->context, inputs->dictionary_file, arguments.dictionary);
   const InterruptScope interrupts;
   try {
-    return has_scalar_layers(arguments.spec.kind)
-               ? run<double>(arguments, context, loaded, observations, judges, interrupts.token())
-               : run<float>(arguments, context, loaded, observations, judges, interrupts.token());
+    return has_scalar_layers(arguments.spec.kind) ? run<double>(arguments, ranks, *inputs, loaded, interrupts.token())
+                                                  : run<float>(arguments, ranks, *inputs, loaded, interrupts.token());
   } catch (const Cancelled&) {
-    const std::string checkpoint = TrainingCheckpoint::path_of(arguments.output);
-    std::cerr << "shrinkwarp: interrupted"
-              << (std::filesystem::exists(checkpoint) ? ": --resume goes on with " + checkpoint : "") << '\n';
-    return kSignal + interrupts.number();
+    return end_interrupted(ranks, interrupts, arguments.output);
   }
 }
 
 }  // namespace
 
-void add_train(CLI::App& app, Action& action) {
+void add_train(CLI::App& app, Action& action, Ranks& ranks) {
   auto arguments = std::make_shared<TrainArguments>();
   TrainingOptions& training = arguments->training;
   CLI::App* command =
@@ -489,12 +519,13 @@ void add_train(CLI::App& app, Action& action) {
       "the\n"
       "last good one, from which --resume goes on with another --lr or --clip.\n"
       "Exit status: 0 done, 2 usage, 1 other errors, 130 and 143 interrupted.\n"
+      "Processes that mpirun has started share each batch: docs/cluster.md.\n"
       "Example:\n  shrinkwarp train step --dictionary D.npy --observations X.npy --layers 10 --lambda-fraction 0.5 "
       "--output net.safetensors");
-  command->callback([arguments, command, &action] {
+  command->callback([arguments, command, &action, &ranks] {
     for (const char* const option : kLooked)
       if (command->count(option) > 0) arguments->given.insert(option);
-    action = [arguments] { return run_train(*arguments); };
+    action = [arguments, &ranks] { return run_train(*arguments, ranks); };
   });
 }
 

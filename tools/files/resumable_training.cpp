@@ -34,15 +34,18 @@ bool is_output_of(const std::string& output, const Fingerprint& fingerprint) {
 }  // namespace
 
 ResumableTraining::ResumableTraining(const std::string& output, const Fingerprint& fingerprint, bool resume,
-                                     const std::vector<std::string>& may_change, const std::string& history)
+                                     const std::vector<std::string>& may_change, const std::string& history,
+                                     bool writes)
     : output_(output),
+      writes_(writes),
       fingerprint_(fingerprint),
       checkpoint_(output, fingerprint),
       stored_(read_checkpoint(checkpoint_, resume, may_change)),
       changes_(stored_ ? stored_->changes : std::vector<Fingerprint::Difference>()),
       // A finished training's history stays as it is.
-      history_((finished_ = !stored_ && resume && is_output_of(output, fingerprint)) ? std::string() : history,
-               mark_of(stored_)) {}
+      history_(
+          (finished_ = !stored_ && resume && is_output_of(output, fingerprint)) || !writes ? std::string() : history,
+          mark_of(stored_)) {}
 
 std::optional<HistoryMark> ResumableTraining::mark_of(const std::optional<TrainingCheckpoint::Stored>& stored) {
   if (!stored || stored->part != TrainingPart::network) return std::nullopt;
@@ -51,9 +54,18 @@ std::optional<HistoryMark> ResumableTraining::mark_of(const std::optional<Traini
 
 TrainingStore ResumableTraining::store(TrainingPart part) {
   TrainingStore store;
-  store.save = [this, part](const Safetensors& state) { checkpoint_.write(part, history_.mark(), state); };
+  store.save = [this, part](const Safetensors& state) {
+    if (writes_) checkpoint_.write(part, history_.mark(), state);
+  };
   store.resume = stored_ && stored_->part == part ? &stored_->state : nullptr;
   return store;
+}
+
+std::string ResumableTraining::state() const {
+  std::string text;
+  if (stored_)
+    for (const auto& [key, value] : stored_->state.metadata) text += key + '=' + value + '\n';
+  return text;
 }
 
 std::string ResumableTraining::advice() const {
@@ -62,6 +74,7 @@ std::string ResumableTraining::advice() const {
 }
 
 void ResumableTraining::finish(Safetensors file) const {
+  if (!writes_) return;
   add_making(fingerprint_, file);
   file.seal();
   write_safetensors(output_, file);

@@ -18,14 +18,18 @@ class ResumableTraining {
   /// @param fingerprint  all that the training's bits depend on
   /// @param resume       a checkpoint is wanted, or a finished output; else one that is there is refused
   /// @param may_change   names in the fingerprint: a training that differs in these alone may go on
+  /// @param history      of the history; empty: none is written
+  /// @param writes       else files are read alone: another process, which trains the same, writes them
   /// @throws Error (a checkpoint that nobody has asked to go on with), ValueError (of another training, or an output of another)
   ResumableTraining(const std::string& output, const Fingerprint& fingerprint, bool resume,
-                    const std::vector<std::string>& may_change, const std::string& history);
+                    const std::vector<std::string>& may_change, const std::string& history, bool writes = true);
 
   /// The output is there, and this training would make the same: nothing is left to do.
   bool is_finished() const { return finished_; }
   /// A state of before is there to go on from.
   bool resumes() const { return stored_.has_value(); }
+  /// What is gone on from, as a text that two different ones do not share; empty where nothing is.
+  std::string state() const;
   /// What the training goes on with, of those that may change.
   const std::vector<Fingerprint::Difference>& changes() const { return changes_; }
   TrainingHistory& history() { return history_; }
@@ -41,6 +45,7 @@ class ResumableTraining {
   static std::optional<HistoryMark> mark_of(const std::optional<TrainingCheckpoint::Stored>& stored);
 
   std::string output_;
+  bool writes_;
   Fingerprint fingerprint_;
   TrainingCheckpoint checkpoint_;
   bool finished_ = false;

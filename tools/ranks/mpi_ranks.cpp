@@ -71,6 +71,8 @@ class MpiRanks : public Ranks {
   void sum(std::int64_t* values, std::int64_t count) override { reduce(values, count, MPI_INT64_T, MPI_SUM); }
   void largest(std::int64_t* values, std::int64_t count) override { reduce(values, count, MPI_INT64_T, MPI_MAX); }
   void largest(double& value) override { reduce(&value, 1, MPI_DOUBLE, MPI_MAX); }
+  void add_in_order(double weight, float* values, std::int64_t count) override { add_blocks(weight, values, count); }
+  void add_in_order(double weight, double* values, std::int64_t count) override { add_blocks(weight, values, count); }
 
   std::string text_of(int rank, const std::string& text) override {
     std::int64_t bytes = rank == rank_ ? static_cast<std::int64_t>(text.size()) : 0;
@@ -125,6 +127,47 @@ class MpiRanks : public Ranks {
     return before;
   }
 
+  template <class T>
+  void add_blocks(double weight, T* values, std::int64_t count) {
+    constexpr std::int64_t kBlock = std::int64_t{1} << 20;  // values that others' are held of at once
+    std::vector<double> weights(static_cast<std::size_t>(size_));
+    MPI_Request request;
+    MPI_Iallgather(&weight, 1, MPI_DOUBLE, weights.data(), 1, MPI_DOUBLE, MPI_COMM_WORLD, &request);
+    wait(request);
+    for (std::int64_t first = 0; first < count; first += kBlock)
+      add_block(weights, values + first, static_cast<int>(std::min(kBlock, count - first)));
+  }
+
+  /// What MPI adds may come in another order each time. So each rank gets a part of the values from all others, adds them in
+  /// order, and all get the sums: 2 (1 - 1 / ranks) values there and as many back, whatever the number of ranks.
+  template <class T>
+  void add_block(const std::vector<double>& weights, T* values, int count) {
+    const MPI_Datatype type = sizeof(T) == sizeof(float) ? MPI_FLOAT : MPI_DOUBLE;
+    const auto ranks = static_cast<std::size_t>(size_);
+    std::vector<int> sizes(ranks), begins(ranks);
+    for (int r = 0; r < size_; ++r) {
+      const auto begin = [&](int rank) { return static_cast<int>(std::int64_t{count} * rank / size_); };
+      begins[static_cast<std::size_t>(r)] = begin(r);
+      sizes[static_cast<std::size_t>(r)] = begin(r + 1) - begin(r);
+    }
+    const int mine = sizes[static_cast<std::size_t>(rank_)];
+    const std::vector<int> same(ranks, mine);
+    std::vector<int> places(ranks);
+    for (int r = 0; r < size_; ++r) places[static_cast<std::size_t>(r)] = r * mine;
+    std::vector<T> parts(ranks * static_cast<std::size_t>(mine)), sums(static_cast<std::size_t>(mine));
+    MPI_Request request;
+    MPI_Ialltoallv(values, sizes.data(), begins.data(), type, parts.data(), same.data(), places.data(), type,
+                   MPI_COMM_WORLD, &request);
+    wait(request);
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      double sum = 0;
+      for (std::size_t r = 0; r < ranks; ++r) sum += weights[r] * static_cast<double>(parts[r * sums.size() + i]);
+      sums[i] = static_cast<T>(sum);
+    }
+    MPI_Iallgatherv(sums.data(), mine, type, values, sizes.data(), begins.data(), type, MPI_COMM_WORLD, &request);
+    wait(request);
+  }
+
   void reduce(void* values, std::int64_t count, MPI_Datatype type, MPI_Op op) {
     MPI_Request request;
     MPI_Iallreduce(MPI_IN_PLACE, values, static_cast<int>(count), type, op, MPI_COMM_WORLD, &request);
@@ -137,13 +180,20 @@ class MpiRanks : public Ranks {
     wait(request);
   }
 
-  /// Waits without keeping a processor busy: others may have hours of work left.
+  /// Waits, and keeps a processor busy with it for a moment only: others may have hours of work left. Steps of a training, whose
+  /// ranks wait for one another all the time, are about as long as that moment.
   void wait(MPI_Request& request) {
+    constexpr auto kMoment = std::chrono::milliseconds(10);
+    const auto begun = std::chrono::steady_clock::now();
     for (std::int64_t tries = 0;; ++tries) {
       int done = 0;
       MPI_Test(&request, &done, MPI_STATUS_IGNORE);
       if (done) return;
       if (tries < 200) continue;
+      if (std::chrono::steady_clock::now() - begun < kMoment) {
+        std::this_thread::yield();
+        continue;
+      }
       if (while_waiting) while_waiting();
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }

@@ -39,6 +39,8 @@ class Alone : public Ranks {
   void sum(std::int64_t*, std::int64_t) override {}
   void largest(std::int64_t*, std::int64_t) override {}
   void largest(double&) override {}
+  void add_in_order(double weight, float* values, std::int64_t count) override { scale(weight, values, count); }
+  void add_in_order(double weight, double* values, std::int64_t count) override { scale(weight, values, count); }
   std::string text_of(int, const std::string& text) override { return text; }
   std::vector<double> all(double value) override { return {value}; }
   std::unique_ptr<NodeMemory> node_memory(std::int64_t bytes) override { return std::make_unique<HeapMemory>(bytes); }
@@ -53,6 +55,11 @@ class Alone : public Ranks {
   void abort(int status) override { std::_Exit(status); }
 
  private:
+  template <class T>
+  static void scale(double weight, T* values, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) values[i] = static_cast<T>(weight * static_cast<double>(values[i]));
+  }
+
   std::int64_t values_[counters] = {};
 };
 

@@ -48,6 +48,10 @@ class Ranks {
   virtual void sum(std::int64_t* values, std::int64_t count) = 0;
   virtual void largest(std::int64_t* values, std::int64_t count) = 0;
   virtual void largest(double& value) = 0;
+  /// values[i] <- the sum of weight values[i] over the ranks in their order, in float64, rounded once: the same bits on each
+  /// rank. Of a process alone weight values[i]. Collective.
+  virtual void add_in_order(double weight, float* values, std::int64_t count) = 0;
+  virtual void add_in_order(double weight, double* values, std::int64_t count) = 0;
   /// The text of one rank. Collective.
   virtual std::string text_of(int rank, const std::string& text) = 0;
   /// A number of each rank, in their order. Collective.
