@@ -7,13 +7,17 @@
 #include <vector>
 
 #include <shrinkwarp/models/lista/network.hpp>
+#include <shrinkwarp/models/lista/sample_parts.hpp>
 #include <shrinkwarp/models/lista/samples.hpp>
 #include <shrinkwarp/models/train/replicas.hpp>
 
 namespace shrinkwarp {
 
-/// Samples, with their lambdas of pass 0, go through a network a chunk at a time; a single chunk stays on the device. On CUDA, where
-/// a way back keeps all layers of all samples, as many of a chunk go at once as most_scratch has room for.
+/// Samples, with their lambdas of pass 0, go through a network a part at a time. On CUDA, where a way back keeps all layers of all
+/// samples, as many of a part go at once as most_scratch has room for.
+///
+/// Replicas tell each other the sums of each part, and add them as one process does: the same bits, whatever their number. Where
+/// there are too many parameters for that (kMostTold / parts), each tells its parts' sum: the same bits for as many replicas.
 template <class T>
 class FullBatch {
  public:
@@ -25,26 +29,22 @@ class FullBatch {
             std::int64_t most = std::numeric_limits<std::int64_t>::max(),
             std::int64_t most_scratch = std::int64_t{1} << 28, Replicas* replicas = nullptr);
 
-  /// Mean cost at the network's depth, in the units of the samples; the same bits on all replicas. Synchronises.
+  /// Mean cost at the network's depth, in the units of the samples. Synchronises.
   /// @throws Cancelled
   /// @param gradient  [parameters], written
-  /// @param cancel    is asked between chunks; may be nullptr
+  /// @param cancel    is asked between parts; may be nullptr
   double cost(const Network<T>& network, std::vector<double>* gradient, const CancelToken* cancel = nullptr) const;
 
+  static constexpr std::int64_t kMostTold = std::int64_t{1} << 22;  // numbers of all parts
+
  private:
-  double add_share(const Network<T>& network, std::vector<double>& gradient, const CancelToken* cancel) const;
-  void fill(std::int64_t first, std::int64_t count) const;
+  void sum_of(const Network<T>& network, std::int64_t part, std::vector<double>& sums) const;
   std::int64_t width(const Network<T>& network) const;
 
   const Context& context_;
-  const Samples<T>& samples_;
-  LambdaShares shares_;
   Replicas* replicas_;
-  std::int64_t total_;  // samples of all replicas
-  SampleShare share_;   // of this one
-  std::int64_t chunk_, most_scratch_;
-  Tensor<T> X_, lambda_;
-  mutable std::int64_t filled_ = -1;  // the chunk that lies in X_ begins with this sample
+  std::int64_t most_scratch_;
+  SampleParts<T> parts_;
   mutable Tensor<std::byte> scratch_;
   mutable Tensor<T> gradient_;
   Tensor<double> loss_;
