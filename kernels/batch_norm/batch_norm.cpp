@@ -20,6 +20,10 @@ void check_eps(const char* function, double eps) {
   SHRINKWARP_REQUIRE(eps >= 0, ValueError, function, ": eps is ", eps, ", wanted >= 0");
 }
 
+void check_elements(const char* function, std::int64_t elements) {
+  SHRINKWARP_REQUIRE(elements >= 2, ShapeError, function, ": a channel has ", elements, " elements, wanted at least 2");
+}
+
 /// The number of channels.
 template <class T>
 std::int64_t check_channels(const Context& context, const char* function, const MatrixView<T>& X,
@@ -59,8 +63,7 @@ void batch_norm_statistics(const Context& context, std::int64_t positions, ident
                            double eps, MatrixView<T> statistics, VectorView<std::byte> scratch) {
   constexpr const char* kFunction = "batch_norm_statistics";
   const std::int64_t channels = check_channels(context, kFunction, X, positions);
-  SHRINKWARP_REQUIRE(positions * X.cols >= 2, ShapeError, kFunction, ": a channel has ", positions * X.cols,
-                     " elements, wanted at least 2");
+  check_elements(kFunction, positions * X.cols);
   check_eps(kFunction, eps);
   check_statistics(context, kFunction, statistics, channels);
   check_scratch(context, kFunction, scratch, batch_norm_scratch(context, channels, positions, X.cols));
@@ -71,6 +74,40 @@ void batch_norm_statistics(const Context& context, std::int64_t positions, ident
     if constexpr (kHasCuda) return cuda::batch_norm_statistics<T>(context, positions, X, eps, statistics, sums);
   }
   cpu::batch_norm_statistics<T>(context, positions, X, eps, statistics, sums);
+}
+
+template <class T>
+void batch_norm_sums(const Context& context, std::int64_t positions, identity_t<MatrixView<const T>> X,
+                     identity_t<VectorView<const T>> shift, VectorView<double> sums, VectorView<std::byte> scratch) {
+  constexpr const char* kFunction = "batch_norm_sums";
+  const std::int64_t channels = check_channels(context, kFunction, X, positions);
+  check_vector(context, kFunction, "shift", shift, channels);
+  check_vector(context, kFunction, "sums", sums, 2 * channels);
+  check_scratch(context, kFunction, scratch, batch_norm_scratch(context, channels, positions, X.cols));
+  if (channels == 0) return;
+  Arena arena(scratch);
+  const BatchNormScratch its = lay_out(context, arena, channels, positions, X.cols);
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) return cuda::batch_norm_sums<T>(context, positions, X, shift, sums, its.partials);
+  }
+  cpu::batch_norm_sums<T>(context, positions, X, shift, sums, its.partials);
+}
+
+template <class T>
+void batch_norm_set_statistics(const Context& context, identity_t<VectorView<const T>> shift,
+                               VectorView<const double> sums, std::int64_t elements, double eps,
+                               MatrixView<T> statistics) {
+  constexpr const char* kFunction = "batch_norm_set_statistics";
+  check_vector(context, kFunction, "shift", shift, statistics.cols);
+  check_vector(context, kFunction, "sums", sums, 2 * statistics.cols);
+  check_elements(kFunction, elements);
+  check_eps(kFunction, eps);
+  check_statistics(context, kFunction, statistics, statistics.cols);
+  if (statistics.empty()) return;
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) return cuda::batch_norm_set_statistics<T>(context, shift, sums, elements, eps, statistics);
+  }
+  cpu::batch_norm_set_statistics<T>(context, shift, sums, elements, eps, statistics);
 }
 
 template <class T>
@@ -140,29 +177,94 @@ void batch_norm_backward(const Context& context, std::int64_t positions, identit
   check_scratch(context, kFunction, scratch, batch_norm_scratch(context, channels, positions, X.cols));
   if (X.empty()) return;
   Arena arena(scratch);
-  const BatchNormScratch sums = lay_out(context, arena, channels, positions, X.cols);
+  const BatchNormScratch its = lay_out(context, arena, channels, positions, X.cols);
+  const bool wants_input = !dX.empty();
+  const bool wants_sums = !dweight.empty() || !dbias.empty() || (wants_input && through_statistics);
+  const VectorView<const double> sums = through_statistics ? its.totals : VectorView<double>{};
   if (context.select_cuda()) {
     if constexpr (kHasCuda) {
-      return cuda::batch_norm_backward<T>(context, positions, statistics, weight, X, dY, through_statistics, beta, dX,
-                                          dweight, dbias, sums);
+      if (wants_sums)
+        cuda::batch_norm_gradient_sums<T>(context, positions, statistics, X, dY, its.totals, dweight, dbias,
+                                          its.partials);
+      if (wants_input)
+        cuda::batch_norm_input_gradient<T>(context, positions, statistics, weight, X, dY, sums, beta, dX);
+      return;
     }
   }
-  cpu::batch_norm_backward<T>(context, positions, statistics, weight, X, dY, through_statistics, beta, dX, dweight,
-                              dbias, sums);
+  if (wants_sums)
+    cpu::batch_norm_gradient_sums<T>(context, positions, statistics, X, dY, its.totals, dweight, dbias, its.partials);
+  if (wants_input) cpu::batch_norm_input_gradient<T>(context, positions, statistics, weight, X, dY, sums, beta, dX);
 }
 
-#define SHRINKWARP_INSTANTIATE(T)                                                                                  \
-  template void batch_norm_statistics<T>(const Context&, std::int64_t, MatrixView<const T>, double, MatrixView<T>, \
-                                         VectorView<std::byte>);                                                   \
-  template void batch_norm_update_running<T>(const Context&, MatrixView<const T>, double, VectorView<T>,           \
-                                             VectorView<T>);                                                       \
-  template void batch_norm_running<T>(const Context&, VectorView<const T>, VectorView<const T>, double,            \
-                                      MatrixView<T>);                                                              \
-  template void batch_norm_forward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,      \
-                                      VectorView<const T>, bool, MatrixView<const T>, MatrixView<T>);              \
-  template void batch_norm_backward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,     \
-                                       MatrixView<const T>, MatrixView<const T>, bool, T, MatrixView<T>,           \
-                                       VectorView<T>, VectorView<T>, VectorView<std::byte>);
+template <class T>
+void batch_norm_gradient_sums(const Context& context, std::int64_t positions,
+                              identity_t<MatrixView<const T>> statistics, identity_t<MatrixView<const T>> X,
+                              identity_t<MatrixView<const T>> dY, VectorView<double> sums,
+                              identity_t<VectorView<T>> dweight, identity_t<VectorView<T>> dbias,
+                              VectorView<std::byte> scratch) {
+  constexpr const char* kFunction = "batch_norm_gradient_sums";
+  const std::int64_t channels = check_channels(context, kFunction, X, positions);
+  check_statistics(context, kFunction, statistics, channels);
+  check_matrix(context, kFunction, "dY", dY, X.rows, X.cols);
+  check_vector(context, kFunction, "sums", sums, 2 * channels);
+  check_optional(context, kFunction, "dweight", dweight, channels);
+  check_optional(context, kFunction, "dbias", dbias, channels);
+  check_scratch(context, kFunction, scratch, batch_norm_scratch(context, channels, positions, X.cols));
+  if (channels == 0) return;
+  Arena arena(scratch);
+  const BatchNormScratch its = lay_out(context, arena, channels, positions, X.cols);
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) {
+      return cuda::batch_norm_gradient_sums<T>(context, positions, statistics, X, dY, sums, dweight, dbias,
+                                               its.partials);
+    }
+  }
+  cpu::batch_norm_gradient_sums<T>(context, positions, statistics, X, dY, sums, dweight, dbias, its.partials);
+}
+
+template <class T>
+void batch_norm_input_gradient(const Context& context, std::int64_t positions,
+                               identity_t<MatrixView<const T>> statistics, identity_t<VectorView<const T>> weight,
+                               identity_t<MatrixView<const T>> X, identity_t<MatrixView<const T>> dY,
+                               VectorView<const double> sums, T beta, MatrixView<T> dX) {
+  constexpr const char* kFunction = "batch_norm_input_gradient";
+  const std::int64_t channels = check_channels(context, kFunction, X, positions);
+  check_statistics(context, kFunction, statistics, channels);
+  check_optional(context, kFunction, "weight", weight, channels);
+  check_matrix(context, kFunction, "dY", dY, X.rows, X.cols);
+  check_optional(context, kFunction, "sums", sums, 2 * channels);
+  check_matrix(context, kFunction, "dX", dX, X.rows, X.cols);
+  if (X.empty()) return;
+  if (context.select_cuda()) {
+    if constexpr (kHasCuda) {
+      return cuda::batch_norm_input_gradient<T>(context, positions, statistics, weight, X, dY, sums, beta, dX);
+    }
+  }
+  cpu::batch_norm_input_gradient<T>(context, positions, statistics, weight, X, dY, sums, beta, dX);
+}
+
+#define SHRINKWARP_INSTANTIATE(T)                                                                                    \
+  template void batch_norm_statistics<T>(const Context&, std::int64_t, MatrixView<const T>, double, MatrixView<T>,   \
+                                         VectorView<std::byte>);                                                     \
+  template void batch_norm_sums<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,           \
+                                   VectorView<double>, VectorView<std::byte>);                                       \
+  template void batch_norm_set_statistics<T>(const Context&, VectorView<const T>, VectorView<const double>,          \
+                                             std::int64_t, double, MatrixView<T>);                                   \
+  template void batch_norm_update_running<T>(const Context&, MatrixView<const T>, double, VectorView<T>,             \
+                                             VectorView<T>);                                                         \
+  template void batch_norm_running<T>(const Context&, VectorView<const T>, VectorView<const T>, double,              \
+                                      MatrixView<T>);                                                                \
+  template void batch_norm_forward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,        \
+                                      VectorView<const T>, bool, MatrixView<const T>, MatrixView<T>);                \
+  template void batch_norm_backward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,       \
+                                       MatrixView<const T>, MatrixView<const T>, bool, T, MatrixView<T>,             \
+                                       VectorView<T>, VectorView<T>, VectorView<std::byte>);                         \
+  template void batch_norm_gradient_sums<T>(const Context&, std::int64_t, MatrixView<const T>, MatrixView<const T>,  \
+                                            MatrixView<const T>, VectorView<double>, VectorView<T>, VectorView<T>,   \
+                                            VectorView<std::byte>);                                                  \
+  template void batch_norm_input_gradient<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>, \
+                                             MatrixView<const T>, MatrixView<const T>, VectorView<const double>, T,  \
+                                             MatrixView<T>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

@@ -18,23 +18,28 @@ constexpr int kThreads = 256;
 
 template <class T>
 struct MomentTerm {
-  MatrixView<const T> X;
-  std::int64_t positions;
+  MatrixView<const T> X, shift;  // of first_elements or as_row
   __device__ void add(std::int64_t channel, std::int64_t row, std::int64_t col, double (&sums)[2]) const {
-    const double d = static_cast<double>(X(row, col)) - static_cast<double>(X(channel * positions, 0));
+    const double d = static_cast<double>(X(row, col)) - static_cast<double>(shift(0, channel));
     sums[0] += d;
     sums[1] = std::fma(d, d, sums[1]);
   }
 };
 template <class T>
 struct SetStatistics {
-  MatrixView<const T> X;
-  std::int64_t positions;
+  MatrixView<const T> shift;
   double elements, eps;
   MatrixView<T> statistics;
   __device__ void finish(std::int64_t channel, const double (&sums)[2]) const {
-    set_statistics(static_cast<double>(X(channel * positions, 0)), sums[0], sums[1], elements, eps,
-                   statistics.column(channel));
+    set_statistics(static_cast<double>(shift(0, channel)), sums[0], sums[1], elements, eps, statistics.column(channel));
+  }
+};
+struct StoreSums {
+  double* totals;
+  std::int64_t channels;
+  __device__ void finish(std::int64_t channel, const double (&sums)[2]) const {
+    totals[channel] = sums[0];
+    totals[channels + channel] = sums[1];
   }
 };
 
@@ -52,13 +57,11 @@ struct GradientTerm {
 template <class T>
 struct AddGradients {
   T *dweight, *dbias;  // or nullptr
-  double* totals;
-  std::int64_t channels;
+  StoreSums store;
   __device__ void finish(std::int64_t channel, const double (&sums)[2]) const {
     if (dbias != nullptr) dbias[channel] += static_cast<T>(sums[0]);
     if (dweight != nullptr) dweight[channel] += static_cast<T>(sums[1]);
-    totals[channel] = sums[0];
-    totals[channels + channel] = sums[1];
+    store.finish(channel, sums);
   }
 };
 
@@ -130,6 +133,14 @@ __global__ void __launch_bounds__(kColumnThreads)
 }
 
 template <class T>
+__global__ void __launch_bounds__(kThreads) set_statistics_kernel(SetStatistics<T> set, const double* totals) {
+  const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x, channels = set.shift.cols;
+  if (c >= channels) return;
+  const double sums[2] = {totals[c], totals[channels + c]};
+  set.finish(c, sums);
+}
+
+template <class T>
 __global__ void __launch_bounds__(kThreads)
     update_running_kernel(MatrixView<const T> statistics, double momentum, T* running_mean, T* running_var) {
   const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -168,9 +179,26 @@ std::int64_t batch_norm_pieces(std::int64_t positions, std::int64_t, std::int64_
 template <class T>
 void batch_norm_statistics(const Context& context, std::int64_t positions, MatrixView<const T> X, double eps,
                            MatrixView<T> statistics, const BatchNormScratch& scratch) {
-  const auto elements = static_cast<double>(positions * X.cols);
-  channel_sums<2>(context, X.rows / positions, positions, X.cols, MomentTerm<T>{X, positions},
-                  SetStatistics<T>{X, positions, elements, eps, statistics}, scratch.partials.data);
+  const std::int64_t channels = X.rows / positions;
+  const MatrixView<const T> first = first_elements(X, positions);
+  channel_sums<2>(context, channels, positions, X.cols, MomentTerm<T>{X, first},
+                  SetStatistics<T>{first, static_cast<double>(positions * X.cols), eps, statistics},
+                  scratch.partials.data);
+}
+
+template <class T>
+void batch_norm_sums(const Context& context, std::int64_t positions, MatrixView<const T> X, VectorView<const T> shift,
+                     VectorView<double> sums, VectorView<double> partials) {
+  const std::int64_t channels = X.rows / positions;
+  channel_sums<2>(context, channels, positions, X.cols, MomentTerm<T>{X, as_row(shift)}, StoreSums{sums.data, channels},
+                  partials.data);
+}
+
+template <class T>
+void batch_norm_set_statistics(const Context& context, VectorView<const T> shift, VectorView<const double> sums,
+                               std::int64_t elements, double eps, MatrixView<T> statistics) {
+  launch(set_statistics_kernel<T>, channel_grid(statistics.cols), dim3(kThreads), 0, context.stream(),
+         SetStatistics<T>{as_row(shift), static_cast<double>(elements), eps, statistics}, sums.data);
 }
 
 template <class T>
@@ -199,39 +227,45 @@ void batch_norm_forward(const Context& context, std::int64_t positions, MatrixVi
 }
 
 template <class T>
-void batch_norm_backward(const Context& context, std::int64_t positions, MatrixView<const T> statistics,
-                         VectorView<const T> weight, MatrixView<const T> X, MatrixView<const T> dY,
-                         bool through_statistics, T beta, MatrixView<T> dX, VectorView<T> dweight, VectorView<T> dbias,
-                         const BatchNormScratch& scratch) {
+void batch_norm_gradient_sums(const Context& context, std::int64_t positions, MatrixView<const T> statistics,
+                              MatrixView<const T> X, MatrixView<const T> dY, VectorView<double> sums,
+                              VectorView<T> dweight, VectorView<T> dbias, VectorView<double> partials) {
+  const std::int64_t channels = X.rows / positions;
+  channel_sums<2>(context, channels, positions, X.cols, GradientTerm<T>{X, dY, statistics},
+                  AddGradients<T>{data_or_null(dweight), data_or_null(dbias), {sums.data, channels}}, partials.data);
+}
+
+template <class T>
+void batch_norm_input_gradient(const Context& context, std::int64_t positions, MatrixView<const T> statistics,
+                               VectorView<const T> weight, MatrixView<const T> X, MatrixView<const T> dY,
+                               VectorView<const double> sums, T beta, MatrixView<T> dX) {
   constexpr int kWide = 16 / static_cast<int>(sizeof(T));
   const unsigned channels = narrow(X.rows) / narrow(positions);
-  const bool wants_input = !dX.empty();
-  if (!dweight.empty() || !dbias.empty() || (wants_input && through_statistics)) {
-    channel_sums<2>(context, channels, positions, X.cols, GradientTerm<T>{X, dY, statistics},
-                    AddGradients<T>{data_or_null(dweight), data_or_null(dbias), scratch.totals.data,
-                                    static_cast<std::int64_t>(channels)},
-                    scratch.partials.data);
-  }
-  if (!wants_input) return;
   const bool wide = aligned16(X) && aligned16(dY) && aligned16(dX);
   launch(wide ? input_gradient_kernel<T, kWide> : input_gradient_kernel<T, 1>, column_grid(X.rows, X.cols),
          dim3(kColumnThreads), 0, context.stream(), narrow(positions), channels, statistics, data_or_null(weight), X,
-         dY, through_statistics ? scratch.totals.data : nullptr, 1.0 / static_cast<double>(positions * X.cols), beta,
-         dX);
+         dY, data_or_null(sums), 1.0 / static_cast<double>(positions * X.cols), beta, dX);
 }
 
-#define SHRINKWARP_INSTANTIATE(T)                                                                                  \
-  template void batch_norm_statistics<T>(const Context&, std::int64_t, MatrixView<const T>, double, MatrixView<T>, \
-                                         const BatchNormScratch&);                                                 \
-  template void batch_norm_update_running<T>(const Context&, MatrixView<const T>, double, VectorView<T>,           \
-                                             VectorView<T>);                                                       \
-  template void batch_norm_running<T>(const Context&, VectorView<const T>, VectorView<const T>, double,            \
-                                      MatrixView<T>);                                                              \
-  template void batch_norm_forward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,      \
-                                      VectorView<const T>, bool, MatrixView<const T>, MatrixView<T>);              \
-  template void batch_norm_backward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,     \
-                                       MatrixView<const T>, MatrixView<const T>, bool, T, MatrixView<T>,           \
-                                       VectorView<T>, VectorView<T>, const BatchNormScratch&);
+#define SHRINKWARP_INSTANTIATE(T)                                                                                    \
+  template void batch_norm_statistics<T>(const Context&, std::int64_t, MatrixView<const T>, double, MatrixView<T>,   \
+                                         const BatchNormScratch&);                                                   \
+  template void batch_norm_sums<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,           \
+                                   VectorView<double>, VectorView<double>);                                          \
+  template void batch_norm_set_statistics<T>(const Context&, VectorView<const T>, VectorView<const double>,          \
+                                             std::int64_t, double, MatrixView<T>);                                   \
+  template void batch_norm_update_running<T>(const Context&, MatrixView<const T>, double, VectorView<T>,             \
+                                             VectorView<T>);                                                         \
+  template void batch_norm_running<T>(const Context&, VectorView<const T>, VectorView<const T>, double,              \
+                                      MatrixView<T>);                                                                \
+  template void batch_norm_forward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,        \
+                                      VectorView<const T>, bool, MatrixView<const T>, MatrixView<T>);                \
+  template void batch_norm_gradient_sums<T>(const Context&, std::int64_t, MatrixView<const T>, MatrixView<const T>,  \
+                                            MatrixView<const T>, VectorView<double>, VectorView<T>, VectorView<T>,   \
+                                            VectorView<double>);                                                     \
+  template void batch_norm_input_gradient<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>, \
+                                             MatrixView<const T>, MatrixView<const T>, VectorView<const double>, T,  \
+                                             MatrixView<T>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

@@ -2,7 +2,7 @@
 // position, so that an image of NCHW is a column; positions is 1 behind a linear layer.
 //
 // Statistics are an operation of their own: a network that computes its forward pass again uses them again, and updates the
-// running ones once.
+// running ones once. Sums are, too: where several processes have a part of a batch each, what they add between them are these.
 //
 // Of all functions here:
 // Numerics     sums in double, elements in T. NaN in, NaN out
@@ -25,7 +25,7 @@ struct BatchNormStatistics {
   enum : std::int64_t { kMean, kRstd, kVariance, kSize };
 };
 
-/// Bytes that batch_norm_statistics and batch_norm_backward need as scratch.
+/// Bytes that functions with scratch need.
 std::int64_t batch_norm_scratch(const Context& context, std::int64_t channels, std::int64_t positions, std::int64_t N);
 
 /// The statistics of a batch, over the count = positions N elements of each channel.
@@ -43,6 +43,31 @@ std::int64_t batch_norm_scratch(const Context& context, std::int64_t channels, s
 template <class T>
 void batch_norm_statistics(const Context& context, std::int64_t positions, identity_t<MatrixView<const T>> X,
                            double eps, MatrixView<T> statistics, VectorView<std::byte> scratch);
+
+/// What statistics are made of: of each channel the sum of x - shift, then of each that of its square.
+///
+/// @param positions  of a channel, >= 1
+/// @param X          [channels positions, N]; of no samples the sums are 0
+/// @param shift      [channels], the same for all parts of a batch: one of a channel's elements
+/// @param sums       [2 channels], written
+/// @param scratch    batch_norm_scratch() bytes, aligned to 256 bytes; not kept
+///
+/// Cost         reads X once
+template <class T>
+void batch_norm_sums(const Context& context, std::int64_t positions, identity_t<MatrixView<const T>> X,
+                     identity_t<VectorView<const T>> shift, VectorView<double> sums, VectorView<std::byte> scratch);
+
+/// batch_norm_statistics of a batch whose sums are known. The same bits, where shift is a channel's first elements and the
+/// sums are made in one go.
+///
+/// @param sums        [2 channels] of batch_norm_sums, added over the parts of the batch
+/// @param elements    of a channel in all parts, >= 2
+/// @param eps         >= 0
+/// @param statistics  [3, channels], written
+template <class T>
+void batch_norm_set_statistics(const Context& context, identity_t<VectorView<const T>> shift,
+                               VectorView<const double> sums, std::int64_t elements, double eps,
+                               MatrixView<T> statistics);
 
 /// Running statistics, by PyTorch's rule:
 ///
@@ -100,5 +125,35 @@ void batch_norm_backward(const Context& context, std::int64_t positions, identit
                          identity_t<MatrixView<const T>> dY, bool through_statistics, T beta, MatrixView<T> dX,
                          identity_t<VectorView<T>> dweight, identity_t<VectorView<T>> dbias,
                          VectorView<std::byte> scratch);
+
+/// The first half of batch_norm_backward: S of each channel, then P of each, and the gradients that they are. Both halves
+/// together have its bits.
+///
+/// @param sums     [2 channels], written
+/// @param dweight  [channels], added to, or empty
+/// @param dbias    [channels], added to, or empty
+/// @param scratch  batch_norm_scratch() bytes, aligned to 256 bytes; not kept
+///
+/// Cost         reads X and dY once
+template <class T>
+void batch_norm_gradient_sums(const Context& context, std::int64_t positions,
+                              identity_t<MatrixView<const T>> statistics, identity_t<MatrixView<const T>> X,
+                              identity_t<MatrixView<const T>> dY, VectorView<double> sums,
+                              identity_t<VectorView<T>> dweight, identity_t<VectorView<T>> dbias,
+                              VectorView<std::byte> scratch);
+
+/// The second half: dX <- beta dX + weight rstd (dY - (S + xhat P) / (positions N)).
+///
+/// @param sums  [2 channels], S, then P, where the statistics are made of X alone; or empty: they are constants. Where
+///              they are made of a batch of M samples, X is a part of it, and each part's dY is the gradient of the mean
+///              over its own N samples: the sums over the parts of (N / M) S and of (N / M) P. Then dX is, as dY is,
+///              M / N times the gradient of the mean over the batch (docs/math.md).
+///
+/// Cost         X and dY once, dX once
+template <class T>
+void batch_norm_input_gradient(const Context& context, std::int64_t positions,
+                               identity_t<MatrixView<const T>> statistics, identity_t<VectorView<const T>> weight,
+                               identity_t<MatrixView<const T>> X, identity_t<MatrixView<const T>> dY,
+                               VectorView<const double> sums, T beta, MatrixView<T> dX);
 
 }  // namespace shrinkwarp

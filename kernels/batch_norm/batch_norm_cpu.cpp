@@ -138,11 +138,43 @@ void load_channels(MatrixView<const T> statistics, VectorView<const T> weight, s
 }
 
 /// totals[q channels + c] = the sum over pieces of partials[(2 piece + q) channels + c].
-void add_pieces(const BatchNormScratch& scratch, std::int64_t channels, std::int64_t pieces) {
+void add_pieces(VectorView<const double> partials, std::int64_t channels, std::int64_t pieces,
+                VectorView<double> totals) {
   for (std::int64_t i = 0; i < 2 * channels; ++i) {
     double sum = 0;
-    for (std::int64_t piece = 0; piece < pieces; ++piece) sum += scratch.partials[piece * 2 * channels + i];
-    scratch.totals[i] = sum;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) sum += partials[piece * 2 * channels + i];
+    totals[i] = sum;
+  }
+}
+
+/// @param shift  of first_elements or as_row: side by side where a channel has one position
+template <class T>
+void add_moments(const Context& context, std::int64_t positions, MatrixView<const T> X, MatrixView<const T> shift,
+                 VectorView<double> partials, VectorView<double> totals) {
+  const std::int64_t channels = X.rows / positions;
+  for_blocks(context, positions, channels, X.cols,
+             [&](std::int64_t piece, std::int64_t first, std::int64_t last, std::int64_t c, std::int64_t count,
+                 std::int64_t row, std::int64_t rows) {
+               double* const sums = partials.data + piece * 2 * channels + c;
+               std::fill_n(sums, count, 0.0);
+               std::fill_n(sums + channels, count, 0.0);
+               for (std::int64_t j = first; j < last; ++j) {
+                 if (positions == 1)
+                   add_moments_rows(X.column(j) + row, shift.column(c), sums, sums + channels, rows);
+                 else
+                   add_moments_run(X.column(j) + row, shift.column(c), sums, sums + channels, rows);
+               }
+             });
+  add_pieces(partials, channels, batch_norm_pieces(positions, channels, X.cols), totals);
+}
+
+template <class T>
+void set_all_statistics(MatrixView<const T> shift, VectorView<const double> totals, std::int64_t elements, double eps,
+                        MatrixView<T> statistics) {
+  const std::int64_t channels = statistics.cols;
+  for (std::int64_t c = 0; c < channels; ++c) {
+    set_statistics(static_cast<double>(shift(0, c)), totals[c], totals[channels + c], static_cast<double>(elements),
+                   eps, statistics.column(c));
   }
 }
 
@@ -156,26 +188,21 @@ std::int64_t batch_norm_pieces(std::int64_t positions, std::int64_t channels, st
 template <class T>
 void batch_norm_statistics(const Context& context, std::int64_t positions, MatrixView<const T> X, double eps,
                            MatrixView<T> statistics, const BatchNormScratch& scratch) {
-  const std::int64_t channels = X.rows / positions;
-  for_blocks(context, positions, channels, X.cols,
-             [&](std::int64_t piece, std::int64_t first, std::int64_t last, std::int64_t c, std::int64_t count,
-                 std::int64_t row, std::int64_t rows) {
-               double* const sums = scratch.partials.data + piece * 2 * channels + c;
-               std::fill_n(sums, count, 0.0);
-               std::fill_n(sums + channels, count, 0.0);
-               for (std::int64_t j = first; j < last; ++j) {
-                 if (positions == 1)
-                   add_moments_rows(X.column(j) + row, X.column(0) + row, sums, sums + channels, rows);
-                 else
-                   add_moments_run(X.column(j) + row, X.column(0) + row, sums, sums + channels, rows);
-               }
-             });
-  add_pieces(scratch, channels, batch_norm_pieces(positions, channels, X.cols));
-  const auto elements = static_cast<double>(positions * X.cols);
-  for (std::int64_t c = 0; c < channels; ++c) {
-    set_statistics(static_cast<double>(X(c * positions, 0)), scratch.totals[c], scratch.totals[channels + c], elements,
-                   eps, statistics.column(c));
-  }
+  const MatrixView<const T> first = first_elements(X, positions);
+  add_moments(context, positions, X, first, scratch.partials, scratch.totals);
+  set_all_statistics<T>(first, scratch.totals, positions * X.cols, eps, statistics);
+}
+
+template <class T>
+void batch_norm_sums(const Context& context, std::int64_t positions, MatrixView<const T> X, VectorView<const T> shift,
+                     VectorView<double> sums, VectorView<double> partials) {
+  add_moments(context, positions, X, as_row(shift), partials, sums);
+}
+
+template <class T>
+void batch_norm_set_statistics(const Context&, VectorView<const T> shift, VectorView<const double> sums,
+                               std::int64_t elements, double eps, MatrixView<T> statistics) {
+  set_all_statistics(as_row(shift), sums, elements, eps, statistics);
 }
 
 template <class T>
@@ -214,33 +241,36 @@ void batch_norm_forward(const Context& context, std::int64_t positions, MatrixVi
 }
 
 template <class T>
-void batch_norm_backward(const Context& context, std::int64_t positions, MatrixView<const T> statistics,
-                         VectorView<const T> weight, MatrixView<const T> X, MatrixView<const T> dY,
-                         bool through_statistics, T beta, MatrixView<T> dX, VectorView<T> dweight, VectorView<T> dbias,
-                         const BatchNormScratch& scratch) {
+void batch_norm_gradient_sums(const Context& context, std::int64_t positions, MatrixView<const T> statistics,
+                              MatrixView<const T> X, MatrixView<const T> dY, VectorView<double> sums,
+                              VectorView<T> dweight, VectorView<T> dbias, VectorView<double> partials) {
   const std::int64_t all = X.rows / positions;
-  const bool wants_input = !dX.empty();
-  if (!dweight.empty() || !dbias.empty() || (wants_input && through_statistics)) {
-    for_blocks(context, positions, all, X.cols,
-               [&](std::int64_t piece, std::int64_t first, std::int64_t last, std::int64_t c, std::int64_t count,
-                   std::int64_t row, std::int64_t rows) {
-                 Channels<T> channels;
-                 load_channels(statistics, weight, c, count, channels);
-                 double* const sums = scratch.partials.data + piece * 2 * all + c;
-                 std::fill_n(sums, count, 0.0);
-                 std::fill_n(sums + all, count, 0.0);
-                 for (std::int64_t j = first; j < last; ++j) {
-                   if (positions == 1)
-                     add_gradients_rows(X.column(j) + row, dY.column(j) + row, channels, sums, sums + all, rows);
-                   else
-                     add_gradients_run(X.column(j) + row, dY.column(j) + row, channels, sums, sums + all, rows);
-                 }
-               });
-    add_pieces(scratch, all, batch_norm_pieces(positions, all, X.cols));
-    for (std::int64_t c = 0; c < dbias.size; ++c) dbias[c] += static_cast<T>(scratch.totals[c]);
-    for (std::int64_t c = 0; c < dweight.size; ++c) dweight[c] += static_cast<T>(scratch.totals[all + c]);
-  }
-  if (!wants_input) return;
+  for_blocks(context, positions, all, X.cols,
+             [&](std::int64_t piece, std::int64_t first, std::int64_t last, std::int64_t c, std::int64_t count,
+                 std::int64_t row, std::int64_t rows) {
+               Channels<T> channels;
+               load_channels(statistics, {}, c, count, channels);
+               double* const its = partials.data + piece * 2 * all + c;
+               std::fill_n(its, count, 0.0);
+               std::fill_n(its + all, count, 0.0);
+               for (std::int64_t j = first; j < last; ++j) {
+                 if (positions == 1)
+                   add_gradients_rows(X.column(j) + row, dY.column(j) + row, channels, its, its + all, rows);
+                 else
+                   add_gradients_run(X.column(j) + row, dY.column(j) + row, channels, its, its + all, rows);
+               }
+             });
+  add_pieces(partials, all, batch_norm_pieces(positions, all, X.cols), sums);
+  for (std::int64_t c = 0; c < dbias.size; ++c) dbias[c] += static_cast<T>(sums[c]);
+  for (std::int64_t c = 0; c < dweight.size; ++c) dweight[c] += static_cast<T>(sums[all + c]);
+}
+
+template <class T>
+void batch_norm_input_gradient(const Context& context, std::int64_t positions, MatrixView<const T> statistics,
+                               VectorView<const T> weight, MatrixView<const T> X, MatrixView<const T> dY,
+                               VectorView<const double> sums, T beta, MatrixView<T> dX) {
+  const std::int64_t all = X.rows / positions;
+  const bool through_statistics = !sums.empty();
   const auto elements = static_cast<double>(positions * X.cols);
   for_blocks(context, positions, all, X.cols,
              [&](std::int64_t, std::int64_t first, std::int64_t last, std::int64_t c, std::int64_t count,
@@ -248,8 +278,8 @@ void batch_norm_backward(const Context& context, std::int64_t positions, MatrixV
                Channels<T> channels;
                load_channels(statistics, weight, c, count, channels);
                for (std::int64_t k = 0; through_statistics && k < count; ++k) {
-                 channels.dy_mean[k] = static_cast<T>(scratch.totals[c + k] / elements);
-                 channels.product_mean[k] = static_cast<T>(scratch.totals[all + c + k] / elements);
+                 channels.dy_mean[k] = static_cast<T>(sums[c + k] / elements);
+                 channels.product_mean[k] = static_cast<T>(sums[all + c + k] / elements);
                }
                for (std::int64_t j = first; j < last; ++j) {
                  if (positions == 1)
@@ -262,18 +292,25 @@ void batch_norm_backward(const Context& context, std::int64_t positions, MatrixV
              });
 }
 
-#define SHRINKWARP_INSTANTIATE(T)                                                                                  \
-  template void batch_norm_statistics<T>(const Context&, std::int64_t, MatrixView<const T>, double, MatrixView<T>, \
-                                         const BatchNormScratch&);                                                 \
-  template void batch_norm_update_running<T>(const Context&, MatrixView<const T>, double, VectorView<T>,           \
-                                             VectorView<T>);                                                       \
-  template void batch_norm_running<T>(const Context&, VectorView<const T>, VectorView<const T>, double,            \
-                                      MatrixView<T>);                                                              \
-  template void batch_norm_forward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,      \
-                                      VectorView<const T>, bool, MatrixView<const T>, MatrixView<T>);              \
-  template void batch_norm_backward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,     \
-                                       MatrixView<const T>, MatrixView<const T>, bool, T, MatrixView<T>,           \
-                                       VectorView<T>, VectorView<T>, const BatchNormScratch&);
+#define SHRINKWARP_INSTANTIATE(T)                                                                                    \
+  template void batch_norm_statistics<T>(const Context&, std::int64_t, MatrixView<const T>, double, MatrixView<T>,   \
+                                         const BatchNormScratch&);                                                   \
+  template void batch_norm_sums<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,           \
+                                   VectorView<double>, VectorView<double>);                                          \
+  template void batch_norm_set_statistics<T>(const Context&, VectorView<const T>, VectorView<const double>,          \
+                                             std::int64_t, double, MatrixView<T>);                                   \
+  template void batch_norm_update_running<T>(const Context&, MatrixView<const T>, double, VectorView<T>,             \
+                                             VectorView<T>);                                                         \
+  template void batch_norm_running<T>(const Context&, VectorView<const T>, VectorView<const T>, double,              \
+                                      MatrixView<T>);                                                                \
+  template void batch_norm_forward<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>,        \
+                                      VectorView<const T>, bool, MatrixView<const T>, MatrixView<T>);                \
+  template void batch_norm_gradient_sums<T>(const Context&, std::int64_t, MatrixView<const T>, MatrixView<const T>,  \
+                                            MatrixView<const T>, VectorView<double>, VectorView<T>, VectorView<T>,   \
+                                            VectorView<double>);                                                     \
+  template void batch_norm_input_gradient<T>(const Context&, std::int64_t, MatrixView<const T>, VectorView<const T>, \
+                                             MatrixView<const T>, MatrixView<const T>, VectorView<const double>, T,  \
+                                             MatrixView<T>);
 SHRINKWARP_INSTANTIATE(float)
 SHRINKWARP_INSTANTIATE(double)
 #undef SHRINKWARP_INSTANTIATE

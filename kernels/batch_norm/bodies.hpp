@@ -11,7 +11,7 @@ namespace shrinkwarp {
 
 struct BatchNormScratch {
   VectorView<double> partials;  // 2 sums a channel and piece
-  VectorView<double> totals;    // 2 channels: S, then P
+  VectorView<double> totals;    // 2 channels: one sum of each, then the other
 
   static BatchNormScratch lay_out(Arena& arena, std::int64_t channels, std::int64_t pieces) {
     BatchNormScratch scratch;
@@ -20,6 +20,17 @@ struct BatchNormScratch {
     return scratch;
   }
 };
+
+/// The first element of each channel, [1, channels].
+template <class T>
+MatrixView<const T> first_elements(MatrixView<const T> X, std::int64_t positions) {
+  return {X.data, 1, X.rows / positions, positions, X.device};
+}
+/// A vector in the same form.
+template <class T>
+MatrixView<const T> as_row(VectorView<const T> vector) {
+  return {vector.data, 1, vector.size, 1, vector.device};
+}
 
 /// Statistics of a channel from the sums of x - shift and its square over `count` elements.
 template <class T>
@@ -51,6 +62,12 @@ SHRINKWARP_HOST_DEVICE inline T run_on(T running, T value, double momentum) {
   void batch_norm_statistics(const Context& context, std::int64_t positions, MatrixView<const T> X, double eps,      \
                              MatrixView<T> statistics, const BatchNormScratch& scratch);                             \
   template <class T>                                                                                                 \
+  void batch_norm_sums(const Context& context, std::int64_t positions, MatrixView<const T> X,                        \
+                       VectorView<const T> shift, VectorView<double> sums, VectorView<double> partials);             \
+  template <class T>                                                                                                 \
+  void batch_norm_set_statistics(const Context& context, VectorView<const T> shift, VectorView<const double> sums,   \
+                                 std::int64_t elements, double eps, MatrixView<T> statistics);                       \
+  template <class T>                                                                                                 \
   void batch_norm_update_running(const Context& context, MatrixView<const T> statistics, double momentum,            \
                                  VectorView<T> running_mean, VectorView<T> running_var);                             \
   template <class T>                                                                                                 \
@@ -61,10 +78,13 @@ SHRINKWARP_HOST_DEVICE inline T run_on(T running, T value, double momentum) {
                           VectorView<const T> weight, VectorView<const T> bias, bool relu, MatrixView<const T> X,    \
                           MatrixView<T> Y);                                                                          \
   template <class T>                                                                                                 \
-  void batch_norm_backward(const Context& context, std::int64_t positions, MatrixView<const T> statistics,           \
-                           VectorView<const T> weight, MatrixView<const T> X, MatrixView<const T> dY,                \
-                           bool through_statistics, T beta, MatrixView<T> dX, VectorView<T> dweight,                 \
-                           VectorView<T> dbias, const BatchNormScratch& scratch);                                    \
+  void batch_norm_gradient_sums(const Context& context, std::int64_t positions, MatrixView<const T> statistics,      \
+                                MatrixView<const T> X, MatrixView<const T> dY, VectorView<double> sums,              \
+                                VectorView<T> dweight, VectorView<T> dbias, VectorView<double> partials);            \
+  template <class T>                                                                                                 \
+  void batch_norm_input_gradient(const Context& context, std::int64_t positions, MatrixView<const T> statistics,     \
+                                 VectorView<const T> weight, MatrixView<const T> X, MatrixView<const T> dY,          \
+                                 VectorView<const double> sums, T beta, MatrixView<T> dX);                           \
   /* Pieces of the columns that are summed one by one. */                                                            \
   std::int64_t batch_norm_pieces(std::int64_t positions, std::int64_t channels, std::int64_t N);
 namespace cpu {

@@ -79,6 +79,9 @@ class MomentumNet : public Layer<T> {
   std::int64_t least_samples() const override {
     return std::max(least_samples_of<T>(branches_), initial_ ? initial_->least_samples() : 1);
   }
+  bool asks_replicas() const override {
+    return any_asks_replicas<T>(branches_) || (initial_ && initial_->asks_replicas());
+  }
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
                 MatrixView<T> dX, Bytes kept, Bytes scratch) const override;

@@ -61,8 +61,10 @@ struct Pass {
   const std::vector<SideInput<T>>* side = nullptr;
   VectorView<std::int32_t> status;      ///< one of each momentum stage, see ExactStatus
   const CancelToken* cancel = nullptr;  ///< asked between layers; may be nullptr
-  Replicas* replicas = nullptr;         ///< that have the other samples of the batch; nullptr: these are all
-  std::int64_t first_sample = 0;        ///< of these in the whole batch
+  /// That have the other samples of the batch; nullptr: these are all. All make the same passes, with gradients of the mean
+  /// over their own samples: those by parameters, times their shares of the batch, add up to the batch's.
+  Replicas* replicas = nullptr;
+  std::int64_t first_sample = 0;  ///< of these in the whole batch
 
   VectorView<const T> values(std::int64_t offset, std::int64_t size) const { return parameters.slice(offset, size); }
   MatrixView<const T> matrix(std::int64_t offset, std::int64_t rows, std::int64_t cols) const {
@@ -114,8 +116,8 @@ class Layer {
   /// @param X     [input().size(), N]  @param Y  [output().size(), N], written; does not overlap X
   /// @param kept  kept() bytes where pass.keeps, else not touched
   ///
-  /// Queued on the context's stream; allocates nothing, waits for nothing. On the CPU the bits do not depend on its threads.
-  /// @throws what kernels throw
+  /// Queued on the context's stream; allocates nothing, waits for nothing, unless it asks replicas (asks_replicas). On the CPU
+  /// the bits do not depend on its threads. @throws what kernels and replicas throw
   virtual void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
                        Bytes scratch) const = 0;
   /// The same but for the last addition, that of last_bias() to each column, which is left to the caller.
@@ -127,6 +129,9 @@ class Layer {
   virtual VectorView<const T> last_bias(const Pass<T>&) const { return {}; }
   /// Fewest samples that a pass of training takes.
   virtual std::int64_t least_samples() const { return 1; }
+  /// Whether passes of training that have replicas ask them. Such a pass waits for the stream and for the others, allocates
+  /// on the host, cannot be recorded as a graph and cannot be cancelled, for all have to come to its end.
+  virtual bool asks_replicas() const { return false; }
   /// Whether backward() reads Y; if not, it may be empty there.
   virtual bool reads_output() const { return false; }
   /// dX <- beta dX + J'dY, and the gradient by the parameters is added to pass.gradient.

@@ -24,6 +24,7 @@ class ResidualBlock : public Layer<T> {
   std::int64_t least_samples() const override {
     return std::max(body_->least_samples(), shortcut_ ? shortcut_->least_samples() : 1);
   }
+  bool asks_replicas() const override { return body_->asks_replicas() || (shortcut_ && shortcut_->asks_replicas()); }
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
   bool reads_output() const override { return true; }
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
@@ -60,6 +61,7 @@ class ResidualStage : public Layer<T> {
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
   std::int64_t least_samples() const override { return least_samples_of<T>(branches_); }
+  bool asks_replicas() const override { return any_asks_replicas<T>(branches_); }
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
   void backward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<const T> Y, MatrixView<const T> dY, T beta,
                 MatrixView<T> dX, Bytes kept, Bytes scratch) const override;

@@ -21,6 +21,12 @@ std::int64_t least_samples_of(const std::vector<LayerPointer<T>>& layers) {
   return least;
 }
 
+/// Whether one of them asks replicas.
+template <class T>
+bool any_asks_replicas(const std::vector<LayerPointer<T>>& layers) {
+  return std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return layer->asks_replicas(); });
+}
+
 /// At least one layer, each with the shape that the one before it gives. A pass that keeps nothing has two activations at a time.
 /// A forward pass that is cancelled ends between two layers. @throws Cancelled
 template <class T>
@@ -34,6 +40,7 @@ class Sequential : public Layer<T> {
   std::int64_t kept(const Context& context, std::int64_t samples) const override;
   std::int64_t scratch(const Context& context, std::int64_t samples, bool keeps) const override;
   std::int64_t least_samples() const override { return least_samples_of<T>(layers_); }
+  bool asks_replicas() const override { return any_asks_replicas<T>(layers_); }
   void forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept, Bytes scratch) const override;
   void forward_unbiased(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes kept,
                         Bytes scratch) const override;

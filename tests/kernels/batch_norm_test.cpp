@@ -38,6 +38,7 @@ struct Norm {
   double count;
   GuardedHost<T> X, weight, bias, dY;
   Placed<T> x, w, b, dy, y, statistics, dx, dw, db;
+  Placed<double> sums, gradient_sums;
   Tensor<std::byte> scratch;
   std::vector<double> mean, rstd, variance;  // of the reference
 
@@ -62,6 +63,8 @@ struct Norm {
         dx(c, normal_matrix<T>(channels * positions + skip, N, 5, padding), skip),
         dw(c, normal_matrix<T>(channels, 1, 6, 0)),
         db(c, normal_matrix<T>(channels, 1, 7, 0)),
+        sums(c, GuardedHost<double>(2 * channels, 1)),
+        gradient_sums(c, GuardedHost<double>(2 * channels, 1)),
         scratch(c, batch_norm_scratch(c, channels, positions, N)) {
     prepare();
   }
@@ -101,6 +104,23 @@ struct Norm {
 
   void find_statistics() const {
     batch_norm_statistics<T>(context, positions, x.matrix(), kEps, statistics.matrix(), scratch.vector());
+  }
+  /// The same, and backward(), by way of sums. @param shift  [channels]
+  void find_statistics_by_sums(VectorView<const T> shift) const {
+    batch_norm_sums<T>(context, positions, x.matrix(), shift, sums.vector(), scratch.vector());
+    batch_norm_set_statistics<T>(context, shift, sums.vector(), positions * N, kEps, statistics.matrix());
+  }
+  void backward_by_sums(bool through, T beta) const {
+    batch_norm_gradient_sums<T>(context, positions, statistics.matrix(), x.matrix(), dy.matrix(),
+                                gradient_sums.vector(), dw.vector(), db.vector(), scratch.vector());
+    batch_norm_input_gradient<T>(context, positions, statistics.matrix(), w.vector(), x.matrix(), dy.matrix(),
+                                 through ? gradient_sums.vector() : VectorView<double>{}, beta, dx.matrix());
+  }
+  /// The first element of each channel.
+  Tensor<T> first_elements() const {
+    std::vector<T> values;
+    for (std::int64_t c = 0; c < channels; ++c) values.push_back(X(c * positions + skip, 0));
+    return testing::to_device(context, values, channels);
   }
   void forward(bool relu = false) const {
     batch_norm_forward<T>(context, positions, statistics.matrix(), w.vector(), b.vector(), relu, x.matrix(),
@@ -186,6 +206,21 @@ TEST_P(BatchNorm, ByHand) {
   const Tensor<std::byte> scratch(c, batch_norm_scratch(c, 1, 2, 2));
   batch_norm_statistics<double>(c, 2, X.matrix(), 8, statistics.matrix(), scratch.vector());
   EXPECT_EQ(testing::to_host(c, statistics), (std::vector<double>{4, 0.25, 32.0 / 3}));
+  // The same from the sums of x - 2 and its square; then what -1 2 0 1 is by X.
+  const auto two = testing::to_device<double>(c, {2}, 1), dY = testing::to_device<double>(c, {-1, 2, 0, 1}, 2, 2),
+             dw = testing::to_device<double>(c, {10}, 1), db = testing::to_device<double>(c, {20}, 1);
+  const Tensor<double> sums(c, 2), again(c, 3, 1), dX(c, 2, 2);
+  batch_norm_sums<double>(c, 2, X.matrix(), two.vector(), sums.vector(), scratch.vector());
+  EXPECT_EQ(testing::to_host(c, sums), (std::vector<double>{8, 48}));
+  batch_norm_set_statistics<double>(c, two.vector(), sums.vector(), 4, 8, again.matrix());
+  EXPECT_EQ(testing::to_host(c, again), testing::to_host(c, statistics));
+  batch_norm_gradient_sums<double>(c, 2, again.matrix(), X.matrix(), dY.matrix(), sums.vector(), dw.vector(),
+                                   db.vector(), scratch.vector());
+  EXPECT_EQ(testing::to_host(c, sums), (std::vector<double>{2, 2}));  // xhat is -1 0 0 1
+  EXPECT_EQ(testing::to_host(c, dw), (std::vector<double>{12}));
+  EXPECT_EQ(testing::to_host(c, db), (std::vector<double>{22}));
+  batch_norm_input_gradient<double>(c, 2, again.matrix(), {}, X.matrix(), dY.matrix(), sums.vector(), 0.0, dX.matrix());
+  EXPECT_EQ(testing::to_host(c, dX), (std::vector<double>{-0.25, 0.375, -0.125, 0}));
   batch_norm_forward<double>(c, 2, statistics.matrix(), w.vector(), b.vector(), false, X.matrix(), Y.matrix());
   EXPECT_EQ(testing::to_host(c, Y), (std::vector<double>{4, 1, 1, -2}));
   batch_norm_forward<double>(c, 2, statistics.matrix(), {}, {}, true, X.matrix(), Y.matrix());
@@ -207,6 +242,142 @@ TEST_P(BatchNorm, AgreesWithSumsInDouble) {
   Norm<double>(context(), 3, 1, testing::kThreadSanitizer ? 70 : 300, 1, 0).check(false, true, 1.0);
   Norm<double>(context(), 2, 600, testing::kThreadSanitizer ? 2 : 17).check(true, true, 0.0);
   Norm<float>(context(), 0, 2, 3).check(true, true, 0.0f);
+}
+
+/// What is made by way of sums has the bits of what is made at once, and the sums are those of plain loops.
+template <class T>
+void check_by_sums(const Context& context, std::int64_t channels, std::int64_t positions, std::int64_t N,
+                   std::int64_t skip = 0, double middle = 0) {
+  const auto make = [&] { return Norm<T>(context, channels, positions, N, skip, 3, middle); };
+  const Norm<T> once = make(), halves = make();
+  once.find_statistics();
+  halves.find_statistics_by_sums(halves.first_elements().vector());
+  expect_same(context, once.statistics, context, halves.statistics);
+  for (const bool through : {true, false}) {
+    once.backward(through, T(1));
+    halves.backward_by_sums(through, T(1));
+    expect_same(context, once.dx, context, halves.dx);
+    expect_same(context, once.dw, context, halves.dw);
+    expect_same(context, once.db, context, halves.db);
+  }
+  const auto shift = static_cast<T>(0.25);
+  halves.find_statistics_by_sums(testing::to_device(context, std::vector<T>(channels, shift), channels).vector());
+  const auto check = [&](const char* what, const Placed<double>& sums, auto term, auto slack) {
+    std::vector<double> wanted, most;  // the largest error, but for the unit of double
+    for (std::int64_t q = 0; q < 2; ++q) {
+      for (std::int64_t c = 0; c < channels; ++c) {
+        double sum = 0, bound = 0;
+        halves.each(c, [&](std::int64_t i, std::int64_t j) {
+          sum += term(q, i, j);
+          bound += halves.count * std::fabs(term(q, i, j)) + slack(q, i, j);
+        });
+        wanted.push_back(sum), most.push_back(bound);
+      }
+    }
+    expect_within(
+        context, what, sums, [&](std::int64_t i, std::int64_t) { return wanted[static_cast<std::size_t>(i)]; },
+        [&](std::int64_t i, std::int64_t) { return 2 * kEpsilon<double> * most[static_cast<std::size_t>(i)]; });
+  };
+  check(
+      "sums", halves.sums,
+      [&](std::int64_t q, std::int64_t i, std::int64_t j) {
+        const double d = halves.at(halves.X, i, j) - static_cast<double>(shift);
+        return q == 0 ? d : d * d;
+      },
+      [](std::int64_t, std::int64_t, std::int64_t) { return 0; });
+  check(
+      "gradient sums", halves.gradient_sums,
+      [&](std::int64_t q, std::int64_t i, std::int64_t j) {
+        return halves.at(halves.dY, i, j) * (q == 0 ? 1 : halves.xhat(i, j));
+      },
+      [&](std::int64_t q, std::int64_t i, std::int64_t j) {  // xhat is rounded a few times in T
+        return q == 0 ? 0
+                      : 4 * kEpsilon<T> / kEpsilon<double> * std::fabs(halves.at(halves.dY, i, j)) * halves.reach(i, j);
+      });
+}
+
+TEST_P(BatchNorm, IsTheSameByWayOfSums) {
+  check_by_sums<float>(context(), 5, 1, 9);
+  check_by_sums<float>(context(), 140, 1, 5);
+  check_by_sums<float>(context(), 2, 130, 11, 1);
+  check_by_sums<float>(context(), 4, 3, 5, 0, 4096);
+  check_by_sums<double>(context(), 3, 1, testing::kThreadSanitizer ? 70 : 300, 1);
+  check_by_sums<double>(context(), 2, 600, testing::kThreadSanitizer ? 2 : 17);
+  check_by_sums<float>(context(), 0, 2, 3);
+}
+
+/// Sums over parts of a batch, one with a single element of a channel, give what the whole batch gives.
+TEST_P(BatchNorm, SumsOfPartsAreThoseOfTheBatch) {
+  const Context& c = context();
+  constexpr std::int64_t kParts[] = {1, 0, 4, 2}, kAll = 7, kChannels = 3;
+  for (const std::int64_t positions : {1, 5}) {
+    const Norm<double> whole(c, kChannels, positions, kAll);
+    whole.find_statistics();
+    whole.backward(true, 0.0);
+    const Norm<double> norm(c, kChannels, positions, kAll);
+    const Tensor<double> shift = norm.first_elements(), part_sums(c, 2 * kChannels);
+    const auto add_parts = [&](auto part_of, const Placed<double>& all) {
+      std::vector<double> sums(2 * kChannels);
+      std::int64_t first = 0;
+      for (const std::int64_t count : kParts) {
+        const double weight = part_of(first, count);
+        const std::vector<double> its = testing::to_host(c, part_sums);
+        for (std::size_t i = 0; i < sums.size(); ++i) {
+          sums[i] += weight * its[i];
+          EXPECT_TRUE(count > 0 || its[i] == 0);
+        }
+        first += count;
+      }
+      copy<double>(c, VectorView<const double>{sums.data(), 2 * kChannels, {}}, all.vector());
+      c.synchronize();
+    };
+    add_parts(
+        [&](std::int64_t first, std::int64_t count) {
+          batch_norm_sums<double>(c, positions, norm.x.matrix().columns(first, count), shift.vector(),
+                                  part_sums.vector(), norm.scratch.vector());
+          return 1.0;
+        },
+        norm.sums);
+    batch_norm_set_statistics<double>(c, shift.vector(), norm.sums.vector(), positions * kAll, kEps,
+                                      norm.statistics.matrix());
+    // What is summed, a part's dY, is of a mean over its samples: that of the batch's mean times kAll / count.
+    const auto scaled = [&](std::int64_t first, std::int64_t count) {
+      std::vector<double> values;
+      for (std::int64_t j = first; j < first + count; ++j)
+        for (std::int64_t i = 0; i < norm.dY.rows; ++i)
+          values.push_back(norm.dY(i, j) * kAll / static_cast<double>(count));
+      return testing::to_device(c, values, norm.dY.rows, count);
+    };
+    add_parts(
+        [&](std::int64_t first, std::int64_t count) {
+          batch_norm_gradient_sums<double>(c, positions, norm.statistics.matrix(),
+                                           norm.x.matrix().columns(first, count), scaled(first, count).matrix(),
+                                           part_sums.vector(), {}, {}, norm.scratch.vector());
+          return static_cast<double>(count) / kAll;
+        },
+        norm.gradient_sums);
+    std::int64_t first = 0;
+    for (const std::int64_t count : kParts) {
+      batch_norm_input_gradient<double>(c, positions, norm.statistics.matrix(), norm.w.vector(),
+                                        norm.x.matrix().columns(first, count), scaled(first, count).matrix(),
+                                        norm.gradient_sums.vector(), 0.0, norm.dx.matrix().columns(first, count));
+      first += count;
+    }
+    // Sums of at most 35 terms of some units in another order.
+    const auto near = [&](const char* what, const Placed<double>& found, const Placed<double>& wanted, auto factor) {
+      const GuardedHost<double> its = to_host(c, wanted.memory);
+      expect_within(
+          c, what, found, [&](std::int64_t i, std::int64_t j) { return factor(j) * its(i, j); },
+          [&](std::int64_t, std::int64_t j) { return factor(j) * 1e-13; });
+    };
+    near("statistics", norm.statistics, whole.statistics, [](std::int64_t) { return 1.0; });
+    near("dX", norm.dx, whole.dx, [&](std::int64_t j) {
+      std::int64_t end = 0;
+      for (const std::int64_t count : kParts)
+        if (j < (end += count)) return kAll / static_cast<double>(count);
+      return 0.0;
+    });
+  }
 }
 
 TEST_P(BatchNorm, KeepsNaNInItsChannelAndWorksInPlace) {
@@ -240,6 +411,13 @@ TEST_P(BatchNorm, BitsDoNotDependOnThreads) {
   for (const std::int64_t positions : {1, 9}) {
     const std::int64_t N = testing::kThreadSanitizer ? 70 : 600;
     Norm<float> a(context(), 7, positions, N), b(other, 7, positions, N);
+    for (const Norm<float>* norm : {&a, &b}) {
+      norm->find_statistics_by_sums(norm->w.vector());
+      norm->backward_by_sums(true, 1.0f);
+    }
+    expect_same(context(), a.sums, other, b.sums);
+    expect_same(context(), a.gradient_sums, other, b.gradient_sums);
+    expect_same(context(), a.dx, other, b.dx);
     for (const Norm<float>* norm : {&a, &b}) {
       norm->find_statistics();
       norm->forward();
@@ -308,11 +486,43 @@ TEST_P(BatchNorm, NamesWhatIsWrong) {
   EXPECT_THROW(backward(Y, Y, few, scratch), ShapeError);
   EXPECT_THROW(backward(Y, Y, w, little), ShapeError);
   EXPECT_THROW(batch_norm_scratch(c, 3, 0, 2), ShapeError);
+
+  const VectorView<double> sums = l.sums.vector(), few_sums = sums.slice(0, 5);
+  EXPECT_THROW(batch_norm_sums<float>(c, 4, X, w, sums, scratch), ShapeError);
+  EXPECT_THROW(batch_norm_sums<float>(c, 2, X, few, sums, scratch), ShapeError);
+  EXPECT_THROW(batch_norm_sums<float>(c, 2, X, w, few_sums, scratch), ShapeError);
+  EXPECT_THROW(batch_norm_sums<float>(c, 2, X, w, sums, little), ShapeError);
+  EXPECT_THROW(batch_norm_set_statistics<float>(c, few, sums, 8, 0, S), ShapeError);
+  EXPECT_THROW(batch_norm_set_statistics<float>(c, w, few_sums, 8, 0, S), ShapeError);
+  EXPECT_THROW(batch_norm_set_statistics<float>(c, w, sums, 1, 0, S), ShapeError);
+  EXPECT_THROW(batch_norm_set_statistics<float>(c, w, sums, 8, -1, S), ValueError);
+  EXPECT_THROW(batch_norm_set_statistics<float>(c, w, sums, 8, 0, S.columns(0, 2)), ShapeError);
+  const auto gradient_sums = [&](MatrixView<float> s, MatrixView<float> dy, VectorView<double> to, VectorView<float> dw,
+                                 VectorView<float> db, VectorView<std::byte> bytes) {
+    batch_norm_gradient_sums<float>(c, 2, s, X, dy, to, dw, db, bytes);
+  };
+  EXPECT_THROW(gradient_sums(X, Y, sums, w, w, scratch), ShapeError);
+  EXPECT_THROW(gradient_sums(S, S, sums, w, w, scratch), ShapeError);
+  EXPECT_THROW(gradient_sums(S, Y, few_sums, w, w, scratch), ShapeError);
+  EXPECT_THROW(gradient_sums(S, Y, {}, w, w, scratch), ShapeError);
+  EXPECT_THROW(gradient_sums(S, Y, sums, few, w, scratch), ShapeError);
+  EXPECT_THROW(gradient_sums(S, Y, sums, w, few, scratch), ShapeError);
+  EXPECT_THROW(gradient_sums(S, Y, sums, w, w, little), ShapeError);
+  const auto input_gradient = [&](MatrixView<float> s, VectorView<float> weights, MatrixView<float> dy,
+                                  VectorView<double> of, MatrixView<float> dx) {
+    batch_norm_input_gradient<float>(c, 2, s, weights, X, dy, of, 0.0f, dx);
+  };
+  EXPECT_THROW(input_gradient(X, w, Y, sums, Y), ShapeError);
+  EXPECT_THROW(input_gradient(S, few, Y, sums, Y), ShapeError);
+  EXPECT_THROW(input_gradient(S, w, S, sums, Y), ShapeError);
+  EXPECT_THROW(input_gradient(S, w, Y, few_sums, Y), ShapeError);
+  EXPECT_THROW(input_gradient(S, w, Y, sums, {}), ShapeError);
 }
 
 struct QueuedBatchNorm {
   const Context& context;
-  Tensor<float> X, Y, S, dY, dw, mean, var;
+  Tensor<float> X, Y, S, dY, dw, mean, var, dX;
+  Tensor<double> sums;
   Tensor<std::byte> scratch;
   explicit QueuedBatchNorm(const Context& c)
       : context(c),
@@ -323,6 +533,8 @@ struct QueuedBatchNorm {
         dw(testing::numbers<float>(c, 4, 1, 5)),
         mean(testing::numbers<float>(c, 4, 1, 6)),
         var(testing::numbers<float>(c, 4, 1, 7)),
+        dX(testing::numbers<float>(c, 12, 6, 8)),
+        sums(testing::numbers<double>(c, 8, 1, 9)),
         scratch(c, batch_norm_scratch(c, 4, 3, 6)) {}
   void queue() {
     batch_norm_running<float>(context, mean.vector(), mean.vector(), 9, S.matrix());
@@ -331,8 +543,14 @@ struct QueuedBatchNorm {
     batch_norm_forward<float>(context, 3, S.matrix(), {}, {}, true, X.matrix(), Y.matrix());
     batch_norm_backward<float>(context, 3, S.matrix(), {}, X.matrix(), Y.matrix(), true, 1.0f, dY.matrix(), dw.vector(),
                                {}, scratch.vector());
+    batch_norm_sums<float>(context, 3, X.matrix(), mean.vector(), sums.vector(), scratch.vector());
+    batch_norm_set_statistics<float>(context, mean.vector(), sums.vector(), 18, kEps, S.matrix());
+    batch_norm_gradient_sums<float>(context, 3, S.matrix(), X.matrix(), Y.matrix(), sums.vector(), dw.vector(),
+                                    var.vector(), scratch.vector());
+    batch_norm_input_gradient<float>(context, 3, S.matrix(), {}, X.matrix(), Y.matrix(), sums.vector(), 1.0f,
+                                     dX.matrix());
   }
-  std::vector<unsigned char> written() const { return testing::bits_of(context, Y, S, dY, dw, mean, var); }
+  std::vector<unsigned char> written() const { return testing::bits_of(context, Y, S, dY, dw, mean, var, dX, sums); }
 };
 class BatchNormQueued : public testing::OnContext {};
 SHRINKWARP_ON_CUDA(BatchNormQueued);

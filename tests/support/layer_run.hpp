@@ -52,6 +52,8 @@ struct LayerRun {
   std::vector<T> X, weights;              // weights of Y: what the gradient is of is their product's sum
   std::vector<T> parameters, statistics;  // before a pass
   std::vector<std::vector<T>> sides;      // side inputs; the first has a gradient
+  Replicas* replicas = nullptr;           // and which sample is the first: see Pass
+  std::int64_t first_sample = 0;
 
   using Make = std::function<LayerPointer<T>(ParameterList&)>;
   LayerRun(const Context& c, std::int64_t samples, bool trains, const Make& make)
@@ -113,6 +115,8 @@ struct LayerRun {
       pass.step = step.vector();
       pass.side = &side;
       pass.status = status.vector();
+      pass.replicas = run.replicas;
+      pass.first_sample = run.first_sample;
     }
     Passing(const Passing&) = delete;  // its pass points into it
     Passing& operator=(const Passing&) = delete;
