@@ -26,10 +26,11 @@ void add_to(double* sums, const double* part, std::int64_t size) {
 
 template <class T>
 FullBatch<T>::FullBatch(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
-                        std::int64_t most, std::int64_t most_scratch, Replicas* replicas)
+                        std::int64_t most, std::int64_t most_scratch, Replicas* replicas, std::int64_t most_told)
     : context_(context),
       replicas_(replicas),
       most_scratch_(most_scratch),
+      most_told_(most_told),
       parts_(context, samples, shares, std::min(samples.size(), most),
              most_samples(samples.dimension(), samples.atoms()), false, replicas),
       loss_(context, 1) {}
@@ -47,7 +48,7 @@ std::int64_t FullBatch<T>::width(const Network<T>& network) const {
 template <class T>
 double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradient, const CancelToken* cancel) const {
   const std::int64_t size = network.parameters().size + 1;  // the cost comes last
-  const bool tells_parts = replicas_ != nullptr && parts_.count() * size <= kMostTold;
+  const bool tells_parts = replicas_ != nullptr && parts_.count() * size <= most_told_;
   std::vector<double> sums(static_cast<std::size_t>(size)), part_sums(static_cast<std::size_t>(size)), told;
   if (tells_parts) told.resize(static_cast<std::size_t>(parts_.count() * size));
   do_own_share(replicas_, [&] {

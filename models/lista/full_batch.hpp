@@ -17,7 +17,7 @@ namespace shrinkwarp {
 /// samples, as many of a part go at once as most_scratch has room for.
 ///
 /// Replicas tell each other the sums of each part, and add them as one process does: the same bits, whatever their number. Where
-/// there are too many parameters for that (kMostTold / parts), each tells its parts' sum: the same bits for as many replicas.
+/// there are too many parameters for that, each tells the sum over its parts: the same bits for as many replicas.
 template <class T>
 class FullBatch {
  public:
@@ -25,9 +25,11 @@ class FullBatch {
   /// @param most     as many of them at most, the first
   /// @param most_scratch  bytes, or what a single sample takes where that is more
   /// @param replicas      each of which looks at its share of the samples; outlive this; nullptr: there are no others
+  /// @param most_told     parts times parameters that replicas tell each other of
   FullBatch(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
             std::int64_t most = std::numeric_limits<std::int64_t>::max(),
-            std::int64_t most_scratch = std::int64_t{1} << 28, Replicas* replicas = nullptr);
+            std::int64_t most_scratch = std::int64_t{1} << 28, Replicas* replicas = nullptr,
+            std::int64_t most_told = std::int64_t{1} << 22);
 
   /// Mean cost at the network's depth, in the units of the samples. Synchronises.
   /// @throws Cancelled
@@ -35,15 +37,13 @@ class FullBatch {
   /// @param cancel    is asked between parts; may be nullptr
   double cost(const Network<T>& network, std::vector<double>* gradient, const CancelToken* cancel = nullptr) const;
 
-  static constexpr std::int64_t kMostTold = std::int64_t{1} << 22;  // numbers of all parts
-
  private:
   void sum_of(const Network<T>& network, std::int64_t part, std::vector<double>& sums) const;
   std::int64_t width(const Network<T>& network) const;
 
   const Context& context_;
   Replicas* replicas_;
-  std::int64_t most_scratch_;
+  std::int64_t most_scratch_, most_told_;
   SampleParts<T> parts_;
   mutable Tensor<std::byte> scratch_;
   mutable Tensor<T> gradient_;

@@ -380,7 +380,7 @@ class ClassificationTask : public BatchTask<T> {
                      work.dlogits, work.entropy);
     layers.backward(pass, X, work.logits, work.dlogits, T(0), {}, work.kept, work.scratch);
   }
-  bool can_record() const override { return options_.replicas == nullptr; }
+  bool can_record() const override { return options_.replicas == nullptr || !net_.layers().asks_replicas(); }
   void keep_step(std::int64_t number) override {
     copy<std::int64_t>(context_, correct_.vector(), corrects_.vector().slice(number, 1));
     copy<std::int32_t>(context_, net_.pass(context_).status, statuses_.vector().slice(number * stages(), stages()));

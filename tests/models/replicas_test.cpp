@@ -14,6 +14,8 @@
 #include <gtest/gtest.h>
 
 #include <shrinkwarp/models/lasso/in_memory.hpp>
+#include <shrinkwarp/models/lista/full_batch.hpp>
+#include <shrinkwarp/models/lista/mean_cost.hpp>
 #include <shrinkwarp/models/lista/training.hpp>
 #include <shrinkwarp/models/resnet/classification.hpp>
 #include <shrinkwarp/runtime/error.hpp>
@@ -77,20 +79,22 @@ Trained train_by(const Context& like, int replicas, const Training& training, co
   return all[0];
 }
 
+std::vector<std::int64_t> rows_to(std::int64_t count) {
+  std::vector<std::int64_t> all(static_cast<std::size_t>(count));
+  std::iota(all.begin(), all.end(), std::int64_t{0});
+  return all;
+}
+
+/// @param count  samples to train on
 template <class T>
-Training network_training(NetworkKind kind, TrainingOptions options) {
-  return [kind, options](const Context& context, Replicas* replicas, const TrainingStore& store,
-                         const CancelToken* cancel) {
-    const NetworkProblems problems(6, 11, 61, 1), judging(6, 11, 20, 2);
+Training network_training(NetworkKind kind, TrainingOptions options, std::int64_t count = 61) {
+  return [kind, options, count](const Context& context, Replicas* replicas, const TrainingStore& store,
+                                const CancelToken* cancel) {
+    const NetworkProblems problems(6, 11, count, 1), judging(6, 11, 20, 2);
     const Dictionary dictionary(context, problems.dictionary());
     MemorySource source(problems.observations()), judges(judging.observations());
-    const auto rows = [](std::int64_t count) {
-      std::vector<std::int64_t> all(static_cast<std::size_t>(count));
-      std::iota(all.begin(), all.end(), std::int64_t{0});
-      return all;
-    };
-    const Samples<T> samples(context, dictionary, source, rows(61), 1 << 20);
-    const Samples<T> validation(context, dictionary, judges, rows(20), 1 << 20);
+    const Samples<T> samples(context, dictionary, source, rows_to(count), 1 << 20);
+    const Samples<T> validation(context, dictionary, judges, rows_to(20), 1 << 20);
     NetworkSpec spec;
     spec.kind = kind;
     spec.layers = 3;
@@ -200,17 +204,60 @@ TEST_P(Replicated, NetworksOnBatchesFollowOneProcess) {
 
 TEST_P(Replicated, NetworksOnAllSamplesFollowOneProcess) {
   // To the same bits: costs are sums over the same parts in the same order.
-  check(network_training<double>(NetworkKind::alista, on_batches(Optimizer::line_search, passes(10))), 0);
-  check(network_training<double>(NetworkKind::step, on_batches(Optimizer::lbfgs, passes(10))), 0);
+  check(network_training<double>(NetworkKind::alista, on_batches(Optimizer::line_search, passes(10)), 600), 0);
+  check(network_training<double>(NetworkKind::step, on_batches(Optimizer::lbfgs, passes(10)), 600), 0);
 }
 
 TEST_P(Replicated, ClassifiersFollowOneProcess) {
-  for (const Normalisation normalisation : {Normalisation::layer, Normalisation::none}) {
+  for (const Normalisation normalisation : {Normalisation::batch, Normalisation::layer, Normalisation::none}) {
     NetSpec spec = momentum_spec(normalisation);
     spec.momentum->arithmetic = Arithmetic::approximate;
     check(classifier_training<double>(spec, classification(passes(10))), 1e-12);  // 50 steps
   }
-  check(classifier_training<float>(momentum_spec(Normalisation::layer), classification(passes(10))), 1e-5);
+  check(classifier_training<float>(momentum_spec(Normalisation::batch), classification(passes(10))), 1e-5);
+}
+
+TEST_P(Replicated, CostsOfAllSamplesAreThoseOfOneProcess) {
+  constexpr std::int64_t kCount = 1000;  // four parts
+  const LambdaShares lambda{0.1, 0.5, 4};
+  const NetworkProblems problems(6, 11, kCount, 1);
+  struct Found {
+    double cost, mean;
+    std::vector<double> gradient;
+  };
+  const auto find = [&](const Context& context, Replicas* replicas, std::int64_t most_told) {
+    const Dictionary dictionary(context, problems.dictionary());
+    MemorySource source(problems.observations());
+    const Samples<float> samples(context, dictionary, source, rows_to(kCount), 1 << 20);
+    NetworkSpec spec;
+    spec.kind = NetworkKind::lista;
+    spec.layers = 2;
+    const auto network = make_network<float>(context, dictionary, spec);
+    Found found;
+    const FullBatch<float> batch(context, samples, lambda, kCount, 1 << 28, replicas, most_told);
+    const MeanCost<float> mean(context, dictionary, samples, lambda, kCount, replicas);
+    for (int again = 0; again < 2; ++again) {
+      found.cost = batch.cost(*network, &found.gradient);
+      found.mean = mean(*network);
+    }
+    return found;
+  };
+  const Found wanted = find(context_like(context()), nullptr, 0);
+  for (const int size : {1, 2, 3, 5}) {
+    for (const std::int64_t most_told : {std::int64_t{1} << 22, std::int64_t{0}}) {
+      run_replicas(size, [&](Replicas& replicas) {
+        const Found found = find(context_like(context()), &replicas, most_told);
+        EXPECT_EQ(found.mean, wanted.mean);
+        if (most_told > 0) {
+          EXPECT_EQ(found.cost, wanted.cost);
+          EXPECT_TRUE(testing::same_vectors(found.gradient, wanted.gradient));
+        } else {
+          EXPECT_NEAR(found.cost, wanted.cost, 1e-14 * wanted.cost);
+          EXPECT_LE(Trained::apart(found.gradient, wanted.gradient), 1e-14);
+        }
+      });
+    }
+  }
 }
 
 /// What a state that was stored holds is gone on from by any number of replicas, or one process.
@@ -242,7 +289,7 @@ TEST_P(Replicated, GoOnInAnotherNumber) {
   check_resuming(context(), network_training<double>(NetworkKind::step, on_batches(Optimizer::adam, 3)), 1e-12);
   check_resuming(context(), network_training<double>(NetworkKind::step, on_batches(Optimizer::line_search, passes(15))),
                  0);
-  NetSpec spec = momentum_spec(Normalisation::layer);
+  NetSpec spec = momentum_spec(Normalisation::batch);
   spec.momentum->arithmetic = Arithmetic::approximate;
   check_resuming(context(), classifier_training<double>(spec, classification(2)), 1e-12);
 }

@@ -68,7 +68,7 @@ def cases(folder):
     return {
         "lista": (network(folder, "lista", "--start", "ista", "--epochs", 10, "--batch", 90), "cost", 1e-5),
         "step": (network(folder, "step", "--optimizer", "adam", "--epochs", 10, "--batch", 90), "cost", 1e-12),
-        "all": (network(folder, "step", "--optimizer", "linesearch", "--epochs", 20), "cost", 1e-12),
+        "all": (network(folder, "step", "--optimizer", "linesearch", "--epochs", 20), "cost", 0),
         "exact": (classifier(folder, "--epochs", 10, "--batch", 50, "--dropout", 0.1), "loss", 1e-5),
     }
 
@@ -107,7 +107,7 @@ def test_one_summary_says_the_ranks(folder):
 
 
 def long_training(folder):
-    return network(folder, "step", "--optimizer", "adam", "--epochs", 400, "--batch", 50)
+    return network(folder, "step", "--optimizer", "adam", "--epochs", 1500, "--batch", 50)
 
 
 def killed(training, ranks, moment):
@@ -134,8 +134,8 @@ def test_a_killed_rank_ends_all_and_another_run_goes_on_to_the_same_bits(folder)
     seconds = time.monotonic() - started
     in_time = 0
     for _ in range(12):
-        training.output.unlink(missing_ok=True)
-        training.checkpoint.unlink(missing_ok=True)
+        for path in (training.output, training.checkpoint, training.history):
+            path.unlink(missing_ok=True)
         if not killed(training, 2, random.uniform(0.2, 0.9) * seconds) or not training.checkpoint.exists():
             continue
         in_time += 1
