@@ -521,3 +521,17 @@ def test_file_size_limit(folder):
         preexec_fn=limit,
         restore_signals=False,
     )
+
+
+# ---------------------------------------------------------------------------------------------------- launched by mpirun
+
+
+def test_a_program_without_mpi_says_so_under_a_launcher(folder):
+    """Its first rank does, once, and all end."""
+    if json.loads(run("info", "--json").stdout)["mpi"]:
+        pytest.skip("the program was built with MPI")
+    launched = {**os.environ, "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
+    refused(folder, ["info"], "found 2 processes", "built without MPI", env=launched)
+    silent = run("info", status=FAILED, env={**launched, "OMPI_COMM_WORLD_RANK": "1"})
+    assert silent.stdout == silent.stderr == ""
+    run("info", status=DONE, env={**launched, "OMPI_COMM_WORLD_SIZE": "1"})
