@@ -71,8 +71,8 @@ class MpiRanks : public Ranks {
   void sum(std::int64_t* values, std::int64_t count) override { reduce(values, count, MPI_INT64_T, MPI_SUM); }
   void largest(std::int64_t* values, std::int64_t count) override { reduce(values, count, MPI_INT64_T, MPI_MAX); }
   void largest(double& value) override { reduce(&value, 1, MPI_DOUBLE, MPI_MAX); }
-  void add_in_order(double weight, float* values, std::int64_t count) override { add_blocks(weight, values, count); }
-  void add_in_order(double weight, double* values, std::int64_t count) override { add_blocks(weight, values, count); }
+  void add_in_order(double weight, float* values, std::int64_t count) override { add(weight, values, count); }
+  void add_in_order(double weight, double* values, std::int64_t count) override { add(weight, values, count); }
 
   std::string text_of(int rank, const std::string& text) override {
     std::int64_t bytes = rank == rank_ ? static_cast<std::int64_t>(text.size()) : 0;
@@ -128,7 +128,31 @@ class MpiRanks : public Ranks {
   }
 
   template <class T>
-  void add_blocks(double weight, T* values, std::int64_t count) {
+  void add(double weight, T* values, std::int64_t count) {
+    constexpr std::int64_t kFew = 64;  // values that all may have of all: one exchange is what matters
+    if (count <= kFew)
+      add_few(weight, values, count);
+    else
+      add_many(weight, values, count);
+  }
+
+  template <class T>
+  void add_few(double weight, T* values, std::int64_t count) {
+    std::vector<double> own(static_cast<std::size_t>(count)), all(own.size() * static_cast<std::size_t>(size_));
+    for (std::size_t i = 0; i < own.size(); ++i) own[i] = weight * static_cast<double>(values[i]);
+    MPI_Request request;
+    MPI_Iallgather(own.data(), static_cast<int>(count), MPI_DOUBLE, all.data(), static_cast<int>(count), MPI_DOUBLE,
+                   MPI_COMM_WORLD, &request);
+    wait(request);
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      double sum = 0;
+      for (std::size_t at = i; at < all.size(); at += own.size()) sum += all[at];
+      values[i] = static_cast<T>(sum);
+    }
+  }
+
+  template <class T>
+  void add_many(double weight, T* values, std::int64_t count) {
     constexpr std::int64_t kBlock = std::int64_t{1} << 20;  // values that others' are held of at once
     std::vector<double> weights(static_cast<std::size_t>(size_));
     MPI_Request request;
