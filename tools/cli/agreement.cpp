@@ -41,6 +41,8 @@ Ending agree(Ranks& ranks, const std::exception_ptr& error) {
   const auto kind = static_cast<Ending::Kind>(Ending::fine - worst / ranks.size());
   if (kind == Ending::fine) return {};
   const auto rank = static_cast<int>(ranks.size() - 1 - worst % ranks.size());
+  // What rank 0 has met all may have met, or it has met it for all.
+  if (rank != 0) mine.text = concat("rank ", ranks.rank(), " on ", ranks.node_name(), ": ", mine.text);
   return {kind, ranks.text_of(rank, mine.text), nullptr};
 }
 
@@ -52,12 +54,12 @@ void require_same_arguments(Ranks& ranks, const std::vector<std::string>& argume
     std::size_t at = 0;
     const auto word_of_first = [&] { return of_first.substr(at, of_first.find('\0', at) - at); };
     for (const std::string& argument : arguments) {
-      SHRINKWARP_REQUIRE(at < of_first.size() && word_of_first() == argument, UsageError, "rank ", ranks.rank(),
-                         " has the argument '", argument, "', wanted ",
-                         at < of_first.size() ? "'" + word_of_first() + "'" : "no more", ", as rank 0 has it");
+      SHRINKWARP_REQUIRE(at < of_first.size() && word_of_first() == argument, UsageError, "found the argument '",
+                         argument, "', wanted ", at < of_first.size() ? "'" + word_of_first() + "'" : "no more",
+                         ", as rank 0 has it");
       at += argument.size() + 1;
     }
-    SHRINKWARP_REQUIRE(at == of_first.size(), UsageError, "rank ", ranks.rank(), " has no argument '", word_of_first(),
+    SHRINKWARP_REQUIRE(at == of_first.size(), UsageError, "found no argument '", word_of_first(),
                        "', wanted it, as rank 0 has it");
   });
 }

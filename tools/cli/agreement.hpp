@@ -35,7 +35,8 @@ struct Ending {
 };
 
 /// What the ranks' steps have come to: the error of the first rank that had one, usage before others and those before a
-/// cancel. Collective. @param error  of this rank, nullptr where there is none
+/// cancel. The text names the rank and its node where that is another than rank 0. Collective.
+/// @param error  of this rank, nullptr where there is none
 Ending agree(Ranks& ranks, const std::exception_ptr& error);
 
 /// Takes a step, in which this rank waits for no other. @return as agree

@@ -75,8 +75,8 @@ void require_same_on_all(Ranks& ranks, const Fingerprint& fingerprint) {
   const std::string of_first = ranks.text_of(0, fingerprint.text());
   together(ranks, [&] {
     const std::string difference = fingerprint.difference(of_first);
-    SHRINKWARP_REQUIRE(difference.empty(), Error, "rank ", ranks.rank(), " on ", ranks.node_name(),
-                       " differs from rank 0: ", difference, "; wanted ranks that make the same bits");
+    SHRINKWARP_REQUIRE(difference.empty(), Error, "rank 0 differs from this one: ", difference,
+                       "; all ranks have to make the same bits");
   });
 }
 

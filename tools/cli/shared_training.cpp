@@ -19,8 +19,8 @@ void open_training(Ranks& ranks, const std::string& output, const Fingerprint& f
   const std::string state = training->state() + (training->is_finished() ? "finished" : "");
   const std::string of_first = ranks.text_of(0, state);
   together(ranks, [&] {
-    SHRINKWARP_REQUIRE(state == of_first, Error, "rank ", ranks.rank(), " on ", ranks.node_name(), " does not see ",
-                       TrainingCheckpoint::path_of(output), " and ", output, " as rank 0 does, wanted the same files");
+    SHRINKWARP_REQUIRE(state == of_first, Error, "does not see ", TrainingCheckpoint::path_of(output), " and ", output,
+                       " as rank 0 does, wanted the same files");
   });
   for (const Fingerprint::Difference& change : training->changes())
     std::cerr << "shrinkwarp: goes on with " << change.name << ' ' << change.wanted << " in place of "
