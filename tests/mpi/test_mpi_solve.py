@@ -317,6 +317,23 @@ def test_ranks_with_other_arguments_are_refused(folder, other):
     assert not work.output.exists() and not (folder / "B.npz").exists() and work.journals() == []
 
 
+@pytest.mark.parametrize("row", [0, 1, 1999])
+def test_ranks_with_other_observations_are_refused(folder, row):
+    """A name that means another file on another node: told by the first, the last and some rows in between."""
+    work = Work(folder)
+    other = work.X.copy()
+    (folder / "there").mkdir()
+    other[row if row != 1 else slice(1, 1999)] += 1
+    np.save(folder / "there" / "X.npy", other)
+    arguments = work.command()
+    arguments[arguments.index(folder / "X.npy")] = "X.npy"
+    places = ["--wdir", folder, program.PATH, *arguments, ":", "-n", 1, "--wdir", folder / "there", program.PATH]
+    done = mpirun.run(1, *arguments, launched=places, status=FAILED)
+    line, = lines_of_program(done)
+    assert re.match(r"shrinkwarp: rank 1 on \S+: rank 0 differs .*: some rows of --observations: found [0-9a-f]{16},", line)
+    assert not work.output.exists() and work.journals() == []
+
+
 def test_one_process_of_a_launcher_needs_no_mpi(folder):
     """A shell that srun has started, where Open MPI would end who calls it: what runs there is alone."""
     work = Work(folder, rows=100)

@@ -8,6 +8,8 @@
 
 #include <shrinkwarp/models/lasso/observations.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/tools/cli/agreement.hpp>
 
 namespace shrinkwarp::cli {
@@ -30,6 +32,18 @@ class SomeObservations : public ObservationSource {
   ObservationSource& all_;
   std::int64_t first_, count_;
 };
+
+std::uint64_t hash_of_some_rows(ObservationSource& observations) {
+  constexpr std::int64_t kRows = 16;
+  const Tensor<double> x(Context::cpu(1), observations.dimension(), 1);
+  const std::int64_t rows = std::min(kRows, observations.size());
+  Hash hash;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    observations.read(rows == 1 ? 0 : (observations.size() - 1) * i / (rows - 1), x.matrix());
+    hash.add(x.data(), x.size() * static_cast<std::int64_t>(sizeof(double)));
+  }
+  return hash.value();
+}
 
 }  // namespace
 
@@ -70,11 +84,15 @@ double lambda_max_of_recording(Ranks& ranks, const Context& context, const Dicti
   return found;
 }
 
-void require_same_on_all(Ranks& ranks, const Fingerprint& fingerprint) {
+void require_same_on_all(Ranks& ranks, const Fingerprint& fingerprint, ObservationSource* observations) {
   if (ranks.alone()) return;
-  const std::string of_first = ranks.text_of(0, fingerprint.text());
+  Fingerprint mine = fingerprint;
   together(ranks, [&] {
-    const std::string difference = fingerprint.difference(of_first);
+    if (observations) mine.add_hash("some rows of --observations", hash_of_some_rows(*observations));
+  });
+  const std::string of_first = ranks.text_of(0, mine.text());
+  together(ranks, [&] {
+    const std::string difference = mine.difference(of_first);
     SHRINKWARP_REQUIRE(difference.empty(), Error, "rank 0 differs from this one: ", difference,
                        "; all ranks have to make the same bits");
   });

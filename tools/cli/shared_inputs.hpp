@@ -24,7 +24,9 @@ double lambda_max_of_recording(Ranks& ranks, const Context& context, const Dicti
                                ObservationSource& observations, const LassoOptions& lasso);
 
 /// Bits that the ranks make are the same only where all that they depend on is. Collective.
+/// @param observations  where the fingerprint has nothing of them but the size: some rows are compared, the first, the last
+///                      and up to 14 in between, evenly spread
 /// @throws AgreedError (names the rank, its node and what differs from rank 0)
-void require_same_on_all(Ranks& ranks, const Fingerprint& fingerprint);
+void require_same_on_all(Ranks& ranks, const Fingerprint& fingerprint, ObservationSource* observations = nullptr);
 
 }  // namespace shrinkwarp::cli

@@ -217,7 +217,7 @@ int run_one(const SolveOptions& options, Ranks& ranks, Inputs& inputs) {
     if (options.learned) start_from_network(options, inputs, solve, outcome);
     Fingerprint fingerprint = fingerprint_of(context, dictionary, dictionary_hash, observations, solve.rule, lasso);
     if (options.debias) fingerprint.add("--debias", "yes");
-    require_same_on_all(ranks, fingerprint);
+    require_same_on_all(ranks, fingerprint, &observations);
     if (finished) {
       together(ranks, [&] {
         if (ranks.first()) require_same_output(options, fingerprint, observations, lasso.cancel);
