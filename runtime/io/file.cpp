@@ -222,6 +222,20 @@ OutputFile OutputFile::scratch(const char* function, const std::string& path) {
   return file;
 }
 
+OutputFile OutputFile::joining(const char* function, const std::string& path, const std::string& temporary) {
+  OutputFile file(Origin{function, path});
+  file.descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CLOEXEC);
+  if (file.descriptor_ < 0) {
+    const int error = errno;
+    SHRINKWARP_THROW_IO(file.origin_, -1, "cannot be opened as '", temporary, "': ", system_reason(error));
+  }
+  return file;
+}
+
+std::string OutputFile::temporary_path() const {
+  return temporary_.empty() ? concat("/proc/self/fd/", descriptor_) : temporary_;
+}
+
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : origin_(std::move(other.origin_)),
       target_(std::move(other.target_)),
@@ -286,6 +300,17 @@ void OutputFile::append(const void* data, std::int64_t bytes) {
   }
 }
 
+void OutputFile::reserve(std::int64_t bytes) {
+  require_usable();
+  if (::ftruncate(descriptor_, bytes) != 0) fail("make room in", errno);
+}
+
+void OutputFile::skip(std::int64_t bytes) {
+  require_usable();
+  flush();
+  written_ += bytes;
+}
+
 void OutputFile::write_at(std::int64_t offset, const void* data, std::int64_t bytes) {
   require_usable();
   flush();
@@ -310,16 +335,21 @@ void OutputFile::discard(std::int64_t offset, std::int64_t bytes) noexcept {
 #endif
 }
 
-void OutputFile::commit() {
-  SHRINKWARP_REQUIRE(descriptor_ < 0 || !target_.empty(), ValueError, origin_, ": commit of a scratch file");
+void OutputFile::sync() {
   require_usable();
   flush();
   if (::fsync(descriptor_) != 0) fail("bring to the disk", errno);
+}
+
+void OutputFile::commit() {
+  SHRINKWARP_REQUIRE(descriptor_ < 0 || !target_.empty(), ValueError, origin_,
+                     ": commit of a scratch file, or of one that another makes");
+  sync();
   const auto [folder, name] = split(target_);
   bool linked = false;
   if (temporary_.empty()) {
     // A link never replaces a file: where the target exists, the link goes beside it and takes its place below.
-    const std::string nameless = concat("/proc/self/fd/", descriptor_);
+    const std::string nameless = temporary_path();
     std::string link = target_;
     while (::linkat(AT_FDCWD, nameless.c_str(), AT_FDCWD, link.c_str(), AT_SYMLINK_FOLLOW) != 0) {
       if (errno != EEXIST) fail("give its name to", errno);

@@ -82,24 +82,36 @@ class OutputFile {
   /// A nameless file on the same file system as `path`, for data whose turn comes later; it vanishes with this object
   /// or with the process, even a killed one. @throws IoError
   static OutputFile scratch(const char* function, const std::string& path);
+  /// A file that another object makes in the place of `path`, in this process or another one: for `write_at` and `sync` alone.
+  /// It cannot be read here: a network file system then writes what was written, and no more of what lies around it.
+  /// @param temporary  its temporary_path() @throws IoError
+  static OutputFile joining(const char* function, const std::string& path, const std::string& temporary);
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) noexcept;
   ~OutputFile();
 
   const Origin& origin() const noexcept { return origin_; }
-  /// Bytes so far.
+  /// Where `joining` finds the file until `commit`; one without a name is found by this process alone.
+  std::string temporary_path() const;
+  /// Bytes so far, but for what was reserved.
   std::int64_t size() const noexcept { return written_ + static_cast<std::int64_t>(buffer_.size()); }
   /// Adds bytes at the end. @throws IoError (a full disk, for example)
   void append(const void* data, std::int64_t bytes);
-  /// Overwrites [offset, offset + bytes), which must lie within `size()`. @throws IoError
+  /// Makes the file `bytes` bytes long. What nobody writes are zeros. @throws IoError
+  void reserve(std::int64_t bytes);
+  /// Goes past bytes at the end, which others have written, or will, where room was reserved. @throws IoError
+  void skip(std::int64_t bytes);
+  /// Overwrites [offset, offset + bytes), which must lie within `size()` or what was reserved. @throws IoError
   void write_at(std::int64_t offset, const void* data, std::int64_t bytes);
   /// Reads [offset, offset + bytes), which must lie within `size()`. @throws IoError
   void read_at(std::int64_t offset, void* target, std::int64_t bytes);
   /// Gives the disk blocks wholly within [offset, offset + bytes) back, where the file system can; they read as zeros
   /// afterwards.
   void discard(std::int64_t offset, std::int64_t bytes) noexcept;
+  /// Brings what was written here to the disk. @throws IoError
+  void sync();
   /// Brings everything to the disk and gives the file its name, in one step for whoever looks at the folder.
-  /// @throws IoError; the target is then unchanged. ValueError (a scratch file)
+  /// @throws IoError; the target is then unchanged. ValueError (a scratch file, or one of another object)
   void commit();
 
  private:

@@ -388,6 +388,22 @@ std::string npy_header_text(const ArrayHeader& header) {
   return text + dict;
 }
 
+NpyArray NpyArray::of(ElementType type, const std::vector<std::int64_t>& shape, const void* data) {
+  NpyArray array;
+  array.header = ArrayHeader{type, element_size(type), false, shape, 0};
+  const auto* from = static_cast<const std::byte*>(data);
+  array.data.assign(from, from + array.header.bytes());
+  return array;
+}
+
+NpyArray NpyArray::of_text(std::string_view text) {
+  NpyArray array;
+  array.data.resize(std::max<std::size_t>(text.size(), 1));
+  std::memcpy(array.data.data(), text.data(), text.size());
+  array.header = ArrayHeader{ElementType::s, static_cast<std::int64_t>(array.data.size()), false, {}, 0};
+  return array;
+}
+
 std::string NpyArray::text() const {
   SHRINKWARP_REQUIRE(header.type == ElementType::s && header.size() == 1, ValueError, "NpyArray::text: found shape ",
                      shape_text(header.shape), " of ", header.descr(), ", wanted a single '|S<length>'");

@@ -105,6 +105,11 @@ struct NpyArray {
   ArrayHeader header;
   std::vector<std::byte> data;  // header.bytes()
 
+  /// A copy of elements in C order. @throws ShapeError (as ArrayHeader::bytes)
+  static NpyArray of(ElementType type, const std::vector<std::int64_t>& shape, const void* data);
+  /// A 0-d array '|S<length>'. NumPy has no strings of length 0: the empty one is a single zero.
+  static NpyArray of_text(std::string_view text);
+
   /// The elements in the file's order. @throws ValueError (another element type)
   template <class T>
   VectorView<const T> as() const {

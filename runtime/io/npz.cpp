@@ -1,12 +1,12 @@
 #include <shrinkwarp/runtime/io/npz.hpp>
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <set>
 #include <utility>
 
+#include <shrinkwarp/runtime/io/npz_parts.hpp>
 #include <shrinkwarp/runtime/io/zip.hpp>
 
 namespace shrinkwarp {
@@ -17,6 +17,14 @@ constexpr std::int64_t kDiscardBytes = 64 << 20;
 constexpr std::string_view kSuffix = ".npy";
 
 }  // namespace
+
+void require_array_name(const char* function, const std::string& name) {
+  const bool clean = std::none_of(name.begin(), name.end(), [](char c) {
+    return static_cast<unsigned char>(c) < ' ' || c == '\x7f' || c == '/' || c == '\\';
+  });
+  SHRINKWARP_REQUIRE(clean && !name.empty() && name.size() <= 1000, ValueError, function, ": name '", printable(name),
+                     "', wanted 1 to 1000 bytes without '/', '\\' and control characters");
+}
 
 struct NpzWriter::Impl {
   struct Member {
@@ -46,11 +54,7 @@ struct NpzWriter::Impl {
   /// Makes a member. @throws ValueError
   Member& claim(const char* function, const std::string& name) {
     require_open(function);
-    const bool clean = std::none_of(name.begin(), name.end(), [](char c) {
-      return static_cast<unsigned char>(c) < ' ' || c == '\x7f' || c == '/' || c == '\\';
-    });
-    SHRINKWARP_REQUIRE(clean && !name.empty() && name.size() <= 1000, ValueError, function, ": name '", printable(name),
-                       "', wanted 1 to 1000 bytes without '/', '\\' and control characters");
+    require_array_name(function, name);
     for (const Member& member : members) {
       SHRINKWARP_REQUIRE(member.name != name, ValueError, function, ": name '", printable(name), "' is taken in '",
                          path, "'");
@@ -116,20 +120,17 @@ void NpzWriter::put(const std::string& name, ElementType type, const std::vector
                     const void* data) {
   SHRINKWARP_REQUIRE(type != ElementType::s, ValueError, "NpzWriter::put: '", impl_->path, "', array '",
                      printable(name), "': found byte strings, wanted a number type");
-  const ArrayHeader header{type, element_size(type), false, shape, 0};
-  const auto* from = static_cast<const std::byte*>(data);
-  std::vector<std::byte> copy(from, from + header.bytes());
+  NpyArray array = NpyArray::of(type, shape, data);
   Impl::Member& member = impl_->claim("NpzWriter::put", name);
-  member.header = header;
-  member.data = std::move(copy);
+  member.header = std::move(array.header);
+  member.data = std::move(array.data);
 }
 
 void NpzWriter::put_text(const std::string& name, std::string_view text) {
+  NpyArray array = NpyArray::of_text(text);
   Impl::Member& member = impl_->claim("NpzWriter::put_text", name);
-  // NumPy has no strings of length 0: the empty one is a single zero.
-  member.data.resize(std::max<std::size_t>(text.size(), 1));
-  std::memcpy(member.data.data(), text.data(), text.size());
-  member.header = ArrayHeader{ElementType::s, static_cast<std::int64_t>(member.data.size()), false, {}, 0};
+  member.header = std::move(array.header);
+  member.data = std::move(array.data);
 }
 
 std::int64_t NpzWriter::size(int id) const {

@@ -23,6 +23,7 @@ constexpr std::int64_t kLocator64Bytes = 20;
 constexpr std::int64_t kLongestComment = 0xffff;
 constexpr std::int64_t kCrcWithinLocal = 14;
 constexpr std::uint16_t kZip64Extra = 1;
+constexpr std::int64_t kZip64ExtraBytes = 20;  // of a local header
 constexpr std::uint64_t kFull16 = 0xffff;
 constexpr std::uint64_t kFull32 = 0xffffffff;
 
@@ -74,17 +75,24 @@ std::uint64_t u64(const char* from) {
   return number(from, 8);
 }
 
-/// The checksum of `bytes` more bytes after those that gave `crc`.
-std::uint32_t crc_of(std::uint32_t crc, const void* data, std::int64_t bytes) {
-  if (bytes == 0) return crc;  // zlib begins anew at a null pointer
-  return static_cast<std::uint32_t>(crc32_z(crc, static_cast<const Bytef*>(data), static_cast<z_size_t>(bytes)));
-}
-
 void append(OutputFile& file, const Bytes& bytes) {
   file.append(bytes.str().data(), static_cast<std::int64_t>(bytes.str().size()));
 }
 
 }  // namespace
+
+std::uint32_t zip_checksum(std::uint32_t crc, const void* data, std::int64_t bytes) noexcept {
+  if (bytes == 0) return crc;  // zlib begins anew at a null pointer
+  return static_cast<std::uint32_t>(crc32_z(crc, static_cast<const Bytef*>(data), static_cast<z_size_t>(bytes)));
+}
+
+std::uint32_t zip_checksum_of_both(std::uint32_t first, std::uint32_t second, std::int64_t bytes) noexcept {
+  return static_cast<std::uint32_t>(crc32_combine(first, second, static_cast<z_off_t>(bytes)));
+}
+
+std::int64_t zip_local_bytes(const std::string& name, std::int64_t size, std::int64_t limit) {
+  return kLocalBytes + static_cast<std::int64_t>(name.size()) + (size >= limit ? kZip64ExtraBytes : 0);
+}
 
 void ZipWriter::begin(const std::string& name, std::int64_t size) {
   ZipEntry entry;
@@ -99,7 +107,7 @@ void ZipWriter::begin(const std::string& name, std::int64_t size) {
   Bytes local;
   local.u32(kLocalSignature).u16(large ? kVersionZip64 : kVersionPlain).u16(static_cast<std::uint64_t>(entry.flags));
   local.u16(0).u16(kTime).u16(kDate).u32(0 /* the checksum, see end() */).u32(size32).u32(size32);
-  local.u16(name.size()).u16(large ? 20 : 0).text(name);
+  local.u16(name.size()).u16(large ? kZip64ExtraBytes : 0).text(name);
   if (large) {
     local.u16(kZip64Extra).u16(16).u64(static_cast<std::uint64_t>(size)).u64(static_cast<std::uint64_t>(size));
   }
@@ -110,7 +118,13 @@ void ZipWriter::begin(const std::string& name, std::int64_t size) {
 
 void ZipWriter::write(const void* data, std::int64_t bytes) {
   file_.append(data, bytes);
-  entries_.back().crc = crc_of(entries_.back().crc, data, bytes);
+  entries_.back().crc = zip_checksum(entries_.back().crc, data, bytes);
+  missing_ -= bytes;
+}
+
+void ZipWriter::skip(std::int64_t bytes, std::uint32_t crc) {
+  file_.skip(bytes);
+  entries_.back().crc = zip_checksum_of_both(entries_.back().crc, crc, bytes);
   missing_ -= bytes;
 }
 
@@ -352,7 +366,7 @@ void ZipMember::read(void* target, std::int64_t bytes) {
     file_.read(next_, target, found);
     next_ += found;
   }
-  crc_ = crc_of(crc_, target, found);
+  crc_ = zip_checksum(crc_, target, found);
   left_ -= found;
   if (found < bytes) {
     SHRINKWARP_THROW_IO(origin_, next_, "is cut short: found ", found, " bytes, wanted ", bytes, " more");

@@ -22,18 +22,30 @@ struct ZipEntry {
   std::int64_t header = 0;  // offset of its local header
 };
 
+/// The checksum of `bytes` more bytes after those that gave `crc`; of the first ones 0.
+std::uint32_t zip_checksum(std::uint32_t crc, const void* data, std::int64_t bytes) noexcept;
+/// The checksum of two stretches of bytes one behind the other. @param bytes  of the second
+std::uint32_t zip_checksum_of_both(std::uint32_t first, std::uint32_t second, std::int64_t bytes) noexcept;
+
+/// From this size on sizes, offsets and counts are written as zip64: as the format has it.
+constexpr std::int64_t kZip64Limit = 0xffffffff;
+/// Bytes that stand before a member of `size` bytes. @param limit  as in ZipWriter
+std::int64_t zip_local_bytes(const std::string& name, std::int64_t size, std::int64_t limit = kZip64Limit);
+
 /// Writes an archive of stored members to `file`, which it neither owns nor commits. The same content gives the same
 /// bytes: members bear the date 1 January 1980.
 class ZipWriter {
  public:
   /// @param limit  sizes, offsets and counts are written as zip64 where they do not stay below it; as the format has
   ///               it, unless a test lowers it
-  explicit ZipWriter(OutputFile& file, std::int64_t limit = 0xffffffff) : file_(file), limit_(limit) {}
+  explicit ZipWriter(OutputFile& file, std::int64_t limit = kZip64Limit) : file_(file), limit_(limit) {}
 
   /// Begins a member of `size` bytes. `name` has 1 to 65535 bytes. @throws IoError
   void begin(const std::string& name, std::int64_t size);
   /// The member's next bytes; no more than `size` in all. @throws IoError
   void write(const void* data, std::int64_t bytes);
+  /// The same for bytes that others write to the file, of this checksum. @throws IoError
+  void skip(std::int64_t bytes, std::uint32_t crc);
   /// Ends a member, all of whose bytes have come. @throws IoError, ShapeError (some have not)
   void end();
   /// Writes the directory. @throws IoError

@@ -172,6 +172,27 @@ TEST_P(OutputFileTest, OverwritesAndReadsBack) {
   EXPECT_EQ(file_bytes(folder_ / "f").size(), 300004u);
 }
 
+TEST_P(OutputFileTest, IsJoinedByOthers) {
+  OutputFile file = begin("f");
+  file.reserve(12);
+  {
+    OutputFile other = OutputFile::joining("Test", folder_ / "f", file.temporary_path());
+    other.write_at(8, "end!", 4);
+    other.sync();
+    message_of<ValueError>([&] { other.commit(); }, {"of one that another makes"});
+  }
+  file.append("abcd", 4);
+  file.skip(4);
+  OutputFile::joining("Test", folder_ / "f", file.temporary_path()).write_at(4, "midd", 4);
+  EXPECT_EQ(file.size(), 8);
+  file.append("E", 1);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "f"));
+  file.commit();
+  EXPECT_EQ(file_bytes(folder_ / "f"), "abcdmiddEnd!");
+  message_of<IoError>([&] { OutputFile::joining("Test", folder_ / "f", folder_ / "none"); },
+                      {"f'", "cannot be opened as", "none'"});
+}
+
 TEST_P(OutputFileTest, TakesTheLongestName) {
   const std::string name(255, 'n');
   OutputFile file = begin(name);

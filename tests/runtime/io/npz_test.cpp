@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include <shrinkwarp/runtime/io/npz_parts.hpp>
 #include <shrinkwarp/runtime/io/zip.hpp>
 
 #include "io_testing.hpp"
@@ -566,6 +568,71 @@ TEST(ZipWriter, WritesZip64PastItsLimit) {
     EXPECT_EQ(values_of<double>(reader.read(reader.names()[1])).back(), 16);
     EXPECT_EQ(values_of<double>(reader.read(reader.names()[2])), (std::vector<double>{2, 3}));
   }
+}
+
+/// Writes the numbers 0, 1, ... to arrays in parts, the last ones first, and small arrays behind.
+void write_in_parts(const std::string& path, std::int64_t limit, bool shared) {
+  NpzLayout layout(limit);
+  std::vector<double> numbers(100000);
+  std::iota(numbers.begin(), numbers.end(), 0.0);
+  const auto count = static_cast<std::int64_t>(numbers.size());
+  layout.add("a", ElementType::f8, {count});
+  layout.add("b", ElementType::f8, {2, count / 2});
+  layout.add("none", ElementType::i4, {0});
+  NpzFrame frame(path, layout, shared);
+  std::vector<std::uint32_t> checksums(3);
+  for (std::int64_t end = count; end > 0; end -= count / 4) {  // 200 kB each
+    OutputFile file = OutputFile::joining("Test", path, frame.temporary_path());
+    const std::int64_t first = end - count / 4;
+    for (const int id : {0, 1}) {
+      NpzPart part(file, layout.offset(id) + 8 * first);
+      for (std::int64_t i = first; i < end; i += 1000) part.append(&numbers[static_cast<std::size_t>(i)], 8 * 1000);
+      part.flush();
+      auto& sum = checksums[static_cast<std::size_t>(id)];
+      sum = zip_checksum_of_both(part.checksum(), sum, 8 * (count - end));
+    }
+  }
+  EXPECT_FALSE(std::filesystem::exists(path));
+  frame.finish(checksums,
+               {{"few", NpyArray::of(ElementType::f8, {1}, numbers.data() + 7)}, {"text", NpyArray::of_text("words")}});
+}
+
+TEST(NpzParts, HaveTheBytesOfAWholeArchive) {
+  const TemporaryFolder folder;
+  std::vector<double> numbers(100000);
+  std::iota(numbers.begin(), numbers.end(), 0.0);
+  NpzWriter writer(folder / "w.npz");
+  const int a = writer.add("a", ElementType::f8), b = writer.add("b", ElementType::f8, {50000});
+  writer.add("none", ElementType::i4);
+  for (const int id : {a, b}) writer.append(id, numbers.data(), 100000);
+  writer.put("few", ElementType::f8, {1}, numbers.data() + 7);
+  writer.put_text("text", "words");
+  writer.finish();
+  for (const bool shared : {false, true}) {
+    write_in_parts(folder / "p.npz", kZip64Limit, shared);
+    EXPECT_EQ(file_bytes(folder / "p.npz"), file_bytes(folder / "w.npz"));
+    std::filesystem::remove(folder / "p.npz");
+  }
+  for (const std::int64_t limit : {800200, 1000, 1}) {  // zip64: of places, of sizes too
+    write_in_parts(folder / "p.npz", limit, false);
+    const NpzReader reader = NpzReader::open(folder / "p.npz");
+    EXPECT_EQ(values_of<double>(reader.read("a")), numbers);
+    EXPECT_EQ(values_of<double>(reader.read("b")), numbers);
+    EXPECT_EQ(values_of<double>(reader.read("few")), std::vector<double>{7});
+    std::filesystem::remove(folder / "p.npz");
+  }
+}
+
+TEST(NpzParts, RefuseWhatIsNoArray) {
+  NpzLayout layout;
+  layout.add("a", ElementType::f8, {3});
+  EXPECT_THROW(layout.add("a", ElementType::f8, {3}), ValueError);
+  EXPECT_THROW(layout.add("b/c", ElementType::f8, {3}), ValueError);
+  EXPECT_THROW(layout.add("b", ElementType::s, {3}), ValueError);
+  EXPECT_THROW(layout.add("b", ElementType::f8, {-3}), ShapeError);
+  const TemporaryFolder folder;
+  NpzFrame frame(folder / "a.npz", layout, false);
+  message_of<ShapeError>([&] { frame.finish({}, {}); }, {"found 0 checksums, wanted 1"});
 }
 
 TEST(ZipWriter, RefusesAnUnfinishedMember) {
