@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -249,6 +250,65 @@ def test_a_signal_to_any_rank_stops_all(folder, number):
     line, = lines_of_program(said)
     assert f"interrupted: {len(kept):,} of 3,000 problems are kept in" in line
     assert json.loads(work.solve(3, "--resume", "--json").stdout)["resumed"] == len(kept)
+    work.check()
+
+
+def being_written(folder):
+    """The output in the making."""
+    return list(folder.glob(".shrinkwarp-*-Z.npz.tmp"))
+
+
+def start_writing(folder, command, ranks):
+    """@return the launcher and the ranks, once they write the output"""
+    launcher = mpirun.start(ranks, *command)
+    processes = processes_of(launcher, ranks)
+    while not being_written(folder):
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.005)
+    return launcher, processes
+
+
+def test_ended_while_the_output_is_written(folder):
+    """By a signal to any rank, then by the end of one. Least squares on some ninety atoms a problem take their time."""
+    random_ = np.random.default_rng(2)
+    files = program.save(folder, random_.standard_normal((100, 200)), random_.standard_normal((12000, 100)))
+    options = [*files, "--lambda-fraction", 0.02, "--gap", 1e-2, "--debias", "--threads", 1, "--quiet"]
+    command = ["solve", *options, "--output", folder / "Z.npz", "--resume"]
+    for rank in (0, 1, 2):
+        launcher, processes = start_writing(folder, command, 3)
+        os.kill(processes[rank], signal.SIGTERM)
+        _, said = launcher.communicate(timeout=60)
+        assert launcher.returncode == 128 + signal.SIGTERM, (rank, said)
+        line, = lines_of_program(said)
+        assert "interrupted: 12,000 of 12,000 problems are kept" in line
+        assert not (folder / "Z.npz").exists() and being_written(folder) == []
+    launcher, processes = start_writing(folder, command, 2)
+    os.kill(processes[1], signal.SIGKILL)
+    launcher.communicate(timeout=60)
+    assert launcher.returncode != DONE and not (folder / "Z.npz").exists()
+    done = mpirun.run(2, *command, "--json", status=DONE)
+    assert json.loads(done.stdout)["resumed"] == 12000
+    assert {path.name for path in folder.iterdir()} == {"D.npy", "X.npy", "Z.npz"}
+    program.run("solve", *options, "--output", folder / "A.npz", status=DONE)
+    assert (folder / "Z.npz").read_bytes() == (folder / "A.npz").read_bytes()
+
+
+def test_a_rank_that_cannot_write_its_part_is_named(folder):
+    """As on a full disk: at a size that its part of the journal does not reach, but its part of the output."""
+    work = slow_work(folder)
+    ignoring = ["bash", "-c", "trap '' XFSZ; exec \"$@\"", "bash"]
+    launcher = mpirun.start(1, *work.command(), ":", "-n", 1, *ignoring, program.PATH, *work.command())
+    process = processes_of(launcher, 2)[1]
+    while len(work.journals()) < 2:
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.01)
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (len(work.wanted) * 4 // 5,) * 2)
+    _, said = launcher.communicate(timeout=60)
+    line, = lines_of_program(said)
+    wanted = r"shrinkwarp: rank 1 on \S+: .*Z.npz.: cannot write this file: File too large; 3,000 of 3,000"
+    assert launcher.returncode == FAILED and re.match(wanted, line), said
+    assert not work.output.exists() and being_written(folder) == [] and len(work.journals()) == 2
+    assert json.loads(work.solve(2, "--resume", "--json").stdout)["resumed"] == 3000
     work.check()
 
 

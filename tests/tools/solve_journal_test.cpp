@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -16,7 +17,9 @@
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/npz.hpp>
+#include <shrinkwarp/runtime/io/npz_parts.hpp>
 #include <shrinkwarp/tools/files/fingerprint.hpp>
+#include <shrinkwarp/tools/files/solve_output.hpp>
 #include <shrinkwarp/tools/files/solve_record.hpp>
 #include <shrinkwarp/tools/files/sparse_codes_file.hpp>
 
@@ -205,9 +208,9 @@ TEST(SolveJournal, MakesAResultOfProblemsInAnyOrder) {
   EXPECT_EQ(summary.iterations, 25 * kProblems * (kProblems - 1) / 2);
   CancelToken token;
   token.cancel();
-  EXPECT_THROW(journal.write_result(output, &token), Cancelled);
+  EXPECT_THROW(write_output(journal, output, &token), Cancelled);
   EXPECT_EQ(folder.names(), std::vector<std::string>{"Z.npz.journal"});
-  journal.write_result(output, nullptr);
+  write_output(journal, output, nullptr);
   journal.remove();
   EXPECT_EQ(folder.names(), std::vector<std::string>{"Z.npz"});
 
@@ -237,6 +240,41 @@ std::vector<std::byte> bytes_of_file(const std::string& path) {
   return bytes;
 }
 
+using Journals = std::vector<std::unique_ptr<SolveJournal>>;
+
+/// What MPI does among processes: each gives its values, all get the largest or the sum.
+void merge_all(const Journals& journals, std::int64_t problems) {
+  std::vector<std::int64_t> largest(static_cast<std::size_t>(problems), -1), sums(largest.size());
+  for (const bool collected : {false, true}) {
+    for (const auto& journal : journals) {
+      std::int64_t* at = largest.data();
+      journal->merge(
+          [&](std::int64_t* values, std::int64_t count) {
+            for (std::int64_t i = 0; i < count; ++i, ++at) values[i] = *at = std::max(values[i], *at);
+          },
+          [&](std::int64_t* values, std::int64_t count) {
+            for (auto i = 0; i < count; ++i)
+              values[i] =
+                  collected ? sums[static_cast<std::size_t>(i)] : sums[static_cast<std::size_t>(i)] += values[i];
+          });
+    }
+  }
+}
+
+/// Writes the output as processes do, one after the other, the last one first.
+void write_together(const Journals& journals, const std::string& output) {
+  std::vector<std::unique_ptr<SolveOutput>> outputs;
+  for (const auto& journal : journals) outputs.push_back(std::make_unique<SolveOutput>(*journal, output));
+  const std::string file = outputs[0]->begin();
+  std::vector<std::int64_t> sum(outputs[0]->numbers().size());
+  for (auto one = outputs.rbegin(); one != outputs.rend(); ++one) {
+    (*one)->write(file, [] {});
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += (*one)->numbers().at(i);
+  }
+  outputs[0]->numbers() = sum;
+  outputs[0]->finish();
+}
+
 // Parts of five, then of two, then of one: nobody solves what another holds, and the file is that of a journal alone.
 TEST(SolveJournal, HasPartsOfSeveralProcesses) {
   const TemporaryFolder folder;
@@ -249,38 +287,22 @@ TEST(SolveJournal, HasPartsOfSeveralProcesses) {
     SolveJournal journal(alone);
     journal.start(some_fingerprint(), rows, kAtoms, nullptr);
     keep(journal, rows, order);
-    journal.write_result(alone, nullptr);
+    write_output(journal, alone, nullptr);
     journal.remove();
   }
   std::shuffle(order.begin(), order.end(), std::mt19937(1));
   std::size_t next = 0;
   std::vector<int> wanted_parts;
   for (const int parts : {5, 2, 1}) {
-    std::vector<std::unique_ptr<SolveJournal>> journals;
-    std::vector<std::int64_t> merged(kProblems, -1);
-    std::int64_t held = 0, nonzeros = 0;
-    // What MPI does among processes: each gives its values, all get the largest.
-    const auto merge = [&] {
-      nonzeros = 0;
-      for (const auto& journal : journals) nonzeros += journal->nonzeros();
-      for (int round = 0; round < 2; ++round) {
-        for (const auto& journal : journals) {
-          std::int64_t* at = merged.data();
-          journal->merge(
-              [&](std::int64_t* values, std::int64_t count) {
-                for (std::int64_t i = 0; i < count; ++i, ++at) values[i] = *at = std::max(values[i], *at);
-              },
-              nonzeros);
-        }
-      }
-    };
+    Journals journals;
+    std::int64_t held = 0;
     for (int part = 0; part < parts; ++part) {
       journals.push_back(std::make_unique<SolveJournal>(output, part, parts));
       held += journals.back()->held();
       EXPECT_EQ(journals.back()->start(some_fingerprint(), rows, kAtoms, nullptr).problems, journals.back()->held());
     }
     EXPECT_EQ(held, static_cast<std::int64_t>(next));
-    merge();
+    merge_all(journals, kProblems);
     for (std::size_t i = 0; i < order.size(); ++i)
       for (const auto& journal : journals) EXPECT_EQ(journal->holds(order[i]), i < next);
     for (const auto& journal : journals) {
@@ -298,13 +320,14 @@ TEST(SolveJournal, HasPartsOfSeveralProcesses) {
       next += some.size();
       std::sort(some.begin(), some.end());
       keep(*journals[1], rows, some);
-      merge();
-      message_of<ValueError>([&] { journals[0]->write_result(output, nullptr); }, {"is not in"});
+      for (const auto& journal : journals) journal->sync();
+      merge_all(journals, kProblems);
+      message_of<ValueError>([&] { write_together(journals, output); }, {"is not in"});
     }
     for (const auto& journal : journals) journal->sync();
     if (parts == 1) {
       EXPECT_EQ(next, order.size());
-      journals[0]->write_result(output, nullptr);
+      write_output(*journals[0], output, nullptr);
       journals[0]->remove();
     }
   }
@@ -321,22 +344,102 @@ TEST(SolveJournal, ReadsPartsThatOthersHave) {
     (i % 2 == 0 ? even : odd).push_back(i);
     all.push_back(i);
   }
-  SolveJournal whole(alone), first(output, 0, 2), second(output, 1, 2);
-  for (SolveJournal* journal : {&whole, &first, &second}) journal->start(some_fingerprint(), rows, kAtoms, nullptr);
+  SolveJournal whole(alone);
+  Journals journals;
+  for (int part = 0; part < 2; ++part) journals.push_back(std::make_unique<SolveJournal>(output, part, 2));
+  for (SolveJournal* journal : {&whole, journals[0].get(), journals[1].get()})
+    journal->start(some_fingerprint(), rows, kAtoms, nullptr);
   keep(whole, rows, all);
-  keep(first, rows, even);
-  keep(second, rows, odd);
-  std::vector<std::int64_t> positions(40);
-  second.merge([&](std::int64_t* values, std::int64_t count) { std::copy_n(values, count, positions.begin()); }, 0);
-  first.merge(
-      [&](std::int64_t* values, std::int64_t count) {
-        for (std::int64_t i = 0; i < count; ++i)
-          values[i] = std::max(values[i], positions[static_cast<std::size_t>(i)]);
-      },
-      first.nonzeros() + second.nonzeros());
-  whole.write_result(alone, nullptr);
-  first.write_result(output, nullptr);
+  keep(*journals[0], rows, even);
+  keep(*journals[1], rows, odd);
+  for (const auto& journal : journals) journal->sync();
+  merge_all(journals, 40);
+  write_output(whole, alone, nullptr);
+  write_together(journals, output);
   EXPECT_EQ(bytes_of_file(output), bytes_of_file(alone));
+}
+
+// Fewer problems than processes, and blocks of problems that differ in their nonzeros.
+TEST(SolveOutput, HasTheSameBytesWhoeverWritesIt) {
+  const TemporaryFolder folder;
+  const std::string output = folder / "Z.npz", alone = folder / "A.npz";
+  for (const std::int64_t problems : {1, 64, 65, 1000, 20000}) {
+    Rows rows(problems);
+    LassoBatch batch;
+    for (std::int64_t i = 0; i < problems; ++i) {  // the last fifth has twenty times the nonzeros of the others
+      add_problem(5 * i + 2, batch);
+      batch.index.back() = i;
+      for (int k = 0; 5 * i >= 4 * problems && k < 38; ++k) {
+        batch.codes.indices.push_back(k);
+        batch.codes.values.push_back(static_cast<double>(i) / 3);
+        ++batch.codes.offsets.back();
+      }
+    }
+    const auto hold = [&](SolveJournal& journal) {
+      journal.start(some_fingerprint(), rows, kAtoms, nullptr);
+      NotedObservations noted(rows, journal);
+      std::vector<double> x(static_cast<std::size_t>(3 * problems));
+      noted.read(0, {x.data(), 3, problems, 3, {}});
+      journal.append(batch);
+    };
+    {
+      SolveJournal journal(alone);
+      hold(journal);
+      write_output(journal, alone, nullptr);
+      journal.remove();
+    }
+    for (const int parts : {1, 2, 3, 7}) {
+      Journals journals;
+      for (int part = 0; part < parts; ++part) {
+        journals.push_back(std::make_unique<SolveJournal>(output, part, parts));
+        if (part == parts - 1) {
+          hold(*journals.back());
+        } else {
+          journals.back()->start(some_fingerprint(), rows, kAtoms, nullptr);
+        }
+      }
+      journals.back()->sync();
+      merge_all(journals, problems);
+      const std::vector<SparseCodesRange> ranges = journals[0]->ranges();
+      ASSERT_EQ(ranges.size(), static_cast<std::size_t>(parts));
+      const std::int64_t all = 56 * problems + 12 * journals[0]->sizes(false).nonzeros;
+      for (const SparseCodesRange& range : ranges) {
+        const std::int64_t bytes = 56 * (range.last - range.first) + 12 * (range.last_nonzero - range.first_nonzero);
+        const std::int64_t block = std::max<std::int64_t>(64, problems / (16 * parts) + 1) * (56 + 12 * 40);
+        EXPECT_LE(bytes, all / parts + block) << problems << " problems, " << parts << " parts";
+      }
+      write_together(journals, output);
+      EXPECT_EQ(bytes_of_file(output), bytes_of_file(alone)) << problems << " problems, " << parts << " parts";
+      for (const auto& journal : journals) journal->remove();
+    }
+  }
+  EXPECT_EQ(folder.names().size(), 2u);
+}
+
+TEST(SolveOutput, LeavesNothingWhereAPartFails) {
+  const TemporaryFolder folder;
+  Rows rows(200);
+  const std::string output = folder / "Z.npz";
+  Journals journals;
+  std::vector<std::int64_t> all(200);
+  std::iota(all.begin(), all.end(), 0);
+  for (int part = 0; part < 2; ++part) {
+    journals.push_back(std::make_unique<SolveJournal>(output, part, 2));
+    journals[static_cast<std::size_t>(part)]->start(some_fingerprint(), rows, kAtoms, nullptr);
+  }
+  keep(*journals[0], rows, all);
+  journals[0]->sync();
+  merge_all(journals, 200);
+  testing::write_bytes(output, "before");
+  {
+    SolveOutput first(*journals[0], output), second(*journals[1], output);
+    const std::string file = first.begin();
+    first.write(file, [] {});
+    EXPECT_THROW(second.write(file, [] { SHRINKWARP_THROW(Cancelled, "now"); }), Cancelled);
+    EXPECT_EQ(folder.names().size(), 4u);  // two parts, what is there, and the file in the making
+  }
+  EXPECT_EQ(folder.names().size(), 3u);
+  EXPECT_EQ(testing::file_bytes(output), "before");
 }
 
 TEST(SolveJournal, ReadsPartsOfAnyNumber) {
@@ -362,8 +465,8 @@ TEST(SolveJournal, KnowsTheRowsItHasSolved) {
     SolveJournal journal(output);
     journal.start(some_fingerprint(), rows, kAtoms, nullptr);
     keep(journal, rows, {3, 17, 40});
-    EXPECT_THROW(journal.write_result(output, nullptr), ValueError);  // problems are missing
-    EXPECT_THROW(journal.append(batch_of({5})), ValueError);          // a row that was not noted
+    EXPECT_THROW(write_output(journal, output, nullptr), ValueError);  // problems are missing
+    EXPECT_THROW(journal.append(batch_of({5})), ValueError);           // a row that was not noted
     std::vector<double> x(3);
     NotedObservations noted(rows, journal);
     noted.read(6, {x.data(), 3, 1, 3, {}});
@@ -444,12 +547,54 @@ TEST(SolveJournal, RefusesJournalsOfOtherWorkAndProblemsThatAreThereTwice) {
 
 TEST(SparseCodesFile, WantsAllProblemsInOrder) {
   const TemporaryFolder folder;
-  SparseCodesFile file(folder / "Z.npz", kAtoms, 3);
-  EXPECT_THROW(file.append(batch_of({1})), ValueError);
-  SparseCodesFile again(folder / "Z.npz", kAtoms, 5);
-  again.append(batch_of({0, 1, 2}));
-  EXPECT_THROW(again.finish(""), ValueError);  // 3 nonzeros
+  const std::string path = folder / "Z.npz";
+  const SparseCodesSizes sizes{4, kAtoms, 6};  // 0 + 1 + 2 + 3 nonzeros
+  SparseCodesFile file(path, sizes);
+  const auto part = [&](const SparseCodesRange& range) {
+    return std::make_unique<SparseCodesPart>(path, file.temporary_path(), sizes, range);
+  };
+  message_of<ValueError>([&] { part({0, 3, 0, 3})->append(batch_of({1})); }, {"found problem 1, wanted 0"});
+  message_of<ValueError>([&] { part({0, 3, 0, 3})->append(batch_of({0, 1, 2, 3})); }, {"found problem 3"});
+  message_of<ValueError>([&] { part({0, 3, 0, 2})->append(batch_of({0, 1, 2})); }, {"3 nonzeros more", "than 2"});
+  const auto short_part = part({0, 3, 0, 3});
+  short_part->append(batch_of({0, 1}));
+  message_of<ValueError>([&] { short_part->finish(false); }, {"1 problems and 2 nonzeros are missing"});
+  const auto last = part({3, 4, 3, 6}), first = part({0, 3, 0, 3});
+  last->append(batch_of({3}));
+  first->append(batch_of({0, 1, 2}));
+  const std::vector<std::uint32_t> sums[] = {first->finish(false), last->finish(true)};
+  message_of<ValueError>([&] { file.finish("", {{0, 3, 0, 3}}, {sums[0]}); }, {"found 3 problems and 3 nonzeros"});
+  message_of<ValueError>([&] { file.finish("", {{3, 4, 3, 6}}, {sums[1]}); }, {"from problem 3", "from 0"});
   EXPECT_TRUE(folder.names().empty());
+  file.finish("f", {{0, 3, 0, 3}, {3, 4, 3, 6}}, {sums[0], sums[1]});
+  const NpyArray data = NpzReader::open(path).read("data");  // with its checksum
+  EXPECT_EQ(std::memcmp(data.data.data(), batch_of({0, 1, 2, 3}).codes.values.data(), data.data.size()), 0);
+}
+
+// More than 2^31 nonzeros, in a file of holes.
+TEST(SparseCodesFile, HasWideOffsetsWhereTheyAreNeeded) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "Z.npz";
+  const std::int64_t before = std::int64_t{1} << 31;
+  const SparseCodesSizes sizes{8, kAtoms, before + 7};
+  SparseCodesFile file(path, sizes, true);
+  SparseCodesPart part(path, file.temporary_path(), sizes, {5, 8, before, before + 7});
+  LassoBatch batch = batch_of({2, 4, 1});
+  batch.index = {5, 6, 7};
+  part.append(batch);
+  part.finish(true);
+  const InputFile written = InputFile::open("Test", file.temporary_path());
+  NpzLayout layout;
+  layout.add("data", ElementType::f8, {before + 7});
+  layout.add("indices", ElementType::i4, {before + 7});
+  const int indptr = layout.add("indptr", ElementType::i8, {9});
+  std::int64_t ends[3];
+  written.read(layout.offset(indptr) + 6 * 8, ends, sizeof ends);
+  EXPECT_EQ(ends[0], before + 2);
+  EXPECT_EQ(ends[2], before + 7);
+  double value = 0;
+  written.read(layout.offset(0) + 8 * (before + 6), &value, sizeof value);
+  EXPECT_EQ(value, batch.codes.values.back());
 }
 
 }  // namespace

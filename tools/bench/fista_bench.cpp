@@ -13,6 +13,7 @@
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 #include <shrinkwarp/tools/files/solve_fingerprint.hpp>
 #include <shrinkwarp/tools/files/solve_journal.hpp>
+#include <shrinkwarp/tools/files/solve_output.hpp>
 
 namespace shrinkwarp::bench {
 namespace {
@@ -76,7 +77,7 @@ FistaBenchResult run_fista_bench(const Context& context, const FistaBenchOptions
                   dictionary.atoms(), nullptr);
     NotedObservations noted(observations, journal);
     result.summary = solve_lasso(context, dictionary, noted, rule, lasso, journal);
-    journal.write_result(output, nullptr);
+    write_output(journal, output, nullptr);
     journal.remove();
   }
   result.seconds = seconds_since(start);

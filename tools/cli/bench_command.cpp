@@ -32,11 +32,17 @@ nlohmann::json phases_json(const std::vector<PhaseTotals>& totals) {
 }
 
 void write_codes(const std::string& path, std::int64_t atoms, const std::vector<LassoBatch>& batches) {
-  std::int64_t nonzeros = 0;
-  for (const LassoBatch& batch : batches) nonzeros += static_cast<std::int64_t>(batch.codes.values.size());
-  SparseCodesFile file(path, atoms, nonzeros);
-  for (const LassoBatch& batch : batches) file.append(batch);
-  file.finish("");
+  SparseCodesSizes sizes;
+  sizes.atoms = atoms;
+  for (const LassoBatch& batch : batches) {
+    sizes.problems += batch.size();
+    sizes.nonzeros += static_cast<std::int64_t>(batch.codes.values.size());
+  }
+  SparseCodesFile file(path, sizes);
+  const SparseCodesRange all{0, sizes.problems, 0, sizes.nonzeros};
+  SparseCodesPart part(path, file.temporary_path(), sizes, all);
+  for (const LassoBatch& batch : batches) part.append(batch);
+  file.finish("", {all}, {part.finish(false)});
 }
 
 void add_bench(CLI::App& app, Action& action) {

@@ -42,9 +42,9 @@ void require_same_output(const SolveOptions& options, const Fingerprint& fingerp
 }
 
 Held held_by_all(Ranks& ranks, const SolveJournal& journal) {
-  std::int64_t numbers[] = {journal.held(), journal.nonzeros(), journal.damaged_bytes()};
-  ranks.sum(numbers, 3);
-  return {numbers[0], numbers[1], numbers[2]};
+  std::int64_t numbers[] = {journal.held(), journal.damaged_bytes()};
+  ranks.sum(numbers, 2);
+  return {numbers[0], numbers[1]};
 }
 
 void require_once(Ranks& ranks, const SolveJournal& journal, std::int64_t problems) {

@@ -27,7 +27,7 @@ std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options, Ranks& r
 
 /// What all ranks hold of a journal.
 struct Held {
-  std::int64_t problems = 0, nonzeros = 0, damaged_bytes = 0;
+  std::int64_t problems = 0, damaged_bytes = 0;
 };
 /// Collective.
 Held held_by_all(Ranks& ranks, const SolveJournal& journal);

@@ -53,8 +53,8 @@ void ProgressOfRanks::update(const Progress& progress) {
   exchange();
 }
 
-void ProgressOfRanks::exchange(bool now) {
-  if (ranks_.alone() || (!now && Clock::now() - last_ < std::chrono::milliseconds(50))) return;
+bool ProgressOfRanks::exchange(bool now) {
+  if (ranks_.alone() || (!now && Clock::now() - last_ < std::chrono::milliseconds(50))) return false;
   last_ = Clock::now();
   if (interrupts_.number() != 0) ranks_.raise(Ranks::stopped_by, interrupts_.number());
   const auto number = static_cast<int>(ranks_.raise(Ranks::stopped_by, 0));
@@ -71,6 +71,7 @@ void ProgressOfRanks::exchange(bool now) {
     all.worst_gap = value_of(std::max(ranks_.raise(Ranks::worst_gap, gap), gap));
   told_ = own_;
   if (ranks_.first() && all.total > 0) bar_.update(all);
+  return true;
 }
 
 }  // namespace shrinkwarp::cli

@@ -1,4 +1,4 @@
-// What ranks tell each other while they solve: who takes which problems, how far all are, and when to stop.
+// What ranks tell each other while they solve and write: who takes which problems, how far all are, and when to stop.
 #pragma once
 
 #include <chrono>
@@ -36,8 +36,9 @@ class ProgressOfRanks {
       : ranks_(ranks), interrupts_(interrupts), bar_(bar) {}
   /// To be called between rounds.
   void update(const Progress& progress);
-  /// Likewise by a rank that has done its part. It tells and hears every 50 ms at most.
-  void exchange(bool now = false);
+  /// Likewise by a rank that has done its part, or that writes the output. It tells and hears every 50 ms at most.
+  /// @return whether it did now; alone never
+  bool exchange(bool now = false);
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -25,6 +26,7 @@
 #include <shrinkwarp/tools/cli/progress_bar.hpp>
 #include <shrinkwarp/tools/cli/shared_inputs.hpp>
 #include <shrinkwarp/tools/cli/shared_journal.hpp>
+#include <shrinkwarp/tools/cli/shared_output.hpp>
 #include <shrinkwarp/tools/cli/shared_solve.hpp>
 #include <shrinkwarp/tools/cli/solve_options.hpp>
 #include <shrinkwarp/tools/cli/solve_summary.hpp>
@@ -130,6 +132,18 @@ void start_from_network(const SolveOptions& options, Inputs& inputs, Solve& solv
     outcome.learned_starts += solve.initial.offsets[i] > solve.initial.offsets[i - 1] ? 1 : 0;
 }
 
+/// What ranks do while they wait for one another, as long as this lives.
+class WhileWaiting {
+ public:
+  WhileWaiting(Ranks& ranks, const std::function<void()>& work) : ranks_(ranks) { ranks_.while_waiting = work; }
+  ~WhileWaiting() { ranks_.while_waiting = nullptr; }
+  WhileWaiting(const WhileWaiting&) = delete;
+  WhileWaiting& operator=(const WhileWaiting&) = delete;
+
+ private:
+  Ranks& ranks_;
+};
+
 /// Solves what the journal does not hold, and writes the output. @return how that ended
 Ending finish_solve(const SolveOptions& options, Ranks& ranks, Inputs& inputs, Solve& solve, SolveJournal& journal,
                     const InterruptScope& interrupts, const LassoSummary& before, SolveOutcome& outcome) {
@@ -138,7 +152,7 @@ Ending finish_solve(const SolveOptions& options, Ranks& ranks, Inputs& inputs, S
   LassoOptions& lasso = solve.lasso;
   const auto merge = [&] {
     journal.merge([&](std::int64_t* values, std::int64_t count) { ranks.largest(values, count); },
-                  held_by_all(ranks, journal).nonzeros);
+                  [&](std::int64_t* values, std::int64_t count) { ranks.sum(values, count); });
   };
   if (!ranks.alone()) {
     merge();  // what others hold is not solved either
@@ -166,9 +180,8 @@ Ending finish_solve(const SolveOptions& options, Ranks& ranks, Inputs& inputs, S
   }
   const double busy = seconds_since(started);
   progress.exchange(true);
-  ranks.while_waiting = [&] { progress.exchange(); };
+  const WhileWaiting heard(ranks, [&] { progress.exchange(); });
   Ending ending = agree(ranks, error);
-  ranks.while_waiting = nullptr;
   outcome.solve_seconds = seconds_since(started);
   ranks.largest(outcome.solve_seconds);
   if (ending.kind != Ending::fine) return ending;
@@ -181,12 +194,7 @@ Ending finish_solve(const SolveOptions& options, Ranks& ranks, Inputs& inputs, S
     if (ending.kind != Ending::fine) return ending;
     merge();
   }
-  return ending_of(ranks, [&] {
-    if (!ranks.first()) return;
-    std::optional<Debias> debias;
-    if (options.debias) debias.emplace(context, dictionary);
-    journal.write_result(options.output, lasso.cancel, debias ? &*debias : nullptr, &inputs.observations);
-  });
+  return write_shared_output(options, ranks, context, dictionary, inputs.observations, journal, progress, lasso.cancel);
 }
 
 /// One solve, to its output.

@@ -29,21 +29,25 @@ std::uint64_t hash_of(ObservationSource& source, const CancelToken* cancel) {
   const std::int64_t n = source.dimension();
   const std::int64_t block = std::max<std::int64_t>(1, kRowsBytes / (8 * n));
   const Tensor<double> X(Context::cpu(1), n, block);
-  Hash all;
+  std::uint64_t all = 0;
   for (std::int64_t first = 0; first < source.size(); first += block) {
     if (cancel && cancel->cancelled())
       SHRINKWARP_THROW(Cancelled, "cancelled while looking whether the observations are the same");
     const std::int64_t count = std::min(block, source.size() - first);
     source.read(first, X.matrix().columns(0, count));
-    for (std::int64_t b = 0; b < count; ++b) {
-      const std::uint64_t row = hash_bytes(X.matrix().column(b), n * static_cast<std::int64_t>(sizeof(double)));
-      all.add(&row, sizeof row);
-    }
+    for (std::int64_t b = 0; b < count; ++b)
+      all +=
+          observation_hash(first + b, hash_bytes(X.matrix().column(b), n * static_cast<std::int64_t>(sizeof(double))));
   }
-  return all.value();
+  return all;
 }
 
 }  // namespace
+
+std::uint64_t observation_hash(std::int64_t row, std::uint64_t row_hash) noexcept {
+  const std::uint64_t both[] = {static_cast<std::uint64_t>(row), row_hash};
+  return hash_bytes(both, sizeof both);
+}
 
 std::string difference_of_output(const std::string& output, const Fingerprint& fingerprint, ObservationSource& source,
                                  const CancelToken* cancel) {

@@ -1,6 +1,7 @@
 // An output that an earlier solve has finished, and whether this solve would make the same.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include <shrinkwarp/models/lasso/lasso.hpp>
@@ -9,8 +10,11 @@
 
 namespace shrinkwarp {
 
-/// The hash over the hashes of all observations, in order, is among what a result says of its making under this name.
+/// The sum, modulo 2^64, of observation_hash over all observations is among what a result says of its making under this name.
 inline constexpr const char* kObservationsHash = "values of --observations";
+
+/// Of one observation and its place. @param row_hash  hash_bytes of it in float64
+std::uint64_t observation_hash(std::int64_t row, std::uint64_t row_hash) noexcept;
 
 /// How the making of the result at `output` differs from that of a solve, as Fingerprint::difference says it: first the
 /// fingerprint and then, where it is the same, the observations, all of which are read for it. Empty where nothing differs.

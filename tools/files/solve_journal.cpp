@@ -4,15 +4,13 @@
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
+#include <numeric>
 #include <system_error>
 #include <utility>
 
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/io/hash.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
-#include <shrinkwarp/tools/files/finished_output.hpp>
-#include <shrinkwarp/tools/files/solve_record.hpp>
-#include <shrinkwarp/tools/files/sparse_codes_file.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -20,13 +18,15 @@ namespace {
 constexpr const char* kName = "SolveJournal";
 const std::string kFormat = "journal: solve 1\n";           // begins the header
 constexpr std::int64_t kRecordBytes = 1 << 20;              // a record has no more, but for its last problem
-constexpr std::int64_t kBlockProblems = 4096;               // that go to the output together
-constexpr std::int64_t kDebiasedProblems = 256;             // likewise, where their observations are read again
 constexpr std::int64_t kFirstRead = 56 + 12 * 32;           // bytes of an entry read at once: most have no more atoms
 constexpr std::int64_t kRowsBytes = std::int64_t{1} << 20;  // of observations read at once
 
 constexpr int kPlaceBits = 43;              // of a position: a part has at most 8 TiB, and 20 bits for its number
 constexpr std::size_t kForeignParts = 200;  // open side by side
+
+// Nonzeros are counted by blocks of problems: enough for each process that its share is even, and no more than that.
+constexpr std::int64_t kBlocksOfProcess = 16;
+constexpr std::int64_t kLeastBlock = 64;
 
 std::int64_t position_of(int part, std::int64_t place) {
   return (static_cast<std::int64_t>(part) << kPlaceBits) | place;
@@ -44,18 +44,6 @@ void check_cancel(const CancelToken* cancel, const char* doing) {
 
 std::uint64_t row_hash(VectorView<const double> x) {
   return hash_bytes(x.data, x.size * static_cast<std::int64_t>(sizeof(double)));
-}
-
-/// Of consecutive problems, whose observations have to be those that were solved.
-std::vector<double> amplitudes_of(const LassoBatch& block, const std::vector<std::uint64_t>& hashes,
-                                  const Debias& debias, ObservationSource& source) {
-  const Tensor<double> X(Context::cpu(1), debias.rows(), block.size());
-  source.read(block.index.front(), X.matrix());
-  for (std::int64_t b = 0; b < block.size(); ++b)
-    SHRINKWARP_REQUIRE(row_hash({X.matrix().column(b), debias.rows(), {}}) == hashes[static_cast<std::size_t>(b)],
-                       ValueError, source.name(), ": row ", block.index[static_cast<std::size_t>(b)],
-                       " is not the one that was solved, wanted the same for its amplitudes");
-  return debias.amplitudes(X.matrix(), block.codes);
 }
 
 }  // namespace
@@ -84,7 +72,8 @@ std::vector<int> SolveJournal::parts_of(const std::string& output) {
   return parts;
 }
 
-SolveJournal::SolveJournal(const std::string& output, int part, int parts) : output_(output), part_(part) {
+SolveJournal::SolveJournal(const std::string& output, int part, int parts)
+    : output_(output), part_(part), processes_(parts) {
   OutputFile::scratch(kName, output);  // only to see that a file can be made there
   open(part);
   for (const int number : parts_of(output))
@@ -129,6 +118,10 @@ LassoSummary SolveJournal::start(const Fingerprint& fingerprint, ObservationSour
                                  const CancelToken* cancel) {
   atoms_ = atoms;
   positions_.assign(static_cast<std::size_t>(source.size()), -1);
+  const std::int64_t blocks = kBlocksOfProcess * processes_;
+  block_ = std::max(kLeastBlock, (source.size() + blocks - 1) / blocks);
+  nonzeros_.assign(static_cast<std::size_t>((source.size() + block_ - 1) / block_), 0);
+  all_nonzeros_ = nonzeros_;
   LassoSummary summary;
   for (auto& [number, part] : parts_) {
     if (part.held == 0) continue;
@@ -138,7 +131,6 @@ LassoSummary SolveJournal::start(const Fingerprint& fingerprint, ObservationSour
                        ". Options and files as they were go on with it, deleting it starts afresh");
     find_problems(number, part, summary);
   }
-  nonzeros_ = all_nonzeros_ = summary.nonzeros;
   if (held_ > 0) check_rows(source, cancel, summary);
   Part& written = parts_.at(part_);
   if (written.held == 0) written.journal.begin(kFormat + fingerprint.text());
@@ -159,6 +151,7 @@ void SolveJournal::find_problems(int number, const Part& part, LassoSummary& sum
                           SHRINKWARP_THROW_IO(journal.origin(), position + offset, "problem ", head.index,
                                               " is there twice: the journal is damaged");
                         positions_[static_cast<std::size_t>(head.index)] = position_of(number, position + offset);
+                        count_nonzeros(head.index, head.nonzeros);
                         summary.problems += 1;
                         summary.unconverged += head.converged == 0 ? 1 : 0;
                         summary.nonzeros += head.nonzeros;
@@ -249,67 +242,79 @@ void SolveJournal::append(const LassoBatch& batch) {
     Part& part = parts_.at(part_);
     const std::int64_t position =
         position_of(part_, part.journal.append(record.data(), static_cast<std::int64_t>(record.size())));
-    for (std::int64_t i = first; i < last; ++i)
-      positions_[static_cast<std::size_t>(batch.index[static_cast<std::size_t>(i)])] =
-          position + offsets[static_cast<std::size_t>(i - first)];
-    const std::int64_t nonzeros =
-        batch.codes.offsets[static_cast<std::size_t>(last)] - batch.codes.offsets[static_cast<std::size_t>(first)];
+    for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i) {
+      positions_[static_cast<std::size_t>(batch.index[i])] = position + offsets[i - static_cast<std::size_t>(first)];
+      count_nonzeros(batch.index[i], batch.codes.offsets[i + 1] - batch.codes.offsets[i]);
+    }
     part.held += last - first;
     held_ += last - first;
-    nonzeros_ += nonzeros;
-    all_nonzeros_ += nonzeros;
   }
 }
 
-void SolveJournal::merge(FunctionRef<void(std::int64_t*, std::int64_t)> largest, std::int64_t nonzeros) {
+void SolveJournal::count_nonzeros(std::int64_t problem, std::int64_t nonzeros) {
+  nonzeros_[static_cast<std::size_t>(problem / block_)] += nonzeros;
+  all_nonzeros_[static_cast<std::size_t>(problem / block_)] += nonzeros;
+}
+
+void SolveJournal::merge(FunctionRef<void(std::int64_t*, std::int64_t)> largest,
+                         FunctionRef<void(std::int64_t*, std::int64_t)> sum) {
   constexpr std::int64_t kBlock = 1 << 16;
   const auto problems = static_cast<std::int64_t>(positions_.size());
   for (std::int64_t first = 0; first < problems; first += kBlock)
     largest(positions_.data() + first, std::min(kBlock, problems - first));
-  all_nonzeros_ = nonzeros;
+  all_nonzeros_ = nonzeros_;
+  sum(all_nonzeros_.data(), static_cast<std::int64_t>(all_nonzeros_.size()));
 }
 
 void SolveJournal::sync() {
   for (auto& [number, part] : parts_) part.journal.sync();
 }
 
-void SolveJournal::write_result(const std::string& output, const CancelToken* cancel, const Debias* debias,
-                                ObservationSource* source) const {
-  SparseCodesFile file(output, atoms_, all_nonzeros_, debias != nullptr);
-  Hash observations;
-  std::vector<std::byte> entry;
-  LassoBatch block;
-  std::vector<std::uint64_t> hashes;  // of the block's observations
-  const std::int64_t problems = debias ? kDebiasedProblems : kBlockProblems;
-  for (std::size_t i = 0; i < positions_.size(); ++i) {
-    SHRINKWARP_REQUIRE(positions_[i] >= 0, ValueError, kName, ": problem ", i, " is not in ", path());
-    EntryHead head;
-    entry.resize(kFirstRead);
-    const std::int64_t had = read(positions_[i], entry.data(), sizeof head, kFirstRead);
-    std::memcpy(&head, entry.data(), sizeof head);
-    if (head.index != static_cast<std::int64_t>(i) || head.nonzeros < 0 || head.nonzeros > atoms_)
-      SHRINKWARP_THROW_IO(origin_of(positions_[i]), place_of(positions_[i]),
-                          "the journal was changed while it was open");
-    if (had < head.bytes()) {
-      entry.resize(static_cast<std::size_t>(head.bytes()));
-      const std::int64_t missing = head.bytes() - had;
-      read(positions_[i] + had, entry.data() + had, missing, missing);
-    }
-    observations.add(&head.row_hash, sizeof head.row_hash);
-    append_entry(head, entry.data(), block);
-    hashes.push_back(head.row_hash);
-    const bool full =
-        block.size() == problems || static_cast<std::int64_t>(block.codes.values.size()) * 12 >= kRecordBytes;
-    if (full || i + 1 == positions_.size()) {
-      check_cancel(cancel, "writing the result");
-      file.append(block, debias ? amplitudes_of(block, hashes, *debias, *source) : std::vector<double>{});
-      block = {};
-      hashes.clear();
-    }
+std::string SolveJournal::fingerprint() const {
+  return own().header().substr(kFormat.size());
+}
+
+SparseCodesSizes SolveJournal::sizes(bool debiased) const {
+  return {static_cast<std::int64_t>(positions_.size()), atoms_,
+          std::accumulate(all_nonzeros_.begin(), all_nonzeros_.end(), std::int64_t{0}), debiased};
+}
+
+std::vector<SparseCodesRange> SolveJournal::ranges() const {
+  const auto bytes = [](std::int64_t problems, std::int64_t nonzeros) {
+    return problems * static_cast<std::int64_t>(sizeof(EntryHead)) + 12 * nonzeros;
+  };
+  const SparseCodesSizes all = sizes(false);
+  const std::int64_t share = bytes(all.problems, all.nonzeros) / processes_;
+  std::vector<SparseCodesRange> ranges;
+  SparseCodesRange range;
+  for (const std::int64_t nonzeros : all_nonzeros_) {
+    range.last = std::min(all.problems, range.last + block_);
+    range.last_nonzero += nonzeros;
+    const auto written = static_cast<std::int64_t>(ranges.size()) + 1;
+    if (written == processes_ || bytes(range.last, range.last_nonzero) < share * written) continue;
+    ranges.push_back(range);
+    range = {range.last, range.last, range.last_nonzero, range.last_nonzero};
   }
-  Fingerprint of_observations;
-  of_observations.add_hash(kObservationsHash, observations.value());
-  file.finish(own().header().substr(kFormat.size()) + of_observations.text());
+  ranges.push_back({range.first, all.problems, range.first_nonzero, all.nonzeros});
+  ranges.resize(static_cast<std::size_t>(processes_), {all.problems, all.problems, all.nonzeros, all.nonzeros});
+  return ranges;
+}
+
+EntryHead SolveJournal::read_entry(std::int64_t problem, std::vector<std::byte>& entry) const {
+  SHRINKWARP_REQUIRE(holds(problem), ValueError, kName, ": problem ", problem, " is not in ", path());
+  const std::int64_t position = positions_[static_cast<std::size_t>(problem)];
+  EntryHead head;
+  entry.resize(kFirstRead);
+  const std::int64_t had = read(position, entry.data(), sizeof head, kFirstRead);
+  std::memcpy(&head, entry.data(), sizeof head);
+  if (head.index != problem || head.nonzeros < 0 || head.nonzeros > atoms_)
+    SHRINKWARP_THROW_IO(origin_of(position), place_of(position), "the journal was changed while it was open");
+  if (had < head.bytes()) {
+    entry.resize(static_cast<std::size_t>(head.bytes()));
+    const std::int64_t missing = head.bytes() - had;
+    read(position + had, entry.data() + had, missing, missing);
+  }
+  return head;
 }
 
 void SolveJournal::remove() {

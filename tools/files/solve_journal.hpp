@@ -1,19 +1,21 @@
-// What a solve has finished so far, kept in a journal beside its output; and the way from there to the output.
+// What a solve has finished so far, kept in a journal beside its output. From there to the output: solve_output.hpp.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
-#include <shrinkwarp/models/lasso/debias.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/function_ref.hpp>
 #include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/runtime/io/journal.hpp>
 #include <shrinkwarp/runtime/progress.hpp>
 #include <shrinkwarp/tools/files/fingerprint.hpp>
+#include <shrinkwarp/tools/files/solve_record.hpp>
+#include <shrinkwarp/tools/files/sparse_codes_file.hpp>
 
 namespace shrinkwarp {
 
@@ -23,7 +25,7 @@ namespace shrinkwarp {
 /// this lives no other process can have its parts. Problems are kept as they are delivered, each with a hash of its
 /// observation; the process may end at any moment. A part without records is removed when this goes; one with damage stays.
 ///
-/// Memory: memory(N), and the hashes of the observations that are being solved.
+/// Memory: memory(N), up to a quarter of a byte a problem, and the hashes of the observations that are being solved.
 class SolveJournal : public CodeSink {
  public:
   static std::string path_of(const std::string& output, int part = 0);
@@ -62,21 +64,27 @@ class SolveJournal : public CodeSink {
   /// Keeps problems whose observations have been noted. @throws IoError (disk full ...), ValueError (not noted)
   void append(const LassoBatch& batch) override;
 
-  /// Makes known what the parts of others hold, who call it too; to be called after start() and before write_result().
-  /// @param largest   largest(values, count): of the values of all who call it, one by one
-  /// @param nonzeros  of the problems that all parts hold
-  /// @throws what `largest` throws
-  void merge(FunctionRef<void(std::int64_t*, std::int64_t)> largest, std::int64_t nonzeros);
-  std::int64_t nonzeros() const { return nonzeros_; }  ///< of the problems in its own parts
+  /// Makes known what the parts of others hold, who call it too; to be called after start().
+  /// @param largest  largest(values, count): of the values of all who call it, one by one
+  /// @param sum      likewise their sum
+  /// @throws what `largest` and `sum` throw
+  void merge(FunctionRef<void(std::int64_t*, std::int64_t)> largest,
+             FunctionRef<void(std::int64_t*, std::int64_t)> sum);
   /// Brings its parts to the disk, so that others can read them. @throws IoError
   void sync();
 
-  /// Writes the output from parts that hold every problem, and what it was made of: see difference_of_output.
-  /// @param debias  nullptr, or what makes `debiased_data`, from the observations
-  /// @param source  of the observations, looked at for that alone
-  /// @throws IoError, ValueError (another observation than the one that was solved), Cancelled; the target is then unchanged
-  void write_result(const std::string& output, const CancelToken* cancel, const Debias* debias = nullptr,
-                    ObservationSource* source = nullptr) const;
+  int part() const { return part_; }
+  /// Of the processes that have parts now.
+  int parts() const { return processes_; }
+  /// The text of the fingerprint that start() was given.
+  std::string fingerprint() const;
+  /// Of all problems that are held, as far as merge() has made them known.
+  SparseCodesSizes sizes(bool debiased) const;
+  /// Problems for each process, with about the same number of bytes; the same on all that have merged.
+  std::vector<SparseCodesRange> ranges() const;
+  /// An entry, whosever part it is in: others have synced theirs. @param entry  gets its bytes
+  /// @throws ValueError (none of the problem is held), IoError
+  EntryHead read_entry(std::int64_t problem, std::vector<std::byte>& entry) const;
   /// Removes its parts. After it the object can only be destroyed. @throws IoError
   void remove();
 
@@ -89,16 +97,19 @@ class SolveJournal : public CodeSink {
   void open(int part);
   void find_problems(int number, const Part& part, LassoSummary& summary);
   void check_rows(ObservationSource& source, const CancelToken* cancel, LassoSummary& summary) const;
+  void count_nonzeros(std::int64_t problem, std::int64_t nonzeros);
   std::int64_t read(std::int64_t position, void* target, std::int64_t least, std::int64_t most) const;
   const Origin& origin_of(std::int64_t position) const;
 
   std::string output_;
   int part_;
+  int processes_;
   std::map<int, Part> parts_;                 // that are open here
   mutable std::map<int, InputFile> foreign_;  // parts of others, as they are needed
   std::int64_t held_ = 0;
-  std::int64_t nonzeros_ = 0;      // of the problems held
-  std::int64_t all_nonzeros_ = 0;  // of those in the parts of others as well
+  std::int64_t block_ = 1;                  // problems, for nonzeros_
+  std::vector<std::int64_t> nonzeros_;      // of each block of problems, in its own parts
+  std::vector<std::int64_t> all_nonzeros_;  // in the parts of others as well
   std::int64_t atoms_ = 0;
   bool removed_ = false;
   std::vector<std::int64_t> positions_;  // [N], of the entries: part and place in its file (position_of); -1 not held
