@@ -41,7 +41,7 @@ def curves(experiment, name, case, fraction):
     """{method: [[depth, mean F - F*], ...]}, the mean of F* and the processor seconds of each kind's training."""
     D, training, unseen, judging = case
     files = [experiment.save(f"{name}-{part}", values) for part, values in zip("DXY", (D, training, unseen))]
-    # Long steps go wrong on few observations, and then badly: many for validation keep such networks out.
+    # Long steps go wrong on few observations, and then badly: many for validation keep most such networks out.
     validation = [] if judging is None else ["--validation", experiment.save(f"{name}-V", judging)]
     excess, seconds, steps = {}, {}, {}
     for kind in KINDS:
