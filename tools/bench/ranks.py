@@ -29,7 +29,7 @@ def mpirun(ranks: int) -> list[str]:
     said = subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=True).stdout
     if "Open MPI" not in said:
         return ["mpirun", "-n", str(ranks)]
-    loopback = ["--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include", "lo"]
+    loopback = ["--oversubscribe", "--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include", "lo"]
     root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     return ["mpirun", *root, *loopback, "--bind-to", "none", "-n", str(ranks)]
 
