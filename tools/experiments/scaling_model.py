@@ -97,9 +97,9 @@ def simulate(problems, devices, slots=1, least=1, spread=(1.0,), largest=LARGEST
     waiting = list(range(devices))
     while True:
         for device in waiting:
-            while held[device] < slots:
+            while held[device] < slots and (devices == 1 or held[device] < max(least, left // (2 * devices))):
                 if following[device] == ends[device]:
-                    if left == 0 or devices > 1 and held[device] >= max(least, left // (2 * devices)):
+                    if left == 0:
                         break
                     chunk = chunk_of(left, devices, largest)
                     following[device] = problems - left
