@@ -14,8 +14,20 @@ import scaling_model as model  # noqa: E402
 from scaling_model import Cluster, Step, Work  # noqa: E402
 
 COUNTS = [1, 2, 3, 10, 32, 100, 1000, 10000]
-REAL = Cluster(1e5, slots=50, least=25, prepare_seconds=0.1, file_system=1e10, node_link=2.5e10, file_operations=2e4,
-               counter_seconds=5e-6, counter_delay=9e-6, message_seconds=2e-6, poll_seconds=1e-3, writer_seconds=1e-6)
+REAL = Cluster(
+    1e5,
+    slots=50,
+    least=25,
+    prepare_seconds=0.1,
+    file_system=1e10,
+    node_link=2.5e10,
+    file_operations=2e4,
+    counter_seconds=5e-6,
+    counter_delay=9e-6,
+    message_seconds=2e-6,
+    merge_seconds=1e-4,
+    writer_seconds=1e-6,
+)
 RECORDING = Work(10**6, 1224, 180, 200, 1e7)
 SPREAD = (0.5, 0.7, 1.1, 2.2, 0.5)
 
@@ -23,9 +35,22 @@ SPREAD = (0.5, 0.7, 1.1, 2.2, 0.5)
 def test_chunks_are_those_of_the_program():
     """Its constants, and ranges that it hands out."""
     source = (ROOT / "tools/cli/shared_solve.cpp").read_text(encoding="utf-8")
-    for name, value in (("kLargestChunk", model.LARGEST_CHUNK), ("kSmallestChunk", model.SMALLEST_CHUNK), ("kChunksLeft", model.CHUNKS_LEFT)):
+    for name, value in (
+        ("kLargestChunk", model.LARGEST_CHUNK),
+        ("kSmallestChunk", model.SMALLEST_CHUNK),
+        ("kChunksLeft", model.CHUNKS_LEFT),
+    ):
         assert int(re.search(rf"{name} = (\d+);", source)[1]) == value
-    assert [model.chunk_of(left, 2) for left in (10**6, 2048, 2047, 160, 80, 64, 9, 3)] == [256, 256, 255, 20, 10, 8, 8, 3]
+    assert [model.chunk_of(left, 2) for left in (10**6, 2048, 2047, 160, 80, 64, 9, 3)] == [
+        256,
+        256,
+        255,
+        20,
+        10,
+        8,
+        8,
+        3,
+    ]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 100])
@@ -54,14 +79,14 @@ def test_equal_problems_are_a_chunk_off_at_most():
 
 
 def test_slots_take_as_long_as_a_device():
-    """4 slots at a quarter of the rate: 4 problems side by side are done as one after the other, and one takes as long as 4."""
+    """4 slots at a quarter of the rate: 4 problems take as long as one after the other, and one as long as 4."""
     assert model.simulate(400, 1, slots=4) == pytest.approx(400)
     assert model.simulate(1, 1, slots=4) == pytest.approx(4)
     assert model.simulate(5, 1, slots=4) == pytest.approx(8)
 
 
 def test_devices_hold_no_more_than_is_fair():
-    """10 problems for two devices of 10 slots: 8 are the first's, at once or, as more than one is not fair, one after the other."""
+    """10 problems for two devices of 10 slots: 8 are the first's, at once or, where one is fair, one after another."""
     assert model.simulate(10, 2, slots=10, least=10) == pytest.approx(10)
     assert model.simulate(10, 2, slots=10, least=1) == pytest.approx(80)
 
@@ -122,7 +147,7 @@ def test_one_writer_takes_as_long_for_any_number():
 
 
 def test_positions_are_merged_in_blocks():
-    cluster = Cluster(1e5, poll_seconds=1e-3)
+    cluster = Cluster(1e5, merge_seconds=1e-3)
     assert model.terms(Work(10 * 2**16), 1, cluster)["merge"] == 0
     assert model.terms(Work(10 * 2**16), 2, cluster)["merge"] == pytest.approx(0.02)
     assert model.terms(Work(10 * 2**16 + 1), 1000, cluster)["merge"] == pytest.approx(0.022)
@@ -130,11 +155,24 @@ def test_positions_are_merged_in_blocks():
 
 def test_more_costs_never_less():
     base = {devices: model.seconds(RECORDING, devices, REAL, SPREAD) for devices in COUNTS}
-    worse = {"rate": 5e4, "prepare_seconds": 0.2, "file_system": 1e9, "node_link": 1e10, "file_operations": 1e3, "counter_seconds": 1e-4,
-             "counter_delay": 1e-4, "message_seconds": 1e-3, "poll_seconds": 1e-2, "writer_seconds": 1e-4, "writers": 1}
+    worse = {
+        "rate": 5e4,
+        "prepare_seconds": 0.2,
+        "file_system": 1e9,
+        "node_link": 1e10,
+        "file_operations": 1e3,
+        "counter_seconds": 1e-4,
+        "counter_delay": 1e-4,
+        "message_seconds": 1e-3,
+        "merge_seconds": 1e-2,
+        "writer_seconds": 1e-4,
+        "writers": 1,
+    }
     for name, value in worse.items():
         for devices in COUNTS:
-            assert model.seconds(RECORDING, devices, replace(REAL, **{name: value}), SPREAD) >= base[devices] * (1 - 1e-12), name
+            assert model.seconds(RECORDING, devices, replace(REAL, **{name: value}), SPREAD) >= base[devices] * (
+                1 - 1e-12
+            ), name
     for name in ("bytes_in", "bytes_out", "bytes_journal", "dictionary_bytes"):
         work = replace(RECORDING, **{name: 100 * getattr(RECORDING, name)})
         for devices in COUNTS:
@@ -156,13 +194,16 @@ def test_no_part_alone_stops_growth_before_all_do():
     assert all(found[part] is None or found[part] >= found["all"] for part in model.PARTS)
 
 
-@pytest.mark.parametrize("part, costs", [
-    ("start", {"prepare_seconds": 1.0}),
-    ("stragglers", {"slots": 2000, "least": 256}),
-    ("chunk counter", {"counter_seconds": 1e-4}),
-    ("file system", {"file_operations": 1.0}),
-    ("network", {"poll_seconds": 1.0}),
-])
+@pytest.mark.parametrize(
+    "part, costs",
+    [
+        ("start", {"prepare_seconds": 1.0}),
+        ("stragglers", {"slots": 2000, "least": 256}),
+        ("chunk counter", {"counter_seconds": 1e-4}),
+        ("file system", {"file_operations": 1.0}),
+        ("network", {"merge_seconds": 1.0}),
+    ],
+)
 def test_what_costs_alone_stops_alone(part, costs):
     found = model.stops(Work(10**6), Cluster(1e4, **costs), SPREAD if part == "stragglers" else None, COUNTS)
     assert found[part] == found["all"] is not None
@@ -185,10 +226,10 @@ def test_a_step_without_a_network():
 
 
 def test_what_a_step_exchanges():
-    step = Step(1.0, 1e9, 1e10, 1e-6)
-    assert step.exchange(2) == pytest.approx(0.1 + 2e-6)
-    assert step.exchange(4) == pytest.approx(0.15 + 6e-6)
+    step = Step(1.0, 1e9, 1e10, 1e-6)  # 239 blocks, each with two messages to each other rank, and one more
+    assert step.exchange(2) == pytest.approx(0.1 + 479e-6)
+    assert step.exchange(4) == pytest.approx(0.15 + 3 * 479e-6)
     # 1 / R = 2 (R - 1) / R times .1: half of the time with 6 ranks, and a little less of exchange.
     assert Step(1.0, 1e9, 1.01e10).most_ranks() == 6 and Step(1.0, 1e9, 0.99e10).most_ranks() == 5
-    # A batch for each: 2 (R - 1) messages take a second.
-    assert Step(1.0, 0, message_seconds=0.99e-4).most_ranks(True) == 5051
+    # A batch for each: R - 1 messages of weights and 2 (R - 1) of the only block take a second.
+    assert Step(1.0, 4, message_seconds=0.99e-4).most_ranks(True) == 3368

@@ -1,9 +1,10 @@
 """How long a solve takes on P devices, from measured parts and named assumptions; and a step of training on R ranks.
 
 The rules of the program that matter here are repeated, with the names that they have in `tools/cli/shared_solve.cpp`:
-ranks take chunks of consecutive problems from one counter, 256 at first and fewer towards the end, and hold no more than
-is fair. A device is a number of slots with a problem in each: as many as it needs to be at its whole rate. A problem
-stays in its slot as long as the measured spread of problem times says. All times are in seconds, all sizes in bytes.
+ranks take chunks of consecutive problems from one counter, 256 at first and fewer towards the end, and hold no more
+than is fair. A device is a number of slots with a problem in each: as many as it needs to be at its whole rate. A
+problem stays in its slot as long as the measured spread of problem times says. All times are in seconds, all sizes in
+bytes.
 """
 
 import heapq
@@ -19,8 +20,8 @@ SYNC_SECONDS = 2  # a journal goes to the disk
 FILES = 2  # operations of the file system for each rank's journal: to make it and to remove it
 POSITION_BYTES = 8  # of a problem, which all ranks tell each other ...
 MERGES = 2  # ... before a solve and after it ...
-MERGED_TOGETHER = 1 << 16  # ... so many problems at a time ...
-POLL_SECONDS = 1e-3  # ... each time asleep so long, where the answer takes longer than a few microseconds
+MERGED_TOGETHER = 1 << 16  # ... so many problems at a time
+ADDED_TOGETHER = 1 << 20  # numbers of a gradient, which ranks add in blocks
 SIMULATED = 32  # devices: chunks depend on problems a device alone, so that these stand for any larger number ...
 EVENTS = 400_000  # ... and fewer where they would have more problems than that, but 4
 
@@ -51,7 +52,7 @@ class Cluster:
     counter_seconds: float = 0  # rank 0 is taken by a call
     counter_delay: float = 0  # until a caller has its answer
     message_seconds: float = 0  # of a small message
-    poll_seconds: float = 0  # POLL_SECONDS, as the program sleeps while ranks merge
+    merge_seconds: float = 0  # of MERGED_TOGETHER positions, beside what the network takes
     writer_seconds: float = 0  # of a rank that puts an output together, for each problem
     writers: int = 0  # ranks that write the output; 0: all
     largest_chunk: int = LARGEST_CHUNK
@@ -91,7 +92,11 @@ def simulate(problems, devices, slots=1, least=1, spread=(1.0,), largest=LARGEST
     work = [slots * value / mean for value in spread]
     length = len(work)
     left = problems
-    following, ends, held = [0] * devices, [0] * devices, [0] * devices  # of each device's chunk, and problems in its slots
+    following, ends, held = (
+        [0] * devices,
+        [0] * devices,
+        [0] * devices,
+    )  # of each device's chunk, and problems in its slots
     running = []  # (end, device)
     now = 0.0
     waiting = list(range(devices))
@@ -123,8 +128,8 @@ def _simulated(*case):
 def compute_seconds(problems, devices, cluster, spread=None):
     """Until the last problem is done, where nothing but problems of different length, chunks and slots is in the way.
 
-    Before the end all devices are full: only the last problems are simulated, and of many devices SIMULATED. Without a spread
-    problems are divided evenly and nothing is lost."""
+    Before the end all devices are full: only the last problems are simulated, and of many devices SIMULATED. Without a
+    spread problems are divided evenly and nothing is lost."""
     if spread is None:
         return problems / (devices * cluster.rate)
     a_device = problems / devices
@@ -165,13 +170,27 @@ def terms(work, devices, cluster, spread=None):
         a_block = 2 * math.ceil(math.log2(devices)) * cluster.message_seconds
         if nodes > 1:
             a_block += 2 * POSITION_BYTES * MERGED_TOGETHER / cluster.node_link
-        merge = MERGES * math.ceil(N / MERGED_TOGETHER) * max(a_block, cluster.poll_seconds)
+        merge = MERGES * math.ceil(N / MERGED_TOGETHER) * (a_block + cluster.merge_seconds)
     writers = cluster.writers or devices
-    output = max(N * (work.bytes_journal + work.bytes_out) / of_all(math.ceil(writers / cluster.devices_a_node)),
-                 N * cluster.writer_seconds / writers)
-    parts = {"start": cluster.prepare_seconds, "dictionary": dictionary, "files": files, "merge": merge, "output": output}
-    return {"ideal": ideal, "stragglers": compute - ideal, "counter": counted - compute, "journal and observations": moved - counted,
-            **parts, "seconds": moved + sum(parts.values())}
+    output = max(
+        N * (work.bytes_journal + work.bytes_out) / of_all(math.ceil(writers / cluster.devices_a_node)),
+        N * cluster.writer_seconds / writers,
+    )
+    parts = {
+        "start": cluster.prepare_seconds,
+        "dictionary": dictionary,
+        "files": files,
+        "merge": merge,
+        "output": output,
+    }
+    return {
+        "ideal": ideal,
+        "stragglers": compute - ideal,
+        "counter": counted - compute,
+        "journal and observations": moved - counted,
+        **parts,
+        "seconds": moved + sum(parts.values()),
+    }
 
 
 def seconds(work, devices, cluster, spread=None):
@@ -189,20 +208,46 @@ def efficiency(work, devices, cluster, spread=None):
 
 def only(part, work, cluster, spread):
     """Work, cluster and spread in which one part alone costs anything."""
-    bare = Cluster(cluster.rate, devices_a_node=cluster.devices_a_node, largest_chunk=cluster.largest_chunk,
-                   look_seconds=cluster.look_seconds)
+    bare = Cluster(
+        cluster.rate,
+        devices_a_node=cluster.devices_a_node,
+        largest_chunk=cluster.largest_chunk,
+        look_seconds=cluster.look_seconds,
+    )
     no_bytes = Work(work.problems)
     if part == "start":
         return no_bytes, replace(bare, prepare_seconds=cluster.prepare_seconds), None
     if part == "stragglers":
         return no_bytes, replace(bare, slots=cluster.slots, least=cluster.least), spread
     if part == "chunk counter":
-        return no_bytes, replace(bare, counter_seconds=cluster.counter_seconds, counter_delay=cluster.counter_delay), None
+        return (
+            no_bytes,
+            replace(bare, counter_seconds=cluster.counter_seconds, counter_delay=cluster.counter_delay),
+            None,
+        )
     if part == "file system":
-        return work, replace(bare, file_system=cluster.file_system, file_operations=cluster.file_operations,
-                             node_link=cluster.node_link, writer_seconds=cluster.writer_seconds, writers=cluster.writers), None
-    return no_bytes, replace(bare, node_link=cluster.node_link, message_seconds=cluster.message_seconds,
-                             poll_seconds=cluster.poll_seconds), None
+        return (
+            work,
+            replace(
+                bare,
+                file_system=cluster.file_system,
+                file_operations=cluster.file_operations,
+                node_link=cluster.node_link,
+                writer_seconds=cluster.writer_seconds,
+                writers=cluster.writers,
+            ),
+            None,
+        )
+    return (
+        no_bytes,
+        replace(
+            bare,
+            node_link=cluster.node_link,
+            message_seconds=cluster.message_seconds,
+            merge_seconds=cluster.merge_seconds,
+        ),
+        None,
+    )
 
 
 # The last: positions that ranks tell each other, two all-reductions by the network.
@@ -210,14 +255,16 @@ PARTS = ("start", "stragglers", "chunk counter", "file system", "network")
 
 
 def first_under_half(work, cluster, spread, counts):
-    """The smallest number of devices among `counts` at which less than half of their time is spent on solving, or None."""
+    """The smallest number of devices among `counts` at which less than half of their time is spent on solving."""
     return next((devices for devices in counts if efficiency(work, devices, cluster, spread) < 0.5), None)
 
 
 def stops(work, cluster, spread, counts):
     """That number of all parts together ("all") and of each alone."""
-    return {"all": first_under_half(work, cluster, spread, counts),
-            **{part: first_under_half(*only(part, work, cluster, spread), counts) for part in PARTS}}
+    return {
+        "all": first_under_half(work, cluster, spread, counts),
+        **{part: first_under_half(*only(part, work, cluster, spread), counts) for part in PARTS},
+    }
 
 
 # Training
@@ -233,9 +280,13 @@ class Step:
     message_seconds: float = 0
 
     def exchange(self, ranks):
-        """An all-to-all of parts, which are added, and an all-gather of the sums: a message to each other rank in either."""
-        return (2 * (ranks - 1) / ranks * self.parameter_bytes / self.bandwidth
-                + 2 * (ranks - 1) * self.message_seconds)
+        """An all-gather of weights; and of each block of float32 an all-to-all of parts, which are added, and an
+        all-gather of the sums, with a message to each other rank in either."""
+        blocks = math.ceil(self.parameter_bytes / (4 * ADDED_TOGETHER))
+        return (
+            2 * (ranks - 1) / ranks * self.parameter_bytes / self.bandwidth
+            + (1 + 2 * blocks) * (ranks - 1) * self.message_seconds
+        )
 
     def of(self, ranks, batch_a_rank=False):
         """Seconds of a step, with one batch for all or with one for each."""
