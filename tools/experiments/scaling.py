@@ -37,7 +37,7 @@ COUNTS = sorted({round(10 ** (k / 8)) for k in range(33)})  # 1 to 10,000 device
 
 def recordings(experiment):
     """A phantom, and where there is one a real lead field, whose recording is repeated."""
-    sensors, sources, samples = experiment.size((306, 5124, 20000), (30, 200, 2000))
+    sensors, sources, samples = experiment.size((306, 5124, 10000), (30, 200, 2000))
     files = experiment.scratch / "D.npy", experiment.scratch / "X.npy"
     options = [
         "phantom",
@@ -60,7 +60,7 @@ def recordings(experiment):
     yield parts.Recording(experiment, "phantom", *files)
     if common.DATA and not experiment.quick and (Path(common.DATA) / "medium").is_dir():
         D, X = common.recording("medium")
-        X = np.resize(X, (10000, X.shape[1]))
+        X = np.resize(X, (4000, X.shape[1]))
         yield parts.Recording(
             experiment,
             "medium",
@@ -72,7 +72,7 @@ def recordings(experiment):
 def measure(recording, with_ranks):
     """Solves by more than one, and the parts of a problem. @return also the times of single problems"""
     experiment = recording.experiment
-    problems, repeats = experiment.size((10000, 7), (1000, 2))
+    problems, repeats = experiment.size((5000, 5), (1000, 2))
     spread, times = parts.spread_of(recording, FRACTION, min(problems, recording.problems), experiment.size(5, 1))
     result = {
         "recording": recording.name,
@@ -195,8 +195,8 @@ def words_of_runs(case, here):
         if kind in runs:
             of = runs[kind]
             used = of["processor_seconds"]["median"] / one["processor_seconds"]["median"]
-            text += f", {name} {of['solve_seconds']['median']:.3g} s ({efficiency_of(of)}, {used:.3g} times the processor's"
-            text += " time)"
+            text += f", {name} {of['solve_seconds']['median']:.3g} s ({efficiency_of(of)}, {used:.3g} times the "
+            text += "processor time)"
     if "beside_by_ranks" in runs.get("ranks", {}):
         text += f"; the two processes take {runs['ranks']['beside_by_ranks']['median']:.3f} of the time of the ranks"
     if "ranks" in runs:
@@ -251,7 +251,7 @@ def words_of_training(training):
 def scaling(experiment):
     reason = parts.no_ranks(experiment.program)
     counter = None if reason else parts.counter_of(experiment.program, experiment.size(1.0, 0.05))
-    overhead = parts.overhead_of(experiment, experiment.size(5, 1), not reason)
+    overhead = parts.overhead_of(experiment, experiment.size(4, 1), not reason)
     cases, here = [], []
     for recording in recordings(experiment):
         case, times = measure(recording, not reason)

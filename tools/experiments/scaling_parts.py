@@ -240,7 +240,7 @@ def spread_of(recording, fraction, problems, repeats):
 def overhead_of(experiment, repeats, with_ranks):
     """What problems cost that take no solving: their lambda is over lambda_max. A rank reads them, keeps them in its
     journal and puts the output together; two ranks tell each other positions in the journal too, before and after."""
-    N = experiment.size(2_000_000, 100_000)
+    N = experiment.size(1_000_000, 100_000)
     X = experiment.save("X_empty", np.ones((N, 2), np.float32))
     recording = Recording(experiment, "empty", experiment.save("D_empty", np.eye(2, dtype=np.float32)), X)
     command = recording.command(0, recording.output())
@@ -269,7 +269,7 @@ def overhead_of(experiment, repeats, with_ranks):
 def prepare_seconds(recording, fraction):
     """Of a dictionary in memory, and of what the first call makes of it, on one thread."""
     found = []
-    for _ in range(recording.experiment.size(5, 1)):
+    for _ in range(recording.experiment.size(3, 1)):
         line, _ = recording.experiment.call(
             "bench",
             "solve",
@@ -337,7 +337,7 @@ def disk_of(folder, rounds):
 
 def steps_of(experiment):
     """A step of training of LISTA and of a momentum network, on one thread: seconds, flops, bytes of parameters."""
-    layers, batch, runs = experiment.size((16, 8192, 3), (2, 256, 1))
+    layers, batch, runs = experiment.size((16, 8192, 2), (2, 256, 1))
     line, _ = experiment.call(
         "bench", "nets", "--networks", "lista", "--layers", layers, "--batch", batch, "--runs", runs, threads=1
     )

@@ -5,7 +5,7 @@ import numpy as np
 
 
 def draw(case, here, predictions, alone, training):
-    """Solves here; the efficiency of many GPUs, predicted: of each size and cluster, of each part alone; of training."""
+    """Solves here; and predicted efficiency of many GPUs: of each size and cluster, of each part alone, of training."""
     figure, axes = common.plt.subplots(2, 2, figsize=(13, 9.5), layout="constrained")
     draw_measured(axes[0, 0], case, here)
     draw_sizes(axes[0, 1], predictions)
