@@ -340,7 +340,7 @@ def test_digits(folder, capsys):
 # Of many devices: tests of the model by itself are in test_scaling_model.py
 
 
-def look_at_scaling(line, with_ranks):
+def look_at_scaling(folder, line, with_ranks):
     measured, predicted = line["measured"], line["predicted"]
     case, = measured["cases"]
     assert ("ranks" in case["runs"]) == with_ranks and (measured["counter"] is not None) == with_ranks
@@ -366,6 +366,9 @@ def look_at_scaling(line, with_ranks):
         assert entry["stops"]["all"] == (under[0] if under else None)
         alone = {part: entry["stops"][part] for part in scaling_model.PARTS if entry["stops"][part]}
         assert entry["first"] == (min(alone, key=alone.get) if alone else None)
+    table = (folder / "out" / "scaling.md").read_text(encoding="utf-8").splitlines()
+    assert table[0].startswith("| samples |") and f"| {predicted['solves'][0]['samples']:,} |" in table[2]
+    assert len(table) == 2 + len(predicted["solves"]) + 1 + 2 + len(predicted["training"])
     # More samples take no fewer devices to stop.
     by_size = {}
     for entry in predicted["solves"]:
@@ -376,7 +379,7 @@ def look_at_scaling(line, with_ranks):
 def test_scaling(folder, capsys):
     reason = scaling_parts.no_ranks(str(PATH))
     line = run(folder, scaling, capsys)
-    look_at_scaling(line, with_ranks=not reason)
+    look_at_scaling(folder, line, with_ranks=not reason)
     if not reason:
         counter = line["measured"]["counter"]
         assert counter["one"]["calls_per_second"] > 0 and counter["both"]["seconds_a_call"] > 0
@@ -387,6 +390,6 @@ def test_scaling_without_ranks(folder, capsys, monkeypatch):
     monkeypatch.setattr(scaling_parts.shutil, "which", lambda name: None)
     monkeypatch.setattr(scaling_parts, "dask", None)
     line = run(folder, scaling, capsys)
-    look_at_scaling(line, with_ranks=False)
+    look_at_scaling(folder, line, with_ranks=False)
     assert "Ranks are left out: there is no mpirun." in line["conclusion"]
     assert "Workers of dask are left out" in line["conclusion"]

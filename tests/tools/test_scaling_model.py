@@ -92,6 +92,7 @@ def test_devices_hold_no_more_than_is_fair():
 
 
 def test_the_longest_problem_has_to_be_waited_for():
+    assert model.simulate(1, 1, spread=(7, 1, 1)) == pytest.approx(1)  # the mean is of the problems there are
     long = (1,) * 99 + (101,)  # a mean of 2
     assert model.simulate(100, 50, spread=long) >= 50
     assert model.simulate(100, 1, spread=long) == pytest.approx(100)
@@ -151,6 +152,7 @@ def test_positions_are_merged_in_blocks():
     assert model.terms(Work(10 * 2**16), 1, cluster)["merge"] == 0
     assert model.terms(Work(10 * 2**16), 2, cluster)["merge"] == pytest.approx(0.02)
     assert model.terms(Work(10 * 2**16 + 1), 1000, cluster)["merge"] == pytest.approx(0.022)
+    assert model.terms(Work(10**6), 1000, replace(cluster, merges=0))["merge"] == 0
 
 
 def test_more_costs_never_less():

@@ -30,7 +30,7 @@ CLUSTERS = {
 }
 # Assumed alike for all.
 COMMON = {"node_link": 25e9, "file_operations": 2e4, "message_seconds": 2e-6, "devices_a_node": 8, "least": 256}
-MENDED = {"largest_chunk": 8192, "look_seconds": 1.0}  # what the program could do
+MENDED = {"largest_chunk": 8192, "look_seconds": 1.0, "merges": 0, "prepare_seconds": 0.0}  # what could be better
 BANDWIDTHS = (12.5e9, 50e9)  # bytes a second of a rank in training: assumed
 COUNTS = sorted({round(10 ** (k / 8)) for k in range(33)})  # 1 to 10,000 devices
 
@@ -237,6 +237,41 @@ def describe(devices):
     return f"{devices:,}" if devices else "over 10,000"
 
 
+def tables(predictions, training):
+    """What docs/scaling.md has, in its form."""
+    heads = ["samples", "problems/s of a GPU", "file system, call", "all", *model.PARTS, "one writer", "mended"]
+    rows = [
+        [
+            f"{entry['samples']:,}",
+            f"{entry['rate']:,.0f}",
+            entry["cluster"],
+            f"**{describe(entry['stops']['all'])}**",
+            *(describe(entry["stops"][part]) for part in model.PARTS),
+            describe(entry["stops_with_one_writer"]),
+            describe(entry["stops_mended"]),
+        ]
+        for entry in predictions
+    ]
+    yield heads, rows
+    heads = ["network", "a step", "parameters", "bandwidth of a rank", "one batch for all", "a batch for each"]
+    rows = [
+        [
+            f"{entry['network']} ({entry['shape']}, batch {entry['batch']:,})",
+            f"{1e3 * entry['seconds']:.3g} ms, {entry['device']}",
+            f"{entry['parameter_bytes'] / 1e6:.3g} MB",
+            f"{entry['bandwidth'] / 1e9:g} GB/s",
+            f"{entry['most_ranks']:,}",
+            f"{entry['most_ranks_batch_a_rank']:,}",
+        ]
+        for entry in training
+    ]
+    yield heads, rows
+
+
+def as_text(heads, rows):
+    return "\n".join("| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *rows]) + "\n"
+
+
 def words_of_training(training):
     found = [entry for entry in training if entry["device"].startswith("a GPU")]
     return (
@@ -286,6 +321,9 @@ def scaling(experiment):
         "assumed": {"rates": RATES, "clusters": CLUSTERS, "common": COMMON, "bandwidths": BANDWIDTHS, "mended": MENDED},
         "predicted": {"solves": predictions, "alone": alone, "training": training},
     }
+    experiment.output.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(as_text(*table) for table in tables(predictions, training))
+    (experiment.output / "scaling.md").write_text(text, encoding="utf-8")
     experiment.write(figure, result, " ".join([*words, words_of_predictions(predictions), words_of_training(training)]))
 
 

@@ -53,6 +53,7 @@ class Cluster:
     counter_delay: float = 0  # until a caller has its answer
     message_seconds: float = 0  # of a small message
     merge_seconds: float = 0  # of MERGED_TOGETHER positions, beside what the network takes
+    merges: int = MERGES
     writer_seconds: float = 0  # of a rank that puts an output together, for each problem
     writers: int = 0  # ranks that write the output; 0: all
     largest_chunk: int = LARGEST_CHUNK
@@ -87,10 +88,11 @@ def chunks(problems, ranks, largest=LARGEST_CHUNK):
 def simulate(problems, devices, slots=1, least=1, spread=(1.0,), largest=LARGEST_CHUNK):
     """When the last of `problems` is done, in units of a device's time for one problem when it is full.
 
-    `spread`: times of consecutive problems by their mean, repeated as needed."""
-    mean = sum(spread) / len(spread)
+    `spread`: times of consecutive problems, repeated as needed and scaled so that those there are have a mean of 1."""
+    length = len(spread)
+    whole, rest = divmod(problems, length)
+    mean = (whole * sum(spread) + sum(spread[:rest])) / problems
     work = [slots * value / mean for value in spread]
-    length = len(work)
     left = problems
     following, ends, held = (
         [0] * devices,
@@ -170,7 +172,7 @@ def terms(work, devices, cluster, spread=None):
         a_block = 2 * math.ceil(math.log2(devices)) * cluster.message_seconds
         if nodes > 1:
             a_block += 2 * POSITION_BYTES * MERGED_TOGETHER / cluster.node_link
-        merge = MERGES * math.ceil(N / MERGED_TOGETHER) * (a_block + cluster.merge_seconds)
+        merge = cluster.merges * math.ceil(N / MERGED_TOGETHER) * (a_block + cluster.merge_seconds)
     writers = cluster.writers or devices
     output = max(
         N * (work.bytes_journal + work.bytes_out) / of_all(math.ceil(writers / cluster.devices_a_node)),
@@ -245,6 +247,7 @@ def only(part, work, cluster, spread):
             node_link=cluster.node_link,
             message_seconds=cluster.message_seconds,
             merge_seconds=cluster.merge_seconds,
+            merges=cluster.merges,
         ),
         None,
     )
