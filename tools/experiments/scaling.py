@@ -257,7 +257,7 @@ def tables(predictions, training):
     rows = [
         [
             f"{entry['network']} ({entry['shape']}, batch {entry['batch']:,})",
-            f"{1e3 * entry['seconds']:.3g} ms, {entry['device']}",
+            f"{float(format(1e3 * entry['seconds'], '.3g')):,g} ms, {entry['device']}",
             f"{entry['parameter_bytes'] / 1e6:.3g} MB",
             f"{entry['bandwidth'] / 1e9:g} GB/s",
             f"{entry['most_ranks']:,}",
