@@ -354,8 +354,21 @@ def test_the_summary_is_of_all_ranks(folder):
         assert said[key] == whole[key], key
     assert sum(rank["problems"] for rank in said["ranks"]) == 2000
     assert all(0 <= rank["busy_seconds"] <= said["solve_seconds"] for rank in said["ranks"])
+    assert 0 < said["output_seconds"] < said["seconds"] - said["solve_seconds"]
     table = mpirun.run(2, *work.command(quiet=False), status=DONE).stdout
     assert table.count("problems     2,000") == 1 and "ranks        2, busy" in table
+
+
+def test_the_counter_that_ranks_share_counts_all():
+    """It ends with an error where the calls of all are not what it has counted to."""
+    for callers, calling in ((0, [True, True, True]), (1, [False, False, True])):
+        done = mpirun.run(3, "bench", "counter", "--seconds", 0.05, "--callers", callers, "--json", status=DONE)
+        said = json.loads(done.stdout)
+        assert said["ranks"] == 3 and said["mpi"] and [calls > 0 for calls in said["calls"]] == calling
+        assert said["callers"] == sum(calling)
+        assert said["seconds_a_call"] * said["calls_per_second"] == pytest.approx(sum(calling))
+    done = mpirun.run(2, "bench", "counter", "--callers", 3, status=USAGE)
+    assert "found 3, wanted at most 2, the ranks" in lines_of_program(done)[0]
 
 
 def test_processes_of_another_launcher_are_refused(folder):

@@ -60,7 +60,24 @@ def test_latency(folder):
     said = json.loads(run(*options, "--calls", 3, "--lambda-fraction", 0.4, status=DONE).stdout)
     assert said["calls"] == 3
     done = run("bench", "latency", *files, "--calls", 2, status=DONE)
-    assert "dictionary 8 x 20" in done.stdout and "2 calls" in done.stdout
+    assert "dictionary 8 x 20" in done.stdout and "2 calls for one problem each" in done.stdout
+    files = ["--lambda-file", folder / "L.npy", "--output", folder / "B.npz"]
+    said = json.loads(run(*options, *files, "--block", 3, status=DONE).stdout)
+    assert said["block"] == 3 and said["calls"] == len(said["seconds"]) == 2 and said["unconverged"] == 0
+    blocks = Codes(folder / "B.npz")
+    assert np.array_equal(blocks.lam, lam[:6])
+    objective, gap = certificate(D, X[:6], blocks.Z, lam[:6])
+    assert (np.abs(blocks.objective - objective) <= rounding(D, X[:6])).all()
+    assert (gap <= 1e-8 * energy(X[:6]) + rounding(D, X[:6])).all()
+
+
+def test_counter_of_a_process_alone():
+    """By mpirun: tests/mpi."""
+    said = json.loads(run("bench", "counter", "--seconds", 0.01, "--json", status=DONE).stdout)
+    assert said["benchmark"] == "counter" and said["ranks"] == said["callers"] == 1 and said["mpi"] == ""
+    assert said["seconds"][0] >= 0.01 and said["calls"][0] > 0
+    assert said["calls_per_second"] == pytest.approx(said["calls"][0] / said["seconds"][0])
+    assert "found 2, wanted at most 1" in one_line(run("bench", "counter", "--callers", 2, status=USAGE))
 
 
 def test_solve(folder):
@@ -299,7 +316,9 @@ def test_latency_refuses(folder, files):
     np.save(folder / "X.npy", np.ones((5, 9)))
     assert "length 9, wanted 8" in one_line(run("bench", "latency", *files, status=FAILED))
     np.save(folder / "X.npy", np.ones((0, 8)))
-    assert "no rows" in one_line(run("bench", "latency", *files, status=FAILED))
+    assert "found 0 rows, wanted at least 1" in one_line(run("bench", "latency", *files, status=FAILED))
+    np.save(folder / "X.npy", np.ones((5, 8)))
+    assert "found 5 rows, wanted at least 6" in one_line(run("bench", "latency", *files, "--block", 6, status=FAILED))
     one_line(run("bench", "latency", *files, "--solver", "lars", status=USAGE))
 
 

@@ -22,6 +22,9 @@ import memory  # noqa: E402
 import mlp  # noqa: E402
 import momentum_lista  # noqa: E402
 import rings  # noqa: E402
+import scaling  # noqa: E402
+import scaling_model  # noqa: E402
+import scaling_parts  # noqa: E402
 import unseen  # noqa: E402
 
 
@@ -332,3 +335,61 @@ def test_digits(folder, capsys):
     # Two layers more: what they store is two float32 of each of 64 features of 64 samples at least, and under a word of 32 bits.
     grows = {kind: cases[kind, 4]["activation_bytes"] - cases[kind, 2]["activation_bytes"] for kind in digits.KINDS}
     assert grows["residual"] >= 2 * 2 * 64 * 64 * 4 and grows["momentum .9"] <= 4 * 64 * 64 + 1024
+
+
+# Of many devices: tests of the model by itself are in test_scaling_model.py
+
+
+def look_at_scaling(folder, line, with_ranks):
+    measured, predicted = line["measured"], line["predicted"]
+    case, = measured["cases"]
+    assert ("ranks" in case["runs"]) == with_ranks and (measured["counter"] is not None) == with_ranks
+    assert case["runs"]["one"]["solve_seconds"]["least"] > 0
+    rows = case["rows"]
+    for entry in case["bytes_a_problem"]:
+        # float32; an entry of the journal has 56 bytes and 12 for each nonzero, and so have 12 in the output.
+        assert entry["in"] == pytest.approx(4 * rows, rel=0.01)
+        assert 56 + 12 * entry["nonzeros"] <= entry["journal"] * 1.0001 and 12 * entry["nonzeros"] < entry["out"]
+    nonzeros = [entry["nonzeros"] for entry in case["bytes_a_problem"]]
+    assert nonzeros == sorted(nonzeros, reverse=True) and nonzeros[-1] > 0
+    assert [chunk["problems"] for chunk in case["spread"]["chunks"]] == [8, 32]
+    assert case["spread"]["most"] > 1 and all(chunk["seconds"] > 0 for chunk in case["spread"]["chunks"])
+    assert measured["overhead"]["output_seconds_a_problem"]["least"] > 0
+    assert measured["disk"]["append_bytes_per_second"] > 0
+    assert [step["network"] for step in measured["steps"]] == ["LISTA", "momentum network"]
+    # Whatever is predicted, half of the time is lost at the point that is named, and before it is not.
+    assert len(predicted["solves"]) == len(scaling.SAMPLES) * len(scaling.RATES) * len(scaling.CLUSTERS)
+    for entry in predicted["solves"]:
+        for devices, seconds, efficient in entry["points"]:
+            assert efficient == pytest.approx(entry["samples"] / (entry["rate"] * devices * seconds), rel=1e-3)
+        under = [devices for devices, _, efficient in entry["points"] if efficient < 0.5]
+        assert entry["stops"]["all"] == (under[0] if under else None)
+        alone = {part: entry["stops"][part] for part in scaling_model.PARTS if entry["stops"][part]}
+        assert entry["first"] == (min(alone, key=alone.get) if alone else None)
+    table = (folder / "out" / "scaling.md").read_text(encoding="utf-8").splitlines()
+    assert table[0].startswith("| samples |") and f"| {predicted['solves'][0]['samples']:,} |" in table[2]
+    assert len(table) == 2 + len(predicted["solves"]) + 1 + 2 + len(predicted["training"])
+    # More samples take no fewer devices to stop.
+    by_size = {}
+    for entry in predicted["solves"]:
+        by_size.setdefault((entry["rate"], entry["cluster"]), []).append(entry["stops"]["all"] or 10**6)
+    assert all(stops == sorted(stops) for stops in by_size.values())
+
+
+def test_scaling(folder, capsys):
+    reason = scaling_parts.no_ranks(str(PATH))
+    line = run(folder, scaling, capsys)
+    look_at_scaling(folder, line, with_ranks=not reason)
+    if not reason:
+        counter = line["measured"]["counter"]
+        assert counter["one"]["calls_per_second"] > 0 and counter["both"]["seconds_a_call"] > 0
+        assert line["measured"]["cases"][0]["predicted_seconds"]["at the rate of one process"] > 0
+
+
+def test_scaling_without_ranks(folder, capsys, monkeypatch):
+    monkeypatch.setattr(scaling_parts.shutil, "which", lambda name: None)
+    monkeypatch.setattr(scaling_parts, "dask", None)
+    line = run(folder, scaling, capsys)
+    look_at_scaling(folder, line, with_ranks=False)
+    assert "Ranks are left out: there is no mpirun." in line["conclusion"]
+    assert "Workers of dask are left out" in line["conclusion"]

@@ -1,4 +1,5 @@
-// How long one problem takes by itself when its dictionary is prepared: calls of solve_lasso for one observation each.
+// How long few problems take by themselves when their dictionary is prepared: calls of solve_lasso for one observation each, or
+// for a block of them.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ struct LatencyBenchOptions {
   double lambda_fraction = 0.3;
   Solver solver = Solver::automatic;
   double gap = 1e-6;
-  std::int64_t calls = 500;   ///< at most, a row of X each, from the first on
+  std::int64_t block = 1;     ///< observations of a call, consecutive rows of X; 1 <= block
+  std::int64_t calls = 500;   ///< at most, from the first row on; a last block that is not whole is left out
   double limit_seconds = 20;  ///< no call begins later than this after the first
 };
 
@@ -25,7 +27,7 @@ struct LatencyBenchResult {
   std::int64_t rows = 0, atoms = 0;
   double prepare_seconds = 0;        ///< reading D and making the dictionary
   std::vector<double> seconds;       ///< of each call
-  std::vector<LassoBatch> problems;  ///< what each call returned, with the row of X as its index
+  std::vector<LassoBatch> problems;  ///< what each call returned, with rows of X as indices
 
   double quantile(double q) const;  ///< of `seconds`: the smallest that a share q of the calls did not exceed
 };

@@ -12,6 +12,7 @@ solved.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import statistics
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
+from peers.machine import ROOT, commit, cpu_model
 
 
 def mpirun(ranks: int) -> list[str]:
@@ -29,7 +30,7 @@ def mpirun(ranks: int) -> list[str]:
     said = subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=True).stdout
     if "Open MPI" not in said:
         return ["mpirun", "-n", str(ranks)]
-    loopback = ["--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include", "lo"]
+    loopback = ["--oversubscribe", "--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include", "lo"]
     root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     return ["mpirun", *root, *loopback, "--bind-to", "none", "-n", str(ranks)]
 
@@ -102,6 +103,11 @@ def main() -> None:
         found = {
             "schema": "shrinkwarp-bench-1",
             "benchmark": "ranks",
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "commit": commit(),
+            "device": cpu_model(),
+            "processors": len(os.sched_getaffinity(0)),
+            "load": os.getloadavg()[0],
             "beside_threads": beside_threads(program, folder, arguments.samples, arguments.repeats),
             "hard_half": hard_half(program, folder, arguments.samples),
         }

@@ -45,10 +45,11 @@ void write_codes(const std::string& path, std::int64_t atoms, const std::vector<
   file.finish("", {all}, {part.finish(false)});
 }
 
-void add_bench(CLI::App& app, Action& action) {
+void add_bench(CLI::App& app, Action& action, Ranks& ranks) {
   CLI::App* command = app.add_subcommand("bench", "Measure, beside what the same machine can do at the same shapes");
   command->require_subcommand(1);
   command->footer("Example:\n  shrinkwarp bench fista");
+  add_bench_counter(*command, action, ranks);
   add_bench_fista(*command, action);
   add_bench_iteration(*command, action);
   add_bench_kernels(*command, action);

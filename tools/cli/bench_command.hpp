@@ -19,6 +19,8 @@ nlohmann::json phases_json(const std::vector<PhaseTotals>& totals);
 /// Codes as `solve` writes them, the results of `batches` one after the other.
 void write_codes(const std::string& path, std::int64_t atoms, const std::vector<LassoBatch>& batches);
 
+/// The one that ranks call together.
+void add_bench_counter(CLI::App& bench, Action& action, Ranks& ranks);
 void add_bench_fista(CLI::App& bench, Action& action);
 void add_bench_iteration(CLI::App& bench, Action& action);
 void add_bench_kernels(CLI::App& bench, Action& action);

@@ -34,7 +34,7 @@ enum ExitStatus : int {
 
 void add_solve(CLI::App& app, Action& action, Ranks& ranks);
 void add_phantom(CLI::App& app, Action& action);
-void add_bench(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action, Ranks& ranks);
 void add_certify(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action, Ranks& ranks);
 void add_evaluate(CLI::App& app, Action& action);

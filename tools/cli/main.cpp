@@ -82,7 +82,7 @@ int run(int argc, char** argv, shrinkwarp::Ranks& ranks) {
   cli::add_evaluate(app, action);
   cli::add_net(app, action, ranks);
   cli::add_phantom(app, action);
-  cli::add_bench(app, action);
+  cli::add_bench(app, action, ranks);
   cli::add_info(app, action);
   try {
     app.parse(argc, argv);
@@ -90,7 +90,8 @@ int run(int argc, char** argv, shrinkwarp::Ranks& ranks) {
     return app.exit(error, std::cout, std::cerr) == 0 ? cli::kDone : cli::kUsage;
   }
   const std::string command = command_of(app);
-  if (!ranks.alone() && command != "solve" && command != "train" && command != "net train") {
+  if (!ranks.alone() && command != "solve" && command != "train" && command != "net train" &&
+      command != "bench counter") {
     std::cerr << "shrinkwarp: " << command << ": found " << ranks.size()
               << " ranks, wanted one process: solve, train and net train are what ranks share\n";
     return cli::kUsage;

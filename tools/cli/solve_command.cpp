@@ -194,7 +194,11 @@ Ending finish_solve(const SolveOptions& options, Ranks& ranks, Inputs& inputs, S
     if (ending.kind != Ending::fine) return ending;
     merge();
   }
-  return write_shared_output(options, ranks, context, dictionary, inputs.observations, journal, progress, lasso.cancel);
+  const auto solved_at = std::chrono::steady_clock::now();
+  ending =
+      write_shared_output(options, ranks, context, dictionary, inputs.observations, journal, progress, lasso.cancel);
+  outcome.output_seconds = seconds_since(solved_at);
+  return ending;
 }
 
 /// One solve, to its output.

@@ -33,18 +33,17 @@ void print_summary(const SolveOptions& options, const Context& context, const Di
                           {"solver", solver},
                           {"device", context.description()},
                           {"seconds", outcome.seconds},
+                          {"solve_seconds", outcome.solve_seconds},
+                          {"output_seconds", outcome.output_seconds},
                           {"problems_per_second", rate},
                           {"output", options.output}};
     if (outcome.learned_starts >= 0) {
       out["network"] = options.network;
       out["learned_starts"] = outcome.learned_starts;
     }
-    if (outcome.busy_seconds.size() > 1) {
-      out["solve_seconds"] = outcome.solve_seconds;
-      for (std::size_t rank = 0; rank < outcome.busy_seconds.size(); ++rank)
-        out["ranks"].push_back({{"problems", static_cast<std::int64_t>(outcome.problems_of_ranks[rank])},
-                                {"busy_seconds", outcome.busy_seconds[rank]}});
-    }
+    for (std::size_t rank = 0; outcome.busy_seconds.size() > 1 && rank < outcome.busy_seconds.size(); ++rank)
+      out["ranks"].push_back({{"problems", static_cast<std::int64_t>(outcome.problems_of_ranks[rank])},
+                              {"busy_seconds", outcome.busy_seconds[rank]}});
     std::cout << json_line(out) << '\n';
     return;
   }

@@ -15,7 +15,8 @@ struct SolveOutcome {
   Solver solver = Solver::automatic;                    ///< that ran
   std::int64_t resumed = 0;                             ///< problems that an earlier run had solved
   double seconds = 0;                                   ///< of this run
-  double solve_seconds = 0;                             ///< of it, until the last problem was solved
+  double solve_seconds = 0;                             ///< of it, from the first problem to the last
+  double output_seconds = 0;                            ///< of it, from then on until the output was written
   std::vector<double> busy_seconds, problems_of_ranks;  ///< [ranks] solving, and what came of it
   std::int64_t learned_starts =
       -1;  ///< problems that a network gave a code to start from; negative where there was none
