@@ -1,6 +1,7 @@
 #include <shrinkwarp/models/train/batch_task.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -15,18 +16,30 @@
 namespace shrinkwarp {
 namespace {
 
-/// Gradients and losses of shares of a batch become those of the batch, on every replica.
+/// Gradients and losses of shares of a batch become those of the batch, on every replica. On CUDA they go from device to
+/// device where the replicas have a way, and else over page-locked memory of the host: to the same bits.
 template <class T>
 class Exchange {
  public:
   /// @param weight  of this replica's share of a batch
   Exchange(const Context& context, Replicas& replicas, double weight, std::int64_t parameters)
       : context_(context), replicas_(replicas), weight_(weight) {
-    if (context.is_cuda()) staged_ = PinnedMatrix<T>(context, parameters);
+    if (!context.is_cuda()) return;
+    constexpr std::int64_t kLeast = sizeof(double);  // of the loss
+    const std::int64_t bytes = std::max(kLeast, parameters * static_cast<std::int64_t>(sizeof(T)));
+    device_sum_ = replicas.device_sum(context, weight, bytes);
+    if (!device_sum_) staged_ = PinnedMatrix<T>(context, parameters);
   }
 
-  /// Waits for what is queued, and for the others. @param reference  of the share  @return that of the batch
+  /// Waits for the others, and where it goes over the host for what is queued.
+  /// @param reference  of the share  @return that of the batch
   double operator()(VectorView<T> gradient, VectorView<double> loss, double reference) {
+    if (device_sum_) {
+      device_sum_->queue(gradient);
+      device_sum_->queue(loss);
+      replicas_.add(weight_, &reference, 1);  // the host knows it: it waits for the others, but for no device
+      return reference;
+    }
     double numbers[] = {0, reference};
     copy<double>(context_, loss, {numbers, 1, {}});
     if (context_.is_cuda()) copy<T>(context_, gradient, staged_.vector());
@@ -43,7 +56,8 @@ class Exchange {
   const Context& context_;
   Replicas& replicas_;
   double weight_;
-  PinnedMatrix<T> staged_;  // on CUDA
+  std::unique_ptr<DeviceSum> device_sum_;  // on CUDA, where there is one
+  PinnedMatrix<T> staged_;                 // on CUDA, where there is none
 };
 
 /// The optimizer's buffers and everything else that a step reads and writes on the device.

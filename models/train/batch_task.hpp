@@ -93,7 +93,8 @@ struct BatchOptions {
   Replicas* replicas = nullptr;                           ///< that train together; nullptr: there are no others
 };
 
-/// Trains. On CUDA a step is one recorded graph; with replicas, whose gradients come together on the host, two.
+/// Trains. On CUDA a step is one recorded graph; with replicas two, between which their gradients come together: on the
+/// devices where there is a Replicas::device_sum, so that no step waits for its device, or on the host.
 ///
 /// Replicas share each batch out among them, and take the same step. Which samples a batch has does not depend on how many they
 /// are, so neither do losses and parameters, but for the rounding of sums. The first one's store is asked when to save; all call

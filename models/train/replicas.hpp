@@ -4,12 +4,27 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
 
+#include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/progress.hpp>
+#include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
+
+/// Adds vectors that lie on the replicas' devices, without the host. Made by Replicas::device_sum.
+class DeviceSum {
+ public:
+  virtual ~DeviceSum() = default;
+  /// values[i] <- the sum that Replicas::add makes, to the same bits. All replicas make the same calls in the same
+  /// order. Queued on the context's stream, where it waits for the others': the host does not.
+  ///
+  /// @param values  on the device, no more bytes than device_sum() was told of, updated
+  virtual void queue(VectorView<float> values) = 0;
+  virtual void queue(VectorView<double> values) = 0;
+};
 
 /// The replicas of a training, 0 to size() - 1; what carries their numbers, MPI say, is behind this. All of them make the
 /// same calls in the same order, each by the thread that trains, and a call waits for the others'. All have the same kind of
@@ -27,6 +42,16 @@ class Replicas {
   /// @param weight  of this replica's values, finite  @param values  [count] on the host, updated
   virtual void add(double weight, float* values, std::int64_t count) = 0;
   virtual void add(double weight, double* values, std::int64_t count) = 0;
+  /// What adds vectors on the replicas' devices; nullptr, on all of them, where no way leads from one device to the
+  /// others but over the host, by add(). Called by all of them.
+  ///
+  /// @param context  of this replica; outlives what is returned, and so do the replicas
+  /// @param weight   of this replica's values, finite, for good
+  /// @param bytes    of the largest vector
+  virtual std::unique_ptr<DeviceSum> device_sum(const Context& context, double weight, std::int64_t bytes) {
+    static_cast<void>(context), static_cast<void>(weight), static_cast<void>(bytes);
+    return nullptr;
+  }
   virtual std::int64_t largest(std::int64_t value) = 0;
   /// The text of the first replica whose is not empty, if any.
   virtual std::string first_text(const std::string& text) = 0;
