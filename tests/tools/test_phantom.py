@@ -169,13 +169,15 @@ def test_info():
         r"^cpu blas +OpenBLAS", done.stdout, re.M
     )
     assert re.search(r"^cuda(:0)? ", done.stdout, re.M)
+    assert re.search(r"^nccl +\S", done.stdout, re.M)
 
 
 def test_info_json():
     done = run("info", "--json", status=DONE)
     assert done.stderr == "" and done.stdout.count("\n") == 1
     said = json.loads(done.stdout)
-    assert set(said) >= {"version", "cuda_build", "cpu", "blas", "cuda_devices", "cuda_reason"}
+    assert set(said) >= {"version", "cuda_build", "cpu", "blas", "cuda_devices", "cuda_reason", "mpi"}
     assert said["version"] == run("--version", status=DONE).stdout.strip()
     assert isinstance(said["cuda_devices"], list)
     assert said["cuda_devices"] or said["cuda_reason"]
+    assert bool(said["nccl"]) != bool(said["nccl_reason"])

@@ -11,6 +11,7 @@
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/json_line.hpp>
+#include <shrinkwarp/tools/ranks/gpu_ranks.hpp>
 #include <shrinkwarp/tools/ranks/ranks.hpp>
 
 namespace shrinkwarp::cli {
@@ -19,6 +20,7 @@ namespace {
 int run_info(bool json) {
   const Context cpu = Context::cpu();
   const int devices = cuda_device_count();
+  const NcclLibrary nccl = nccl_library();
   if (json) {
     nlohmann::json out = {{"version", kVersion},
                           {"cuda_build", kHasCuda},
@@ -26,6 +28,8 @@ int run_info(bool json) {
                           {"blas", cpu_blas_core_name()},
                           {"instruction_set", cpu_instruction_set()},
                           {"mpi", mpi_library()},
+                          {"nccl", nccl.version},
+                          {"nccl_reason", nccl.missing},
                           {"cuda_devices", nlohmann::json::array()},
                           {"cuda_reason", cuda_unavailable_reason()}};
     for (int index = 0; index < devices; ++index) out["cuda_devices"].push_back(Context::cuda(index).description());
@@ -37,6 +41,7 @@ int run_info(bool json) {
   std::printf("cpu kernels  %s\n", cpu_instruction_set());
   std::printf("cpu blas     OpenBLAS, %s kernels\n", cpu_blas_core_name());
   std::printf("mpi          %s\n", mpi_library().empty() ? "none in this build" : mpi_library().c_str());
+  std::printf("nccl         %s\n", nccl.version.empty() ? nccl.missing.c_str() : nccl.version.c_str());
   if (devices == 0) std::printf("cuda         none: %s\n", cuda_unavailable_reason().c_str());
   for (int index = 0; index < devices; ++index)
     std::printf("cuda:%d       %s\n", index, Context::cuda(index).description().c_str());

@@ -2,14 +2,28 @@
 
 #include <filesystem>
 #include <iostream>
+#include <memory>
+#include <utility>
 
 #include <shrinkwarp/runtime/io/file.hpp>
 #include <shrinkwarp/tools/cli/agreement.hpp>
 #include <shrinkwarp/tools/cli/command.hpp>
 #include <shrinkwarp/tools/cli/shared_inputs.hpp>
 #include <shrinkwarp/tools/files/training_checkpoint.hpp>
+#include <shrinkwarp/tools/ranks/gpu_ranks.hpp>
 
 namespace shrinkwarp::cli {
+
+SharedTraining::SharedTraining(Ranks& ranks, const Context& context) {
+  if (ranks.alone()) return;
+  std::unique_ptr<GpuRanks> gpus;
+  if (context.is_cuda()) {
+    std::string why_not;
+    gpus = connect_gpus(ranks, context, why_not);
+    if (!gpus) std::cerr << "shrinkwarp: gradients are added over the host: " << printable(why_not, 300) << '\n';
+  }
+  replicas_.emplace(ranks, std::move(gpus));
+}
 
 void open_training(Ranks& ranks, const std::string& output, const Fingerprint& fingerprint, bool resume,
                    const std::vector<std::string>& may_change, const std::string& history,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/cli/interrupt.hpp>
 #include <shrinkwarp/tools/files/fingerprint.hpp>
@@ -17,9 +18,8 @@ namespace shrinkwarp::cli {
 /// The replicas of a training; none for a process alone.
 class SharedTraining {
  public:
-  explicit SharedTraining(Ranks& ranks) {
-    if (!ranks.alone()) replicas_.emplace(ranks);
-  }
+  /// Says why their GPUs add over the host, where they do. Collective. @throws as connect_gpus
+  SharedTraining(Ranks& ranks, const Context& context);
   /// nullptr: there are no others.
   Replicas* replicas() { return replicas_ ? &*replicas_ : nullptr; }
 

@@ -314,7 +314,7 @@ int run(const TrainArguments& arguments, Ranks& ranks, TrainInputs& inputs, cons
     print_finished(arguments);
     return kDone;
   }
-  SharedTraining shared(ranks);
+  SharedTraining shared(ranks, context);
   TrainingOptions options = arguments.training;
   options.replicas = shared.replicas();
   const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, arguments.spec);

@@ -422,6 +422,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return cudaSuccess;
 }
 
+cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
+  const std::string id = "0000:00:00.0";
+  if (device != 0) return remember(cudaErrorInvalidDevice);
+  if (text == nullptr || length <= static_cast<int>(id.size())) return remember(cudaErrorInvalidValue);
+  std::strcpy(text, id.c_str());
+  return cudaSuccess;
+}
+
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   cudaDeviceProp properties;
   const cudaError_t status = cudaGetDeviceProperties(&properties, device);
