@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
@@ -36,6 +37,7 @@ namespace {
 constexpr double kAtomNorm = 4e4;
 constexpr double kResidualNorm = 5e4;
 constexpr double kLargest = 32767;
+constexpr double kUnit = 6e-8;  // of float
 
 // A bound in float from one in double that is right to some units.
 float rounded_up(double bound) {
@@ -91,12 +93,29 @@ void put_half(std::int32_t& pair, std::int64_t i, std::int32_t value) {
   pair = static_cast<std::int32_t>(i % 2 == 0 ? (old & 0xffff0000U) | bits : (old & 0xffffU) | (bits << 16));
 }
 
-// |c_j| + bound_j
+// |c_j| + the part of bound_j that needs no tails
 SHRINKWARP_CPU_CLONES void upper_magnitudes(const float* c, const float* rounding, float residual_norm,
-                                            const float* norm, float residual_rounding, const float* tail,
-                                            float residual_tail, std::int64_t atoms, float* upper) {
+                                            const float* norm, float residual_rounding, std::int64_t atoms,
+                                            float* upper) {
   for (std::int64_t j = 0; j < atoms; ++j)
-    upper[j] = std::fabs(c[j]) + rounding[j] * residual_norm + norm[j] * residual_rounding + tail[j] * residual_tail;
+    upper[j] = std::fabs(c[j]) + rounding[j] * residual_norm + norm[j] * residual_rounding;
+}
+
+// to = factor from, rounded
+SHRINKWARP_CPU_CLONES void scale_to_float(const double* from, double factor, std::int64_t size, float* to) {
+  for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<float>(from[i] * factor);
+}
+
+// How many of the values are `least` or more.
+SHRINKWARP_CPU_CLONES std::int32_t count_from(const float* values, std::int64_t count, float least) {
+  std::int32_t found = 0;
+  for (std::int64_t i = 0; i < count; ++i) found += values[i] >= least ? 1 : 0;
+  return found;
+}
+
+// upper_j += tail_j residual_tail
+SHRINKWARP_CPU_CLONES void add_tail(const float* tail, float residual_tail, std::int64_t atoms, float* upper) {
+  for (std::int64_t j = 0; j < atoms; ++j) upper[j] += tail[j] * residual_tail;
 }
 
 }  // namespace
@@ -182,62 +201,97 @@ QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<cons
 
 QuantizedResiduals::QuantizedResiduals(const Context& context, const QuantizedDictionary& D, std::int64_t places)
     : group_(cpu::kernels().columns) {
-  const std::int64_t rounded = cpu::round_up(places, group_);
-  packed_ = Tensor<std::int32_t>::zeros(context, rounded * ((D.rows() + 1) / 2));
-  for (Tensor<float>* vector : {&inverse_scale_, &norm_, &rounding_, &tail_})
-    *vector = Tensor<float>::zeros(context, rounded);
-  level_ = Tensor<std::int64_t>::zeros(context, rounded);
-  float_ = Tensor<float>::zeros(context, cpu::round_up(D.rows(), kAtomPadding));
-  rotated_ = Tensor<float>::zeros(context, cpu::round_up(D.rows(), kAtomPadding));
+  // Whole cache lines.
+  packed_ = Tensor<std::int32_t>::zeros(context, cpu::round_up((D.rows() + 1) / 2, 16), places);
+  for (Tensor<float>* vector : {&inverse_scale_, &norm_, &rounding_}) *vector = Tensor<float>::zeros(context, places);
+  adds_ = Tensor<std::int32_t>::zeros(context, places);
+  level_ = Tensor<std::int64_t>::zeros(context, places);
+  tails_ = Tensor<std::int64_t>::zeros(context, places);
+  tail_ = Tensor<ResidualTail>(context, std::max<std::int64_t>(D.levels(), 1), places);
+  float_ = Tensor<float>::zeros(context, cpu::round_up(D.rows(), kAtomPadding), kTogether);
+  rotated_ = Tensor<float>::zeros(context, cpu::round_up(D.rows(), kAtomPadding), kTogether);
   scratch_ = Tensor<float>::zeros(context, cpu::round_up(D.rows(), kAtomPadding));
 }
 
-void QuantizedResiduals::set(const QuantizedDictionary& D, std::int64_t place, std::int64_t level, const double* r) {
-  SHRINKWARP_REQUIRE(place >= 0 && place < places(), ShapeError, "QuantizedResiduals: place is ", place,
-                     ", wanted 0 to ", places() - 1);
+void QuantizedResiduals::put(const QuantizedDictionary& D, const Vector* vectors, std::int64_t count) {
   const std::int64_t n = D.rows();
-  const std::int64_t pairs = (n + 1) / 2;
-  std::int32_t* const column = packed_.data() + place / group_ * group_ * pairs + place % group_;
   const bool rotate = !D.basis().empty();
-  const std::int64_t rows = D.level_rows(level);
-  const double norm = std::sqrt(dot(r, r, cpu::round_up(n, kAtomPadding)));
-  // In units in which the norm is from 1 to 2: squares of float reach from 1e-38 to 1e38 only.
-  const int exponent = norm > 0 ? std::ilogb(norm) : 0;
-  const double down = std::ldexp(1.0, -exponent);
-  for (std::int64_t i = 0; i < n; ++i) float_.data()[i] = static_cast<float>(r[i] * down);
-  if (rotate) {
-    cpu::kernels().rotate(D.basis(), rows, float_.data(), rotated_.data());
-    std::fill_n(rotated_.data() + rows, cpu::round_up(rows, kAtomPadding) - rows, 0.0F);
+  for (std::int64_t first = 0, together = 0; first < count; first += together) {
+    const std::int64_t level = vectors[first].level;
+    const std::int64_t rows = D.level_rows(level);
+    double norms[kTogether];
+    for (together = 0; together < kTogether && first + together < count; ++together) {
+      const Vector& vector = vectors[first + together];
+      if (vector.level != level) break;
+      SHRINKWARP_REQUIRE(vector.place >= 0 && vector.place < places(), ShapeError, "QuantizedResiduals: place is ",
+                         vector.place, ", wanted 0 to ", places() - 1);
+      // In units in which the norm is from 1 to 2: squares of float reach from 1e-38 to 1e38 only.
+      const double norm = norms[together] = std::sqrt(dot(vector.v, vector.v, cpu::round_up(n, kAtomPadding)));
+      scale_to_float(vector.v, norm > 0 ? std::ldexp(1.0, -std::ilogb(norm)) : 1.0, n,
+                     float_.matrix().column(together));
+    }
+    if (rotate) cpu::kernels().rotate(D.basis(), rows, float_.matrix().columns(0, together), rotated_.matrix());
+    for (std::int64_t k = 0; k < together; ++k) {
+      float* const rotated = rotated_.matrix().column(k);
+      if (rotate) std::fill_n(rotated + rows, cpu::round_up(rows, kAtomPadding) - rows, 0.0F);
+      put_rounded(D, vectors[first + k], norms[k], rotate ? rotated : float_.matrix().column(k));
+    }
   }
-  const cpu::QuantizedVector residual = cpu::kernels().quantize(
-      {rotate ? rotated_.data() : float_.data(), rows, kResidualNorm, kLargest, scratch_.data(), column, group_});
+}
+
+// @param rounded  the vector's coordinates, in units in which its norm is from 1 to 2
+void QuantizedResiduals::put_rounded(const QuantizedDictionary& D, const Vector& vector, double norm,
+                                     const float* rounded) {
+  const std::int64_t n = D.rows(), place = vector.place;
+  const std::int64_t rows = D.level_rows(vector.level);
+  const int exponent = norm > 0 ? std::ilogb(norm) : 0;
+  const cpu::QuantizedVector quantized = cpu::kernels().quantize(
+      {rounded, rows, kResidualNorm, kLargest, scratch_.data(), packed_.matrix().column(place)});
   // The chains of the rotation, its arguments' rounding to float, and the same again for good measure.
-  constexpr double kUnit = 6e-8;
-  const double moved =
-      rotate ? kUnit * (static_cast<double>(n) / 16 + 10) * std::sqrt(static_cast<double>(rows)) * norm : kUnit * norm;
-  // ||tail||^2 = ||r||^2 - ||head||^2; the head is known to `moved`, its norm to the rounding of a sum in float.
+  const double moved = D.basis().empty()
+                           ? kUnit * norm
+                           : kUnit * (static_cast<double>(n) / 16 + 10) * std::sqrt(static_cast<double>(rows)) * norm;
+  // ||tail||^2 = ||v||^2 - ||head||^2; the head is known to `moved`, its norm to the rounding of a sum in float.
   const double head =
-      std::max(0.0, std::ldexp(residual.norm, exponent) * (1 - kUnit * (static_cast<double>(n) / 8 + 8)) - moved);
-  const double tail = rows == n ? 0 : std::sqrt(std::max(0.0, norm * norm * (1 + 1e-12) - head * head));
+      std::max(0.0, std::ldexp(quantized.norm, exponent) * (1 - kUnit * (static_cast<double>(n) / 8 + 8)) - moved);
+  const double beyond = rows == n ? 0 : std::sqrt(std::max(0.0, norm * norm * (1 + 1e-12) - head * head));
   // A unit under float's range would not come back from it: all is rounded away then.
-  const double unit = std::ldexp(static_cast<double>(residual.unit), exponent);
+  const double unit = std::ldexp(static_cast<double>(quantized.unit), exponent);
   const bool kept = unit >= static_cast<double>(std::numeric_limits<float>::min());
-  level_.data()[place] = level;
+  const double lost = kept ? std::ldexp(quantized.rounding, exponent) + moved : norm;
+  level_.data()[place] = vector.level;
   inverse_scale_.data()[place] = kept ? static_cast<float>(unit) : 0.0F;
-  norm_.data()[place] = rounded_up(norm);
-  rounding_.data()[place] = rounded_up(kept ? std::ldexp(residual.rounding, exponent) + moved : norm);
-  tail_.data()[place] = rounded_up(tail);
+  adds_.data()[place] = vector.adds ? 1 : 0;
+  std::int64_t& tails = tails_.data()[place];
+  if (vector.adds) {
+    const double whole = static_cast<double>(norm_.data()[place]) + norm;
+    const double rounding = static_cast<double>(rounding_.data()[place]) + lost;
+    norm_.data()[place] = rounded_up(whole);
+    // The sum of both correlations is rounded to float, and no larger than the atom's norm times those of the parts.
+    rounding_.data()[place] = rounded_up(rounding + 1.01 * kUnit * (whole + rounding));
+  } else {
+    norm_.data()[place] = rounded_up(norm);
+    rounding_.data()[place] = rounded_up(lost);
+    tails = 0;
+  }
+  if (!(beyond > 0)) return;
+  const MatrixView<ResidualTail> tail = tail_.matrix();
+  std::int64_t i = 0;
+  while (i < tails && tail(i, place).level != vector.level) ++i;
+  if (i == tails) tail(tails++, place) = {vector.level, 0};
+  tail(i, place).norm = rounded_up(static_cast<double>(tail(i, place).norm) + beyond);
 }
 
 void bounded_correlation(const Context& context, const QuantizedDictionary& D, const AtomBounds& bounds,
-                         const QuantizedResiduals& R, std::int64_t count, MatrixView<float> C,
-                         MatrixView<float> highest) {
-  SHRINKWARP_REQUIRE(count >= 0 && count <= R.places(), ShapeError, "bounded_correlation: count is ", count,
-                     ", wanted 0 to ", R.places(), " places");
-  check_matrix(context, "bounded_correlation", "C", C, D.padded_atoms(), count);
-  check_matrix(context, "bounded_correlation", "highest", highest, D.panels(), count);
-  if (count == 0) return;
-  cpu::kernels().run({&D, bounds, &R, C, highest});
+                         const QuantizedResiduals& R, const std::int64_t* places, std::int64_t count,
+                         MatrixView<float> C, MatrixView<float> highest) {
+  for (std::int64_t b = 0; b < count; ++b) {
+    SHRINKWARP_REQUIRE(places[b] >= 0 && places[b] < R.places(), ShapeError, "bounded_correlation: place is ",
+                       places[b], ", wanted 0 to ", R.places() - 1);
+  }
+  check_matrix(context, "bounded_correlation", "C", C, D.padded_atoms(), R.places());
+  check_matrix(context, "bounded_correlation", "highest", highest, D.panels(), R.places());
+  if (count > 0) cpu::kernels().run({&D, bounds, &R, places, count, C, highest});
 }
 
 std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
@@ -250,19 +304,34 @@ std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, 
   for (std::int64_t panel = 0; panel < D.panels(); ++panel) {
     if (!(highest[panel] > limit)) continue;
     const std::int64_t first = panel * height;
-    count += cpu::kernels().open({bounds, c, bounds.tail.column(R.level(place)), R.norm(place), R.rounding(place),
-                                  R.tail(place), limit, first, std::min(first + height, D.padded_atoms())},
+    count += cpu::kernels().open({bounds, c, &R, place, limit, first, std::min(first + height, D.padded_atoms())},
                                  open + count);
   }
   return count;
+}
+
+float nth_largest(const float* values, std::int64_t count, std::int64_t n) {
+  // Numbers of one sign are in the order of their bits, which are found one by one. Those of no number are no limit.
+  std::uint32_t found = 0;
+  float value = 0;
+  for (int bit = 30; bit >= 0; --bit) {
+    const std::uint32_t bits = found | std::uint32_t{1} << bit;
+    float tried = 0;
+    std::memcpy(&tried, &bits, sizeof tried);
+    if (count_from(values, count, tried) < n) continue;
+    found = bits;
+    value = tried;
+  }
+  return value;
 }
 
 void group_bounds(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
                   std::int64_t place, const float* c, std::int64_t group_size, float* upper, double* about,
                   double* most) {
   const std::int64_t atoms = D.atoms();
-  upper_magnitudes(c, bounds.rounding.data, R.norm(place), bounds.norm.data, R.rounding(place),
-                   bounds.tail.column(R.level(place)), R.tail(place), atoms, upper);
+  upper_magnitudes(c, bounds.rounding.data, R.norm(place), bounds.norm.data, R.rounding(place), atoms, upper);
+  for (std::int64_t i = 0; i < R.tails(place); ++i)
+    add_tail(bounds.tail.column(R.tail(place, i).level), R.tail(place, i).norm, atoms, upper);
   // A few units of float in each magnitude, and of double in the sum.
   constexpr double kRoom = 1 + 2e-6;
   for (std::int64_t g = 0, j = 0; j < atoms; ++g) {

@@ -9,6 +9,10 @@
 //
 // and all norms rounded up; the tail is what is beyond the first k coordinates. Rounding makes 1.4e-4 ||d|| ||r|| for 300
 // rows. k is a residual's own choice, in steps of kLevelRows: its level.
+//
+// A residual that has been multiplied before and has moved by a little since then needs only the product with the change:
+// c grows by it, and so does the bound, by what it is for the change. A change that comes of atoms lies where the atoms do,
+// in the first few coordinates, and is short: few are multiplied.
 #pragma once
 
 #include <cstdint>
@@ -68,52 +72,82 @@ class QuantizedDictionary {
   double typical_norm_ = 0;
 };
 
-/// Residuals in 16-bit integers, as bounded_correlation reads them: a fixed number of places that are filled one by one.
-/// Places come in groups that are multiplied together, at one level. Move-only; on the CPU.
+/// What of a residual a level leaves out.
+struct ResidualTail {
+  std::int64_t level = 0;
+  float norm = 0;  ///< >= the norm of what is beyond its rows
+};
+
+/// Residuals in 16-bit integers, as bounded_correlation reads them: a fixed number of places that are filled one by one, and
+/// what is known of the error of each. Move-only; on the CPU.
 class QuantizedResiduals {
  public:
   QuantizedResiduals() = default;
-  /// Places for `places` residuals, rounded up to whole groups. Allocates yes. @throws OutOfMemory
+  /// Places for `places` residuals. Allocates yes. @throws OutOfMemory
   QuantizedResiduals(const Context& context, const QuantizedDictionary& D, std::int64_t places);
 
   std::int64_t places() const { return norm_.size(); }
-  std::int64_t group() const { return group_; }  ///< places that share a level
-  /// Puts the vector r [n padded with zeros to kAtomPadding] in a place; finite, its norm 0 or in float's range. All places
-  /// of a group that are in use must have the same level. Allocates no.
-  void set(const QuantizedDictionary& D, std::int64_t place, std::int64_t level, const double* r);
-  const std::int32_t* packed() const { return packed_.data(); }
-  std::int64_t level(std::int64_t place) const { return level_.data()[place]; }
-  float inverse_scale(std::int64_t place) const { return inverse_scale_.data()[place]; }  ///< 1 / s_r
+  /// Residuals of one level that a pass multiplies together: fewer cost as much.
+  std::int64_t group() const { return group_; }
+  /// What is put in a place.
+  struct Vector {
+    std::int64_t place = 0, level = 0;
+    const double* v = nullptr;  ///< [n padded with zeros to kAtomPadding], finite, its norm 0 or in float's range
+    /// It is a change that is added to the residual of the place, whose pass has run: the next pass adds to its correlations.
+    /// Norms, rounding and tails are from now on sums of those of the parts.
+    bool adds = false;
+  };
+  static constexpr std::int64_t kTogether = 4;
+  /// Puts vectors in their places, each to the same bits alone; up to kTogether consecutive ones of one level cost little more
+  /// than one, which reads the basis. Allocates no. @throws ShapeError
+  void put(const QuantizedDictionary& D, const Vector* vectors, std::int64_t count);
+  /// One of them.
+  void set(const QuantizedDictionary& D, std::int64_t place, std::int64_t level, const double* r) {
+    const Vector one{place, level, r, false};
+    put(D, &one, 1);
+  }
+  /// [(rows + 1) / 2] pairs of the vector that the next pass multiplies.
+  const std::int32_t* packed(std::int64_t place) const { return packed_.matrix().column(place); }
+  std::int64_t level(std::int64_t place) const { return level_.data()[place]; }           ///< of that vector
+  float inverse_scale(std::int64_t place) const { return inverse_scale_.data()[place]; }  ///< 1 / s_r, likewise
+  bool adds(std::int64_t place) const { return adds_.data()[place] != 0; }                ///< it is a change
   float norm(std::int64_t place) const { return norm_.data()[place]; }                    ///< >= ||r||
   float rounding(std::int64_t place) const { return rounding_.data()[place]; }            ///< >= ||r - q_r / s_r||
-  float tail(std::int64_t place) const { return tail_.data()[place]; }                    ///< >= ||tail of r||
+  /// Levels that something is beyond, each once, in no order.
+  std::int64_t tails(std::int64_t place) const { return tails_.data()[place]; }
+  ResidualTail tail(std::int64_t place, std::int64_t i) const { return tail_.matrix()(i, place); }
 
  private:
+  void put_rounded(const QuantizedDictionary& D, const Vector& vector, double norm, const float* rounded);
+
   std::int64_t group_ = 1;
-  Tensor<std::int32_t> packed_;
-  Tensor<float> inverse_scale_, norm_, rounding_, tail_, float_, rotated_, scratch_;
-  Tensor<std::int64_t> level_;
+  Tensor<std::int32_t> packed_, adds_;
+  Tensor<float> inverse_scale_, norm_, rounding_, scratch_;
+  Tensor<float> float_, rotated_;  // [n padded, kTogether]
+  Tensor<std::int64_t> level_, tails_;
+  Tensor<ResidualTail> tail_;  // [levels, places]
 };
 
-/// c for all atoms and the first `count` residuals, and the largest magnitude that any atom of a panel can have.
+/// c for all atoms and the residuals of some places, and the largest magnitude that any atom of a panel can have.
 ///
 ///   C[j, b] = c_jb;   highest[p, b] = max over atoms j of panel p of |c_jb| + rounding_j norm(b) + norm_j rounding(b)
-///                                                          + tail_j tail(b)
+///                                                          + sum over tails of tail_j(level) tail(b)
 ///
 /// @param bounds   of D, or those divided by a weight for each atom: C and `highest` are then divided by it, too. An atom
 ///                 whose numbers are all 0 never shows
-/// @param C        [padded_atoms, count], written
-/// @param highest  [panels, count], written: no correlation of the panel is larger in magnitude
+/// @param places   [count] b, in any order; consecutive ones of one level are multiplied together, up to R.group()
+/// @param C        [padded_atoms, R.places()], columns b are written, or added to where R.adds(b)
+/// @param highest  [panels, R.places()], columns b are written: no correlation of the panel is larger in magnitude
 ///
-/// Numerics     integer sums are exact; C and `highest` are within 4 units of float, for which the bounds have room. What
-///              is under float's range, 1e-38, has no relative error
+/// Numerics     integer sums are exact; C and `highest` are within 4 units of float for each vector that was multiplied, for
+///              which the bounds have room. What is under float's range, 1e-38, has no relative error
 /// Determinism  a column's bits depend on that column alone. Another instruction set has other panels and scales, and so
 ///              other bits within the bounds
 /// Cost         2 k m operations of 16 bits a residual. On the calling thread, whatever the context has. Allocates no
 /// @throws ShapeError, DeviceError
 void bounded_correlation(const Context& context, const QuantizedDictionary& D, const AtomBounds& bounds,
-                         const QuantizedResiduals& R, std::int64_t count, MatrixView<float> C,
-                         MatrixView<float> highest);
+                         const QuantizedResiduals& R, const std::int64_t* places, std::int64_t count,
+                         MatrixView<float> C, MatrixView<float> highest);
 
 /// The atoms whose correlation with the residual at `place` may pass a threshold: |c_j| + bound_j > threshold.
 ///
@@ -123,6 +157,10 @@ void bounded_correlation(const Context& context, const QuantizedDictionary& D, c
 /// @return their number. Only panels that `highest` leaves open are read. On the calling thread. Allocates no
 std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
                         std::int64_t place, const float* c, const float* highest, double threshold, std::int32_t* open);
+
+/// The n-th largest of numbers that are 0 or more. @param values  [count]  @param n  1 to count
+/// Cost: 32 comparisons each. On the calling thread. Allocates no
+float nth_largest(const float* values, std::int64_t count, std::int64_t n);
 
 /// What a pass knows of the norms of the correlations of groups of consecutive atoms, group g being the atoms
 /// g s .. g s + s - 1:
@@ -142,9 +180,13 @@ void group_bounds(const QuantizedDictionary& D, const AtomBounds& bounds, const 
 /// The bound itself: |d_j'r - c_j| <= error_bound(...).
 inline double error_bound(const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t place,
                           std::int64_t atom) {
-  return static_cast<double>(bounds.rounding[atom]) * static_cast<double>(R.norm(place)) +
-         static_cast<double>(bounds.norm[atom]) * static_cast<double>(R.rounding(place)) +
-         static_cast<double>(bounds.tail(atom, R.level(place))) * static_cast<double>(R.tail(place));
+  double bound = static_cast<double>(bounds.rounding[atom]) * static_cast<double>(R.norm(place)) +
+                 static_cast<double>(bounds.norm[atom]) * static_cast<double>(R.rounding(place));
+  for (std::int64_t i = 0; i < R.tails(place); ++i) {
+    const ResidualTail tail = R.tail(place, i);
+    bound += static_cast<double>(bounds.tail(atom, tail.level)) * static_cast<double>(tail.norm);
+  }
+  return bound;
 }
 
 }  // namespace shrinkwarp

@@ -20,6 +20,8 @@ struct BoundedCorrelationTask {
   const QuantizedDictionary* dictionary;
   AtomBounds bounds;
   const QuantizedResiduals* residuals;
+  const std::int64_t* places;
+  std::int64_t count;
   MatrixView<float> C;
   MatrixView<float> highest;
 };
@@ -27,8 +29,8 @@ struct BoundedCorrelationTask {
 struct OpenAtomsTask {
   AtomBounds bounds;
   const float* c;
-  const float* tails;          // of the atoms at the residual's level
-  float norm, rounding, tail;  // of the residual
+  const QuantizedResiduals* residuals;
+  std::int64_t place;
   float threshold;
   std::int64_t first, last;  // atoms, whole vectors
 };
@@ -39,8 +41,7 @@ struct QuantizeTask {
   std::int64_t size;  // the rest up to a whole vector of 16 is zero
   double norm_limit, largest;
   float* scratch;       // [size in whole vectors]
-  std::int32_t* pairs;  // pair i goes to pairs[i * stride]
-  std::int64_t stride;
+  std::int32_t* pairs;  // [(size + 1) / 2]
 };
 struct QuantizedVector {
   float unit = 0;
@@ -51,12 +52,12 @@ struct QuantizedVector {
 /// What one instruction set offers.
 struct BoundedCorrelationKernels {
   std::int64_t lanes;    // of a vector of 32 bits
-  std::int64_t columns;  // of the microkernel: residuals are packed in groups of so many
+  std::int64_t columns;  // of the microkernel: so many residuals are multiplied together
   void (*run)(const BoundedCorrelationTask& task);
   std::int64_t (*open)(const OpenAtomsTask& task, std::int32_t* open);
   QuantizedVector (*quantize)(const QuantizeTask& task);
-  /// out[i] = basis[:, i]' r for i < count; columns and r in whole vectors of 16.
-  void (*rotate)(MatrixView<const float> basis, std::int64_t count, const float* r, float* out);
+  /// out[i, k] = basis[:, i]' r[:, k] for i < count, up to kTogether columns r; all columns in whole vectors of 16.
+  void (*rotate)(MatrixView<const float> basis, std::int64_t count, MatrixView<const float> r, MatrixView<float> out);
 };
 
 }  // namespace shrinkwarp::cpu
@@ -114,10 +115,12 @@ SHRINKWARP_VNNI inline __attribute__((always_inline)) Pairs AddProductsFused(Pai
 #endif
 
 #define SHRINKWARP_COLUMNS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#define SHRINKWARP_CLEAR(c) Pairs sum0##c = hn::Zero(d), sum1##c = hn::Zero(d), sum2##c = hn::Zero(d);
+#define SHRINKWARP_CLEAR(c)                                                  \
+  Pairs sum0##c = hn::Zero(d), sum1##c = hn::Zero(d), sum2##c = hn::Zero(d); \
+  const std::int32_t* const HWY_RESTRICT column##c = columns[c < kPairColumns ? c : 0];
 #define SHRINKWARP_ADD(c)                                                       \
   if constexpr (c < kPairColumns) {                                             \
-    const Pairs value = hn::Set(d, columns[c]);                                 \
+    const Pairs value = hn::Set(d, column##c[k]);                               \
     sum0##c = SHRINKWARP_ADD_PRODUCTS(a0, value, sum0##c);                      \
     if constexpr (W > 1) sum1##c = SHRINKWARP_ADD_PRODUCTS(a1, value, sum1##c); \
     if constexpr (W > 2) sum2##c = SHRINKWARP_ADD_PRODUCTS(a2, value, sum2##c); \
@@ -128,23 +131,23 @@ SHRINKWARP_VNNI inline __attribute__((always_inline)) Pairs AddProductsFused(Pai
     if constexpr (W > 1) hn::Store(sum1##c, d, tile + (c * W + 1) * lanes); \
     if constexpr (W > 2) hn::Store(sum2##c, d, tile + (c * W + 2) * lanes); \
   }
-// tile[(c W + w) lanes + lane] = sum over k of panel[(k W + w) lanes + lane] columns[k kPairColumns + c], over pairs.
-#define SHRINKWARP_MULTIPLY                                                               \
-  const Sums d;                                                                           \
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));                             \
-  SHRINKWARP_COLUMNS(SHRINKWARP_CLEAR)                                                    \
-  for (std::int64_t k = 0; k < pairs; ++k, panel += W * lanes, columns += kPairColumns) { \
-    const Pairs a0 = hn::Load(d, panel);                                                  \
-    Pairs a1 = a0, a2 = a0;                                                               \
-    if constexpr (W > 1) a1 = hn::Load(d, panel + lanes);                                 \
-    if constexpr (W > 2) a2 = hn::Load(d, panel + 2 * lanes);                             \
-    SHRINKWARP_COLUMNS(SHRINKWARP_ADD)                                                    \
-  }                                                                                       \
+// tile[(c W + w) lanes + lane] = sum over k of panel[(k W + w) lanes + lane] columns[c][k], over pairs.
+#define SHRINKWARP_MULTIPLY                                      \
+  const Sums d;                                                  \
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));    \
+  SHRINKWARP_COLUMNS(SHRINKWARP_CLEAR)                           \
+  for (std::int64_t k = 0; k < pairs; ++k, panel += W * lanes) { \
+    const Pairs a0 = hn::Load(d, panel);                         \
+    Pairs a1 = a0, a2 = a0;                                      \
+    if constexpr (W > 1) a1 = hn::Load(d, panel + lanes);        \
+    if constexpr (W > 2) a2 = hn::Load(d, panel + 2 * lanes);    \
+    SHRINKWARP_COLUMNS(SHRINKWARP_ADD)                           \
+  }                                                              \
   SHRINKWARP_COLUMNS(SHRINKWARP_STORE)
 
 #define SHRINKWARP_ADD_PRODUCTS AddProducts
 template <int W>
-HWY_NOINLINE void MultiplyPairs(const std::int32_t* HWY_RESTRICT panel, const std::int32_t* HWY_RESTRICT columns,
+HWY_NOINLINE void MultiplyPairs(const std::int32_t* HWY_RESTRICT panel, const std::int32_t* const* columns,
                                 std::int64_t pairs, std::int32_t* HWY_RESTRICT tile) {
   SHRINKWARP_MULTIPLY
 }
@@ -154,7 +157,7 @@ HWY_NOINLINE void MultiplyPairs(const std::int32_t* HWY_RESTRICT panel, const st
 #define SHRINKWARP_ADD_PRODUCTS AddProductsFused
 template <int W>
 SHRINKWARP_VNNI HWY_NOINLINE void MultiplyPairsFused(const std::int32_t* HWY_RESTRICT panel,
-                                                     const std::int32_t* HWY_RESTRICT columns, std::int64_t pairs,
+                                                     const std::int32_t* const* columns, std::int64_t pairs,
                                                      std::int32_t* HWY_RESTRICT tile) {
   SHRINKWARP_MULTIPLY
 }
@@ -166,7 +169,7 @@ SHRINKWARP_VNNI HWY_NOINLINE void MultiplyPairsFused(const std::int32_t* HWY_RES
 #undef SHRINKWARP_STORE
 #undef SHRINKWARP_MULTIPLY
 
-using Multiply = void (*)(const std::int32_t*, const std::int32_t*, std::int64_t, std::int32_t*);
+using Multiply = void (*)(const std::int32_t*, const std::int32_t* const*, std::int64_t, std::int32_t*);
 
 Multiply MultiplyFor(std::int64_t vectors) {
 #if HWY_TARGET == HWY_AVX3
@@ -176,45 +179,98 @@ Multiply MultiplyFor(std::int64_t vectors) {
   return vectors == 1 ? MultiplyPairs<1> : vectors == 2 ? MultiplyPairs<2> : MultiplyPairs<3>;
 }
 
+/// The bounds of a residual's correlations with a vector of atoms at a time.
+class Bound {
+ public:
+  Bound(const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t place)
+      : rounding_of_(bounds.rounding.data),
+        norm_of_(bounds.norm.data),
+        tail_of_(bounds.tail.data),
+        bounds_(bounds),
+        R_(R),
+        place_(place),
+        more_(R.tails(place)),
+        norm_(R.norm(place)),
+        rounding_(R.rounding(place)) {
+    if (more_ == 0) return;
+    const ResidualTail tail = R.tail(place, 0);
+    tail_of_ = bounds.tail.column(tail.level);
+    tail_ = tail.norm;
+  }
+  HWY_INLINE hn::Vec<Reals> operator()(std::int64_t j) const {
+    const Reals real;
+    auto bound = hn::Mul(hn::Load(real, norm_of_ + j), hn::Set(real, rounding_));
+    bound = hn::MulAdd(hn::Load(real, rounding_of_ + j), hn::Set(real, norm_), bound);
+    bound = hn::MulAdd(hn::Load(real, tail_of_ + j), hn::Set(real, tail_), bound);
+    for (std::int64_t i = 1; i < more_; ++i) {
+      const ResidualTail tail = R_.tail(place_, i);
+      bound = hn::MulAdd(hn::Load(real, bounds_.tail.column(tail.level) + j), hn::Set(real, tail.norm), bound);
+    }
+    return bound;
+  }
+
+ private:
+  const float *rounding_of_, *norm_of_, *tail_of_;
+  const AtomBounds& bounds_;
+  const QuantizedResiduals& R_;
+  const std::int64_t place_, more_;
+  const float norm_, rounding_;
+  float tail_ = 0;
+};
+
+/// Correlations of one residual with the atoms of a panel of W vectors, from the sums of the tile. @return the highest
+template <int W>
+HWY_INLINE float FinishColumn(const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t place,
+                              const std::int32_t* HWY_RESTRICT sums, std::int64_t first, float* HWY_RESTRICT out) {
+  const Sums d;
+  const Reals real;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto inverse_scale = hn::Set(real, R.inverse_scale(place));
+  const bool adds = R.adds(place);
+  const Bound bound(bounds, R, place);
+  const float* const factor = bounds.factor.data + first;
+  auto most = hn::Zero(real);
+  for (int w = 0; w < W; ++w) {
+    const auto sum = hn::ConvertTo(real, hn::Load(d, sums + w * lanes));
+    auto value = hn::Mul(hn::Mul(sum, hn::Load(real, factor + w * lanes)), inverse_scale);
+    if (adds) value = hn::Add(value, hn::LoadU(real, out + w * lanes));
+    hn::StoreU(value, real, out + w * lanes);
+    most = hn::Max(most, hn::Add(hn::Abs(value), bound(first + w * lanes)));
+  }
+  return hn::GetLane(hn::MaxOfLanes(real, most));
+}
+
 /// For each panel, which stays in the first-level cache, the product with every group of residuals.
 void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
   const Sums d;
-  const Reals real;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const QuantizedDictionary& D = *task.dictionary;
   const QuantizedResiduals& R = *task.residuals;
   const std::int64_t all_pairs = (D.rows() + 1) / 2;
-  const std::int64_t count = task.C.cols;
   HWY_ALIGN std::int32_t tile[kPairVectors * hn::MaxLanes(d) * kPairColumns];
+  const std::int32_t* columns[kPairColumns];
 
   for (std::int64_t first = 0; first < D.padded_atoms(); first += kPairVectors * lanes) {
     const std::int64_t vectors = std::min(kPairVectors, (D.padded_atoms() - first) / lanes);
     const Multiply multiply = MultiplyFor(vectors);
     const std::int64_t panel = first / (kPairVectors * lanes);
     const std::int32_t* const atoms = D.packed() + first * all_pairs;
-    for (std::int64_t c = 0; c < count; c += kPairColumns) {
-      const std::int64_t level = R.level(c);
-      multiply(atoms, R.packed() + c * all_pairs, (D.level_rows(level) + 1) / 2, tile);
-      const std::int64_t group = std::min<std::int64_t>(kPairColumns, count - c);
+    for (std::int64_t b = 0, group = 0; b < task.count; b += group) {
+      const std::int64_t level = R.level(task.places[b]);
+      group = 0;
+      while (group < kPairColumns && b + group < task.count && R.level(task.places[b + group]) == level) {
+        columns[group] = R.packed(task.places[b + group]);
+        ++group;
+      }
+      std::fill(columns + group, columns + kPairColumns, columns[0]);
+      multiply(atoms, columns, (D.level_rows(level) + 1) / 2, tile);
       for (std::int64_t g = 0; g < group; ++g) {
-        const auto inverse_scale = hn::Set(real, R.inverse_scale(c + g));
-        const auto norm = hn::Set(real, R.norm(c + g));
-        const auto rounding = hn::Set(real, R.rounding(c + g));
-        const auto tail = hn::Set(real, R.tail(c + g));
-        const float* const tails = task.bounds.tail.column(level);
-        float* const out = task.C.column(c + g) + first;
-        auto most = hn::Zero(real);
-        for (std::int64_t w = 0; w < vectors; ++w) {
-          const std::int64_t j = first + w * lanes;
-          const auto sum = hn::ConvertTo(real, hn::Load(d, tile + (g * vectors + w) * lanes));
-          const auto value = hn::Mul(hn::Mul(sum, hn::Load(real, task.bounds.factor.data + j)), inverse_scale);
-          hn::StoreU(value, real, out + w * lanes);
-          const auto bound = hn::MulAdd(hn::Load(real, tails + j), tail,
-                                        hn::MulAdd(hn::Load(real, task.bounds.rounding.data + j), norm,
-                                                   hn::Mul(hn::Load(real, task.bounds.norm.data + j), rounding)));
-          most = hn::Max(most, hn::Add(hn::Abs(value), bound));
-        }
-        task.highest(panel, c + g) = hn::GetLane(hn::MaxOfLanes(real, most));
+        const std::int64_t place = task.places[b + g];
+        float* const out = task.C.column(place) + first;
+        const std::int32_t* const sums = tile + g * vectors * lanes;
+        task.highest(panel, place) = vectors == 3   ? FinishColumn<3>(task.bounds, R, place, sums, first, out)
+                                     : vectors == 2 ? FinishColumn<2>(task.bounds, R, place, sums, first, out)
+                                                    : FinishColumn<1>(task.bounds, R, place, sums, first, out);
       }
     }
   }
@@ -223,14 +279,11 @@ void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
 std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
   const Reals real;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
-  const auto norm = hn::Set(real, task.norm), rounding = hn::Set(real, task.rounding), tail = hn::Set(real, task.tail),
-             threshold = hn::Set(real, task.threshold);
+  const auto threshold = hn::Set(real, task.threshold);
+  const Bound bound(task.bounds, *task.residuals, task.place);
   std::int64_t count = 0;
   for (std::int64_t j = task.first; j < task.last; j += lanes) {
-    const auto bound = hn::MulAdd(hn::Load(real, task.tails + j), tail,
-                                  hn::MulAdd(hn::Load(real, task.bounds.rounding.data + j), norm,
-                                             hn::Mul(hn::Load(real, task.bounds.norm.data + j), rounding)));
-    const auto over = hn::Gt(hn::Add(hn::Abs(hn::LoadU(real, task.c + j)), bound), threshold);
+    const auto over = hn::Gt(hn::Add(hn::Abs(hn::LoadU(real, task.c + j)), bound(j)), threshold);
     std::uint8_t bytes[8] = {};
     hn::StoreMaskBits(real, over, bytes);
     std::uint32_t bits = static_cast<std::uint32_t>(bytes[0]) | static_cast<std::uint32_t>(bytes[1]) << 8U;
@@ -239,53 +292,71 @@ std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
   return count;
 }
 
-// Sums in sixteen lanes, each a chain of n / 16 multiply-adds: what rounding can do is n / 16 + 5 units of |u|'|r|.
-void Rotate(MatrixView<const float> basis, std::int64_t count, const float* HWY_RESTRICT r, float* HWY_RESTRICT out) {
+// Sums in sixteen lanes, each a chain of n / 16 multiply-adds: what rounding can do is n / 16 + 5 units of |u|'|r|. K vectors
+// pass the basis together: 4 K accumulators.
+template <int K>
+void RotateTogether(MatrixView<const float> basis, std::int64_t count, MatrixView<const float> r,
+                    MatrixView<float> out) {
   const Reals real;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
   const std::int64_t n = basis.rows;
+  const float *r0 = r.column(0), *r1 = r.column(K > 1 ? 1 : 0), *r2 = r.column(K > 2 ? 2 : 0),
+              *r3 = r.column(K > 3 ? 3 : 0);
   for (std::int64_t c = 0; c < count; c += 4) {
     const auto column = [&](std::int64_t k) { return basis.column(std::min(c + k, count - 1)); };
     const float* const u0 = column(0);
     const float* const u1 = column(1);
     const float* const u2 = column(2);
     const float* const u3 = column(3);
-    float sums[4] = {};
-    if constexpr (2 * hn::MaxLanes(real) == 16) {
-      auto s0 = hn::Zero(real), s1 = hn::Zero(real), s2 = hn::Zero(real), s3 = hn::Zero(real);
-      auto t0 = hn::Zero(real), t1 = hn::Zero(real), t2 = hn::Zero(real), t3 = hn::Zero(real);
-      for (std::int64_t i = 0; i < n; i += 16) {
-        const auto s = hn::Load(real, r + i), t = hn::Load(real, r + i + lanes);
-        s0 = hn::MulAdd(hn::Load(real, u0 + i), s, s0);
-        t0 = hn::MulAdd(hn::Load(real, u0 + i + lanes), t, t0);
-        s1 = hn::MulAdd(hn::Load(real, u1 + i), s, s1);
-        t1 = hn::MulAdd(hn::Load(real, u1 + i + lanes), t, t1);
-        s2 = hn::MulAdd(hn::Load(real, u2 + i), s, s2);
-        t2 = hn::MulAdd(hn::Load(real, u2 + i + lanes), t, t2);
-        s3 = hn::MulAdd(hn::Load(real, u3 + i), s, s3);
-        t3 = hn::MulAdd(hn::Load(real, u3 + i + lanes), t, t3);
+    float sums[4][4] = {};
+    // Where a vector has fewer than sixteen lanes, one part of them after the other.
+    for (std::int64_t first = 0; first < 16; first += lanes) {
+#define SHRINKWARP_CLEAR(k) \
+  auto s0##k = hn::Zero(real), s1##k = hn::Zero(real), s2##k = hn::Zero(real), s3##k = hn::Zero(real);
+#define SHRINKWARP_ADD(k)                        \
+  if constexpr (k < K) {                         \
+    const auto value = hn::Load(real, r##k + i); \
+    s0##k = hn::MulAdd(a0, value, s0##k);        \
+    s1##k = hn::MulAdd(a1, value, s1##k);        \
+    s2##k = hn::MulAdd(a2, value, s2##k);        \
+    s3##k = hn::MulAdd(a3, value, s3##k);        \
+  }
+#define SHRINKWARP_REDUCE(k)                                \
+  if constexpr (k < K) {                                    \
+    sums[k][0] += hn::GetLane(hn::SumOfLanes(real, s0##k)); \
+    sums[k][1] += hn::GetLane(hn::SumOfLanes(real, s1##k)); \
+    sums[k][2] += hn::GetLane(hn::SumOfLanes(real, s2##k)); \
+    sums[k][3] += hn::GetLane(hn::SumOfLanes(real, s3##k)); \
+  }
+      SHRINKWARP_CLEAR(0)
+      SHRINKWARP_CLEAR(1) SHRINKWARP_CLEAR(2) SHRINKWARP_CLEAR(3) for (std::int64_t i = first; i < n; i += 16) {
+        const auto a0 = hn::Load(real, u0 + i), a1 = hn::Load(real, u1 + i), a2 = hn::Load(real, u2 + i),
+                   a3 = hn::Load(real, u3 + i);
+        SHRINKWARP_ADD(0) SHRINKWARP_ADD(1) SHRINKWARP_ADD(2) SHRINKWARP_ADD(3)
       }
-      const auto total = [&real](auto s, auto t) {
-        return hn::GetLane(hn::SumOfLanes(real, s)) + hn::GetLane(hn::SumOfLanes(real, t));
-      };
-      sums[0] = total(s0, t0), sums[1] = total(s1, t1), sums[2] = total(s2, t2), sums[3] = total(s3, t3);
-    } else {
-      for (std::int64_t first = 0; first < 16; first += lanes) {
-        auto s0 = hn::Zero(real), s1 = hn::Zero(real), s2 = hn::Zero(real), s3 = hn::Zero(real);
-        for (std::int64_t i = first; i < n; i += 16) {
-          const auto value = hn::Load(real, r + i);
-          s0 = hn::MulAdd(hn::Load(real, u0 + i), value, s0);
-          s1 = hn::MulAdd(hn::Load(real, u1 + i), value, s1);
-          s2 = hn::MulAdd(hn::Load(real, u2 + i), value, s2);
-          s3 = hn::MulAdd(hn::Load(real, u3 + i), value, s3);
-        }
-        sums[0] += hn::GetLane(hn::SumOfLanes(real, s0));
-        sums[1] += hn::GetLane(hn::SumOfLanes(real, s1));
-        sums[2] += hn::GetLane(hn::SumOfLanes(real, s2));
-        sums[3] += hn::GetLane(hn::SumOfLanes(real, s3));
-      }
+      SHRINKWARP_REDUCE(0) SHRINKWARP_REDUCE(1) SHRINKWARP_REDUCE(2) SHRINKWARP_REDUCE(3)
+#undef SHRINKWARP_CLEAR
+#undef SHRINKWARP_ADD
+#undef SHRINKWARP_REDUCE
     }
-    for (std::int64_t k = 0; k < std::min<std::int64_t>(4, count - c); ++k) out[c + k] = sums[k];
+    for (std::int64_t k = 0; k < K; ++k)
+      for (std::int64_t i = 0; i < std::min<std::int64_t>(4, count - c); ++i) out(c + i, k) = sums[k][i];
+  }
+}
+
+void Rotate(MatrixView<const float> basis, std::int64_t count, MatrixView<const float> r, MatrixView<float> out) {
+  if constexpr (kPairColumns < 8) {  // sixteen registers: two vectors at a time
+    for (std::int64_t k = 0; k < r.cols; k += 2) {
+      const std::int64_t together = std::min<std::int64_t>(2, r.cols - k);
+      const auto rotate = together == 2 ? RotateTogether<2> : RotateTogether<1>;
+      rotate(basis, count, r.columns(k, together), out.columns(k, together));
+    }
+  } else {
+    const auto rotate = r.cols == 1   ? RotateTogether<1>
+                        : r.cols == 2 ? RotateTogether<2>
+                        : r.cols == 3 ? RotateTogether<3>
+                                      : RotateTogether<4>;
+    rotate(basis, count, r, out);
   }
 }
 
@@ -334,7 +405,7 @@ QuantizedVector Quantize(const QuantizeTask& task) {
   for (std::int64_t i = 0; i < pairs; ++i) {
     const auto low = static_cast<std::uint32_t>(q[2 * i]) & 0xffffU;
     const auto high = static_cast<std::uint32_t>(q[2 * i + 1]) << 16U;
-    task.pairs[i * task.stride] = static_cast<std::int32_t>(low | high);
+    task.pairs[i] = static_cast<std::int32_t>(low | high);
   }
   return result;
 }

@@ -52,7 +52,6 @@ class AtomPool : public WorkingSetPool {
     positions.resize(index_of(std::max(m, parts.quantized.padded_atoms())));
     thresholds.resize(index_of(m + kMostNewAtoms));
     stamps.assign(index_of(m), 0);
-    heights.resize(index_of(parts.quantized.panels()));
     if (!small()) return;  // every problem is solved on all atoms at once
     clear(all_atoms);
     all_atoms.take_all(context, parts.gram_matrix(), dictionary.rows());
@@ -220,9 +219,7 @@ class AtomPool : public WorkingSetPool {
     const std::int64_t panels = parts.quantized.panels();
     double floor = 0;
     if (panels > wanted) {
-      std::copy_n(high, panels, heights.begin());
-      std::nth_element(heights.begin(), heights.begin() + wanted - 1, heights.end(), std::greater<float>());
-      floor = static_cast<double>(std::nextafterf(heights[index_of(wanted - 1)], 0));
+      floor = static_cast<double>(std::nextafterf(nth_largest(high, panels, wanted), 0));
     }
     if (slot.set.size() > 0 && !(floor > kFarOver * slot.problem.lambda)) return floor;  // of no use
     const std::int64_t count = open_at(slot.place, floor);
@@ -521,7 +518,6 @@ class AtomPool : public WorkingSetPool {
   // Scratch.
   std::vector<std::int32_t> positions;  // [m] in W, beside list
   std::vector<double> thresholds;       // [m]
-  std::vector<float> heights;           // [panels]
   std::vector<std::int64_t> stamps;     // [m], by cluster: the last choice that took one of it
   ActiveSet<double> exact;
 

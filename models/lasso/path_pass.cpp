@@ -30,6 +30,8 @@ PathPass::PathPass(const Context& context, const WorkingSetDictionary& parts, co
   } else {
     correlations_ = Tensor<double>(context, padded(m), places);
   }
+  places_.resize(static_cast<std::size_t>(places));
+  std::iota(places_.begin(), places_.end(), 0);
   all_.resize(static_cast<std::size_t>(m));
   std::iota(all_.begin(), all_.end(), 0);
   open_.resize(static_cast<std::size_t>(std::max(m, parts.quantized.padded_atoms())));
@@ -49,8 +51,7 @@ void PathPass::run(std::int64_t count, FunctionRef<const double*(std::int64_t)> 
   if (bounded()) {
     const QuantizedDictionary& D = parts_.quantized;
     for (std::int64_t b = 0; b < count; ++b) residuals_.set(D, b, D.levels() - 1, residual(b));
-    bounded_correlation(context_, D, D.bounds(), residuals_, count, C_.matrix().columns(0, count),
-                        highest_.matrix().columns(0, count));
+    bounded_correlation(context_, D, D.bounds(), residuals_, places_.data(), count, C_.matrix(), highest_.matrix());
   } else if (parts_.transposed.size() > 0) {
     for (std::int64_t b = 0; b < count; ++b)
       correlate_all(parts_.transposed.matrix(), residual(b), correlations_.matrix().column(b));

@@ -43,9 +43,10 @@ class PathPass {
   const WorkingSetDictionary& parts_;
   const Penalty& penalty_;
   QuantizedResiduals residuals_;
-  Tensor<float> C_, highest_;      // of a pass in integers
-  Tensor<double> correlations_;    // [m padded, places] of one in float64
-  std::vector<std::int32_t> all_;  // [m] atoms
+  Tensor<float> C_, highest_;         // of a pass in integers
+  Tensor<double> correlations_;       // [m padded, places] of one in float64
+  std::vector<std::int64_t> places_;  // all
+  std::vector<std::int32_t> all_;     // [m] atoms
   std::vector<std::int32_t> open_;
   std::vector<double> values_;
 };

@@ -135,7 +135,7 @@ void WorkingSetBatch::work(WorkingSetPool& pool, bool more, FunctionRef<double(s
       bool empty = false;
       while (pool.has_room() && !empty) empty = !take(pool);
       if (pool.running() == 0 || (empty && more)) return;
-      pool.pass();
+      pool.pass(lambda_of);
     }
     // A hard problem may take seconds, and what is done waits for the stream: those that are left come next time.
     pool.step(stop, lambda_of);

@@ -16,9 +16,13 @@ namespace {
 
 // A pass multiplies so many coordinates that what is beyond them blurs correlations by this share of lambda: the blur
 // leaves atoms open, whose float64 products cost what the coordinates save.
-constexpr double kBlur = 0.1;
-// What lambda is taken for before it is known, as a share of the largest that it can be.
-constexpr double kLikelyLambda = 0.3;
+constexpr double kBlur = 0.06;
+// The same of the change of a residual since the pass before, which comes on top; passes add up changes until all that is beyond
+// their coordinates blurs by so much.
+constexpr double kChangeBlur = 0.05;
+constexpr double kMostBlur = 0.15;
+// What lambda_max is taken for before it is known, as a share of the largest that it can be.
+constexpr double kLikelyCosine = 0.5;
 // In the batch's units lambda_max is at most ||D||_2 sqrt(n) < 1e7.
 constexpr double kLargestLambda = 1e30;
 // `values` has room for so many more than there are atoms.
@@ -28,11 +32,10 @@ std::int64_t padded_rows(std::int64_t rows) {
   return (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
 }
 
-// Places of a pool's residuals: each level begins at a whole group, and so leaves out as many as a group has but one.
-std::int64_t residual_places(std::int64_t rows, std::int64_t places) {
-  constexpr std::int64_t kLargestGroup = 8;
-  const std::int64_t levels = (rows + QuantizedDictionary::kLevelRows - 1) / QuantizedDictionary::kLevelRows;
-  return places + std::min(places, levels) * (kLargestGroup - 1);
+// Columns of correlations an odd number of cache lines apart: else they may all want the same few sets of a cache.
+std::int64_t apart(std::int64_t atoms) {
+  const std::int64_t lines = (atoms + 15) / 16;
+  return 16 * (lines + 1 - lines % 2);
 }
 
 // The median of the finite weights: only for how many coordinates a pass multiplies.
@@ -60,9 +63,9 @@ WorkingSetPool::WorkingSetPool(const Dictionary& dictionary, const WorkingSetDic
       dictionary_scale(dictionary.scale()),
       atom_norm(dictionary.atom_norm()),
       max_passes(options.max_iterations),
-      residuals(context, parts.quantized, residual_places(dictionary.rows(), places)),
-      C(context, parts.quantized.padded_atoms(), residuals.places()),
-      highest(context, parts.quantized.panels(), residuals.places()),
+      residuals(context, parts.quantized, places),
+      C(context, apart(parts.quantized.padded_atoms()), places),
+      highest(context, parts.quantized.panels(), places),
       timed(options.profile ? &profile_ : nullptr),
       cancel(options.cancel),
       typical_weight(typical(penalty.weights)) {
@@ -70,14 +73,16 @@ WorkingSetPool::WorkingSetPool(const Dictionary& dictionary, const WorkingSetDic
   values.resize(index_of(m + kMore));
   if (initial) atom_stamps.assign(index_of(m), 0);
   float_residual = Tensor<float>::zeros(context, padded_rows(dictionary.rows()));
+  changes_ = Tensor<double>::zeros(context, parts.exact_columns.rows, places);
   float_values.resize(index_of(m));
   if (small()) all_correlations.resize(index_of(parts.transposed.rows()));
 }
 
 std::int64_t WorkingSetPool::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t places) {
   const std::int64_t n = padded_rows(rows);
-  const std::int64_t slots = places * (16 * n + atoms / 8 + 512);
-  const std::int64_t passes = (residual_places(rows, places) + 8) * (2 * n + 5 * (atoms + 16) + 64);
+  const std::int64_t levels = (rows + QuantizedDictionary::kLevelRows - 1) / QuantizedDictionary::kLevelRows;
+  const std::int64_t slots = places * (32 * n + atoms / 8 + 512);
+  const std::int64_t passes = (places + 8) * (2 * n + 5 * (atoms + 48) + 16 * levels + 128);
   return slots + passes + 64 * (atoms + 1024);
 }
 
@@ -85,6 +90,8 @@ void WorkingSetPool::make_place(Slot& slot) {
   const std::int64_t rows = parts.exact_columns.rows;
   slot.x = Tensor<double>::zeros(context, rows);
   slot.r = Tensor<double>::zeros(context, rows);
+  slot.told = Tensor<double>::zeros(context, rows);
+  slot.place = made_++;
   slot.in_set.resize(index_of((m + 63) / 64));
   idle_.push_back(&slot);
 }
@@ -101,44 +108,76 @@ void WorkingSetPool::fill(const double* x, std::int64_t rows, const Problem& pro
   empty_set(slot);
   std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
   slot.idle = 0;
+  slot.has_passed = false;
   slot.waits_for_start = initial != nullptr;
   slot.magnitude = slot.weighted = slot.squares = 0;
 }
 
-// How many coordinates the next pass of a problem multiplies: its own business, or its bits would be its neighbours'.
-std::int64_t WorkingSetPool::level_of(const Slot& slot) const {
+// lambda, from what lambda_max may be where it has still to be found.
+double WorkingSetPool::likely_lambda(const Problem& problem, double lambda_max, LambdaOf lambda_of) const {
+  if (problem.lambda >= 0) return problem.lambda;
+  Problem likely = problem;
+  set_lambda(likely, lambda_max, lambda_of);
+  return likely.lambda;
+}
+
+// What the next pass multiplies for a problem: to vectors_. How many coordinates that multiplies, and whether those of the
+// residual or of its change, is the problem's own business, or its bits would be its neighbours'.
+void WorkingSetPool::quantize(Slot& slot, LambdaOf lambda_of) {
   const QuantizedDictionary& D = parts.quantized;
-  const double norm = std::sqrt(dot(slot.r.data(), slot.r.data(), slot.r.size()));
+  const std::int64_t n = slot.r.size();
+  double* const told = slot.told.data();
+  const double* const r = slot.r.data();
+  // The first level beyond which an atom has at most `blur` in common with a vector.
+  const auto level_of = [&D](double norm, double blur) {
+    std::int64_t level = 0;
+    while (level + 1 < D.levels() && D.typical_tail(level) * norm > blur) ++level;
+    return level;
+  };
+  const double norm = std::sqrt(dot(r, r, n));
   const double lambda =
-      slot.problem.lambda >= 0 ? slot.problem.lambda * typical_weight : kLikelyLambda * norm * D.typical_norm();
-  std::int64_t level = 0;
-  while (level + 1 < D.levels() && D.typical_tail(level) * norm > kBlur * lambda) ++level;
-  return level;
-}
-
-// Puts the residuals of what runs in places, those of one level together. @return the places in use
-std::int64_t WorkingSetPool::arrange() {
-  const PhaseTimer timer(context, timed, "quantize");
-  for (Slot* slot : running_) slot->level = level_of(*slot);
-  std::stable_sort(running_.begin(), running_.end(), [](const Slot* a, const Slot* b) { return a->level < b->level; });
-  std::int64_t place = 0;
-  const std::int64_t group = residuals.group();
-  for (std::size_t i = 0; i < running_.size(); ++i) {
-    if (i > 0 && running_[i]->level != running_[i - 1]->level) place = (place + group - 1) / group * group;
-    running_[i]->place = place;
-    residuals.set(parts.quantized, place++, running_[i]->level, running_[i]->r.data());
+      typical_weight * likely_lambda(slot.problem, kLikelyCosine * norm * D.typical_norm(), lambda_of);
+  const std::int64_t level = level_of(norm, kBlur * lambda);
+  QuantizedResiduals::Vector vector{slot.place, level, r, false};
+  if (slot.has_passed) {
+    double* const change = changes_.matrix().column(slot.place);
+    for (std::int64_t i = 0; i < n; ++i) change[i] = r[i] - told[i];
+    const std::int64_t of_change = level_of(std::sqrt(dot(change, change, n)), kChangeBlur * lambda);
+    double blur = 0;
+    for (std::int64_t i = 0; i < residuals.tails(slot.place); ++i) {
+      const ResidualTail tail = residuals.tail(slot.place, i);
+      blur += D.typical_tail(tail.level) * static_cast<double>(tail.norm);
+    }
+    if (of_change < level && blur <= kMostBlur * lambda) vector = {slot.place, of_change, change, true};
   }
-  return place;
+  vectors_.push_back(vector);
+  std::copy_n(r, n, told);
+  slot.has_passed = true;
 }
 
-void WorkingSetPool::pass() {
-  const std::int64_t count = arrange();
+// Quantises the residuals of what runs, those of one level together.
+void WorkingSetPool::arrange(LambdaOf lambda_of) {
+  const PhaseTimer timer(context, timed, "quantize");
+  vectors_.clear();
+  for (Slot* slot : running_) quantize(*slot, lambda_of);
+  using Vector = QuantizedResiduals::Vector;
+  std::stable_sort(vectors_.begin(), vectors_.end(),
+                   [](const Vector& a, const Vector& b) { return a.level < b.level; });
+  residuals.put(parts.quantized, vectors_.data(), static_cast<std::int64_t>(vectors_.size()));
+  places_.clear();
+  for (const Vector& vector : vectors_) places_.push_back(vector.place);
+}
+
+void WorkingSetPool::pass(LambdaOf lambda_of) {
+  arrange(lambda_of);
   const QuantizedDictionary& D = parts.quantized;
-  const PhaseTimer timer(
-      context, timed, "pass",
-      2.0 * static_cast<double>(D.rows()) * static_cast<double>(D.atoms()) * static_cast<double>(count));
-  bounded_correlation(context, D, bounds, residuals, count, C.matrix().columns(0, count),
-                      highest.matrix().columns(0, count));
+  double rows = 0;
+  for (const std::int64_t place : places_) rows += static_cast<double>(D.level_rows(residuals.level(place)));
+  const PhaseTimer timer(context, timed, "pass", 2.0 * static_cast<double>(D.atoms()) * rows);
+  MatrixView<float> whole = C.matrix();
+  whole.rows = D.padded_atoms();
+  bounded_correlation(context, D, bounds, residuals, places_.data(), static_cast<std::int64_t>(places_.size()), whole,
+                      highest.matrix());
   passed_ = running_.size();
 }
 

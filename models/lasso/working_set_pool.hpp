@@ -33,7 +33,7 @@ class WorkingSetPool {
   /// Every problem that runs has had its step since the last pass.
   bool pass_is_due() const { return passed_ == 0; }
   /// Bounds the correlations of all that run.
-  void pass();
+  void pass(LambdaOf lambda_of);
   /// What follows from the pass for each problem, until `stop` says so: the others come next time.
   void step(FunctionRef<bool()> stop, LambdaOf lambda_of);
   /// Where small(): the problems that run, to their end.
@@ -48,10 +48,12 @@ class WorkingSetPool {
     virtual ~Slot() = default;
     Problem problem;
     Tensor<double> x, r;                // [n padded]
+    Tensor<double> told;                // the residual of the last pass
     std::vector<std::uint64_t> in_set;  // a bit an atom, or a group
     std::int64_t idle = 0;              // rounds without a new member of the working set
     bool waits_for_start = false;       // lambda has to be known before it starts at its initial code
-    std::int64_t level = 0, place = 0;  // of the residual in the pass
+    std::int64_t place = 0;             // of the residual in passes
+    bool has_passed = false;            // since it came in
     double magnitude = 0;               // ||z||_1
     double weighted = 0;                // the penalty of z over lambda, without the ridge's share
     double squares = 0;                 // ||z||^2, where there is a ridge
@@ -137,8 +139,9 @@ class WorkingSetPool {
   std::vector<double> all_correlations;         // [m padded], where the dictionary is small
 
  private:
-  std::int64_t level_of(const Slot& slot) const;
-  std::int64_t arrange();
+  double likely_lambda(const Problem& problem, double lambda_max, LambdaOf lambda_of) const;
+  void quantize(Slot& slot, LambdaOf lambda_of);
+  void arrange(LambdaOf lambda_of);
 
   const CancelToken* const cancel;
   const double typical_weight;
@@ -146,8 +149,12 @@ class WorkingSetPool {
   std::vector<Slot*> running_;  // in the order of their places
   std::size_t passed_ = 0;      // of running, at its end: their pass has run, and their step is due
   std::vector<Slot*> idle_;
-  std::vector<Problem> done_;             // since the last retire()
-  SparseCodes codes_;                     // of these
+  std::int64_t made_ = 0;                            // places
+  Tensor<double> changes_;                           // [n padded, places], of residuals since their last pass
+  std::vector<QuantizedResiduals::Vector> vectors_;  // of the pass, those of one level together
+  std::vector<std::int64_t> places_;                 // theirs
+  std::vector<Problem> done_;                        // since the last retire()
+  SparseCodes codes_;                                // of these
   std::vector<std::int64_t> atom_stamps;  // [m], where there are initial codes: the last look that had the atom
 };
 

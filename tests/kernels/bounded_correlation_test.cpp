@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -84,10 +85,8 @@ std::int64_t atom_entry(const QuantizedDictionary& D, std::int64_t i, std::int64
   return static_cast<std::int16_t>(static_cast<std::uint32_t>(pair) >> (i % 2 == 0 ? 0 : 16));
 }
 
-std::int64_t residual_entry(const QuantizedDictionary& D, const QuantizedResiduals& R, std::int64_t i,
-                            std::int64_t place) {
-  const std::int64_t first = place / R.group() * R.group();
-  const std::int32_t pair = R.packed()[first * ((D.rows() + 1) / 2) + i / 2 * R.group() + (place - first)];
+std::int64_t residual_entry(const QuantizedResiduals& R, std::int64_t i, std::int64_t place) {
+  const std::int32_t pair = R.packed(place)[i / 2];
   return static_cast<std::int16_t>(static_cast<std::uint32_t>(pair) >> (i % 2 == 0 ? 0 : 16));
 }
 
@@ -97,15 +96,25 @@ struct Pass {
   GuardedHost<float> C, highest;
 };
 
-Pass run(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t count) {
-  Pass pass{GuardedHost<float>(D.padded_atoms(), count), GuardedHost<float>(D.panels(), count)};
+/// @param order  places, in the order in which the pass takes them
+void run(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
+         const std::vector<std::int64_t>& order, Pass& pass) {
   const Pass before = pass;
   const auto view = [](GuardedHost<float>& host) {
     return MatrixView<float>{host.memory.data() + GuardedHost<float>::kGuard, host.rows, host.cols, host.ld, {}};
   };
-  bounded_correlation(Context::cpu(3), D, bounds, R, count, view(pass.C), view(pass.highest));
+  bounded_correlation(Context::cpu(3), D, bounds, R, order.data(), static_cast<std::int64_t>(order.size()),
+                      view(pass.C), view(pass.highest));
   EXPECT_TRUE(guards_intact(before.C, pass.C));
   EXPECT_TRUE(guards_intact(before.highest, pass.highest));
+}
+
+/// Of the first `count` places.
+Pass run(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t count) {
+  Pass pass{GuardedHost<float>(D.padded_atoms(), R.places()), GuardedHost<float>(D.panels(), R.places())};
+  std::vector<std::int64_t> order(static_cast<std::size_t>(count));
+  std::iota(order.begin(), order.end(), 0);
+  run(D, bounds, R, order, pass);
   return pass;
 }
 
@@ -148,7 +157,7 @@ void check_pass(const QuantizedDictionary& D, const QuantizedResiduals& R, const
         if (!sums) continue;
         std::int64_t sum = 0;
         for (std::int64_t i = 0; i < D.level_rows(R.level(b)); ++i) {
-          sum += atom_entry(D, i, j) * residual_entry(D, R, i, b);
+          sum += atom_entry(D, i, j) * residual_entry(R, i, b);
           ASSERT_LE(std::abs(sum), std::numeric_limits<std::int32_t>::max());
         }
         const float value = static_cast<float>(sum) * bounds.factor[j] * R.inverse_scale(b);
@@ -178,7 +187,7 @@ TEST(BoundedCorrelation, ByHand) {
   const auto r = padded<double>(GuardedHost<double>::make(2, 1, [](std::int64_t i, std::int64_t) { return 3 * i; }));
   R.set(quantized, 0, 0, r.data());
   EXPECT_NEAR(static_cast<double>(R.norm(0)), 3, 1e-5);
-  EXPECT_EQ(R.tail(0), 0.0F);
+  EXPECT_EQ(R.tails(0), 0);
   const Pass pass = run(quantized, bounds, R, 1);
   EXPECT_NEAR(static_cast<double>(pass.C(0, 0)), 6, 6e-4);
   EXPECT_EQ(pass.C(1, 0), 0.0F);
@@ -277,14 +286,19 @@ TEST(BoundedCorrelation, EveryNormIsRoundedUp) {
           for (std::int64_t i = 0; i < n; ++i) v.push_back(coordinate(R, i, b));
           const auto at = [&](std::int64_t i) { return v[static_cast<std::size_t>(i)]; };
           const auto rest = [&](std::int64_t i) {
-            return at(i) - static_cast<long double>(residual_entry(quantized, places, i, b)) * places.inverse_scale(b);
+            return at(i) - static_cast<long double>(residual_entry(places, i, b)) * places.inverse_scale(b);
           };
           const double whole = norm_of(0, n, [&](std::int64_t i) { return static_cast<long double>(R(i, b)); });
           EXPECT_EQ(places.level(b), level);
           EXPECT_LE(whole, static_cast<double>(places.norm(b)));
           EXPECT_NEAR(whole, static_cast<double>(places.norm(b)), 2e-6 * whole);
           EXPECT_LE(norm_of(0, rows, rest), static_cast<double>(places.rounding(b)));
-          EXPECT_LE(norm_of(rows, n, at), static_cast<double>(places.tail(b)));
+          const double beyond = places.tails(b) == 0 ? 0 : static_cast<double>(places.tail(b, 0).norm);
+          EXPECT_LE(norm_of(rows, n, at), beyond);
+          ASSERT_LE(places.tails(b), 1);
+          if (places.tails(b) == 1) {
+            EXPECT_EQ(places.tail(b, 0).level, level);
+          }
         }
       }
     }
@@ -370,8 +384,7 @@ TEST(BoundedCorrelation, SumsDoNotOverflow) {
       if (HasFatalFailure()) return;
       if (n == 302) {  // and the 32 bits are used: 2e9 of them for vectors whose norm is what limits them
         std::int64_t sum = 0;
-        for (std::int64_t i = 0; i < n; ++i)
-          sum += atom_entry(quantized, i, 0) * residual_entry(quantized, places, i, 0);
+        for (std::int64_t i = 0; i < n; ++i) sum += atom_entry(quantized, i, 0) * residual_entry(places, i, 0);
         EXPECT_GT(sum, 1900000000);
       }
     }
@@ -387,7 +400,7 @@ TEST(BoundedCorrelation, OfVeryManyRows) {
   set_all(quantized, padded<double>(D), 0, places);
   check_pass(quantized, places, run(quantized, quantized.bounds(), places, 1), products(D, D), true);
   const double lost = norm_of(0, n, [&](std::int64_t i) {
-    return D(i, 0) - static_cast<long double>(residual_entry(quantized, places, i, 0)) * places.inverse_scale(0);
+    return D(i, 0) - static_cast<long double>(residual_entry(places, i, 0)) * places.inverse_scale(0);
   });
   EXPECT_LE(lost, static_cast<double>(places.rounding(0)));
 }
@@ -583,22 +596,133 @@ TEST(BoundedCorrelation, AColumnHasTheSameBitsAnywhere) {
       alone.set(quantized, 0, level, r.matrix().column(b));
       const auto wanted = column(run(quantized, quantized.bounds(), alone, 1), 0);
 
-      // At every place of three groups, among others; the first group is at another level, all places were in use before.
+      // At every place of three groups, put there with others of this and of another level, passed in two orders.
       QuantizedResiduals among(Context::cpu(1), quantized, 3 * alone.group());
-      ASSERT_EQ(among.places(), 3 * alone.group());
-      for (std::int64_t place = 0; place < among.places(); ++place)
-        among.set(quantized, place, (level + 1 + place / among.group()) % levels, r.matrix().column(huge));
-      for (std::int64_t place = 0; place < among.group(); ++place)
-        among.set(quantized, place, (level + 1) % levels, r.matrix().column(place % kResiduals));
-      for (std::int64_t place = among.group(); place < among.places(); ++place) {
-        for (std::int64_t other = among.group(); other < among.places(); ++other)
-          among.set(quantized, other, level, r.matrix().column((other + b) % kResiduals));
-        among.set(quantized, place, level, r.matrix().column(b));
-        for (const std::int64_t count : {place + 1, among.places()}) {
-          const auto found = column(run(quantized, quantized.bounds(), among, count), place);
+      for (std::int64_t place = 0; place < among.places(); ++place) {
+        std::vector<QuantizedResiduals::Vector> vectors;
+        std::vector<std::int64_t> order;
+        for (std::int64_t other = 0; other < among.places(); ++other) {
+          const bool same = other >= alone.group() || other == place;
+          const std::int64_t from = other == place ? b : (other + b + 1) % kResiduals;
+          vectors.push_back({other, same ? level : (level + 1) % levels, r.matrix().column(from), false});
+          order.push_back(other);
+        }
+        among.put(quantized, vectors.data(), among.places());
+        for (const bool reversed : {false, true}) {
+          if (reversed) std::reverse(order.begin(), order.end());
+          Pass pass{GuardedHost<float>(quantized.padded_atoms(), among.places()),
+                    GuardedHost<float>(quantized.panels(), among.places())};
+          run(quantized, quantized.bounds(), among, order, pass);
+          const auto found = column(pass, place);
           ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), found.begin(), same_bits<float>));
         }
       }
+    }
+  }
+}
+
+TEST(BoundedCorrelation, ChangesKeepTheBound) {
+  // A residual of each kind moves by others of all sizes, at levels in no order; what it has come to is known exactly.
+  const std::int64_t n = 70, m = 100;
+  const double steps[] = {0.5, -1e-2, 3, 1e-9, 0};
+  for (const Atoms kind : kAtoms) {
+    const auto D = make_atoms(kind, n, m);
+    const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+    const auto R = make_residuals(D, basis);
+    for (const bool rotated : {false, true}) {
+      const QuantizedDictionary quantized(Context::cpu(1), view_of(D), rotated ? basis.matrix() : MatrixView<double>{});
+      QuantizedResiduals places(Context::cpu(1), quantized, kResiduals),
+          together(Context::cpu(1), quantized, kResiduals);
+      Pass pass{GuardedHost<float>(quantized.padded_atoms(), kResiduals),
+                GuardedHost<float>(quantized.panels(), kResiduals)};
+      Pass of_together = pass;
+      std::vector<std::int64_t> order(kResiduals);
+      std::iota(order.begin(), order.end(), 0);
+      auto now = R;
+      for (std::int64_t step = -1; step < 5; ++step) {
+        SCOPED_TRACE(::testing::Message()
+                     << "atoms " << static_cast<int>(kind) << (rotated ? ", rotated" : "") << ", step " << step);
+        const std::int64_t level = (step + 5) * 2 % quantized.levels();
+        auto change = R;
+        if (step >= 0) {
+          for (std::int64_t b = 0; b < kResiduals; ++b) {
+            for (std::int64_t i = 0; i < n; ++i) {
+              const double before = now(i, b);
+              now(i, b) += steps[step] * R(i, (b + step + 1) % kResiduals);
+              change(i, b) = now(i, b) - before;
+              if (before + change(i, b) != now(i, b))
+                change(i, b) = 0, now(i, b) = before;  // the change is to be exact
+            }
+          }
+        }
+        const auto v = padded<double>(change);
+        std::vector<QuantizedResiduals::Vector> vectors;
+        for (std::int64_t b = 0; b < kResiduals; ++b) vectors.push_back({b, level, v.matrix().column(b), step >= 0});
+        for (const auto& vector : vectors) places.put(quantized, &vector, 1);
+        together.put(quantized, vectors.data(), kResiduals);
+        run(quantized, quantized.bounds(), places, order, pass);
+        run(quantized, quantized.bounds(), together, order, of_together);
+        check_pass(quantized, places, pass, products(D, now), false);
+        if (HasFatalFailure()) return;
+        for (std::int64_t b = 0; b < kResiduals; ++b) {
+          EXPECT_EQ(places.adds(b), step >= 0);
+          for (std::int64_t j = 0; j < m; ++j) ASSERT_TRUE(same_bits(pass.C(j, b), of_together.C(j, b)));
+          std::vector<std::int32_t> open(static_cast<std::size_t>(m));
+          const double threshold = static_cast<double>(pass.highest(0, b)) / 2;
+          const std::int64_t count = open_atoms(quantized, quantized.bounds(), places, b, &pass.C(0, b),
+                                                &pass.highest(0, b), threshold, open.data());
+          for (std::int64_t j = 0; j < m; ++j) {
+            const double most =
+                std::fabs(static_cast<double>(pass.C(j, b))) + error_bound(quantized.bounds(), places, b, j);
+            if (most <= threshold * (1 + 1e-6)) continue;
+            EXPECT_TRUE(std::binary_search(open.begin(), open.begin() + count, j)) << j;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(BoundedCorrelation, ASmallChangeAddsLittleToTheBound) {
+  const std::int64_t n = 70, m = 100;
+  const auto D = make_atoms(Atoms::correlated, n, m);
+  const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+  const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
+  const auto r = padded<double>(normal_atoms(n, 1, 3));
+  Tensor<double> change = padded<double>(normal_atoms(n, 1, 4));
+  for (std::int64_t i = 0; i < n; ++i) change.data()[i] *= 1e-3;
+  QuantizedResiduals places(Context::cpu(1), quantized, 1);
+  places.set(quantized, 0, 1, r.data());
+  const double before = error_bound(quantized.bounds(), places, 0, 0);
+  const QuantizedResiduals::Vector vector{0, 0, change.data(), true};
+  places.put(quantized, &vector, 1);
+  EXPECT_EQ(places.tails(0), 2);
+  // The bound of the change alone, and the rounding of the sum.
+  QuantizedResiduals alone(Context::cpu(1), quantized, 1);
+  alone.set(quantized, 0, 0, change.data());
+  const double added = error_bound(quantized.bounds(), alone, 0, 0);
+  const double norms = static_cast<double>(quantized.bounds().norm[0]) * static_cast<double>(places.norm(0));
+  EXPECT_GE(error_bound(quantized.bounds(), places, 0, 0), before + added);
+  EXPECT_LE(error_bound(quantized.bounds(), places, 0, 0), (before + added) * (1 + 1e-5) + 2 * kFloatUnit * norms);
+}
+
+TEST(BoundedCorrelation, NthLargestIsThatOfTheSortedNumbers) {
+  for (const std::int64_t count : {1, 2, 15, 16, 17, 128, 301}) {
+    const auto numbers = normal_atoms(count, 3, 5);
+    std::vector<float> values(static_cast<std::size_t>(count));
+    for (const int kind : {0, 1, 2}) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        float& value = values[static_cast<std::size_t>(i)];
+        value = static_cast<float>(std::fabs(numbers(i, kind)));
+        if (kind == 1) value = std::floor(4 * value);  // many are alike, some 0
+        if (kind == 2)
+          value = std::ldexp(value, static_cast<int>(i * 37 % 270) - 148);  // from under float's normal range
+      }
+      auto sorted = values;
+      std::sort(sorted.begin(), sorted.end(), std::greater<float>());
+      for (std::int64_t n = 1; n <= count; ++n)
+        ASSERT_EQ(nth_largest(values.data(), count, n), sorted[static_cast<std::size_t>(n - 1)])
+            << n << " of " << count;
     }
   }
 }
@@ -669,18 +793,18 @@ TEST(BoundedCorrelation, RefusesWhatDoesNotFit) {
   const QuantizedDictionary D(context, view_of(host), view_of(square));
   const QuantizedResiduals R(context, D, 4);
   const Tensor<float> C(context, D.padded_atoms(), 4), highest(context, D.panels(), 4);
-  const auto call = [&](std::int64_t count, MatrixView<float> c, MatrixView<float> high) {
-    bounded_correlation(context, D, D.bounds(), R, count, c, high);
+  const auto call = [&](const std::vector<std::int64_t>& places, MatrixView<float> c, MatrixView<float> high) {
+    bounded_correlation(context, D, D.bounds(), R, places.data(), static_cast<std::int64_t>(places.size()), c, high);
   };
-  EXPECT_THROW(call(-1, C.matrix(), highest.matrix()), ShapeError);
-  EXPECT_THROW(call(R.places() + 1, C.matrix(), highest.matrix()), ShapeError);
-  EXPECT_THROW(call(3, C.matrix(), highest.matrix().columns(0, 3)), ShapeError);
-  EXPECT_THROW(call(3, C.matrix().columns(0, 3), highest.matrix()), ShapeError);
+  EXPECT_THROW(call({0, -1}, C.matrix(), highest.matrix()), ShapeError);
+  EXPECT_THROW(call({0, R.places()}, C.matrix(), highest.matrix()), ShapeError);
+  EXPECT_THROW(call({0}, C.matrix(), highest.matrix().columns(0, 3)), ShapeError);
+  EXPECT_THROW(call({0}, C.matrix().columns(0, 3), highest.matrix()), ShapeError);
   const Tensor<float> low(context, D.padded_atoms() - 1, 4);
-  EXPECT_THROW(call(4, low.matrix(), highest.matrix()), ShapeError);
+  EXPECT_THROW(call({0}, low.matrix(), highest.matrix()), ShapeError);
   MatrixView<float> elsewhere = C.matrix();
   elsewhere.device = Device{DeviceType::cuda, 0};
-  EXPECT_THROW(call(4, elsewhere, highest.matrix()), DeviceError);
+  EXPECT_THROW(call({0}, elsewhere, highest.matrix()), DeviceError);
 }
 
 }  // namespace

@@ -190,6 +190,8 @@ class Bench {
     const std::int64_t padded = (n_ + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
     QuantizedResiduals residuals(context_, quantized, kPool);
     const Tensor<double> r = normal_numbers<double>(context_, padded, kPool, 5);
+    std::vector<std::int64_t> places(kPool);
+    std::iota(places.begin(), places.end(), 0);
     for (std::int64_t place = 0; place < kPool; ++place) {
       std::fill(r.data() + place * padded + n_, r.data() + (place + 1) * padded, 0.0);
       residuals.set(quantized, place, quantized.levels() - 1, r.data() + place * padded);
@@ -201,7 +203,7 @@ class Bench {
     time("bounded_correlation", "int16", product_flops() * padded_share,
          2 * nm() + (2 * nN() + 4 * mN()) * padded_share, ceilings_.fp32, [&] {
            context_.parallel_for(pools, [&](std::int64_t, int worker) {
-             bounded_correlation(context_, quantized, quantized.bounds(), residuals, kPool,
+             bounded_correlation(context_, quantized, quantized.bounds(), residuals, places.data(), kPool,
                                  C.matrix().columns(worker * kPool, kPool),
                                  highest.matrix().columns(worker * kPool, kPool));
            });
