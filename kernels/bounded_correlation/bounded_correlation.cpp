@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
@@ -104,13 +103,6 @@ SHRINKWARP_CPU_CLONES void upper_magnitudes(const float* c, const float* roundin
 // to = factor from, rounded
 SHRINKWARP_CPU_CLONES void scale_to_float(const double* from, double factor, std::int64_t size, float* to) {
   for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<float>(from[i] * factor);
-}
-
-// How many of the values are `least` or more.
-SHRINKWARP_CPU_CLONES std::int32_t count_from(const float* values, std::int64_t count, float least) {
-  std::int32_t found = 0;
-  for (std::int64_t i = 0; i < count; ++i) found += values[i] >= least ? 1 : 0;
-  return found;
 }
 
 // upper_j += tail_j residual_tail
@@ -311,18 +303,7 @@ std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, 
 }
 
 float nth_largest(const float* values, std::int64_t count, std::int64_t n) {
-  // Numbers of one sign are in the order of their bits, which are found one by one. Those of no number are no limit.
-  std::uint32_t found = 0;
-  float value = 0;
-  for (int bit = 30; bit >= 0; --bit) {
-    const std::uint32_t bits = found | std::uint32_t{1} << bit;
-    float tried = 0;
-    std::memcpy(&tried, &bits, sizeof tried);
-    if (count_from(values, count, tried) < n) continue;
-    found = bits;
-    value = tried;
-  }
-  return value;
+  return cpu::kernels().nth_largest(values, count, n);
 }
 
 void group_bounds(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include <shrinkwarp/kernels/bounded_correlation/bounded_correlation.hpp>
@@ -56,6 +57,8 @@ struct BoundedCorrelationKernels {
   void (*run)(const BoundedCorrelationTask& task);
   std::int64_t (*open)(const OpenAtomsTask& task, std::int32_t* open);
   QuantizedVector (*quantize)(const QuantizeTask& task);
+  /// See bounded_correlation.hpp.
+  float (*nth_largest)(const float* values, std::int64_t count, std::int64_t n);
   /// out[i, k] = basis[:, i]' r[:, k] for i < count, up to kTogether columns r; all columns in whole vectors of 16.
   void (*rotate)(MatrixView<const float> basis, std::int64_t count, MatrixView<const float> r, MatrixView<float> out);
 };
@@ -292,6 +295,34 @@ std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
   return count;
 }
 
+float NthLargest(const float* HWY_RESTRICT values, std::int64_t count, std::int64_t n) {
+  const Reals real;
+  const Sums integer;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
+  // Numbers of one sign are in the order of their bits, which are found one by one from the top. Those of no number are no limit.
+  std::int32_t found = 0;
+  for (std::int32_t bit = 30; bit >= 15; --bit) {
+    const std::int32_t bits = found | std::int32_t{1} << bit;
+    const auto under = hn::Set(integer, bits - 1);
+    auto reach = hn::Zero(integer);
+    std::int64_t i = 0, total = 0;
+    for (; i + lanes <= count; i += lanes) {
+      const auto value = hn::BitCast(integer, hn::LoadU(real, values + i));
+      reach = hn::Sub(reach, hn::VecFromMask(integer, hn::Gt(value, under)));
+    }
+    total = hn::GetLane(hn::SumOfLanes(integer, reach));
+    for (; i < count; ++i) {
+      std::int32_t value = 0;
+      std::memcpy(&value, values + i, sizeof value);
+      total += value >= bits ? 1 : 0;
+    }
+    if (total >= n) found = bits;
+  }
+  float result = 0;
+  std::memcpy(&result, &found, sizeof result);
+  return result;
+}
+
 // Sums in sixteen lanes, each a chain of n / 16 multiply-adds: what rounding can do is n / 16 + 5 units of |u|'|r|. K vectors
 // pass the basis together: 4 K accumulators.
 template <int K>
@@ -418,6 +449,7 @@ BoundedCorrelationKernels BoundedCorrelationKernelsI16() {
           RunBoundedCorrelation,
           FindOpenAtoms,
           Quantize,
+          NthLargest,
           Rotate};
 }
 

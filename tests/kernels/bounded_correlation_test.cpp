@@ -706,7 +706,7 @@ TEST(BoundedCorrelation, ASmallChangeAddsLittleToTheBound) {
   EXPECT_LE(error_bound(quantized.bounds(), places, 0, 0), (before + added) * (1 + 1e-5) + 2 * kFloatUnit * norms);
 }
 
-TEST(BoundedCorrelation, NthLargestIsThatOfTheSortedNumbers) {
+TEST(BoundedCorrelation, NthLargestIsJustUnderThatOfTheSortedNumbers) {
   for (const std::int64_t count : {1, 2, 15, 16, 17, 128, 301}) {
     const auto numbers = normal_atoms(count, 3, 5);
     std::vector<float> values(static_cast<std::size_t>(count));
@@ -720,9 +720,12 @@ TEST(BoundedCorrelation, NthLargestIsThatOfTheSortedNumbers) {
       }
       auto sorted = values;
       std::sort(sorted.begin(), sorted.end(), std::greater<float>());
-      for (std::int64_t n = 1; n <= count; ++n)
-        ASSERT_EQ(nth_largest(values.data(), count, n), sorted[static_cast<std::size_t>(n - 1)])
-            << n << " of " << count;
+      for (std::int64_t n = 1; n <= count; ++n) {
+        const float wanted = sorted[static_cast<std::size_t>(n - 1)], found = nth_largest(values.data(), count, n);
+        ASSERT_LE(found, wanted) << n << " of " << count;
+        // The next number with eight bits of mantissa is beyond it.
+        ASSERT_GT(found + std::max(found, std::numeric_limits<float>::min()) / 128, wanted) << n << " of " << count;
+      }
     }
   }
 }
