@@ -236,12 +236,13 @@ class AtomPool : public WorkingSetPool {
     bool begins = false;  // the set is empty, and the code 0 is no solution
   };
   // Atoms that join go to `fresh`, where either holds.
-  FirstLook first_look(const Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
+  FirstLook first_look(Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
     FirstLook look;
     if (penalty.nonnegative) return look;
     const PhaseTimer timer(context, timed, "choose");
     const bool empty = slot.set.size() == 0;
-    const bool far = highest_atoms(slot, wanted, fresh_count) > kFarOver * slot.problem.lambda;
+    slot.reach = highest_atoms(slot, wanted, fresh_count);
+    const bool far = slot.reach > kFarOver * slot.problem.lambda;
     look.many = far && (empty || fresh_count >= wanted / 2);
     if (empty && fresh_count > 0) {
       // The gap of the code 0 is (1 - lambda / lambda_max)^2 of 1/2 ||x||^2.

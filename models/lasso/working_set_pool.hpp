@@ -53,6 +53,7 @@ class WorkingSetPool {
     std::int64_t idle = 0;              // rounds without a new member of the working set
     bool waits_for_start = false;       // lambda has to be known before it starts at its initial code
     std::int64_t place = 0;             // of the residual in passes
+    double reach = 0;                   // what many atoms are still over, in the look before; 0 where that is not known
     bool has_passed = false;            // since it came in
     double magnitude = 0;               // ||z||_1
     double weighted = 0;                // the penalty of z over lambda, without the ridge's share
