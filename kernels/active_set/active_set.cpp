@@ -81,29 +81,31 @@ SHRINKWARP_CPU_CLONES double largest_product(const double* a, const double* b, s
   return *std::max_element(lane, lane + kLanes);
 }
 
-#define SHRINKWARP_ACTIVE_SET_LOOPS(T)                                                                         \
-  /* a'b */                                                                                                    \
-  SHRINKWARP_CPU_CLONES double product(const T* a, const T* b, std::int64_t size) {                            \
-    double lane[kLanes] = {};                                                                                  \
-    std::int64_t i = 0;                                                                                        \
-    for (; i + kLanes <= size; i += kLanes)                                                                    \
-      for (int k = 0; k < kLanes; ++k)                                                                         \
-        lane[k] = std::fma(static_cast<double>(a[i + k]), static_cast<double>(b[i + k]), lane[k]);             \
-    for (int k = 0; i < size; ++i, ++k)                                                                        \
-      lane[k] = std::fma(static_cast<double>(a[i]), static_cast<double>(b[i]), lane[k]);                       \
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));          \
-  }                                                                                                            \
-  /* to = z + step u, not beyond 0; moved = to - z. @return whether some code has come to 0 */                 \
-  SHRINKWARP_CPU_CLONES bool move_all(const double* z, const T* u, double step, std::int64_t size, double* to, \
-                                      T* moved) {                                                              \
-    std::int64_t zeros = 0;                                                                                    \
-    for (std::int64_t i = 0; i < size; ++i) {                                                                  \
-      const double there = z[i] + step * static_cast<double>(u[i]);                                            \
-      to[i] = (z[i] > 0) != (there > 0) ? 0 : there;                                                           \
-      moved[i] = static_cast<T>(to[i] - z[i]);                                                                 \
-      zeros += to[i] == 0;                                                                                     \
-    }                                                                                                          \
-    return zeros > 0;                                                                                          \
+#define SHRINKWARP_ACTIVE_SET_LOOPS(T)                                                                \
+  /* a'b */                                                                                           \
+  SHRINKWARP_CPU_CLONES double product(const T* a, const T* b, std::int64_t size) {                   \
+    double lane[kLanes] = {};                                                                         \
+    std::int64_t i = 0;                                                                               \
+    for (; i + kLanes <= size; i += kLanes)                                                           \
+      for (int k = 0; k < kLanes; ++k)                                                                \
+        lane[k] = std::fma(static_cast<double>(a[i + k]), static_cast<double>(b[i + k]), lane[k]);    \
+    for (int k = 0; i < size; ++i, ++k)                                                               \
+      lane[k] = std::fma(static_cast<double>(a[i]), static_cast<double>(b[i]), lane[k]);              \
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7])); \
+  }                                                                                                   \
+  /* z += step u, not beyond 0. @return whether some code has come to 0 */                            \
+  SHRINKWARP_CPU_CLONES bool move_bounded(double* z, const T* u, double step, std::int64_t size) {    \
+    std::int64_t zeros = 0;                                                                           \
+    for (std::int64_t i = 0; i < size; ++i) {                                                         \
+      const double there = z[i] + step * static_cast<double>(u[i]);                                   \
+      z[i] = (z[i] > 0) != (there > 0) ? 0 : there;                                                   \
+      zeros += z[i] == 0;                                                                             \
+    }                                                                                                 \
+    return zeros > 0;                                                                                 \
+  }                                                                                                   \
+  /* to = a - b */                                                                                    \
+  SHRINKWARP_CPU_CLONES void subtract(const double* a, const double* b, std::int64_t size, T* to) {   \
+    for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<T>(a[i] - b[i]);                      \
   }
 SHRINKWARP_ACTIVE_SET_LOOPS(float)
 SHRINKWARP_ACTIVE_SET_LOOPS(double)
@@ -134,7 +136,7 @@ ActiveSet<T>::ActiveSet(const Context& context, std::int64_t capacity, std::int6
   for (Tensor<T>* vector :
        {&correlation_, &threshold_, &guard_, &right_, &direction_, &moved_, &factors_, &rho_, &correction_, &norm_})
     *vector = Tensor<T>::zeros(context, capacity_);
-  for (Tensor<double>* vector : {&code_, &before_, &ratios_, &inverse_norm_})
+  for (Tensor<double>* vector : {&code_, &before_, &ordered_, &ratios_, &inverse_norm_})
     *vector = Tensor<double>::zeros(context, capacity_);
   for (Tensor<std::int32_t>* vector : {&atom_, &active_, &place_, &touched_})
     *vector = Tensor<std::int32_t>::zeros(context, capacity_);
@@ -144,7 +146,7 @@ template <class T>
 std::int64_t ActiveSet<T>::bytes(std::int64_t capacity) {
   const std::int64_t size = padded(capacity);
   const auto element = static_cast<std::int64_t>(sizeof(T));
-  return 2 * size * leading(size) * element + size * (10 * element + 32 + 16) + 20 * 256;
+  return 2 * size * leading(size) * element + size * (10 * element + 40 + 16) + 21 * 256;
 }
 
 template <class T>
@@ -504,18 +506,58 @@ double ActiveSet<T>::project(std::int64_t j) {
   return complement > limit ? complement : -limit;
 }
 
+// The signs of codes in the order of S, for is_worn(): to moved_.
+template <class T>
+void ActiveSet<T>::order_signs(const double* codes) {
+  for (std::int64_t k = 0; k < support_; ++k) moved_.data()[k] = codes[k] > 0 ? T(1) : T(-1);
+}
+
 // Whether correlations of S are so far from their places that more than a few updates of the inverse must be to blame.
 template <class T>
 bool ActiveSet<T>::is_worn() const {
   const auto limit = static_cast<T>(10 * Trust<T>::kDependent * largest_);
-  bool worn = false;
+  return loops<T>().aside(correlation_.data(), threshold_.data(), norm_.data(), active_.data(), moved_.data(), support_,
+                          limit);
+}
+
+// Of codes in the order of S that move by `direction` direction_ each, the first to come to 0 before *step, which then becomes
+// its own; -1 where none does.
+template <class T>
+std::int64_t ActiveSet<T>::crossing(const double* codes, double direction, double* step) {
+  if (!unbounded_)
+    return loops<T>().first_crossing(codes, direction_.data(), direction, support_, ratios_.data(), step);
+  std::int64_t found = -1;
   for (std::int64_t k = 0; k < support_; ++k) {
-    const std::int32_t i = active_.data()[k];
-    const T threshold = threshold_.data()[i];
-    const T aside = correlation_.data()[i] - (code_.data()[i] > 0 ? threshold : -threshold);
-    worn |= !(std::fabs(aside) <= limit * norm_.data()[i]);
+    const double rate = direction * static_cast<double>(direction_.data()[k]);
+    if (is_bounded(active_.data()[k]) && codes[k] * rate < 0 && std::fabs(codes[k]) < std::fabs(rate) * *step) {
+      *step = -codes[k] / rate;
+      found = k;
+    }
   }
-  return worn;
+  return found;
+}
+
+// Codes in the order of S move by `step` direction_; where a sign is at stake, not beyond 0. @return whether one is at 0
+template <class T>
+bool ActiveSet<T>::move_all(double* codes, double step) {
+  if (!unbounded_) return move_bounded(codes, direction_.data(), step, support_);
+  bool at_zero = false;
+  for (std::int64_t k = 0; k < support_; ++k) {
+    const double there = codes[k] + step * static_cast<double>(direction_.data()[k]);
+    codes[k] = is_bounded(active_.data()[k]) && (codes[k] > 0) != (there > 0) ? 0 : there;
+    at_zero |= codes[k] == 0;
+  }
+  return at_zero;
+}
+
+// Atoms that have come to zero leave S and `codes`, which are in its order.
+template <class T>
+void ActiveSet<T>::leave_at_zero(double* codes) {
+  for (std::int64_t k = support_ - 1; k >= 0; --k) {
+    if (codes[k] != 0 || !is_bounded(active_.data()[k])) continue;
+    leave(k);
+    codes[k] = codes[support_];
+  }
 }
 
 // S and its codes as they were before grow() began, from touched_ and before_.
@@ -531,91 +573,74 @@ void ActiveSet<T>::restore(std::int64_t support) {
   invert();  // without success the inverse is no use from here on, which shows as wear
 }
 
-// z_j grows until j has joined S. What the others move by is kept in moved_ and told to the correlations at the end.
+// z_j grows until j has joined S. Codes are in the order of S meanwhile; what they have moved by is told to the correlations at
+// the end.
 // @return false where rounding stands in the way
 template <class T>
 bool ActiveSet<T>::grow(std::int64_t j) {
   const std::int64_t touched = support_;
+  double* const z = ordered_.data();
+  double* const before = before_.data();
   std::copy_n(active_.data(), touched, touched_.data());
   touched_.data()[touched] = static_cast<std::int32_t>(j);
-  for (std::int64_t k = 0; k < touched; ++k) before_.data()[k] = code_.data()[touched_.data()[k]];
+  for (std::int64_t k = 0; k < touched; ++k) before[k] = code_.data()[touched_.data()[k]];
+  std::copy_n(before, touched, z);
 
   constexpr double kRounding = 4 * static_cast<double>(std::numeric_limits<T>::epsilon()) / Trust<T>::kDependent;
   const double sign = correlation_.data()[j] > T(0) ? 1 : -1;
   double excess = std::fabs(static_cast<double>(correlation_.data()[j])) - static_cast<double>(threshold_.data()[j]);
   double grown = 0;
   bool joined = false, told = true;
-  bool straight = true;  // no atom has left, and S is in the order of touched_
-  while (!joined) {      // S loses an atom each time
+  bool same_order = true;  // no atom has left S, which is in the order of touched_
+  while (!joined) {        // S loses an atom each time
     const double complement = project(j);
-    const T* const u = direction_.data();
     // Of an atom that S spans, corr_j = u'corr_S: over its threshold by rounding, perhaps.
     const double rounding = kRounding * -complement * largest_;
     if (complement <= 0 && grown == 0 && excess * norm(j) <= rounding) break;
     double step = excess / std::fabs(complement);  // at least so far the objective descends
-    std::int64_t crossing = -1;
-    if (straight && !unbounded_) {
-      // The usual case on whole vectors, from codes in the order of S.
-      crossing = loops<T>().first_crossing(before_.data(), u, -sign, support_, ratios_.data(), &step);
-      if (crossing < 0 && complement > 0 && support_ < room_) {
-        const bool at_zero = move_all(before_.data(), u, -sign * step, support_, ratios_.data(), factors_.data());
-        for (std::int64_t k = 0; k < support_; ++k) code_.data()[active_.data()[k]] = ratios_.data()[k];
-        grown = sign * step;
-        join(j, static_cast<T>(complement));
-        code_.data()[j] = grown;
-        if (at_zero) leave_at_zero();
-        joined = true;
-        break;
-      }
-    } else {
-      for (std::int64_t k = 0; k < support_; ++k) {
-        const std::int32_t i = active_.data()[k];
-        const double z = code_.data()[i];
-        const double rate = -sign * static_cast<double>(u[k]);
-        if (is_bounded(i) && z * rate < 0 && std::fabs(z) < std::fabs(rate) * step) {
-          step = -z / rate;
-          crossing = k;
-        }
-      }
-    }
-    if (straight)
-      for (std::int64_t k = 0; k < touched; ++k) moved_.data()[touched_.data()[k]] = 0;
-    straight = false;
-    told = crossing >= 0 ? !std::isnan(complement) : complement > 0;
+    const std::int64_t first = crossing(z, -sign, &step);
+    told = first >= 0 ? !std::isnan(complement) : complement > 0;
     if (!told) break;
-    bool at_zero = false;
-    for (std::int64_t k = 0; k < support_; ++k) {
-      const std::int32_t i = active_.data()[k];
-      const double change = -sign * static_cast<double>(u[k]) * step;
-      moved_.data()[i] += static_cast<T>(move(i, k == crossing ? -code_.data()[i] : change));
-      at_zero |= code_.data()[i] == 0;
+    bool at_zero = move_all(z, -sign * step);
+    if (first >= 0) {
+      z[first] = 0;
+      at_zero = true;
     }
     grown += sign * step;
     excess -= step * std::max(complement, 0.0);
-    joined = crossing < 0;
+    joined = first < 0;
     if (joined && support_ == room_) {
       joined = told = false;
       break;
     }
     if (joined) {
+      z[support_] = grown;
       join(j, static_cast<T>(complement));
-      code_.data()[j] = grown;
     }
-    if (at_zero) leave_at_zero();
+    if (at_zero) leave_at_zero(z);
+    same_order &= !at_zero;
   }
   if (!joined) {
     if (told) guard_.data()[j] = static_cast<T>(sign) * correlation_.data()[j];
     if (grown != 0) restore(touched);
     return told;
   }
-  if (!straight)
-    for (std::int64_t k = 0; k < touched; ++k) factors_.data()[k] = moved_.data()[touched_.data()[k]];
+  for (std::int64_t k = 0; k < support_; ++k) code_.data()[active_.data()[k]] = z[k];
+  if (same_order) {
+    subtract(z, before, touched, factors_.data());
+  } else {
+    for (std::int64_t k = 0; k < touched; ++k)
+      factors_.data()[k] = static_cast<T>(code_.data()[touched_.data()[k]] - before[k]);
+  }
   factors_.data()[touched] = static_cast<T>(grown);
   loops<T>().subtract_columns(gram(0), gram_ld(), touched_.data(), factors_.data(), touched + 1, size_,
                               correlation_.data());
+  order_signs(z);
   if (!is_worn()) return true;
   if (!invert()) return false;
   settle();
+  for (std::int64_t k = 0; k < support_; ++k) z[k] = code_.data()[active_.data()[k]];
+  order_signs(z);
   return !is_worn();
 }
 

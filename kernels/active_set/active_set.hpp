@@ -97,7 +97,11 @@ class ActiveSet {
   const T* gram(std::int64_t i) const { return taken_ ? taken_ + i * taken_ld_ : gram_.data() + i * ld_; }
   std::int64_t gram_ld() const { return taken_ ? taken_ld_ : ld_; }
   double norm(std::int64_t i) const { return static_cast<double>(norm_.data()[i]); }
+  void order_signs(const double* codes);
   bool is_worn() const;
+  std::int64_t crossing(const double* codes, double direction, double* step);
+  bool move_all(double* codes, double step);
+  void leave_at_zero(double* codes);
   double project(std::int64_t j);
   bool grow(std::int64_t j);
   void set_norm(std::int64_t i, T squared);
@@ -120,7 +124,7 @@ class ActiveSet {
   Tensor<T> correlation_, threshold_, guard_;  // [capacity]; guard: threshold outside S, infinity inside
   Tensor<T> norm_;                             // [capacity], root of the diagonal of gram
   Tensor<T> right_, direction_, moved_, factors_, rho_, correction_;  // [capacity], scratch
-  Tensor<double> code_, before_, ratios_;                             // [capacity], and scratch
+  Tensor<double> code_, before_, ordered_, ratios_;                   // [capacity], and scratch
   Tensor<double> inverse_norm_;                                       // [capacity], 0 where the norm is 0
   Tensor<std::int32_t> atom_, active_, place_, touched_;              // [capacity]
 };

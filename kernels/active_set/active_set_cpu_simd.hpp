@@ -1,6 +1,7 @@
 // The loops of the active-set method. Included once for each instruction set by active_set.cpp.
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include <shrinkwarp/kernels/active_set/active_set_loops.hpp>
@@ -230,8 +231,32 @@ std::int64_t FirstCrossing(const double* HWY_RESTRICT z, const T* HWY_RESTRICT u
 }
 
 template <class T>
+bool AnyAside(const T* HWY_RESTRICT v, const T* HWY_RESTRICT threshold, const T* HWY_RESTRICT norm,
+              const std::int32_t* HWY_RESTRICT positions, const T* HWY_RESTRICT signs, std::int64_t count, T limit) {
+  std::int64_t k = 0;
+  if constexpr (sizeof(T) == sizeof(std::int32_t)) {
+    const Tag<T> d;
+    const hn::RebindToSigned<decltype(d)> index;
+    const std::int64_t lanes = Lanes<T>();
+    for (; k + lanes <= count; k += lanes) {
+      const auto at = hn::LoadU(index, positions + k);
+      const auto beside =
+          hn::NegMulAdd(hn::LoadU(d, signs + k), hn::GatherIndex(d, threshold, at), hn::GatherIndex(d, v, at));
+      if (!hn::AllTrue(d, hn::Le(hn::Abs(beside), hn::Mul(hn::Set(d, limit), hn::GatherIndex(d, norm, at)))))
+        return true;
+    }
+  }
+  for (; k < count; ++k) {
+    const std::int32_t i = positions[k];
+    if (!(std::fabs(v[i] - signs[k] * threshold[i]) <= limit * norm[i])) return true;
+  }
+  return false;
+}
+
+template <class T>
 ActiveSetLoops<T> LoopsOf() {
-  return {MultiplySymmetric<T>, RankOne<T>, SubtractColumns<T>, FindMostOver<T>, FirstCrossing<T>, GramRows<T>};
+  return {MultiplySymmetric<T>, RankOne<T>,  SubtractColumns<T>, FindMostOver<T>,
+          FirstCrossing<T>,     AnyAside<T>, GramRows<T>};
 }
 
 }  // namespace

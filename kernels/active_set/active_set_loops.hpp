@@ -33,6 +33,9 @@ struct ActiveSetLoops {
   /// none does. u is zero from `size` to the padding. @param ratios  scratch up to the padding
   std::int64_t (*first_crossing)(const double* z, const T* u, double direction, std::int64_t size, double* ratios,
                                  double* step);
+  /// Whether |v_i - signs[k] threshold_i| is over limit norm_i, or no number, for some i = positions[k] of `count`.
+  bool (*aside)(const T* v, const T* threshold, const T* norm, const std::int32_t* positions, const T* signs,
+                std::int64_t count, T limit);
   /// G[i, j] = G[j, i] = d_i'd_j for j in [first, last) and i in [0, last), atoms[] naming columns of D.
   void (*gram)(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t first, std::int64_t last, T* G,
                std::int64_t ld);
