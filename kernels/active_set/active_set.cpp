@@ -102,10 +102,6 @@ SHRINKWARP_CPU_CLONES double largest_product(const double* a, const double* b, s
       zeros += z[i] == 0;                                                                             \
     }                                                                                                 \
     return zeros > 0;                                                                                 \
-  }                                                                                                   \
-  /* to = a - b */                                                                                    \
-  SHRINKWARP_CPU_CLONES void subtract(const double* a, const double* b, std::int64_t size, T* to) {   \
-    for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<T>(a[i] - b[i]);                      \
   }
 SHRINKWARP_ACTIVE_SET_LOOPS(float)
 SHRINKWARP_ACTIVE_SET_LOOPS(double)
@@ -506,13 +502,8 @@ double ActiveSet<T>::project(std::int64_t j) {
   return complement > limit ? complement : -limit;
 }
 
-// The signs of codes in the order of S, for is_worn(): to moved_.
-template <class T>
-void ActiveSet<T>::order_signs(const double* codes) {
-  for (std::int64_t k = 0; k < support_; ++k) moved_.data()[k] = codes[k] > 0 ? T(1) : T(-1);
-}
-
-// Whether correlations of S are so far from their places that more than a few updates of the inverse must be to blame.
+// Whether correlations of S are so far from their places that more than a few updates of the inverse must be to blame. The signs
+// of the codes are in moved_.
 template <class T>
 bool ActiveSet<T>::is_worn() const {
   const auto limit = static_cast<T>(10 * Trust<T>::kDependent * largest_);
@@ -625,9 +616,13 @@ bool ActiveSet<T>::grow(std::int64_t j) {
     if (grown != 0) restore(touched);
     return told;
   }
-  for (std::int64_t k = 0; k < support_; ++k) code_.data()[active_.data()[k]] = z[k];
+  T* const signs = moved_.data();
+  for (std::int64_t k = 0; k < support_; ++k) {
+    code_.data()[active_.data()[k]] = z[k];
+    signs[k] = z[k] > 0 ? T(1) : T(-1);
+  }
   if (same_order) {
-    subtract(z, before, touched, factors_.data());
+    for (std::int64_t k = 0; k < touched; ++k) factors_.data()[k] = static_cast<T>(z[k] - before[k]);
   } else {
     for (std::int64_t k = 0; k < touched; ++k)
       factors_.data()[k] = static_cast<T>(code_.data()[touched_.data()[k]] - before[k]);
@@ -635,12 +630,10 @@ bool ActiveSet<T>::grow(std::int64_t j) {
   factors_.data()[touched] = static_cast<T>(grown);
   loops<T>().subtract_columns(gram(0), gram_ld(), touched_.data(), factors_.data(), touched + 1, size_,
                               correlation_.data());
-  order_signs(z);
   if (!is_worn()) return true;
   if (!invert()) return false;
   settle();
-  for (std::int64_t k = 0; k < support_; ++k) z[k] = code_.data()[active_.data()[k]];
-  order_signs(z);
+  for (std::int64_t k = 0; k < support_; ++k) signs[k] = code(active(k)) > 0 ? T(1) : T(-1);
   return !is_worn();
 }
 

@@ -97,7 +97,6 @@ class ActiveSet {
   const T* gram(std::int64_t i) const { return taken_ ? taken_ + i * taken_ld_ : gram_.data() + i * ld_; }
   std::int64_t gram_ld() const { return taken_ ? taken_ld_ : ld_; }
   double norm(std::int64_t i) const { return static_cast<double>(norm_.data()[i]); }
-  void order_signs(const double* codes);
   bool is_worn() const;
   std::int64_t crossing(const double* codes, double direction, double* step);
   bool move_all(double* codes, double step);

@@ -416,8 +416,11 @@ class AtomPool : public WorkingSetPool {
     all_atoms.restart(all_correlations.data(), thresholds.data());
     // D'(x - D z), after update_residual() and of its code.
     const auto look = [&] {
-      subtract_atoms(parts.exact_gram.matrix(), list.data(), values.data(), all_atoms.support(), first,
-                     all_correlations.data());
+      if (parts.exact_gram.size() > 0)
+        subtract_atoms(parts.exact_gram.matrix(), list.data(), values.data(), all_atoms.support(), first,
+                       all_correlations.data());
+      else
+        correlate_all(parts.transposed.matrix(), slot.r.data(), all_correlations.data());
       for (std::int64_t k = 0; k < all_atoms.support(); ++k)  // position j of W is atom j
         all_correlations[index_of(all_atoms.active(k))] -= penalty.ridge * all_atoms.code(all_atoms.active(k));
       most = largest();
