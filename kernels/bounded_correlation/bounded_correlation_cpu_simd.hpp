@@ -185,17 +185,18 @@ Multiply MultiplyFor(std::int64_t vectors) {
 /// The bounds of a residual's correlations with a vector of atoms at a time.
 class Bound {
  public:
+  Bound() = default;
   Bound(const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t place)
       : rounding_of_(bounds.rounding.data),
         norm_of_(bounds.norm.data),
         tail_of_(bounds.tail.data),
-        bounds_(bounds),
-        R_(R),
-        place_(place),
-        more_(R.tails(place)),
         norm_(R.norm(place)),
-        rounding_(R.rounding(place)) {
-    if (more_ == 0) return;
+        rounding_(R.rounding(place)),
+        tails_(R.tails(place)),
+        bounds_(&bounds),
+        R_(&R),
+        place_(place) {
+    if (tails_ == 0) return;
     const ResidualTail tail = R.tail(place, 0);
     tail_of_ = bounds.tail.column(tail.level);
     tail_ = tail.norm;
@@ -205,77 +206,107 @@ class Bound {
     auto bound = hn::Mul(hn::Load(real, norm_of_ + j), hn::Set(real, rounding_));
     bound = hn::MulAdd(hn::Load(real, rounding_of_ + j), hn::Set(real, norm_), bound);
     bound = hn::MulAdd(hn::Load(real, tail_of_ + j), hn::Set(real, tail_), bound);
-    for (std::int64_t i = 1; i < more_; ++i) {
-      const ResidualTail tail = R_.tail(place_, i);
-      bound = hn::MulAdd(hn::Load(real, bounds_.tail.column(tail.level) + j), hn::Set(real, tail.norm), bound);
+    for (std::int64_t i = 1; i < tails_; ++i) {
+      const ResidualTail tail = R_->tail(place_, i);
+      bound = hn::MulAdd(hn::Load(real, bounds_->tail.column(tail.level) + j), hn::Set(real, tail.norm), bound);
     }
     return bound;
   }
 
  private:
-  const float *rounding_of_, *norm_of_, *tail_of_;
-  const AtomBounds& bounds_;
-  const QuantizedResiduals& R_;
-  const std::int64_t place_, more_;
-  const float norm_, rounding_;
-  float tail_ = 0;
+  const float *rounding_of_ = nullptr, *norm_of_ = nullptr, *tail_of_ = nullptr;
+  float norm_ = 0, rounding_ = 0, tail_ = 0;
+  std::int64_t tails_ = 0;
+  const AtomBounds* bounds_ = nullptr;
+  const QuantizedResiduals* R_ = nullptr;
+  std::int64_t place_ = 0;
+};
+
+/// What a pass reads and writes of one residual.
+struct Column {
+  Bound bound;
+  const std::int32_t* packed;
+  std::int64_t pairs;
+  float inverse_scale;
+  bool adds;
+  float *c, *highest;
 };
 
 /// Correlations of one residual with the atoms of a panel of W vectors, from the sums of the tile. @return the highest
-template <int W>
-HWY_INLINE float FinishColumn(const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t place,
-                              const std::int32_t* HWY_RESTRICT sums, std::int64_t first, float* HWY_RESTRICT out) {
+template <int W, bool Adds>
+HWY_INLINE float FinishColumn(const Column& column, const float* HWY_RESTRICT factor,
+                              const std::int32_t* HWY_RESTRICT sums, std::int64_t first) {
   const Sums d;
   const Reals real;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto inverse_scale = hn::Set(real, R.inverse_scale(place));
-  const bool adds = R.adds(place);
-  const Bound bound(bounds, R, place);
-  const float* const factor = bounds.factor.data + first;
+  const auto inverse_scale = hn::Set(real, column.inverse_scale);
+  float* HWY_RESTRICT out = column.c + first;
   auto most = hn::Zero(real);
+#if HWY_COMPILER_GCC_ACTUAL
+#pragma GCC unroll 3
+#endif
   for (int w = 0; w < W; ++w) {
     const auto sum = hn::ConvertTo(real, hn::Load(d, sums + w * lanes));
-    auto value = hn::Mul(hn::Mul(sum, hn::Load(real, factor + w * lanes)), inverse_scale);
-    if (adds) value = hn::Add(value, hn::LoadU(real, out + w * lanes));
+    auto value = hn::Mul(hn::Mul(sum, hn::Load(real, factor + first + w * lanes)), inverse_scale);
+    if constexpr (Adds) value = hn::Add(value, hn::LoadU(real, out + w * lanes));
     hn::StoreU(value, real, out + w * lanes);
-    most = hn::Max(most, hn::Add(hn::Abs(value), bound(first + w * lanes)));
+    most = hn::Max(most, hn::Add(hn::Abs(value), column.bound(first + w * lanes)));
   }
   return hn::GetLane(hn::MaxOfLanes(real, most));
 }
 
-/// For each panel, which stays in the first-level cache, the product with every group of residuals.
-void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
+/// For each panel of W vectors, which stays in the first-level cache, the product with every group of residuals.
+template <int W>
+void RunPanels(const BoundedCorrelationTask& task, const Column* columns, std::int64_t count, std::int64_t first_panel,
+               std::int64_t last_panel) {
   const Sums d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const QuantizedDictionary& D = *task.dictionary;
-  const QuantizedResiduals& R = *task.residuals;
   const std::int64_t all_pairs = (D.rows() + 1) / 2;
+  const float* const factor = task.bounds.factor.data;
+  const Multiply multiply = MultiplyFor(W);
   HWY_ALIGN std::int32_t tile[kPairVectors * hn::MaxLanes(d) * kPairColumns];
-  const std::int32_t* columns[kPairColumns];
-
-  for (std::int64_t first = 0; first < D.padded_atoms(); first += kPairVectors * lanes) {
-    const std::int64_t vectors = std::min(kPairVectors, (D.padded_atoms() - first) / lanes);
-    const Multiply multiply = MultiplyFor(vectors);
-    const std::int64_t panel = first / (kPairVectors * lanes);
+  const std::int32_t* packed[kPairColumns];
+  for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
+    const std::int64_t first = panel * kPairVectors * lanes;
     const std::int32_t* const atoms = D.packed() + first * all_pairs;
-    for (std::int64_t b = 0, group = 0; b < task.count; b += group) {
-      const std::int64_t level = R.level(task.places[b]);
-      group = 0;
-      while (group < kPairColumns && b + group < task.count && R.level(task.places[b + group]) == level) {
-        columns[group] = R.packed(task.places[b + group]);
-        ++group;
-      }
-      std::fill(columns + group, columns + kPairColumns, columns[0]);
-      multiply(atoms, columns, (D.level_rows(level) + 1) / 2, tile);
+    for (std::int64_t b = 0, group = 0; b < count; b += group) {
+      const std::int64_t pairs = columns[b].pairs;
+      for (group = 0; group < kPairColumns && b + group < count && columns[b + group].pairs == pairs; ++group)
+        packed[group] = columns[b + group].packed;
+      std::fill(packed + group, packed + kPairColumns, packed[0]);
+      multiply(atoms, packed, pairs, tile);
       for (std::int64_t g = 0; g < group; ++g) {
-        const std::int64_t place = task.places[b + g];
-        float* const out = task.C.column(place) + first;
-        const std::int32_t* const sums = tile + g * vectors * lanes;
-        task.highest(panel, place) = vectors == 3   ? FinishColumn<3>(task.bounds, R, place, sums, first, out)
-                                     : vectors == 2 ? FinishColumn<2>(task.bounds, R, place, sums, first, out)
-                                                    : FinishColumn<1>(task.bounds, R, place, sums, first, out);
+        const Column& column = columns[b + g];
+        const std::int32_t* const sums = tile + g * W * lanes;
+        // 64 columns are more than the second-level cache: what the next panel adds to is on its way.
+        for (std::int64_t w = 0; w < W; ++w) __builtin_prefetch(column.c + first + (W + w) * lanes, 1);
+        column.highest[panel] = column.adds ? FinishColumn<W, true>(column, factor, sums, first)
+                                            : FinishColumn<W, false>(column, factor, sums, first);
       }
     }
+  }
+}
+
+void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
+  const Sums d;
+  const QuantizedDictionary& D = *task.dictionary;
+  const QuantizedResiduals& R = *task.residuals;
+  constexpr std::int64_t kMostColumns = 64;  // at a time
+  const std::int64_t vectors = D.padded_atoms() / static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t whole = vectors / kPairVectors, rest = vectors % kPairVectors;
+  for (std::int64_t start = 0; start < task.count; start += kMostColumns) {
+    const std::int64_t count = std::min(kMostColumns, task.count - start);
+    Column columns[kMostColumns];
+    for (std::int64_t b = 0; b < count; ++b) {
+      const std::int64_t place = task.places[start + b];
+      columns[b] = {Bound(task.bounds, R, place), R.packed(place), (D.level_rows(R.level(place)) + 1) / 2,
+                    R.inverse_scale(place),       R.adds(place),   task.C.column(place),
+                    task.highest.column(place)};
+    }
+    RunPanels<kPairVectors>(task, columns, count, 0, whole);
+    if (rest == 2) RunPanels<2>(task, columns, count, whole, whole + 1);
+    if (rest == 1) RunPanels<1>(task, columns, count, whole, whole + 1);
   }
 }
 
