@@ -239,6 +239,9 @@ void QuantizedResiduals::put_rounded(const QuantizedDictionary& D, const Vector&
   const int exponent = norm > 0 ? std::ilogb(norm) : 0;
   const cpu::QuantizedVector quantized = cpu::kernels().quantize(
       {rounded, rows, kResidualNorm, kLargest, scratch_.data(), packed_.matrix().column(place)});
+  // Zeros beyond the level: it may be multiplied together with residuals of others.
+  std::int32_t* const pairs = packed_.matrix().column(place);
+  std::fill(pairs + (rows + 1) / 2, pairs + (n + 1) / 2, 0);
   // The chains of the rotation, its arguments' rounding to float, and the same again for good measure.
   const double moved = D.basis().empty()
                            ? kUnit * norm

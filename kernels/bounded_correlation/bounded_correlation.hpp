@@ -87,7 +87,7 @@ class QuantizedResiduals {
   QuantizedResiduals(const Context& context, const QuantizedDictionary& D, std::int64_t places);
 
   std::int64_t places() const { return norm_.size(); }
-  /// Residuals of one level that a pass multiplies together: fewer cost as much.
+  /// Residuals that a pass multiplies together, to the highest of their levels: fewer cost as much.
   std::int64_t group() const { return group_; }
   /// What is put in a place.
   struct Vector {
@@ -106,7 +106,7 @@ class QuantizedResiduals {
     const Vector one{place, level, r, false};
     put(D, &one, 1);
   }
-  /// [(rows + 1) / 2] pairs of the vector that the next pass multiplies.
+  /// [(rows + 1) / 2] pairs of the vector that the next pass multiplies, 0 beyond its level.
   const std::int32_t* packed(std::int64_t place) const { return packed_.matrix().column(place); }
   std::int64_t level(std::int64_t place) const { return level_.data()[place]; }           ///< of that vector
   float inverse_scale(std::int64_t place) const { return inverse_scale_.data()[place]; }  ///< 1 / s_r, likewise
@@ -135,7 +135,7 @@ class QuantizedResiduals {
 ///
 /// @param bounds   of D, or those divided by a weight for each atom: C and `highest` are then divided by it, too. An atom
 ///                 whose numbers are all 0 never shows
-/// @param places   [count] b, in any order; consecutive ones of one level are multiplied together, up to R.group()
+/// @param places   [count] b, in any order, which is best that of their levels: R.group() consecutive ones are multiplied together
 /// @param C        [padded_atoms, R.places()], columns b are written, or added to where R.adds(b)
 /// @param highest  [panels, R.places()], columns b are written: no correlation of the panel is larger in magnitude
 ///

@@ -271,9 +271,12 @@ void RunPanels(const BoundedCorrelationTask& task, const Column* columns, std::i
     const std::int64_t first = panel * kPairVectors * lanes;
     const std::int32_t* const atoms = D.packed() + first * all_pairs;
     for (std::int64_t b = 0, group = 0; b < count; b += group) {
-      const std::int64_t pairs = columns[b].pairs;
-      for (group = 0; group < kPairColumns && b + group < count && columns[b + group].pairs == pairs; ++group)
-        packed[group] = columns[b + group].packed;
+      std::int64_t pairs = 0;
+      group = std::min<std::int64_t>(kPairColumns, count - b);
+      for (std::int64_t g = 0; g < group; ++g) {
+        packed[g] = columns[b + g].packed;
+        pairs = std::max(pairs, columns[b + g].pairs);
+      }
       std::fill(packed + group, packed + kPairColumns, packed[0]);
       multiply(atoms, packed, pairs, tile);
       for (std::int64_t g = 0; g < group; ++g) {

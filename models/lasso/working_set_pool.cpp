@@ -20,9 +20,9 @@ constexpr double kBlur = 0.06;
 // The same of the change of a residual since the pass before, which comes on top, and of all that passes have left out so far:
 // where that would be more, the whole residual is multiplied again. On the medium lead field of docs/benchmarks/ (302 rows,
 // shuffled evoked samples) the coordinates of all passes of a problem were 405 / 746 / 1279 / 2251 at .8 / .5 / .3 / .1 of
-// lambda_max without changes, and are 213 / 378 / 638 / 1348 with them.
+// lambda_max without changes, and are 230 / 402 / 756 / 1425 with them.
 constexpr double kChangeBlur = 0.1;
-constexpr double kMostBlur = 0.2;
+constexpr double kMostBlur = 0.1;
 // While many atoms are far over lambda, the furthest are told apart from the others by a coarser look: as if lambda were this share
 // of what many were over before.
 constexpr double kOfReach = 0.5;
