@@ -502,8 +502,8 @@ double ActiveSet<T>::project(std::int64_t j) {
   return complement > limit ? complement : -limit;
 }
 
-// Whether correlations of S are so far from their places that more than a few updates of the inverse must be to blame. The signs
-// of the codes are in moved_.
+// Whether correlations of S are so far from their places that more than a few updates of the inverse must be to
+// blame. The signs of the codes are in moved_.
 template <class T>
 bool ActiveSet<T>::is_worn() const {
   const auto limit = static_cast<T>(10 * Trust<T>::kDependent * largest_);
@@ -511,8 +511,8 @@ bool ActiveSet<T>::is_worn() const {
                           limit);
 }
 
-// Of codes in the order of S that move by `direction` direction_ each, the first to come to 0 before *step, which then becomes
-// its own; -1 where none does.
+// Of codes in the order of S that move by `direction` direction_ each, the first to come to 0 before *step, which
+// then becomes its own; -1 where none does.
 template <class T>
 std::int64_t ActiveSet<T>::crossing(const double* codes, double direction, double* step) {
   if (!unbounded_)
@@ -528,7 +528,8 @@ std::int64_t ActiveSet<T>::crossing(const double* codes, double direction, doubl
   return found;
 }
 
-// Codes in the order of S move by `step` direction_; where a sign is at stake, not beyond 0. @return whether one is at 0
+// Codes in the order of S move by `step` direction_; where a sign is at stake, not beyond 0. @return whether one is
+// at 0
 template <class T>
 bool ActiveSet<T>::move_all(double* codes, double step) {
   if (!unbounded_) return move_bounded(codes, direction_.data(), step, support_);
@@ -564,8 +565,8 @@ void ActiveSet<T>::restore(std::int64_t support) {
   invert();  // without success the inverse is no use from here on, which shows as wear
 }
 
-// z_j grows until j has joined S. Codes are in the order of S meanwhile; what they have moved by is told to the correlations at
-// the end.
+// z_j grows until j has joined S. Codes are in the order of S meanwhile; what they have moved by is told to the
+// correlations at the end.
 // @return false where rounding stands in the way
 template <class T>
 bool ActiveSet<T>::grow(std::int64_t j) {

@@ -10,9 +10,9 @@
 // and all norms rounded up; the tail is what is beyond the first k coordinates. Rounding makes 1.4e-4 ||d|| ||r|| for 300
 // rows. k is a residual's own choice, in steps of kLevelRows: its level.
 //
-// A residual that has been multiplied before and has moved by a little since then needs only the product with the change:
-// c grows by it, and so does the bound, by what it is for the change. A change that comes of atoms lies where the atoms do,
-// in the first few coordinates, and is short: few are multiplied.
+// A residual that has been multiplied before and has moved by a little since then needs only the product with the
+// change: c grows by it, and so does the bound, by what it is for the change. A change that comes of atoms lies where
+// the atoms do, in the first few coordinates, and is short: few are multiplied.
 #pragma once
 
 #include <cstdint>
@@ -78,8 +78,8 @@ struct ResidualTail {
   float norm = 0;  ///< >= the norm of what is beyond its rows
 };
 
-/// Residuals in 16-bit integers, as bounded_correlation reads them: a fixed number of places that are filled one by one, and
-/// what is known of the error of each. Move-only; on the CPU.
+/// Residuals in 16-bit integers, as bounded_correlation reads them: a fixed number of places that are filled one by
+/// one, and what is known of the error of each. Move-only; on the CPU.
 class QuantizedResiduals {
  public:
   QuantizedResiduals() = default;
@@ -93,13 +93,13 @@ class QuantizedResiduals {
   struct Vector {
     std::int64_t place = 0, level = 0;
     const double* v = nullptr;  ///< [n padded with zeros to kAtomPadding], finite, its norm 0 or in float's range
-    /// It is a change that is added to the residual of the place, whose pass has run: the next pass adds to its correlations.
-    /// Norms, rounding and tails are from now on sums of those of the parts.
+    /// It is a change that is added to the residual of the place, whose pass has run: the next pass adds to its
+    /// correlations. Norms, rounding and tails are from now on sums of those of the parts.
     bool adds = false;
   };
   static constexpr std::int64_t kTogether = 4;
-  /// Puts vectors in their places, each to the same bits alone; up to kTogether consecutive ones of one level cost little more
-  /// than one, which reads the basis. Allocates no. @throws ShapeError
+  /// Puts vectors in their places, each to the same bits alone; up to kTogether consecutive ones of one level cost
+  /// little more than one, which reads the basis. Allocates no. @throws ShapeError
   void put(const QuantizedDictionary& D, const Vector* vectors, std::int64_t count);
   /// One of them.
   void set(const QuantizedDictionary& D, std::int64_t place, std::int64_t level, const double* r) {
@@ -135,12 +135,13 @@ class QuantizedResiduals {
 ///
 /// @param bounds   of D, or those divided by a weight for each atom: C and `highest` are then divided by it, too. An atom
 ///                 whose numbers are all 0 never shows
-/// @param places   [count] b, in any order, which is best that of their levels: R.group() consecutive ones are multiplied together
+/// @param places   [count] b, in any order, which is best that of their levels: R.group() consecutive ones are
+///                 multiplied together
 /// @param C        [padded_atoms, R.places()], columns b are written, or added to where R.adds(b)
 /// @param highest  [panels, R.places()], columns b are written: no correlation of the panel is larger in magnitude
 ///
-/// Numerics     integer sums are exact; C and `highest` are within 4 units of float for each vector that was multiplied, for
-///              which the bounds have room. What is under float's range, 1e-38, has no relative error
+/// Numerics     integer sums are exact; C and `highest` are within 4 units of float for each vector that was
+///              multiplied, for which the bounds have room. What is under float's range, 1e-38, has no relative error
 /// Determinism  a column's bits depend on that column alone. Another instruction set has other panels and scales, and so
 ///              other bits within the bounds
 /// Cost         2 k m operations of 16 bits a residual. On the calling thread, whatever the context has. Allocates no
@@ -158,8 +159,8 @@ void bounded_correlation(const Context& context, const QuantizedDictionary& D, c
 std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
                         std::int64_t place, const float* c, const float* highest, double threshold, std::int32_t* open);
 
-/// About the n-th largest of numbers that are 0 or more: the largest number with eight bits of mantissa or less that n of them
-/// reach, so at most 1 / 128 under it. @param values  [count], any alignment  @param n  1 to count
+/// About the n-th largest of numbers that are 0 or more: the largest number with eight bits of mantissa or less that
+/// n of them reach, so at most 1 / 128 under it. @param values  [count], any alignment  @param n  1 to count
 /// Cost: 16 comparisons each. On the calling thread. Allocates no
 float nth_largest(const float* values, std::int64_t count, std::int64_t n);
 

@@ -333,7 +333,8 @@ float NthLargest(const float* HWY_RESTRICT values, std::int64_t count, std::int6
   const Reals real;
   const Sums integer;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
-  // Numbers of one sign are in the order of their bits, which are found one by one from the top. Those of no number are no limit.
+  // Numbers of one sign are in the order of their bits, which are found one by one from the top. Those of no number
+  // are no limit.
   std::int32_t found = 0;
   for (std::int32_t bit = 30; bit >= 15; --bit) {
     const std::int32_t bits = found | std::int32_t{1} << bit;
@@ -357,8 +358,8 @@ float NthLargest(const float* HWY_RESTRICT values, std::int64_t count, std::int6
   return result;
 }
 
-// Sums in sixteen lanes, each a chain of n / 16 multiply-adds: what rounding can do is n / 16 + 5 units of |u|'|r|. K vectors
-// pass the basis together: 4 K accumulators.
+// Sums in sixteen lanes, each a chain of n / 16 multiply-adds: what rounding can do is n / 16 + 5 units of |u|'|r|. K
+// vectors pass the basis together: 4 K accumulators.
 template <int K>
 void RotateTogether(MatrixView<const float> basis, std::int64_t count, MatrixView<const float> r,
                     MatrixView<float> out) {

@@ -32,7 +32,8 @@ struct WorkingSetDictionary {
   MatrixView<const double> exact_columns;  ///< the same in double, of the dictionary itself
   std::vector<std::int32_t> cluster;       ///< [m], see similar_atoms
   Tensor<double> transposed;               ///< [m padded, n] D' in double where the dictionary is small, else empty
-  /// [m padded, m] D'D of exact_columns where the dictionary is small, and has few atoms or the problems are many; else empty.
+  /// [m padded, m] D'D of exact_columns where the dictionary is small, and has few atoms or the problems are many;
+  /// else empty.
   Tensor<double> exact_gram;
   Tensor<float> gram;  ///< [m padded, m] D'D of `columns` where that is small, else empty
   /// [m, m] of it; the padding is 0.

@@ -17,14 +17,14 @@ namespace {
 // A pass multiplies so many coordinates that what is beyond them blurs correlations by this share of lambda: the blur
 // leaves atoms open, whose float64 products cost what the coordinates save.
 constexpr double kBlur = 0.06;
-// The same of the change of a residual since the pass before, which comes on top, and of all that passes have left out so far:
-// where that would be more, the whole residual is multiplied again. On the medium lead field of docs/benchmarks/ (302 rows,
-// shuffled evoked samples) the coordinates of all passes of a problem were 405 / 746 / 1279 / 2251 at .8 / .5 / .3 / .1 of
-// lambda_max without changes, and are 230 / 402 / 756 / 1425 with them.
+// The same of the change of a residual since the pass before, which comes on top, and of all that passes have left
+// out so far: where that would be more, the whole residual is multiplied again. On the medium lead field of
+// docs/benchmarks/ (302 rows, shuffled evoked samples) the coordinates of all passes of a problem were 405 / 746 /
+// 1279 / 2251 at .8 / .5 / .3 / .1 of lambda_max without changes, and are 230 / 402 / 756 / 1425 with them.
 constexpr double kChangeBlur = 0.1;
 constexpr double kMostBlur = 0.1;
-// While many atoms are far over lambda, the furthest are told apart from the others by a coarser look: as if lambda were this share
-// of what many were over before.
+// While many atoms are far over lambda, the furthest are told apart from the others by a coarser look: as if lambda
+// were this share of what many were over before.
 constexpr double kOfReach = 0.5;
 // What lambda_max is taken for before it is known, as a share of the largest that it can be.
 constexpr double kLikelyCosine = 0.5;
@@ -127,8 +127,8 @@ double WorkingSetPool::likely_lambda(const Problem& problem, double lambda_max, 
   return likely.lambda;
 }
 
-// What the next pass multiplies for a problem: to vectors_. How many coordinates that multiplies, and whether those of the
-// residual or of its change, is the problem's own business, or its bits would be its neighbours'.
+// What the next pass multiplies for a problem: to vectors_. How many coordinates that multiplies, and whether those
+// of the residual or of its change, is the problem's own business, or its bits would be its neighbours'.
 void WorkingSetPool::quantize(Slot& slot, LambdaOf lambda_of) {
   const QuantizedDictionary& D = parts.quantized;
   const std::int64_t n = slot.r.size();
