@@ -33,7 +33,10 @@ FullBatch<T>::FullBatch(const Context& context, const Samples<T>& samples, const
       most_told_(most_told),
       parts_(context, samples, shares, std::min(samples.size(), most),
              most_samples(samples.dimension(), samples.atoms()), false, replicas),
-      loss_(context, 1) {}
+      memory_(static_cast<std::size_t>(parts_.workers())) {
+  for (int worker = 0; worker < parts_.workers(); ++worker)
+    memory_[static_cast<std::size_t>(worker)].loss = Tensor<double>(parts_.context(worker), 1);
+}
 
 /// Samples of a part that go through the network at once. On the CPU a pass goes by slices of its own: there the sums of a
 /// part must not depend on the threads, of which scratch has a slice each.
@@ -49,16 +52,15 @@ template <class T>
 double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradient, const CancelToken* cancel) const {
   const std::int64_t size = network.parameters().size + 1;  // the cost comes last
   const bool tells_parts = replicas_ != nullptr && parts_.count() * size <= most_told_;
-  std::vector<double> sums(static_cast<std::size_t>(size)), part_sums(static_cast<std::size_t>(size)), told;
+  std::vector<double> sums(static_cast<std::size_t>(size)), told;
   if (tells_parts) told.resize(static_cast<std::size_t>(parts_.count() * size));
   do_own_share(replicas_, [&] {
-    const SampleShare own = parts_.own();
-    for (std::int64_t part = own.first; part < own.first + own.count; ++part) {
-      if (cancel != nullptr && cancel->cancelled())
-        SHRINKWARP_THROW(Cancelled, "FullBatch: cancelled with ", part - own.first, " of ", own.count, " parts seen");
-      sum_of(network, part, part_sums);
-      add_to(tells_parts ? told.data() + part * size : sums.data(), part_sums.data(), size);
-    }
+    parts_.each(
+        cancel, [&](const typename SampleParts<T>::Part& part, int worker) { sum_of(network, part, worker); },
+        [&](std::int64_t part, int worker) {
+          add_to(tells_parts ? told.data() + part * size : sums.data(),
+                 memory_[static_cast<std::size_t>(worker)].sums.data(), size);
+        });
   });
   if (tells_parts) {
     replicas_->add(1, told.data(), parts_.count() * size);  // to zeros
@@ -72,22 +74,23 @@ double FullBatch<T>::cost(const Network<T>& network, std::vector<double>* gradie
 
 /// What the samples of a part add to the gradient of the mean cost, and to the cost.
 template <class T>
-void FullBatch<T>::sum_of(const Network<T>& network, std::int64_t part, std::vector<double>& sums) const {
+void FullBatch<T>::sum_of(const Network<T>& network, const typename SampleParts<T>::Part& part, int worker) const {
+  const Context& context = parts_.context(worker);
+  Memory& memory = memory_[static_cast<std::size_t>(worker)];
   const std::int64_t width = this->width(network), size = network.parameters().size;
-  const std::int64_t wanted = network.scratch(context_, width, true);
-  if (scratch_.size() < wanted) scratch_ = Tensor<std::byte>(context_, wanted);
-  if (gradient_.size() < size) gradient_ = Tensor<T>(context_, size);
-  const typename SampleParts<T>::Part its = parts_.at(part);
-  const VectorView<T> gradient = gradient_.vector().slice(0, size);
-  std::fill(sums.begin(), sums.end(), 0.0);
-  for (std::int64_t begin = 0; begin < its.X.cols; begin += width) {
-    const std::int64_t count = std::min(width, its.X.cols - begin);
+  const std::int64_t wanted = network.scratch(context, width, true);
+  if (memory.scratch.size() < wanted) memory.scratch = Tensor<std::byte>(context, wanted);
+  if (memory.gradient.size() < size) memory.gradient = Tensor<T>(context, size);
+  const VectorView<T> gradient = memory.gradient.vector().slice(0, size);
+  memory.sums.assign(static_cast<std::size_t>(size + 1), 0.0);
+  for (std::int64_t begin = 0; begin < part.X.cols; begin += width) {
+    const std::int64_t count = std::min(width, part.X.cols - begin);
     const double share = static_cast<double>(count) / static_cast<double>(parts_.total());
-    network.loss(context_, its.X.columns(begin, count), its.lambda.slice(begin, count), loss_.vector(), gradient,
-                 scratch_.vector());
-    const std::vector<T> found = on_host(context_, gradient);
-    for (std::size_t i = 0; i < found.size(); ++i) sums[i] += share * static_cast<double>(found[i]);
-    sums.back() += share * on_host(context_, loss_.vector())[0];
+    network.loss(context, part.X.columns(begin, count), part.lambda.slice(begin, count), memory.loss.vector(), gradient,
+                 memory.scratch.vector());
+    const std::vector<T> found = on_host(context, gradient);
+    for (std::size_t i = 0; i < found.size(); ++i) memory.sums[i] += share * static_cast<double>(found[i]);
+    memory.sums.back() += share * on_host(context, memory.loss.vector())[0];
   }
 }
 

@@ -38,16 +38,21 @@ class FullBatch {
   double cost(const Network<T>& network, std::vector<double>* gradient, const CancelToken* cancel = nullptr) const;
 
  private:
-  void sum_of(const Network<T>& network, std::int64_t part, std::vector<double>& sums) const;
+  /// What a worker has for a part.
+  struct Memory {
+    Tensor<std::byte> scratch;
+    Tensor<T> gradient;
+    Tensor<double> loss;
+    std::vector<double> sums;  // of the gradient's elements, and of the cost behind them
+  };
+  void sum_of(const Network<T>& network, const typename SampleParts<T>::Part& part, int worker) const;
   std::int64_t width(const Network<T>& network) const;
 
   const Context& context_;
   Replicas* replicas_;
   std::int64_t most_scratch_, most_told_;
   SampleParts<T> parts_;
-  mutable Tensor<std::byte> scratch_;
-  mutable Tensor<T> gradient_;
-  Tensor<double> loss_;
+  mutable std::vector<Memory> memory_;
 };
 
 }  // namespace shrinkwarp

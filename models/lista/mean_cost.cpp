@@ -31,27 +31,34 @@ std::int64_t most_samples(std::int64_t n, std::int64_t m) {
 template <class T>
 MeanCost<T>::MeanCost(const Context& context, const Dictionary& dictionary, const Samples<T>& samples,
                       const LambdaShares& shares, std::int64_t most, Replicas* replicas)
-    : context_(context),
-      dictionary_(dictionary),
+    : dictionary_(dictionary),
       replicas_(replicas),
       parts_(context, samples, shares, std::min(samples.size(), most),
              most_samples<T>(dictionary.rows(), dictionary.atoms()), true, replicas),
-      Z_(context, dictionary.atoms(), parts_.size()),
-      R_(context, dictionary.rows(), parts_.size()),
-      correlation_(Tensor<double>::zeros(context, parts_.size())),
-      primal_(context, parts_.size()),
-      gap_(context, parts_.size()) {}
+      memory_(static_cast<std::size_t>(parts_.workers())) {
+  for (int worker = 0; worker < parts_.workers(); ++worker) {
+    const Context& its = parts_.context(worker);
+    Memory& memory = memory_[static_cast<std::size_t>(worker)];
+    memory.Z = Tensor<T>(its, dictionary.atoms(), parts_.size());
+    memory.R = Tensor<double>(its, dictionary.rows(), parts_.size());
+    memory.correlation = Tensor<double>::zeros(its, parts_.size());
+    memory.primal = Tensor<double>(its, parts_.size());
+    memory.gap = Tensor<double>(its, parts_.size());
+  }
+}
 
 template <class T>
 double MeanCost<T>::operator()(const Network<T>& network, const CancelToken* cancel) const {
-  std::vector<double> sums(static_cast<std::size_t>(parts_.count()));
+  std::vector<double> sums(static_cast<std::size_t>(parts_.count())), found(memory_.size());
   do_own_share(replicas_, [&] {
-    const SampleShare own = parts_.own();
-    for (std::int64_t part = own.first; part < own.first + own.count; ++part) {
-      if (cancel != nullptr && cancel->cancelled())
-        SHRINKWARP_THROW(Cancelled, "MeanCost: cancelled with ", part - own.first, " of ", own.count, " parts seen");
-      sums[static_cast<std::size_t>(part)] = sum_of(network, part);
-    }
+    parts_.each(
+        cancel,
+        [&](const typename SampleParts<T>::Part& part, int worker) {
+          found[static_cast<std::size_t>(worker)] = sum_of(network, part, worker);
+        },
+        [&](std::int64_t part, int worker) {
+          sums[static_cast<std::size_t>(part)] = found[static_cast<std::size_t>(worker)];
+        });
   });
   if (replicas_ != nullptr) replicas_->add(1, sums.data(), parts_.count());  // to zeros
   return std::accumulate(sums.begin(), sums.end(), 0.0) / static_cast<double>(parts_.total());
@@ -59,20 +66,20 @@ double MeanCost<T>::operator()(const Network<T>& network, const CancelToken* can
 
 /// Of the costs of a part's samples.
 template <class T>
-double MeanCost<T>::sum_of(const Network<T>& network, std::int64_t part) const {
-  const std::int64_t wanted = network.scratch(context_, parts_.size(), false);
-  if (scratch_.size() < wanted) scratch_ = Tensor<std::byte>(context_, wanted);
-  const typename SampleParts<T>::Part its = parts_.at(part);
-  const std::int64_t count = its.X.cols;
-  const MatrixView<T> Z = Z_.matrix().columns(0, count);
-  network.forward(context_, its.X, its.lambda, Z, scratch_.vector());
-  const MatrixView<double> R = R_.matrix().columns(0, count);
-  const VectorView<double> primal = primal_.vector().slice(0, count);
-  code_residual<T>(context_, dictionary_.exact(), Z, its.wide_X, R, {});
+double MeanCost<T>::sum_of(const Network<T>& network, const typename SampleParts<T>::Part& part, int worker) const {
+  const Context& context = parts_.context(worker);
+  Memory& memory = memory_[static_cast<std::size_t>(worker)];
+  const std::int64_t wanted = network.scratch(context, parts_.size(), false), count = part.X.cols;
+  if (memory.scratch.size() < wanted) memory.scratch = Tensor<std::byte>(context, wanted);
+  const MatrixView<T> Z = memory.Z.matrix().columns(0, count);
+  network.forward(context, part.X, part.lambda, Z, memory.scratch.vector());
+  const MatrixView<double> R = memory.R.matrix().columns(0, count);
+  const VectorView<double> primal = memory.primal.vector().slice(0, count);
+  code_residual<T>(context, dictionary_.exact(), Z, part.wide_X, R, {});
   // The primal value alone is wanted: correlations, which only the gap reads, are left at 0.
-  dual_gap<T>(context_, its.wide_X, R, correlation_.vector().slice(0, count), Z, dictionary_.atom_norm(),
-              its.wide_lambda, primal, gap_.vector().slice(0, count));
-  const std::vector<double> costs = on_host(context_, primal);
+  dual_gap<T>(context, part.wide_X, R, memory.correlation.vector().slice(0, count), Z, dictionary_.atom_norm(),
+              part.wide_lambda, primal, memory.gap.vector().slice(0, count));
+  const std::vector<double> costs = on_host(context, primal);
   return std::accumulate(costs.begin(), costs.end(), 0.0);
 }
 

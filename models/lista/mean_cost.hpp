@@ -1,8 +1,10 @@
 // The mean Lasso cost of a network over all samples, for validation: a forward pass, and the cost of its codes in float64.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 #include <shrinkwarp/models/lista/network.hpp>
 #include <shrinkwarp/models/lista/sample_parts.hpp>
@@ -30,15 +32,18 @@ class MeanCost {
   double operator()(const Network<T>& network, const CancelToken* cancel = nullptr) const;
 
  private:
-  double sum_of(const Network<T>& network, std::int64_t part) const;
+  /// What a worker has for a part.
+  struct Memory {
+    Tensor<T> Z;
+    Tensor<double> R, correlation, primal, gap;
+    Tensor<std::byte> scratch;
+  };
+  double sum_of(const Network<T>& network, const typename SampleParts<T>::Part& part, int worker) const;
 
-  const Context& context_;
   const Dictionary& dictionary_;
   Replicas* replicas_;
   SampleParts<T> parts_;
-  Tensor<T> Z_;
-  Tensor<double> R_, correlation_, primal_, gap_;
-  mutable Tensor<std::byte> scratch_;
+  mutable std::vector<Memory> memory_;
 };
 
 }  // namespace shrinkwarp

@@ -2,13 +2,21 @@
 
 #include <algorithm>
 #include <numeric>
-#include <vector>
+#include <type_traits>
 
 namespace shrinkwarp {
 namespace {
 
-/// Of samples of a part: few enough that replicas have some parts each, many enough for products to be fast.
-constexpr std::int64_t kMostParts = 64, kFewSamples = 256;
+/// Replicas and threads are to have some parts each; and a part at least what networks compute at once on a thread
+/// (lista_network's slices), or the weights would be packed more often.
+constexpr std::int64_t kMostParts = 64, kFewSamples = 512;
+
+std::vector<Context> workers_for(const Context& context, std::int64_t parts) {
+  std::vector<Context> workers;
+  const auto count = static_cast<int>(std::min<std::int64_t>(context.threads(), parts));
+  for (int i = 0; i < count && count > 1; ++i) workers.push_back(Context::cpu(context.threads() / count));
+  return workers;
+}
 
 std::int64_t part_size(std::int64_t total, std::int64_t most) {
   return std::clamp<std::int64_t>(std::max(kFewSamples, (total + kMostParts - 1) / kMostParts), 1,
@@ -26,7 +34,9 @@ SampleParts<T>::SampleParts(const Context& context, const Samples<T>& samples, c
       total_(total),
       size_(part_size(total, most)),
       own_(share_of(replicas, count())),
-      held_(std::clamp<std::int64_t>(most / size_, 1, std::max<std::int64_t>(1, own_.count))),
+      workers_(workers_for(context, own_.count)),
+      held_(std::clamp<std::int64_t>(most / size_ / workers() * workers(), workers(),
+                                     std::max<std::int64_t>(workers(), own_.count))),
       wide_(wide),
       X_(context, samples.dimension(), held_ * size_),
       lambda_(context, held_ * size_) {
@@ -37,9 +47,7 @@ SampleParts<T>::SampleParts(const Context& context, const Samples<T>& samples, c
 
 template <class T>
 typename SampleParts<T>::Part SampleParts<T>::at(std::int64_t part) const {
-  const std::int64_t first = own_.first + (part - own_.first) / held_ * held_;
-  if (brought_ != first) bring(first);
-  const std::int64_t begin = (part - first) * size_, samples = std::min(size_, total_ - part * size_);
+  const std::int64_t begin = (part - brought_) * size_, samples = std::min(size_, total_ - part * size_);
   Part its{X_.matrix().columns(begin, samples), lambda_.vector().slice(begin, samples), {}, {}};
   if constexpr (std::is_same_v<T, double>) {
     its.wide_X = its.X, its.wide_lambda = its.lambda;
@@ -50,9 +58,11 @@ typename SampleParts<T>::Part SampleParts<T>::at(std::int64_t part) const {
   return its;
 }
 
-/// Parts from `first` on, as many as are held.
+/// A part and those behind it that are looked at beside it, if they are not there.
 template <class T>
-void SampleParts<T>::bring(std::int64_t first) const {
+void SampleParts<T>::bring(std::int64_t part) const {
+  const std::int64_t first = own_.first + (part - own_.first) / held_ * held_;
+  if (brought_ == first) return;
   brought_ = -1;
   const std::int64_t begin = first * size_;
   const std::int64_t last = std::min({total_, begin + held_ * size_, (own_.first + own_.count) * size_});

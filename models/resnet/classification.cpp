@@ -284,12 +284,13 @@ class BestNet {
 template <class T>
 class SharedJudge {
  public:
+  /// @param batch  of all replicas: samples that they take at a time
   SharedJudge(const Context& context, const Net<T>& net, const LabelledSamples& samples, std::int64_t batch,
               Replicas* replicas)
       : samples_(samples),
         replicas_(replicas),
         share_(share_of(replicas, samples.size())),
-        judge_(context, net, std::min(batch, std::max<std::int64_t>(share_.count, 1))) {
+        judge_(context, net, std::min(share_of(replicas, batch).count, std::max<std::int64_t>(share_.count, 1))) {
     if (replicas == nullptr) return;
     std::vector<std::int64_t> numbers(static_cast<std::size_t>(share_.count));
     std::iota(numbers.begin(), numbers.end(), share_.first);

@@ -10,6 +10,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <system_error>
@@ -19,6 +21,7 @@ namespace shrinkwarp {
 namespace {
 
 constexpr std::size_t kBufferBytes = 256 * 1024;
+constexpr const char* kDescriptors = "/proc/self/fd/";
 
 /// The folder ("." when the path has none) and the name within it.
 std::pair<std::string, std::string> split(const std::string& path) {
@@ -224,7 +227,10 @@ OutputFile OutputFile::scratch(const char* function, const std::string& path) {
 
 OutputFile OutputFile::joining(const char* function, const std::string& path, const std::string& temporary) {
   OutputFile file(Origin{function, path});
-  file.descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CLOEXEC);
+  // A file without a name is this process's: its permissions, by which the path may be refused, do not matter.
+  const bool nameless = temporary.compare(0, std::strlen(kDescriptors), kDescriptors) == 0;
+  file.descriptor_ = nameless ? ::fcntl(std::atoi(temporary.c_str() + std::strlen(kDescriptors)), F_DUPFD_CLOEXEC, 0)
+                              : ::open(temporary.c_str(), O_WRONLY | O_CLOEXEC);
   if (file.descriptor_ < 0) {
     const int error = errno;
     SHRINKWARP_THROW_IO(file.origin_, -1, "cannot be opened as '", temporary, "': ", system_reason(error));
@@ -233,7 +239,7 @@ OutputFile OutputFile::joining(const char* function, const std::string& path, co
 }
 
 std::string OutputFile::temporary_path() const {
-  return temporary_.empty() ? concat("/proc/self/fd/", descriptor_) : temporary_;
+  return temporary_.empty() ? concat(kDescriptors, descriptor_) : temporary_;
 }
 
 OutputFile::OutputFile(OutputFile&& other) noexcept

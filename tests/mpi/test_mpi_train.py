@@ -22,7 +22,7 @@ class Training:
 
     def __init__(self, folder, *words):
         self.folder, self.words = folder, words
-        self.output, self.history = folder / "net.safetensors", folder / "H.jsonl"
+        self.output, self.history = folder / "net.safetensors", folder / "net.jsonl"
 
     def command(self, *more, name="net"):
         output, history = self.folder / f"{name}.safetensors", self.folder / f"{name}.jsonl"
@@ -107,8 +107,14 @@ def test_one_summary_says_the_ranks(folder):
     assert json.loads(again.stdout)["finished"] is True
 
 
-def long_training(folder):
-    return network(folder, "step", "--optimizer", "adam", "--epochs", 1500, "--batch", 50)
+def long_training(folder, seconds=4):
+    """One that takes a process about so long, whatever the machine; a step of it is long beside what ranks tell each other."""
+    words = ["--optimizer", "adam", "--batch", 2000, "--epochs"]
+    tried, epochs = network(folder, "step", *words, 10, rows=20000), 10
+    started = time.monotonic()
+    tried.alone(name="tried")
+    epochs = max(20, int(10 * seconds / (time.monotonic() - started)))
+    return Training(folder, *tried.words[:-1], epochs)
 
 
 def wait_for_checkpoint(training, launcher, seconds=60):
@@ -212,8 +218,50 @@ def test_what_is_wrong_is_said_once(folder):
     assert not list(folder.glob("*.checkpoint")) and not list(folder.glob("*.safetensors"))
 
 
-def test_a_checkpoint_is_not_trained_over(folder):
+def test_ranks_that_see_other_checkpoints_leave_the_history(folder):
+    """The output lies on a disk of each node, the history where all see it: nothing of it is lost."""
     training = long_training(folder)
+    launcher = mpirun.start(2, *training.command())
+    processes = processes_of(launcher, 2)
+    assert wait_for_checkpoint(training, launcher)
+    os.kill(processes[0], signal.SIGTERM)
+    launcher.communicate(timeout=60)
+    before = training.history.read_bytes()
+    assert before
+    for name in ("here", "there"):
+        (folder / name).mkdir()
+    (folder / "there" / training.checkpoint.name).write_bytes(training.checkpoint.read_bytes())
+    words = [*training.words, "--output", training.output.name, "--history", training.history, "--quiet", "--resume"]
+    places = ["-wdir", folder / "here", program.PATH, *words, ":", "-n", 1, "-wdir", folder / "there", program.PATH]
+    done = mpirun.run(1, *words, launched=places, status=FAILED)
+    said_once(done, "rank 1 on ", "as rank 0 does")
+    assert training.history.read_bytes() == before
+
+
+def test_the_first_of_several_ranks_with_an_error_speaks(folder):
+    """X is cut while it is read in pieces by all."""
+    training = network(folder, "lista", "--start", "ista", "--epochs", 2000, "--memory-limit", "1MiB", rows=40000)
+    launcher = mpirun.start(3, *training.command())
+    assert wait_for_checkpoint(training, launcher)
+    os.truncate(folder / "X.npy", 50000)
+    _, error = launcher.communicate(timeout=60)
+    assert launcher.returncode == FAILED
+    line, = lines_of_program(error)
+    assert "X.npy" in line
+
+
+def test_a_dictionary_of_another_size_is_refused(folder):
+    training = network(folder, "step", "--epochs", 2)
+    for name, rows in (("here", n), ("there", n + 1)):
+        (folder / name).mkdir()
+        np.save(folder / name / "D.npy", np.random.default_rng(0).standard_normal((rows, m)))
+    words = [word if word != folder / "D.npy" else "D.npy" for word in training.command()]
+    places = ["-wdir", folder / "here", program.PATH, *words, ":", "-n", 1, "-wdir", folder / "there", program.PATH]
+    said_once(mpirun.run(1, *words, launched=places, status=FAILED), f"from {n} x {m} to {n + 1} x {m} on all")
+
+
+def test_a_checkpoint_is_not_trained_over(folder):
+    training = network(folder, "step", "--epochs", 2)
     training.checkpoint.write_bytes(b"not a checkpoint")
     said_once(training.train(2, status=FAILED), "holds an unfinished training")
     said_once(training.train(2, "--resume", status=FAILED), "net.safetensors.checkpoint")

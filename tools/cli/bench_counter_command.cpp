@@ -34,13 +34,13 @@ int run_counter(const CounterArguments& arguments, Ranks& ranks) {
   ranks.reset();
   double calls = 0;
   const auto start = Clock::now();
-  if (ranks.rank() >= ranks.size() - callers)
-    // As a rank that takes a chunk: has anybody failed, and which is next.
-    while (seconds_since(start) < arguments.seconds)
+  if (ranks.rank() >= ranks.size() - callers) do {
+      // As a rank that takes a chunk: has anybody failed, and which is next.
       for (int i = 0; i < kBlock; ++i, calls += 2) {
         ranks.raise(Ranks::failed, 0);
         ranks.add(Ranks::first_chunks, 1);
       }
+    } while (seconds_since(start) < arguments.seconds);
   const std::vector<double> calls_of_ranks = ranks.all(calls);
   const std::vector<double> seconds = ranks.all(calls > 0 ? seconds_since(start) : 0);
   const auto counted = static_cast<double>(ranks.add(Ranks::first_chunks, 0));

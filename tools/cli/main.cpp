@@ -1,5 +1,6 @@
 // The `shrinkwarp` program: parses, runs one subcommand, turns every error into one line and an exit status.
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <iostream>
@@ -7,6 +8,7 @@
 #include <new>
 #include <streambuf>
 #include <string>
+#include <thread>
 
 #include <CLI/CLI.hpp>
 
@@ -21,14 +23,17 @@ namespace {
 /// Messages of the library begin with the function or class that found the fault, "NpyFile::rows: 'X.npy' ..." or
 /// "MomentumNet: found ...": that is for programmers. A file of the user's may have such a name too, which stays.
 std::string without_function(const std::string& message, int argc, const char* const* argv) {
-  const std::size_t colon = message.find(": ");
-  const std::size_t end = message.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:");
-  if (colon == std::string::npos || end != colon + 1) return message;
-  const std::string name = message.substr(0, colon);
+  // What another rank has met begins with "rank 1 on NODE: ".
+  const std::size_t begin = message.compare(0, 5, "rank ") == 0 ? message.find(": ") + 2 : 0;
+  const std::size_t colon = message.find(": ", begin);
+  const std::size_t end =
+      message.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:", begin);
+  if (begin == 1 || colon == std::string::npos || end != colon + 1) return message;
+  const std::string name = message.substr(begin, colon - begin);
   const bool given = std::any_of(argv + 1, argv + argc, [&](const std::string& argument) {
     return argument == name || argument.substr(argument.find('=') + 1) == name;  // --output=net
   });
-  return given ? message : message.substr(colon + 2);
+  return given ? message : message.substr(0, begin) + message.substr(colon + 2);
 }
 
 /// The subcommand that was parsed: "solve", "net train", or nothing.
@@ -47,11 +52,20 @@ class Silence : public std::streambuf {
   std::streamsize xsputn(const char*, std::streamsize count) override { return count; }
 };
 
-/// Errors that other ranks do not know of end them too, with the message of this one.
+/// Errors that other ranks do not know of end them too, with the message of the first rank that comes here.
 int end_of(shrinkwarp::Ranks& ranks, bool agreed, int status, const std::string& message) {
-  std::cerr << "shrinkwarp: " << message << '\n';
-  if (agreed || ranks.alone()) return status;
-  if (!ranks.first()) std::fprintf(stderr, "shrinkwarp: rank %d: %s\n", ranks.rank(), message.c_str());
+  using namespace shrinkwarp;
+  if (agreed || ranks.alone()) {
+    std::cerr << "shrinkwarp: " + message + '\n';
+    return status;
+  }
+  const bool speaks = ranks.add(Ranks::speakers, 1) == 0;
+  if (speaks) {
+    const std::string of = ranks.first() ? "" : concat("rank ", ranks.rank(), " on ", ranks.node_name(), ": ");
+    std::fputs(("shrinkwarp: " + of + message + '\n').c_str(), stderr);  // at once, or a launcher's words come between
+  } else {
+    std::this_thread::sleep_for(std::chrono::seconds(10));  // in which the one who speaks ends this rank
+  }
   ranks.abort(status);
   return status;
 }

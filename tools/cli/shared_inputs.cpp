@@ -55,6 +55,13 @@ Context context_of(const Ranks& ranks, const std::string& device, int threads) {
 
 LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name) {
   const std::int64_t n = file.rows();
+  std::int64_t sizes[] = {n, -n, file.cols(), -file.cols()};
+  ranks.largest(sizes, 4);
+  together(ranks, [&] {
+    SHRINKWARP_REQUIRE(sizes[0] == -sizes[1] && sizes[2] == -sizes[3], ShapeError, name, ": found ", n, " x ",
+                       file.cols(), " on rank ", ranks.rank(), ", and from ", -sizes[1], " x ", -sizes[3], " to ",
+                       sizes[0], " x ", sizes[2], " on all, wanted one file");
+  });
   const std::unique_ptr<NodeMemory> memory =
       ranks.node_memory(n * file.cols() * static_cast<std::int64_t>(sizeof(double)));
   const MatrixView<double> D{static_cast<double*>(memory->data()), n, file.cols(), n, {}};

@@ -29,13 +29,14 @@ void open_training(Ranks& ranks, const std::string& output, const Fingerprint& f
                    const std::vector<std::string>& may_change, const std::string& history,
                    std::optional<ResumableTraining>& training) {
   require_same_on_all(ranks, fingerprint);
-  together(ranks, [&] { training.emplace(output, fingerprint, resume, may_change, history, ranks.first()); });
+  together(ranks, [&] { training.emplace(output, fingerprint, resume, may_change, ranks.first()); });
   const std::string state = training->state() + (training->is_finished() ? "finished" : "");
   const std::string of_first = ranks.text_of(0, state);
   together(ranks, [&] {
     SHRINKWARP_REQUIRE(state == of_first, Error, "does not see ", TrainingCheckpoint::path_of(output), " and ", output,
                        " as rank 0 does, wanted the same files");
   });
+  together(ranks, [&] { training->begin_history(history); });
   for (const Fingerprint::Difference& change : training->changes())
     std::cerr << "shrinkwarp: goes on with " << change.name << ' ' << change.wanted << " in place of "
               << printable(change.found) << '\n';

@@ -34,28 +34,26 @@ bool is_output_of(const std::string& output, const Fingerprint& fingerprint) {
 }  // namespace
 
 ResumableTraining::ResumableTraining(const std::string& output, const Fingerprint& fingerprint, bool resume,
-                                     const std::vector<std::string>& may_change, const std::string& history,
-                                     bool writes)
+                                     const std::vector<std::string>& may_change, bool writes)
     : output_(output),
       writes_(writes),
       fingerprint_(fingerprint),
       checkpoint_(output, fingerprint),
       stored_(read_checkpoint(checkpoint_, resume, may_change)),
-      changes_(stored_ ? stored_->changes : std::vector<Fingerprint::Difference>()),
-      // A finished training's history stays as it is.
-      history_(
-          (finished_ = !stored_ && resume && is_output_of(output, fingerprint)) || !writes ? std::string() : history,
-          mark_of(stored_)) {}
+      changes_(stored_ ? stored_->changes : std::vector<Fingerprint::Difference>()) {
+  finished_ = !stored_ && resume && is_output_of(output, fingerprint);
+}
 
-std::optional<HistoryMark> ResumableTraining::mark_of(const std::optional<TrainingCheckpoint::Stored>& stored) {
-  if (!stored || stored->part != TrainingPart::network) return std::nullopt;
-  return stored->history;
+void ResumableTraining::begin_history(const std::string& path) {
+  std::optional<HistoryMark> resumed;
+  if (stored_ && stored_->part == TrainingPart::network) resumed = stored_->history;
+  history_.emplace(finished_ || !writes_ ? std::string() : path, resumed);
 }
 
 TrainingStore ResumableTraining::store(TrainingPart part) {
   TrainingStore store;
   store.save = [this, part](const Safetensors& state) {
-    if (writes_) checkpoint_.write(part, history_.mark(), state);
+    if (writes_) checkpoint_.write(part, history_->mark(), state);
   };
   store.resume = stored_ && stored_->part == part ? &stored_->state : nullptr;
   return store;

@@ -15,14 +15,18 @@ namespace shrinkwarp {
 
 class ResumableTraining {
  public:
+  /// Looks at what is there, and changes nothing.
+  ///
   /// @param fingerprint  all that the training's bits depend on
   /// @param resume       a checkpoint is wanted, or a finished output; else one that is there is refused
   /// @param may_change   names in the fingerprint: a training that differs in these alone may go on
-  /// @param history      of the history; empty: none is written
   /// @param writes       else files are read alone: another process, which trains the same, writes them
   /// @throws Error (a checkpoint that nobody has asked to go on with), ValueError (of another training, or an output of another)
   ResumableTraining(const std::string& output, const Fingerprint& fingerprint, bool resume,
-                    const std::vector<std::string>& may_change, const std::string& history, bool writes = true);
+                    const std::vector<std::string>& may_change, bool writes = true);
+  /// Opens the history, which goes on where the state has been stored, or begins; of a finished training it stays as it is. Before
+  /// a state is stored. @param path  empty: none is written  @throws as TrainingHistory
+  void begin_history(const std::string& path);
 
   /// The output is there, and this training would make the same: nothing is left to do.
   bool is_finished() const { return finished_; }
@@ -32,7 +36,7 @@ class ResumableTraining {
   std::string state() const;
   /// What the training goes on with, of those that may change.
   const std::vector<Fingerprint::Difference>& changes() const { return changes_; }
-  TrainingHistory& history() { return history_; }
+  TrainingHistory& history() { return *history_; }
   /// Where a part of the training is stored, and what it goes on from. Outlived by this.
   TrainingStore store(TrainingPart part);
   /// Where the last good state is, or nothing: "; --resume with another --lr ..."
@@ -42,8 +46,6 @@ class ResumableTraining {
   void finish(Safetensors file) const;
 
  private:
-  static std::optional<HistoryMark> mark_of(const std::optional<TrainingCheckpoint::Stored>& stored);
-
   std::string output_;
   bool writes_;
   Fingerprint fingerprint_;
@@ -51,7 +53,7 @@ class ResumableTraining {
   bool finished_ = false;
   std::optional<TrainingCheckpoint::Stored> stored_;
   std::vector<Fingerprint::Difference> changes_;
-  TrainingHistory history_;
+  std::optional<TrainingHistory> history_;
 };
 
 }  // namespace shrinkwarp
