@@ -390,6 +390,18 @@ def test_ranks_with_other_arguments_are_refused(folder, other):
     assert not work.output.exists() and not (folder / "B.npz").exists() and work.journals() == []
 
 
+def test_ranks_with_other_folders_are_refused_at_once(folder):
+    """A disk of each node: what one rank has solved no other one would find."""
+    work = Work(folder, rows=100)
+    (folder / "there").mkdir()
+    arguments = work.command(output="Z.npz")
+    places = ["-wdir", folder, program.PATH, *arguments, ":", "-n", 1, "-wdir", folder / "there", program.PATH]
+    done = mpirun.run(1, *arguments, launched=places, status=FAILED)
+    line, = lines_of_program(done)
+    assert "rank 1 on " in line and "does not see the folder of Z.npz as rank 0 does" in line
+    assert not list(folder.glob("Z.npz*")) and not list((folder / "there").iterdir())
+
+
 @pytest.mark.parametrize("row", [0, 1, 1999])
 def test_ranks_with_other_observations_are_refused(folder, row):
     """A name that means another file on another node: told by the first, the last and some rows in between."""

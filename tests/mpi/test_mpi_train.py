@@ -250,6 +250,20 @@ def test_the_first_of_several_ranks_with_an_error_speaks(folder):
     assert "X.npy" in line
 
 
+def test_one_training_at_a_time_makes_an_output(folder):
+    """A job that was submitted twice leaves checkpoint and history to the first."""
+    training = long_training(folder)
+    training.alone(name="wanted")
+    launcher = mpirun.start(2, *training.command())
+    assert wait_for_checkpoint(training, launcher)
+    for more in ([], ["--resume"]):
+        said_once(training.train(2, *more, status=FAILED), "net.safetensors: another process is making it")
+        said_once(training.alone(*more, status=FAILED), "net.safetensors: another process is making it")
+    assert launcher.communicate(timeout=100) is not None and launcher.returncode == DONE
+    np.testing.assert_allclose(training.losses(), training.losses("wanted"), rtol=1e-12)
+    assert not list(folder.glob("*.lock"))
+
+
 def test_a_dictionary_of_another_size_is_refused(folder):
     training = network(folder, "step", "--epochs", 2)
     for name, rows in (("here", n), ("there", n + 1)):

@@ -17,6 +17,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -39,7 +40,11 @@ def solve(start: list[str], program: Path, folder: Path, options: list[str]) -> 
     """One solve. @return what it says with --json"""
     files = ["--dictionary", folder / "D.npy", "--observations", folder / "X.npy", "--output", folder / "Z.npz"]
     command = [*start, str(program), "solve", *map(str, files), *options, "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.startswith("shrinkwarp")]
+        sys.exit("\n".join(said) or done.stderr)
+    return json.loads(done.stdout)
 
 
 def beside_threads(program: Path, folder: Path, samples: int, repeats: int) -> dict:
@@ -100,6 +105,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         program = arguments.program.resolve()
+        if not program.is_file():
+            parser.error(f"found no program at {arguments.program}: build it, or name it with --program")
         found = {
             "schema": "shrinkwarp-bench-1",
             "benchmark": "ranks",

@@ -34,6 +34,7 @@
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/build_id.hpp>
 #include <shrinkwarp/tools/files/labelled_samples_file.hpp>
+#include <shrinkwarp/tools/files/output_lock.hpp>
 #include <shrinkwarp/tools/files/resumable_training.hpp>
 
 namespace shrinkwarp::cli {
@@ -235,8 +236,10 @@ void print_net_outcome(const NetTrainArguments& arguments, const Context& contex
               with_commas(net.list().count()).c_str());
   std::printf("validation   %.2f %% of the classes right, mean cross-entropy %.6g\n", 100 * result.accuracy,
               result.loss);
-  std::printf("activations  at most %.4g MiB in a step\n", static_cast<double>(activations) / (1 << 20));
-  std::printf("time         %s on %s\n", duration_text(seconds).c_str(), context.description().c_str());
+  std::printf("activations  at most %.4g MiB in a step%s\n", static_cast<double>(activations) / (1 << 20),
+              ranks > 1 ? " on a rank" : "");
+  std::printf("time         %s on %s%s\n", duration_text(seconds).c_str(), context.description().c_str(),
+              ranks_text(ranks).c_str());
   std::printf("output       %s\n", arguments.output.c_str());
   std::fflush(stdout);
 }
@@ -334,9 +337,13 @@ int train_net(NetTrainArguments& arguments, Ranks& ranks, const CancelToken* can
 int run_net_train(NetTrainArguments arguments, Ranks& ranks) {
   // One rank speaks and writes for all.
   if (!ranks.first()) arguments.quiet = true, arguments.json = false;
+  std::optional<OutputLock> lock;
   together(ranks, [&] {
     complete_net(arguments);
-    if (ranks.first()) require_writable(arguments.output);
+    if (ranks.first()) {
+      require_writable(arguments.output);
+      lock.emplace(arguments.output);
+    }
   });
   const InterruptScope interrupts;
   try {

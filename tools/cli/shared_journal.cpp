@@ -1,7 +1,11 @@
 #include <shrinkwarp/tools/cli/shared_journal.hpp>
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <iostream>
+#include <optional>
+#include <string>
 #include <system_error>
 #include <vector>
 
@@ -9,6 +13,7 @@
 #include <shrinkwarp/tools/cli/agreement.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/finished_output.hpp>
+#include <shrinkwarp/tools/files/output_lock.hpp>
 
 namespace shrinkwarp::cli {
 namespace {
@@ -63,7 +68,23 @@ std::string kept_text(const SolveOptions& options, std::int64_t held, std::int64
                 several_parts(options) ? " and its further parts" : "", ", --resume goes on with them");
 }
 
+/// All ranks write to the folder of the output, and rank 0 reads what they have written. Collective.
+void require_one_folder(const SolveOptions& options, Ranks& ranks) {
+  if (ranks.alone()) return;
+  std::optional<OutputLock> mark;  // a file that nobody else makes
+  together(ranks, [&] {
+    if (ranks.first()) mark.emplace(options.output + ".shrinkwarp-" + std::to_string(::getpid()));
+  });
+  const std::string path = ranks.text_of(0, mark ? mark->path() : "");
+  together(ranks, [&] {
+    std::error_code ignored;
+    SHRINKWARP_REQUIRE(std::filesystem::exists(path, ignored), Error, "does not see the folder of ", options.output,
+                       " as rank 0 does, wanted one that all ranks write to");
+  });
+}
+
 std::unique_ptr<SolveJournal> open_journal(const SolveOptions& options, Ranks& ranks) {
+  require_one_folder(options, ranks);
   std::unique_ptr<SolveJournal> journal;
   together(ranks, [&] { journal = std::make_unique<SolveJournal>(options.output, ranks.rank(), ranks.size()); });
   const Held held = held_by_all(ranks, *journal);

@@ -42,6 +42,10 @@ void open_training(Ranks& ranks, const std::string& output, const Fingerprint& f
               << printable(change.found) << '\n';
 }
 
+std::string ranks_text(int ranks) {
+  return ranks > 1 ? concat(", on each of ", ranks, " ranks") : std::string();
+}
+
 int end_interrupted(Ranks& ranks, const InterruptScope& interrupts, const std::string& output) {
   std::int64_t number = interrupts.number();
   ranks.largest(&number, 1);

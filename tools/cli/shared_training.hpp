@@ -33,6 +33,9 @@ void open_training(Ranks& ranks, const std::string& output, const Fingerprint& f
                    const std::vector<std::string>& may_change, const std::string& history,
                    std::optional<ResumableTraining>& training);
 
+/// ", on each of 3 ranks", or nothing for a process alone.
+std::string ranks_text(int ranks);
+
 /// How a training that was interrupted ends. Collective. @return the exit status
 int end_interrupted(Ranks& ranks, const InterruptScope& interrupts, const std::string& output);
 

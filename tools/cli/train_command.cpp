@@ -37,6 +37,7 @@
 #include <shrinkwarp/tools/files/build_id.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
 #include <shrinkwarp/tools/files/npy_observations.hpp>
+#include <shrinkwarp/tools/files/output_lock.hpp>
 #include <shrinkwarp/tools/files/resumable_training.hpp>
 #include <shrinkwarp/tools/files/training_checkpoint.hpp>
 
@@ -228,7 +229,8 @@ void print_outcome(const TrainArguments& arguments, const Context& context, cons
               static_cast<long long>(dictionary.atoms()));
   std::printf("validation   mean Lasso cost %.9g, ISTA of as many layers %.9g\n", validation, ista);
   if (result.fell_back) std::printf("             no trained network was better: the file holds ISTA\n");
-  std::printf("time         %s on %s\n", duration_text(seconds).c_str(), context.description().c_str());
+  std::printf("time         %s on %s%s\n", duration_text(seconds).c_str(), context.description().c_str(),
+              ranks_text(ranks).c_str());
   std::printf("output       %s\n", arguments.output.c_str());
   std::fflush(stdout);
 }
@@ -300,7 +302,8 @@ int run(const TrainArguments& arguments, Ranks& ranks, TrainInputs& inputs, cons
     judged_unit = cost_unit(*validation, inputs.validation ? arguments.validation : arguments.observations);
     const std::int64_t batch = std::min(arguments.training.batch, samples->size());
     SHRINKWARP_REQUIRE(batch >= ranks.size() || sees_all(resolved(arguments.training.optimizer, arguments.spec.kind)),
-                       UsageError, "--batch: found batches of ", batch, " observations for ", ranks.size(),
+                       UsageError, arguments.training.batch == batch ? "--batch" : arguments.observations,
+                       ": found batches of ", batch, " observations for ", ranks.size(),
                        " ranks, wanted at least an observation for each");
     if (from_file) steps = steps_of(arguments, context, loaded);
   });
@@ -371,10 +374,14 @@ int run(const TrainArguments& arguments, Ranks& ranks, TrainInputs& inputs, cons
 int run_train(TrainArguments arguments, Ranks& ranks) {
   // One rank speaks and writes for all.
   if (!ranks.first()) arguments.quiet = true, arguments.json = false;
+  std::optional<OutputLock> lock;
   std::optional<TrainInputs> inputs;
   together(ranks, [&] {
     complete(arguments);
-    if (ranks.first()) require_writable(arguments.output);
+    if (ranks.first()) {
+      require_writable(arguments.output);
+      lock.emplace(arguments.output);
+    }
     inputs.emplace(TrainInputs{NpyFile::open(arguments.dictionary),
                                NpyObservations(arguments.observations),
                                {},

@@ -1,8 +1,12 @@
 #include <shrinkwarp/tools/files/training_checkpoint.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include <shrinkwarp/runtime/error.hpp>
@@ -30,6 +34,8 @@ bool TrainingCheckpoint::exists() const {
 
 TrainingCheckpoint::Stored TrainingCheckpoint::read(const std::vector<std::string>& may_change) const {
   Safetensors file;
+  SHRINKWARP_REQUIRE(::access(path_.c_str(), R_OK) == 0, Error, path_,
+                     ": cannot be read: ", std::generic_category().message(errno));
   try {
     file = read_safetensors(path_);
   } catch (const IoError& error) {
@@ -46,7 +52,8 @@ TrainingCheckpoint::Stored TrainingCheckpoint::read(const std::vector<std::strin
     return std::find(may_change.begin(), may_change.end(), change.name) != may_change.end();
   });
   SHRINKWARP_REQUIRE(same, ValueError, path_,
-                     " is of a training that differs from this one: ", fingerprint_.difference(found->second), kAfresh);
+                     " is of a training that differs from this one: ", fingerprint_.difference(found->second),
+                     "; what it was begun with goes on with it, another --output leaves it as it is", kAfresh);
   const std::string part = file.metadata[kPartKey];
   SHRINKWARP_REQUIRE(part == name_of(TrainingPart::start) || part == name_of(TrainingPart::network), ValueError, path_,
                      ": found the part '", printable(part, 40), "', wanted start or network");

@@ -1,6 +1,8 @@
 #include <shrinkwarp/tools/files/training_history.hpp>
 
+#include <cerrno>
 #include <filesystem>
+#include <system_error>
 
 #include <shrinkwarp/runtime/error.hpp>
 
@@ -16,7 +18,7 @@ TrainingHistory::TrainingHistory(const std::string& path, std::optional<HistoryM
     SHRINKWARP_REQUIRE(!failed, Error, path, ": could not be cut to ", mark_.bytes, " bytes: ", failed.message());
   }
   file_.open(path, resumed ? std::ios::app : std::ios::trunc);
-  SHRINKWARP_REQUIRE(file_, Error, path, ": could not be opened for writing");
+  SHRINKWARP_REQUIRE(file_, Error, path, ": could not be opened for writing: ", std::generic_category().message(errno));
 }
 
 void TrainingHistory::add(const std::string& line) {
