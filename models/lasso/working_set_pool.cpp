@@ -23,6 +23,7 @@ constexpr double kBlur = 0.06;
 // 1279 / 2251 at .8 / .5 / .3 / .1 of lambda_max without changes, and are 230 / 402 / 756 / 1425 with them.
 constexpr double kChangeBlur = 0.1;
 constexpr double kMostBlur = 0.1;
+constexpr std::int64_t kMostTails = 16;
 // While many atoms are far over lambda, the furthest are told apart from the others by a coarser look: as if lambda
 // were this share of what many were over before.
 constexpr double kOfReach = 0.5;
@@ -141,12 +142,16 @@ void WorkingSetPool::quantize(Slot& slot, LambdaOf lambda_of) {
     return level;
   };
   const double norm = std::sqrt(dot(r, r, n));
+  // Correlations, where lambda and what many are over are those of atoms divided by their weights.
   const double likely_max = kLikelyCosine * norm * D.typical_norm();
-  const double reach = slot.has_passed ? slot.reach : likely_max;
-  const double wanted = std::max(typical_weight * likely_lambda(slot.problem, likely_max, lambda_of), kOfReach * reach);
+  const double reach = slot.has_passed ? typical_weight * slot.reach : likely_max;
+  const double lambda =
+      likely_lambda(slot.problem, typical_weight > 0 ? likely_max / typical_weight : likely_max, lambda_of);
+  const double wanted = std::max(typical_weight * lambda, kOfReach * reach);
   const std::int64_t level = level_of(norm, kBlur * wanted);
   QuantizedResiduals::Vector vector{slot.place, level, r, false};
-  if (slot.has_passed) {
+  // The bounds have room for so many vectors' float sums, and none for what is no number.
+  if (slot.has_passed && residuals.tails(slot.place) < kMostTails && std::isfinite(residuals.norm(slot.place))) {
     double* const change = changes_.matrix().column(slot.place);
     for (std::int64_t i = 0; i < n; ++i) change[i] = r[i] - told[i];
     const std::int64_t of_change = level_of(std::sqrt(dot(change, change, n)), kChangeBlur * wanted);

@@ -147,8 +147,8 @@ class WorkingSetPool {
   const CancelToken* const cancel;
   const double typical_weight;
   Profile profile_;
-  std::vector<Slot*> running_;  // in the order of their places
-  std::size_t passed_ = 0;      // of running, at its end: their pass has run, and their step is due
+  std::vector<Slot*> running_;
+  std::size_t passed_ = 0;  // of running, at its end: their pass has run, and their step is due
   std::vector<Slot*> idle_;
   std::int64_t made_ = 0;                            // places
   Tensor<double> changes_;                           // [n padded, places], of residuals since their last pass

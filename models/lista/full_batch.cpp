@@ -8,7 +8,7 @@
 namespace shrinkwarp {
 namespace {
 
-/// Samples of a part: at most so many that a way there and back takes a second or a few, in which no cancel is heard; a number
+/// Samples of a part: at most so many that a way there and back takes a thread some ten seconds, in which no cancel is heard; a number
 /// that depends on neither threads nor depth, for the sums of a part are its bits.
 std::int64_t most_samples(std::int64_t rows, std::int64_t atoms) {
   constexpr std::int64_t kFewSamples = 64, kMostSamples = 32768;
@@ -32,7 +32,7 @@ FullBatch<T>::FullBatch(const Context& context, const Samples<T>& samples, const
       most_scratch_(most_scratch),
       most_told_(most_told),
       parts_(context, samples, shares, std::min(samples.size(), most),
-             most_samples(samples.dimension(), samples.atoms()), false, replicas),
+             most_samples(samples.dimension(), samples.atoms()), false, 0, replicas),
       memory_(static_cast<std::size_t>(parts_.workers())) {
   for (int worker = 0; worker < parts_.workers(); ++worker)
     memory_[static_cast<std::size_t>(worker)].loss = Tensor<double>(parts_.context(worker), 1);

@@ -14,12 +14,17 @@ namespace {
 constexpr std::int64_t kMostSamples = 32768;                // of a part
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 28;  // of its matrices
 
-/// Beside the matrices below the scratch of a pass has two of codes and one of residuals.
+/// Bytes of a sample: beside the matrices below the scratch of a pass has two of codes and one of residuals.
+template <class T>
+std::int64_t bytes_a_sample(std::int64_t n, std::int64_t m) {
+  constexpr std::int64_t kDouble = sizeof(double), kElement = sizeof(T);
+  return n * (2 * kDouble + 2 * kElement) + 3 * m * kElement;
+}
+
 template <class T>
 std::int64_t most_samples(std::int64_t n, std::int64_t m) {
-  constexpr std::int64_t kDouble = sizeof(double), kElement = sizeof(T);
-  const std::int64_t bytes = n * (2 * kDouble + 2 * kElement) + 3 * m * kElement;
-  // A part takes some seconds at most, in which no cancel is heard.
+  const std::int64_t bytes = bytes_a_sample<T>(n, m);
+  // A part takes a thread some ten seconds at most, in which no cancel is heard.
   constexpr double kFlops = 1e11, kLayers = 10;
   const double a_sample = 4 * kLayers * static_cast<double>(n) * static_cast<double>(m);
   const auto soon = static_cast<std::int64_t>(std::min(kFlops / a_sample, static_cast<double>(kMostSamples)));
@@ -34,7 +39,8 @@ MeanCost<T>::MeanCost(const Context& context, const Dictionary& dictionary, cons
     : dictionary_(dictionary),
       replicas_(replicas),
       parts_(context, samples, shares, std::min(samples.size(), most),
-             most_samples<T>(dictionary.rows(), dictionary.atoms()), true, replicas),
+             most_samples<T>(dictionary.rows(), dictionary.atoms()), true,
+             bytes_a_sample<T>(dictionary.rows(), dictionary.atoms()), replicas),
       memory_(static_cast<std::size_t>(parts_.workers())) {
   for (int worker = 0; worker < parts_.workers(); ++worker) {
     const Context& its = parts_.context(worker);

@@ -11,9 +11,12 @@ namespace {
 /// (lista_network's slices), or the weights would be packed more often.
 constexpr std::int64_t kMostParts = 64, kFewSamples = 512;
 
-std::vector<Context> workers_for(const Context& context, std::int64_t parts) {
+/// @param bytes  that a worker needs
+std::vector<Context> workers_for(const Context& context, std::int64_t parts, std::int64_t bytes) {
+  constexpr std::int64_t kMostBytes = std::int64_t{1} << 28;
+  const std::int64_t room = std::max<std::int64_t>(1, kMostBytes / std::max<std::int64_t>(bytes, 1));
+  const auto count = static_cast<int>(std::min({std::int64_t{context.threads()}, parts, room}));
   std::vector<Context> workers;
-  const auto count = static_cast<int>(std::min<std::int64_t>(context.threads(), parts));
   for (int i = 0; i < count && count > 1; ++i) workers.push_back(Context::cpu(context.threads() / count));
   return workers;
 }
@@ -27,14 +30,15 @@ std::int64_t part_size(std::int64_t total, std::int64_t most) {
 
 template <class T>
 SampleParts<T>::SampleParts(const Context& context, const Samples<T>& samples, const LambdaShares& shares,
-                            std::int64_t total, std::int64_t most, bool wide, const Replicas* replicas)
+                            std::int64_t total, std::int64_t most, bool wide, std::int64_t bytes,
+                            const Replicas* replicas)
     : context_(context),
       samples_(samples),
       shares_(shares),
       total_(total),
       size_(part_size(total, most)),
       own_(share_of(replicas, count())),
-      workers_(workers_for(context, own_.count)),
+      workers_(workers_for(context, own_.count, bytes * size_)),
       held_(std::clamp<std::int64_t>(most / size_ / workers() * workers(), workers(),
                                      std::max<std::int64_t>(workers(), own_.count))),
       wide_(wide),

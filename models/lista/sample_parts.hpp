@@ -24,8 +24,9 @@ class SampleParts {
   /// @param total  as many samples, the first; 1 <= total <= samples.size()
   /// @param most   samples of a part at most; and on the device, where that is more than a part
   /// @param wide   whether their values are wanted in double too
+  /// @param bytes  that whoever looks at a part needs for each of its samples: all at once have 256 MiB, or one has what it needs
   SampleParts(const Context& context, const Samples<T>& samples, const LambdaShares& shares, std::int64_t total,
-              std::int64_t most, bool wide, const Replicas* replicas);
+              std::int64_t most, bool wide, std::int64_t bytes, const Replicas* replicas);
 
   std::int64_t total() const { return total_; }
   /// Samples of a part; the last may have fewer.

@@ -237,6 +237,19 @@ def test_units_of_weights_do_not_matter(folder, solver, unit):
     np.testing.assert_allclose(codes.lam * unit, one.lam, rtol=1e-12)
 
 
+def test_units_of_weights_cost_no_passes(folder):
+    """Powers of two change no digit: neither codes nor what it takes to find them."""
+    D, X = problem(64, 1200, 60)
+    found = []
+    for unit in (1.0, 2.0**-7, 2.0**20):
+        np.save(folder / "W.npy", np.full(1200, unit))
+        options = ["--lambda-fraction", 0.1, "--weights", folder / "W.npy", "--solver", "working-set", "--json"]
+        said = json.loads(run("solve", *save(folder, D, X), "--output", folder / "Z.npz", *options, status=0).stdout)
+        found.append((said["iterations"], Codes(folder / "Z.npz").Z.data.tobytes()))
+        (folder / "Z.npz").unlink()
+    assert found[1] == found[0] and found[2] == found[0]
+
+
 @pytest.mark.parametrize("kind", ["everything", "unpenalised-elastic-net"])
 def test_bits_do_not_depend_on_neighbours(folder, kind):
     D, X = problem(70, 1500, 9, seed=3)

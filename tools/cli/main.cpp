@@ -52,20 +52,17 @@ class Silence : public std::streambuf {
   std::streamsize xsputn(const char*, std::streamsize count) override { return count; }
 };
 
-/// Errors that other ranks do not know of end them too, with the message of the first rank that comes here.
+/// Errors that other ranks do not know of end them too, with the message of one of those that meet one: each waits a while for
+/// those before it, and asks nobody, for rank 0 may be where it answers none.
 int end_of(shrinkwarp::Ranks& ranks, bool agreed, int status, const std::string& message) {
   using namespace shrinkwarp;
   if (agreed || ranks.alone()) {
     std::cerr << "shrinkwarp: " + message + '\n';
     return status;
   }
-  const bool speaks = ranks.add(Ranks::speakers, 1) == 0;
-  if (speaks) {
-    const std::string of = ranks.first() ? "" : concat("rank ", ranks.rank(), " on ", ranks.node_name(), ": ");
-    std::fputs(("shrinkwarp: " + of + message + '\n').c_str(), stderr);  // at once, or a launcher's words come between
-  } else {
-    std::this_thread::sleep_for(std::chrono::seconds(10));  // in which the one who speaks ends this rank
-  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(std::min(5000, 500 * ranks.rank())));
+  const std::string of = ranks.first() ? "" : concat("rank ", ranks.rank(), " on ", ranks.node_name(), ": ");
+  std::fputs(("shrinkwarp: " + of + message + '\n').c_str(), stderr);  // at once, or a launcher's words come between
   ranks.abort(status);
   return status;
 }

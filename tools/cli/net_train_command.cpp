@@ -299,7 +299,7 @@ int train_net(NetTrainArguments& arguments, Ranks& ranks, const CancelToken* can
                        ranks.size(), " ranks, wanted at least a sample for each");
     activations = net->memory(context, (batch + ranks.size() - 1) / ranks.size(), true).total();
   });
-  SharedTraining shared(ranks, context);
+  SharedTraining shared(ranks, context, !arguments.quiet && !arguments.json);
   ClassificationOptions options = arguments.training;
   options.replicas = shared.replicas();
   Classified result;

@@ -14,13 +14,14 @@
 
 namespace shrinkwarp::cli {
 
-SharedTraining::SharedTraining(Ranks& ranks, const Context& context) {
+SharedTraining::SharedTraining(Ranks& ranks, const Context& context, bool says) {
   if (ranks.alone()) return;
   std::unique_ptr<GpuRanks> gpus;
   if (context.is_cuda()) {
     std::string why_not;
     gpus = connect_gpus(ranks, context, why_not);
-    if (!gpus) std::cerr << "shrinkwarp: gradients are added over the host: " << printable(why_not, 300) << '\n';
+    if (!gpus && says)
+      std::cerr << "shrinkwarp: gradients are added over the host: " << printable(why_not, 300) << '\n';
   }
   replicas_.emplace(ranks, std::move(gpus));
 }

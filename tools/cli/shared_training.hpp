@@ -18,8 +18,8 @@ namespace shrinkwarp::cli {
 /// The replicas of a training; none for a process alone.
 class SharedTraining {
  public:
-  /// Says why their GPUs add over the host, where they do. Collective. @throws as connect_gpus
-  SharedTraining(Ranks& ranks, const Context& context);
+  /// Collective. @param says  why their GPUs add over the host, where they do  @throws as connect_gpus
+  SharedTraining(Ranks& ranks, const Context& context, bool says);
   /// nullptr: there are no others.
   Replicas* replicas() { return replicas_ ? &*replicas_ : nullptr; }
 

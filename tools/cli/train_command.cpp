@@ -317,7 +317,7 @@ int run(const TrainArguments& arguments, Ranks& ranks, TrainInputs& inputs, cons
     print_finished(arguments);
     return kDone;
   }
-  SharedTraining shared(ranks, context);
+  SharedTraining shared(ranks, context, !arguments.quiet && !arguments.json);
   TrainingOptions options = arguments.training;
   options.replicas = shared.replicas();
   const std::unique_ptr<Network<T>> network = make_network<T>(context, dictionary, arguments.spec);

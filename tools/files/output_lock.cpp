@@ -13,7 +13,7 @@
 namespace shrinkwarp {
 
 OutputLock::OutputLock(const std::string& output) : path_(output + ".lock") {
-  for (;;) {
+  for (int tries = 0;; ++tries) {
     descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     SHRINKWARP_REQUIRE(descriptor_ >= 0, Error, path_, ": cannot be made: ", std::generic_category().message(errno));
     int failed;
@@ -27,6 +27,8 @@ OutputLock::OutputLock(const std::string& output) : path_(output + ".lock") {
     if (::fstat(descriptor_, &held) == 0 && ::stat(path_.c_str(), &named) == 0 && held.st_ino == named.st_ino &&
         held.st_dev == named.st_dev)
       return;
+    constexpr int kMostTries = 100;  // a file system may give a file another number each time
+    if (tries == kMostTries) return;
     ::close(descriptor_);
   }
 }

@@ -30,7 +30,6 @@ class Ranks {
     worst_gap,   ///< the bits of a double >= 0, which compare as it does
     failed,      ///< a rank has met an error: 1
     stopped_by,  ///< the number of a signal
-    speakers,    ///< ranks that end all by an error which others do not know of
     counters
   };
 
