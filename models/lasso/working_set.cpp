@@ -10,7 +10,6 @@
 #include <shrinkwarp/models/lasso/working_set_pool.hpp>
 
 namespace shrinkwarp {
-namespace {}  // namespace
 
 WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dictionary,
                                  const WorkingSetDictionary& parts, const LassoOptions& options, std::int64_t workers,

@@ -88,9 +88,11 @@ void FullBatch<T>::sum_of(const Network<T>& network, const typename SampleParts<
     const double share = static_cast<double>(count) / static_cast<double>(parts_.total());
     network.loss(context, part.X.columns(begin, count), part.lambda.slice(begin, count), memory.loss.vector(), gradient,
                  memory.scratch.vector());
-    const std::vector<T> found = on_host(context, gradient);
+    double loss = 0;
+    copy<double>(context, memory.loss.vector(), {&loss, 1, {}});
+    const std::vector<T> found = on_host(context, gradient);  // waits for the loss too
     for (std::size_t i = 0; i < found.size(); ++i) memory.sums[i] += share * static_cast<double>(found[i]);
-    memory.sums.back() += share * on_host(context, memory.loss.vector())[0];
+    memory.sums.back() += share * loss;
   }
 }
 

@@ -306,13 +306,13 @@ void train_on_batches(const Context& context, BatchTask<T>& task, const BatchOpt
       std::optional<int> last;  // slot of a batch that has been stepped on
       for (; step < steps; ++step) {
         batches.next([&](int slot) {
-          const std::int64_t todo = replicas != nullptr ? replicas->largest(before_step()) : before_step();
-          if (todo == kStop) {
+          const std::int64_t choice = replicas != nullptr ? replicas->largest(before_step()) : before_step();
+          if (choice == kStop) {
             save(slot);
             SHRINKWARP_THROW(Cancelled, "training: cancelled at ", task.place(phase), "epoch ", epoch + 1, ", step ",
                              step + 1);
           }
-          if (todo == kSave) now_and_then.now([&] { save(slot); });
+          if (choice == kSave) now_and_then.now([&] { save(slot); });
           references[static_cast<std::size_t>(step)] = stepper.step(slot, step);
           last = slot;
         });
