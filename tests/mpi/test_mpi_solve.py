@@ -428,7 +428,8 @@ def test_ranks_with_other_observations_are_refused(folder, row):
     places = ["-wdir", folder, program.PATH, *arguments, ":", "-n", 1, "-wdir", folder / "there", program.PATH]
     done = mpirun.run(1, *arguments, launched=places, status=FAILED)
     line, = lines_of_program(done)
-    assert re.match(r"shrinkwarp: rank 1 on \S+: rank 0 differs .*: some rows of --observations: found [0-9a-f]{16},", line)
+    said = r"shrinkwarp: rank 1 on \S+: rank 0 differs .*: some rows of --observations: found [0-9a-f]{16},"
+    assert re.match(said, line)
     assert not work.output.exists() and work.journals() == []
 
 

@@ -108,7 +108,7 @@ def test_one_summary_says_the_ranks(folder):
 
 
 def long_training(folder, seconds=4):
-    """One that takes a process about so long, whatever the machine; a step of it is long beside what ranks tell each other."""
+    """One that takes a process about so long, whatever the machine. A step is long beside what ranks tell each other."""
     words = ["--optimizer", "adam", "--batch", 2000, "--epochs"]
     tried, epochs = network(folder, "step", *words, 10, rows=20000), 10
     started = time.monotonic()
