@@ -73,14 +73,13 @@ std::int64_t step_tiles(const Context& context, std::int64_t atoms) {
   return cpu::step_tiles(context, atoms);
 }
 
-template <class T>
-std::int64_t residual_scratch(const Context& context, const StepDictionary<T>& D, std::int64_t problems) {
-  check_dictionary(context, "residual_scratch", D);
-  SHRINKWARP_REQUIRE(problems >= 0, ShapeError, "residual_scratch: problems is ", problems, ", wanted >= 0");
+std::int64_t residual_scratch(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems) {
+  SHRINKWARP_REQUIRE(rows >= 0 && atoms >= 0 && problems >= 0, ShapeError, "residual_scratch: sizes are ", rows, ", ",
+                     atoms, " and ", problems, ", wanted >= 0");
   if (context.select_cuda()) {
-    if constexpr (kHasCuda) return cuda::residual_scratch<T>(context, D, problems);
+    if constexpr (kHasCuda) return cuda::residual_scratch(context, rows, atoms, problems);
   }
-  return cpu::residual_scratch<T>(context, D, problems);
+  return 0;
 }
 
 template <class T>
@@ -95,7 +94,7 @@ void extrapolated_residual(const Context& context, const StepDictionary<T>& D, i
   check_matrix(context, kFunction, "previous", previous, D.cols(), R.cols);
   check_vector(context, kFunction, "beta", beta, R.cols);
   if (R.empty()) return;
-  const std::int64_t wanted = residual_scratch(context, D, R.cols);
+  const std::int64_t wanted = residual_scratch(context, D.rows(), D.cols(), R.cols);
   SHRINKWARP_REQUIRE(scratch.size >= wanted, ShapeError, kFunction, ": scratch has ", scratch.size,
                      " elements, wanted at least ", wanted);
   if (wanted > 0) check_vector(context, kFunction, "scratch", scratch, scratch.size);
@@ -145,7 +144,6 @@ void update_momentum(const Context& context, Momentum rule, StepPartials<const T
 
 #define SHRINKWARP_INSTANTIATE(T)                                                                                      \
   template class StepDictionary<T>;                                                                                    \
-  template std::int64_t residual_scratch<T>(const Context&, const StepDictionary<T>&, std::int64_t);                   \
   template void extrapolated_residual<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>,                \
                                          MatrixView<const T>, VectorView<const T>, MatrixView<const T>, MatrixView<T>, \
                                          VectorView<T>);                                                               \

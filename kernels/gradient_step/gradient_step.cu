@@ -345,10 +345,9 @@ std::int64_t step_tiles(const Context&, std::int64_t atoms) {
   return ceil_div(atoms, kStepAtoms);
 }
 
-template <class T>
-std::int64_t residual_scratch(const Context&, const StepDictionary<T>& D, std::int64_t problems) {
-  const Cut cut(D.rows(), D.cols());
-  return cut.count == 1 ? 0 : cut.count * D.rows() * problems;
+std::int64_t residual_scratch(const Context&, std::int64_t rows, std::int64_t atoms, std::int64_t problems) {
+  const Cut cut(rows, atoms);
+  return cut.count == 1 ? 0 : cut.count * rows * problems;
 }
 
 template <class T>
@@ -423,7 +422,6 @@ void update_momentum(const Context& context, Momentum rule, StepPartials<const T
 #define SHRINKWARP_INSTANTIATE(T)                                                                                      \
   template OperandLayout operand_layout<T>(std::int64_t, std::int64_t);                                                \
   template void pack<T>(const Context&, MatrixView<const T>, T*, T*);                                                  \
-  template std::int64_t residual_scratch<T>(const Context&, const StepDictionary<T>&, std::int64_t);                   \
   template void extrapolated_residual<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>,                \
                                          MatrixView<const T>, VectorView<const T>, MatrixView<const T>, MatrixView<T>, \
                                          VectorView<T>);                                                               \

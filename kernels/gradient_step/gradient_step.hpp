@@ -61,9 +61,9 @@ struct StepPartials {
 /// Rows of StepPartials for m atoms on this device.
 std::int64_t step_tiles(const Context& context, std::int64_t atoms);
 
-/// Elements of T that extrapolated_residual needs as scratch for a batch of N problems (0 on the CPU).
-template <class T>
-std::int64_t residual_scratch(const Context& context, const StepDictionary<T>& D, std::int64_t problems);
+/// Elements of T that extrapolated_residual needs as scratch with a dictionary [n, m] for a batch of N problems (0 on the
+/// CPU).
+std::int64_t residual_scratch(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems);
 
 /// Residual at the extrapolated point.
 ///

@@ -50,11 +50,6 @@ std::int64_t step_tiles(const Context&, std::int64_t atoms) {
 }
 
 template <class T>
-std::int64_t residual_scratch(const Context&, const StepDictionary<T>&, std::int64_t) {
-  return 0;
-}
-
-template <class T>
 void extrapolated_residual(const Context& context, const StepDictionary<T>& D, MatrixView<const T> current,
                            MatrixView<const T> previous, VectorView<const T> beta, MatrixView<const T> X,
                            MatrixView<T> R, VectorView<T>) {
@@ -155,7 +150,6 @@ void update_momentum(const Context& context, Momentum rule, StepPartials<const T
 #define SHRINKWARP_INSTANTIATE(T)                                                                                      \
   template OperandLayout operand_layout<T>(std::int64_t, std::int64_t);                                                \
   template void pack<T>(const Context&, MatrixView<const T>, T*, T*);                                                  \
-  template std::int64_t residual_scratch<T>(const Context&, const StepDictionary<T>&, std::int64_t);                   \
   template void extrapolated_residual<T>(const Context&, const StepDictionary<T>&, MatrixView<const T>,                \
                                          MatrixView<const T>, VectorView<const T>, MatrixView<const T>, MatrixView<T>, \
                                          VectorView<T>);                                                               \

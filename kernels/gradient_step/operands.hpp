@@ -68,8 +68,6 @@ OperandLayout operand_layout(std::int64_t rows, std::int64_t cols);
 template <class T>
 void pack(const Context& context, MatrixView<const T> D, T* residual_operand, T* correlation_operand);
 std::int64_t step_tiles(const Context& context, std::int64_t atoms);
-template <class T>
-std::int64_t residual_scratch(const Context& context, const StepDictionary<T>& D, std::int64_t problems);
 
 /// moved <- current + beta (current - previous) + step D'R: gradient_step without a threshold.
 template <class T>
@@ -93,8 +91,7 @@ OperandLayout operand_layout(std::int64_t rows, std::int64_t cols);
 template <class T>
 void pack(const Context& context, MatrixView<const T> D, T* residual_operand, T* correlation_operand);
 std::int64_t step_tiles(const Context& context, std::int64_t atoms);
-template <class T>
-std::int64_t residual_scratch(const Context& context, const StepDictionary<T>& D, std::int64_t problems);
+std::int64_t residual_scratch(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems);
 
 /// moved <- current + beta (current - previous) + step D'R: gradient_step without a threshold.
 template <class T>

@@ -235,7 +235,7 @@ struct Scratch {
     const std::int64_t n = network.operands.rows(), m = network.operands.atoms(), layers = network.steps.size;
     problems = N < kProblems ? N : kProblems;
     beta = arena.vector<T>(problems);
-    residual = arena.vector<T>(shrinkwarp::residual_scratch(context, network.operands.packed_D(), problems));
+    residual = arena.vector<T>(shrinkwarp::residual_scratch(context, n, m, problems));
     R = arena.matrix<T>(n, problems * (loss ? layers : 1));
     if (!loss) return;
     zeros = arena.matrix<T>(n, problems);

@@ -60,7 +60,7 @@ typename ProximalGradientBatch<T>::State ProximalGradientBatch<T>::lay_out(Arena
   state.active = arena.vector<std::uint8_t>(places);
   state.restart_partials = arena.matrix<T>(tiles, places);
   state.support_partials = arena.matrix<std::int32_t>(tiles, places);
-  state.residual_scratch = arena.vector<T>(residual_scratch(context, dictionary.packed<T>(context), places));
+  state.residual_scratch = arena.vector<T>(residual_scratch(context, n, m, places));
   state.correlation_scratch = arena.vector<double>(correlation_scratch(context, m, places, group_size));
   state.columns = arena.vector<std::int32_t>(places);
   state.targets = arena.vector<std::int32_t>(places);

@@ -81,7 +81,7 @@ void proximal_codes(const Context& context, const Dictionary& dictionary, Matrix
   const double lipschitz = dictionary.lipschitz(context), step = lipschitz > 0 ? 1 / lipschitz : 1;
   const std::int64_t N = X.cols, tiles = step_tiles(context, D.cols());
   const Tensor<double> other(context, D.cols(), N), R(context, D.rows(), N), t(context, N), beta(context, N);
-  const Tensor<double> restart(context, tiles, N), scratch(context, residual_scratch(context, D, N));
+  const Tensor<double> restart(context, tiles, N), scratch(context, residual_scratch(context, D.rows(), D.cols(), N));
   const Tensor<std::int32_t> support(context, tiles, N);
   send(context, std::vector<double>(static_cast<std::size_t>(N), 1.0), t.vector());
   context.zero_bytes(beta.data(), beta.bytes());

@@ -155,7 +155,7 @@ Outputs<T> iterate(const Context& context, const Inputs<T>& in, Options options 
   const GuardedHost<std::int32_t> no_support(tiles, in.N, 1);
   const auto restart = to_device(context, no_restart);
   const auto support = to_device(context, no_support);
-  const Tensor<T> scratch(context, residual_scratch(context, dictionary, in.N));
+  const Tensor<T> scratch(context, residual_scratch(context, dictionary.rows(), dictionary.cols(), in.N));
   const auto host_weights = GuardedHost<T>::make(in.m / options.group_size, 1,
                                                  [&](std::int64_t j, std::int64_t) { return weight_of(j, options); });
   const auto weights = to_device(context, host_weights);
@@ -636,7 +636,7 @@ TEST_P(GradientStep, DescendsAsIstaAndFistaDo) {
     const auto lambdas =
         to_device(context(), GuardedHost<double>::make(N, 1, [&](std::int64_t, std::int64_t) { return lambda; }));
     const auto t = to_device(context(), GuardedHost<double>::make(N, 1, [](std::int64_t, std::int64_t) { return 1; }));
-    const Tensor<double> scratch(context(), residual_scratch(context(), dictionary, N));
+    const Tensor<double> scratch(context(), residual_scratch(context(), dictionary.rows(), dictionary.cols(), N));
     std::vector<double> before(N, std::numeric_limits<double>::infinity());
     for (int k = 0; k < 60; ++k) {
       extrapolated_residual(context(), dictionary, current.matrix(), previous.matrix(), beta.vector(),
@@ -788,7 +788,7 @@ TEST_P(GradientStep, RefusesWhatDoesNotFit) {
   const Tensor<float> restart(on, tiles, N);
   const Tensor<std::int32_t> support(on, tiles, N);
   const Tensor<double> t = Tensor<double>::zeros(on, N);
-  const Tensor<float> scratch(on, residual_scratch(on, dictionary, N));
+  const Tensor<float> scratch(on, residual_scratch(on, dictionary.rows(), dictionary.cols(), N));
   const StepPartials<float> partials{restart.matrix(), support.matrix()};
   const auto elsewhere = [](auto view) {
     view.device = {DeviceType::cuda, 42};
@@ -884,10 +884,7 @@ TEST_P(GradientStep, RefusesWhatDoesNotFit) {
   uneven.support.rows = tiles + 1;
   EXPECT_THROW(update(uneven, t.vector(), vector.vector(), {}), ShapeError);
 
-  if (on.is_cuda()) {
-    const Context host = Context::cpu(1);
-    EXPECT_THROW(residual_scratch(host, dictionary, N), DeviceError);
-  }
+  EXPECT_THROW(residual_scratch(on, dictionary.rows(), dictionary.cols(), -1), ShapeError);
   EXPECT_THROW(step_tiles(on, -1), ShapeError);
 }
 
@@ -929,7 +926,7 @@ struct QueuedStep {
         current(testing::numbers<T>(c, m, N, 4)),
         previous(testing::numbers<T>(c, m, N, 5)),
         R(Tensor<T>::zeros(c, n, N)),
-        scratch(c, residual_scratch(c, D, N)),
+        scratch(c, residual_scratch(c, D.rows(), D.cols(), N)),
         beta(testing::to_device(c, std::vector<T>(N, T(0.5)), N)),
         lambda(testing::to_device(c, std::vector<T>(N, T(0.25)), N)),
         restart(Tensor<T>::zeros(c, step_tiles(c, m), N)),

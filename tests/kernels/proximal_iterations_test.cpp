@@ -373,7 +373,7 @@ TEST_P(ProximalIterations, StaysWithDouble) {
     const auto t = to_device(context(), in.t);
     const Tensor<float> restart(context(), step_tiles(context(), in.m), in.N);
     const Tensor<std::int32_t> support(context(), step_tiles(context(), in.m), in.N);
-    const Tensor<float> scratch(context(), residual_scratch(context(), dictionary, in.N));
+    const Tensor<float> scratch(context(), residual_scratch(context(), dictionary.rows(), dictionary.cols(), in.N));
     for (std::int64_t k = 0; k < kIterations; ++k) {
       extrapolated_residual(context(), dictionary, current.matrix(), previous.matrix(), beta.vector(), X.matrix(),
                             R.matrix(), scratch.vector());

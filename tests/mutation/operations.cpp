@@ -78,7 +78,7 @@ std::vector<double> residual(const Context& context) {
   const auto current = integers<float>(context, m, N, 2), previous = integers<float>(context, m, N, 3);
   const auto beta = constant(context, N, 0.5f);
   const auto X = integers<float>(context, n, N, 4);
-  const Tensor<float> R(context, n, N), scratch(context, residual_scratch(context, D, N));
+  const Tensor<float> R(context, n, N), scratch(context, residual_scratch(context, D.rows(), D.cols(), N));
   extrapolated_residual(context, D, current.matrix(), previous.matrix(), beta.vector(), X.matrix(), R.matrix(),
                         scratch.vector());
   return host(context, R);

@@ -299,7 +299,7 @@ class Batch {
         offsets_(Tensor<std::int64_t>::zeros(context, N + 1)),
         indices_(Tensor<std::int32_t>::zeros(context, m * N)),
         values_(Tensor<double>::zeros(context, m * N)),
-        scratch_(context, residual_scratch(context, dictionary_, N)),
+        scratch_(context, residual_scratch(context, dictionary_.rows(), dictionary_.cols(), N)),
         certificate_scratch_(context, correlation_scratch(context, m, N)),
         compaction_scratch_(context, compaction_scratch(context, N)) {
     for (std::int64_t b = 0; b < N; ++b) {

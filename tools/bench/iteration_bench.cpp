@@ -55,7 +55,7 @@ IterationBenchResult run_iteration_bench(const Context& context, const Iteration
   const std::int64_t tiles = step_tiles(context, m);
   const Tensor<float> restart(context, tiles, problems);
   const Tensor<std::int32_t> support(context, tiles, problems);
-  const Tensor<float> scratch(context, residual_scratch(context, packed, problems));
+  const Tensor<float> scratch(context, residual_scratch(context, packed.rows(), packed.cols(), problems));
   const Tensor<double> exact_scratch(context, correlation_scratch(context, m, problems));
   const StepPartials<float> partials{restart.matrix(), support.matrix()};
   // Far below 1/L, so that repeated steps leave the codes finite.

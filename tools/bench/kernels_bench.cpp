@@ -138,7 +138,7 @@ class Bench {
     const std::int64_t tiles = step_tiles(context_, m_);
     const Tensor<float> restart(context_, tiles, N_);
     const Tensor<std::int32_t> support(context_, tiles, N_);
-    const Tensor<float> scratch(context_, residual_scratch(context_, packed, N_));
+    const Tensor<float> scratch(context_, residual_scratch(context_, packed.rows(), packed.cols(), N_));
     // Far below 1/L, so that repeated steps leave the codes finite.
     const float step = 1e-3f / static_cast<float>(n_ + m_);
     time("extrapolated_residual", "fp32", product_flops(), 4 * (nm() + 2 * mN() + 2 * nN()), ceilings_.fp32, [&] {
