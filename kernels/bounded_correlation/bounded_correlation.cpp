@@ -45,53 +45,6 @@ float rounded_up(double bound) {
   return static_cast<double>(rounded) < roomy ? std::nextafterf(rounded, std::numeric_limits<float>::max()) : rounded;
 }
 
-struct Quantized {
-  double inverse_scale = 0;  // what a unit stands for: a float
-  double norm = 0;           // of the vector
-  double rounding = 0;       // norm of what was rounded away
-  double quantized_norm = 0;
-};
-
-// The scale that the norm and the largest entry leave room for. Written by put(i, integer).
-template <class Put>
-Quantized quantize(const double* v, std::int64_t size, double norm_limit, Put put) {
-  Quantized result;
-  double largest = 0, energy = 0;
-  for (std::int64_t i = 0; i < size; ++i) {
-    largest = std::max(largest, std::fabs(v[i]));
-    energy += v[i] * v[i];
-  }
-  result.norm = std::sqrt(energy);
-  // Rounding lengthens a vector by sqrt(n) / 2 at most; a unit under float's range would not come back from it.
-  const double room = norm_limit - 0.5 * std::sqrt(static_cast<double>(size)) - 1;
-  const float unit = static_cast<float>(std::max(result.norm / room, largest / kLargest) * (1 + 1e-6));
-  if (!(unit >= std::numeric_limits<float>::min())) {
-    for (std::int64_t i = 0; i < size; ++i) put(i, 0);
-    result.rounding = result.norm;
-    return result;
-  }
-  result.inverse_scale = unit;
-  double rounded_energy = 0, lost = 0;
-  const double scale = 1 / static_cast<double>(unit);
-  for (std::int64_t i = 0; i < size; ++i) {
-    const double q = std::nearbyint(v[i] * scale);
-    put(i, static_cast<std::int32_t>(q));
-    rounded_energy += q * q;
-    const double difference = v[i] - q * unit;
-    lost += difference * difference;
-  }
-  result.quantized_norm = std::sqrt(rounded_energy) * unit;
-  result.rounding = std::sqrt(lost);
-  return result;
-}
-
-// Puts a 16-bit integer in the lower or the upper half of a pair.
-void put_half(std::int32_t& pair, std::int64_t i, std::int32_t value) {
-  const auto bits = static_cast<std::uint32_t>(value) & 0xffffU;
-  const auto old = static_cast<std::uint32_t>(pair);
-  pair = static_cast<std::int32_t>(i % 2 == 0 ? (old & 0xffff0000U) | bits : (old & 0xffffU) | (bits << 16));
-}
-
 // |c_j| + the part of bound_j that needs no tails
 SHRINKWARP_CPU_CLONES void upper_magnitudes(const float* c, const float* rounding, float residual_norm,
                                             const float* norm, float residual_rounding, std::int64_t atoms,
@@ -105,6 +58,21 @@ SHRINKWARP_CPU_CLONES void scale_to_float(const double* from, double factor, std
   for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<float>(from[i] * factor);
 }
 
+// ||v||^2, and of what is beyond each level's rows.
+std::vector<double> energies_beyond(const double* v, std::int64_t rows) {
+  constexpr std::int64_t kRows = QuantizedDictionary::kLevelRows;
+  std::vector<double> energy(static_cast<std::size_t>(std::max<std::int64_t>(cpu::divide_up(rows, kRows), 1)));
+  double sum = 0;
+  for (std::int64_t level = static_cast<std::int64_t>(energy.size()) - 1; level >= 0; --level) {
+    double squares[4] = {};  // chains side by side
+    const std::int64_t last = std::min(rows, (level + 1) * kRows);
+    for (std::int64_t i = level * kRows; i < last; ++i) squares[i % 4] += v[i] * v[i];
+    sum += (squares[0] + squares[2]) + (squares[1] + squares[3]);
+    energy[static_cast<std::size_t>(level)] = sum;
+  }
+  return energy;
+}
+
 // upper_j += tail_j residual_tail
 SHRINKWARP_CPU_CLONES void add_tail(const float* tail, float residual_tail, std::int64_t atoms, float* upper) {
   for (std::int64_t j = 0; j < atoms; ++j) upper[j] += tail[j] * residual_tail;
@@ -114,11 +82,11 @@ SHRINKWARP_CPU_CLONES void add_tail(const float* tail, float residual_tail, std:
 
 std::int64_t QuantizedDictionary::most_bytes(std::int64_t rows, std::int64_t atoms) {
   const std::int64_t levels = (rows + kLevelRows - 1) / kLevelRows;
-  return (atoms + 15) / 16 * 16 * 4 * ((rows + 1) / 2 + 3 + levels) + 4 * (rows + kAtomPadding) * rows + 8 * levels;
+  return (atoms + 15) / 16 * (64 * ((rows + 1) / 2 + 3 + levels) + 4) + 4 * (rows + kAtomPadding) * rows + 8 * levels;
 }
 
 QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<const double> D,
-                                         MatrixView<const double> basis)
+                                         MatrixView<const double> basis, const std::vector<std::int32_t>& order)
     : rows_(D.rows), atoms_(D.cols) {
   check_matrix(context, "QuantizedDictionary", "D", D, D.rows, D.cols);
   if (!basis.empty()) check_matrix(context, "QuantizedDictionary", "basis", basis, D.rows, D.rows);
@@ -128,6 +96,8 @@ QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<cons
                      " rows, wanted less than 2^28");
   SHRINKWARP_REQUIRE(D.cols < std::int64_t{1} << 31, ShapeError, "QuantizedDictionary: D has ", D.cols,
                      " atoms, wanted less than 2^31");
+  SHRINKWARP_REQUIRE(order.empty() || static_cast<std::int64_t>(order.size()) == D.cols, ShapeError,
+                     "QuantizedDictionary: order has ", order.size(), " atoms, wanted ", D.cols);
   const std::int64_t lanes = cpu::kernels().lanes;
   panel_atoms_ = lanes * cpu::kPairVectors;
   padded_atoms_ = cpu::round_up(atoms_, lanes);
@@ -153,32 +123,54 @@ QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<cons
     const std::int64_t start = block * kBlock;
     const std::int64_t count = std::min(kBlock, atoms_ - start);
     MatrixView<const double> atoms = D.columns(start, count);
-    Tensor<double> rotated;
+    Tensor<double> gathered, rotated;
+    if (!order.empty()) {
+      gathered = Tensor<double>(one, rows_, count);
+      for (std::int64_t b = 0; b < count; ++b)
+        std::copy_n(D.column(order[static_cast<std::size_t>(start + b)]), rows_, gathered.matrix().column(b));
+      atoms = gathered.matrix();
+    }
     if (!basis.empty()) {
       rotated = Tensor<double>(one, rows_, count);
       gemm<double>(one, Transpose::yes, Transpose::no, 1, basis, atoms, 0, rotated.matrix());
       atoms = rotated.matrix();
     }
+    std::vector<float> rounded(static_cast<std::size_t>(cpu::round_up(rows_, kAtomPadding))), scratch(rounded.size());
+    std::vector<std::int32_t> quantized(static_cast<std::size_t>(pairs));
     for (std::int64_t b = 0; b < count; ++b) {
       const std::int64_t j = start + b;
       const std::int64_t first = j / panel_atoms_ * panel_atoms_;
       const std::int64_t height = std::min(panel_atoms_, padded_atoms_ - first);
       std::int32_t* const panel = packed_.data() + first * pairs + (j - first);
       const double* const d = atoms.column(b);
-      const Quantized atom = quantize(
-          d, rows_, kAtomNorm, [&](std::int64_t i, std::int32_t value) { put_half(panel[i / 2 * height], i, value); });
-      factor_.data()[j] = static_cast<float>(atom.inverse_scale);
-      norm_.data()[j] = rounded_up(atom.quantized_norm);
+      // In units in which the norm is from 1 to 2: squares of float reach from 1e-38 to 1e38 only.
+      const std::vector<double> tails = energies_beyond(d, rows_);
+      const double norm = std::sqrt(tails.front());
+      const int exponent = norm > 0 ? std::ilogb(norm) : 0;
+      scale_to_float(d, std::ldexp(1.0, -exponent), rows_, rounded.data());
+      const cpu::QuantizedVector atom =
+          cpu::kernels().quantize({rounded.data(), rows_, kAtomNorm, kLargest, scratch.data(), quantized.data()});
+      for (std::int64_t pair = 0; pair < pairs; ++pair)
+        panel[pair * height] = quantized[static_cast<std::size_t>(pair)];
+      // A unit under float's range would not come back from it: all is rounded away then.
+      const double unit = std::ldexp(static_cast<double>(atom.unit), exponent);
+      const bool kept = unit >= static_cast<double>(std::numeric_limits<float>::min());
+      const double lost = kept ? std::ldexp(atom.rounding, exponent) + kUnit * norm : norm;
+      const double left = kept ? norm + lost : 0;
+      factor_.data()[j] = kept ? static_cast<float>(unit) : 0.0F;
+      norm_.data()[j] = rounded_up(left);
       // c is a sum rounded to float and multiplied twice, the basis is orthonormal to some units of double: together some
       // units of float, each of at most the product of the norms.
-      rounding_.data()[j] = rounded_up(atom.rounding + 4e-7 * atom.quantized_norm);
-      double energy = 0;
-      for (std::int64_t level = levels - 2, i = rows_; level >= 0; --level) {
-        for (; i > level_rows(level); --i) energy += d[i - 1] * d[i - 1];
-        tail_.matrix()(j, level) = rounded_up(std::sqrt(energy) + 1e-14 * atom.norm);
-      }
+      rounding_.data()[j] = rounded_up(lost + 4e-7 * left);
+      for (std::int64_t level = 0; level + 1 < levels; ++level)
+        tail_.matrix()(j, level) = rounded_up(std::sqrt(tails[static_cast<std::size_t>(level) + 1]) + 1e-14 * norm);
     }
   });
+  largest_ = Tensor<float>::zeros(context, panels());
+  for (std::int64_t j = 0; j < atoms_; ++j) {
+    float& largest = largest_.data()[j / panel_atoms_];
+    largest = std::max(largest, norm_bound(norm_.data()[j], rounding_.data()[j]));
+  }
   std::vector<float> sorted(static_cast<std::size_t>(atoms_));
   const auto typical = [&](const float* values) {
     std::copy_n(values, atoms_, sorted.begin());
@@ -279,14 +271,15 @@ void QuantizedResiduals::put_rounded(const QuantizedDictionary& D, const Vector&
 
 void bounded_correlation(const Context& context, const QuantizedDictionary& D, const AtomBounds& bounds,
                          const QuantizedResiduals& R, const std::int64_t* places, std::int64_t count,
-                         MatrixView<float> C, MatrixView<float> highest) {
+                         MatrixView<float> C, MatrixView<float> highest, const PanelsLeftOut& leave) {
   for (std::int64_t b = 0; b < count; ++b) {
     SHRINKWARP_REQUIRE(places[b] >= 0 && places[b] < R.places(), ShapeError, "bounded_correlation: place is ",
                        places[b], ", wanted 0 to ", R.places() - 1);
   }
   check_matrix(context, "bounded_correlation", "C", C, D.padded_atoms(), R.places());
   check_matrix(context, "bounded_correlation", "highest", highest, D.panels(), R.places());
-  if (count > 0) cpu::kernels().run({&D, bounds, &R, places, count, C, highest});
+  if (leave.limits) check_matrix(context, "bounded_correlation", "stale", leave.stale, D.panels(), R.places());
+  if (count > 0) cpu::kernels().run({&D, bounds, &R, places, count, C, highest, leave});
 }
 
 std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
@@ -294,15 +287,8 @@ std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, 
                         std::int32_t* open) {
   float limit = static_cast<float>(threshold);
   if (static_cast<double>(limit) > threshold) limit = std::nextafterf(limit, 0);
-  const std::int64_t height = D.panel_atoms();
-  std::int64_t count = 0;
-  for (std::int64_t panel = 0; panel < D.panels(); ++panel) {
-    if (!(highest[panel] > limit)) continue;
-    const std::int64_t first = panel * height;
-    count += cpu::kernels().open({bounds, c, &R, place, limit, first, std::min(first + height, D.padded_atoms())},
-                                 open + count);
-  }
-  return count;
+  return cpu::kernels().open({bounds, c, highest, &R, place, limit, D.panels(), D.panel_atoms(), D.padded_atoms()},
+                             open);
 }
 
 float nth_largest(const float* values, std::int64_t count, std::int64_t n) {
@@ -310,8 +296,8 @@ float nth_largest(const float* values, std::int64_t count, std::int64_t n) {
 }
 
 void group_bounds(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
-                  std::int64_t place, const float* c, std::int64_t group_size, float* upper, double* about,
-                  double* most) {
+                  std::int64_t place, const float* c, std::int64_t group_size, const std::int32_t* place_of,
+                  float* upper, double* about, double* most) {
   const std::int64_t atoms = D.atoms();
   upper_magnitudes(c, bounds.rounding.data, R.norm(place), bounds.norm.data, R.rounding(place), atoms, upper);
   for (std::int64_t i = 0; i < R.tails(place); ++i)
@@ -321,8 +307,9 @@ void group_bounds(const QuantizedDictionary& D, const AtomBounds& bounds, const 
   for (std::int64_t g = 0, j = 0; j < atoms; ++g) {
     double sum = 0, bound = 0;
     for (const std::int64_t end = j + group_size; j < end; ++j) {
-      sum += static_cast<double>(c[j]) * static_cast<double>(c[j]);
-      bound += static_cast<double>(upper[j]) * static_cast<double>(upper[j]);
+      const std::int32_t k = place_of[j];
+      sum += static_cast<double>(c[k]) * static_cast<double>(c[k]);
+      bound += static_cast<double>(upper[k]) * static_cast<double>(upper[k]);
     }
     about[g] = sum;
     most[g] = bound * kRoom;

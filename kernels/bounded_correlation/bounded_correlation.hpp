@@ -13,9 +13,15 @@
 // A residual that has been multiplied before and has moved by a little since then needs only the product with the
 // change: c grows by it, and so does the bound, by what it is for the change. A change that comes of atoms lies where
 // the atoms do, in the first few coordinates, and is short: few are multiplied.
+//
+// Where only correlations over some limit matter, most panels need no product at all: |d'r| <= ||d|| ||r||, and a residual
+// that has moved by s since it was multiplied has correlations that have moved by ||d|| s at most. That leaves out whole
+// panels where atoms of about the same norm lie together, and the largest come first.
 #pragma once
 
 #include <cstdint>
+#include <limits>
+#include <vector>
 
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
@@ -30,7 +36,13 @@ struct AtomBounds {
   VectorView<const float> rounding;  ///< [padded m], >= ||d - q_d / s_d||, with room for the rounding of c to float
   VectorView<const float> norm;      ///< [padded m], >= ||q_d / s_d||
   MatrixView<const float> tail;      ///< [padded m, levels], >= the norm of d beyond the level's rows
+  VectorView<const float> largest;   ///< [panels], >= the norm of any atom d of the panel
 };
+
+/// >= ||d||, of an atom's bounds: the quantised atom and what was rounded away.
+inline float norm_bound(float norm, float rounding) {
+  return (norm + rounding) * (1 + 2.4e-7F);
+}
 
 /// A dictionary in 16-bit integers, packed in panels of atoms. Move-only; on the CPU.
 class QuantizedDictionary {
@@ -40,9 +52,11 @@ class QuantizedDictionary {
   QuantizedDictionary() = default;
   /// @param D      [n, m] on the CPU, finite, norms 0 or in float's range; m < 2^31
   /// @param basis  [n, n] with orthonormal columns, U; empty for the coordinates that D has, and one level
+  /// @param order  [m] the column of D that each atom is; empty for the order that D has
   /// Cost: 2 bytes an entry, 4 an entry of the basis; 2 n^2 m flops with a basis. Allocates yes.
   /// @throws DeviceError, ShapeError (n >= 2^28, m >= 2^31), OutOfMemory
-  QuantizedDictionary(const Context& context, MatrixView<const double> D, MatrixView<const double> basis);
+  QuantizedDictionary(const Context& context, MatrixView<const double> D, MatrixView<const double> basis,
+                      const std::vector<std::int32_t>& order = {});
 
   std::int64_t rows() const { return rows_; }    ///< n
   std::int64_t atoms() const { return atoms_; }  ///< m
@@ -58,7 +72,9 @@ class QuantizedDictionary {
   /// m rounded up to whole vectors: the length of a column of correlations. What is beyond m is 0.
   std::int64_t padded_atoms() const { return padded_atoms_; }
   const std::int32_t* packed() const { return packed_.data(); }
-  AtomBounds bounds() const { return {factor_.vector(), rounding_.vector(), norm_.vector(), tail_.matrix()}; }
+  AtomBounds bounds() const {
+    return {factor_.vector(), rounding_.vector(), norm_.vector(), tail_.matrix(), largest_.vector()};
+  }
   /// [n padded, n] the basis in float; empty where there is none.
   MatrixView<const float> basis() const { return basis_.matrix(); }
   /// The most that the bytes of this can be for an n x m dictionary.
@@ -67,7 +83,7 @@ class QuantizedDictionary {
  private:
   std::int64_t rows_ = 0, atoms_ = 0, panel_atoms_ = 1, padded_atoms_ = 0;
   Tensor<std::int32_t> packed_;  // pairs of 16-bit integers
-  Tensor<float> factor_, rounding_, norm_, tail_, basis_;
+  Tensor<float> factor_, rounding_, norm_, tail_, largest_, basis_;
   Tensor<double> typical_tail_;
   double typical_norm_ = 0;
 };
@@ -128,6 +144,33 @@ class QuantizedResiduals {
   Tensor<ResidualTail> tail_;  // [levels, places]
 };
 
+/// Which panels a pass may leave out for a residual: those in which no correlation is over a limit.
+struct PanelLimit {
+  static constexpr float kUnknown = std::numeric_limits<float>::infinity();
+  static constexpr float kRoom = 1 + 1e-6F;  // for the rounding of panel_reach()
+  float under = 0;                           ///< the limit; 0 leaves out what is 0 for sure
+  float share = 0;  ///< or this share of the largest correlation that the pass has found so far, where that is more
+  float norm = kUnknown;   ///< >= ||r||
+  float moved = kUnknown;  ///< >= how far r is from the residual of the last pass, which `highest` is of
+  float left_out = 0;      ///< written: the largest `highest` of the panels that were left out
+};
+/// What passes have left out, and will. All empty, all panels are multiplied.
+struct PanelsLeftOut {
+  /// [R.places()]
+  PanelLimit* limits = nullptr;
+  /// [panels, R.places()], read where R.adds() and written: 1 for panels that the pass left out, whose part of C is of an
+  /// earlier residual or of none.
+  MatrixView<std::uint8_t> stale;
+};
+/// No correlation of a panel is larger in magnitude. Compared with a limit, a residual is taken to move on as far as it has
+/// come since: a panel that is left out should not be wanted in the next pass.
+/// @param largest  AtomBounds::largest of it  @param highest  of the last pass; of no meaning where `moved` is kUnknown
+inline float panel_reach(const PanelLimit& limit, float largest, float highest, float steps = 1) {
+  const float whole = largest * limit.norm;
+  const float moved = limit.moved < PanelLimit::kUnknown ? highest + steps * largest * limit.moved : whole;
+  return (moved < whole ? moved : whole) * PanelLimit::kRoom;
+}
+
 /// c for all atoms and the residuals of some places, and the largest magnitude that any atom of a panel can have.
 ///
 ///   C[j, b] = c_jb;   highest[p, b] = max over atoms j of panel p of |c_jb| + rounding_j norm(b) + norm_j rounding(b)
@@ -139,6 +182,8 @@ class QuantizedResiduals {
 ///                 multiplied together
 /// @param C        [padded_atoms, R.places()], columns b are written, or added to where R.adds(b)
 /// @param highest  [panels, R.places()], columns b are written: no correlation of the panel is larger in magnitude
+/// @param leave    panels that need no product. A stale panel of a residual that adds is left out whatever its limit says:
+///                 who adds to a residual sees to it that panel_reach() of such panels is under the limit
 ///
 /// Numerics     integer sums are exact; C and `highest` are within 4 units of float for each vector that was
 ///              multiplied, for which the bounds have room. What is under float's range, 1e-38, has no relative error
@@ -148,7 +193,7 @@ class QuantizedResiduals {
 /// @throws ShapeError, DeviceError
 void bounded_correlation(const Context& context, const QuantizedDictionary& D, const AtomBounds& bounds,
                          const QuantizedResiduals& R, const std::int64_t* places, std::int64_t count,
-                         MatrixView<float> C, MatrixView<float> highest);
+                         MatrixView<float> C, MatrixView<float> highest, const PanelsLeftOut& leave = {});
 
 /// The atoms whose correlation with the residual at `place` may pass a threshold: |c_j| + bound_j > threshold.
 ///
@@ -164,20 +209,21 @@ std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, 
 /// Cost: 16 comparisons each. On the calling thread. Allocates no
 float nth_largest(const float* values, std::int64_t count, std::int64_t n);
 
-/// What a pass knows of the norms of the correlations of groups of consecutive atoms, group g being the atoms
-/// g s .. g s + s - 1:
+/// What a pass knows of the norms of the correlations of groups of atoms, group g being the atoms place_of[g s] ..
+/// place_of[g s + s - 1]:
 ///
 ///   about[g] = sum over j in g of c_j^2,   most[g] >= sum over j in g of (|c_j| + bound_j)^2 >= ||D_g'r||^2
 ///
 /// @param c           the residual's column of bounded_correlation()
 /// @param group_size  s >= 1, a divisor of the number of atoms
+/// @param place_of    [atoms]
 /// @param upper       [padded_atoms] scratch
 /// @param about, most [atoms / s], written
 ///
 /// Numerics  sums of squares in double, which no float leaves. Cost 8 flops an atom, on the calling thread. Allocates no
 void group_bounds(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
-                  std::int64_t place, const float* c, std::int64_t group_size, float* upper, double* about,
-                  double* most);
+                  std::int64_t place, const float* c, std::int64_t group_size, const std::int32_t* place_of,
+                  float* upper, double* about, double* most);
 
 /// The bound itself: |d_j'r - c_j| <= error_bound(...).
 inline double error_bound(const AtomBounds& bounds, const QuantizedResiduals& R, std::int64_t place,

@@ -25,15 +25,16 @@ struct BoundedCorrelationTask {
   std::int64_t count;
   MatrixView<float> C;
   MatrixView<float> highest;
+  PanelsLeftOut leave;
 };
 
 struct OpenAtomsTask {
   AtomBounds bounds;
-  const float* c;
+  const float *c, *highest;
   const QuantizedResiduals* residuals;
   std::int64_t place;
   float threshold;
-  std::int64_t first, last;  // atoms, whole vectors
+  std::int64_t panels, panel_atoms, padded_atoms;  // whole vectors
 };
 
 /// A vector in multiples of `unit`.
@@ -222,6 +223,8 @@ class Bound {
   std::int64_t place_ = 0;
 };
 
+constexpr std::int64_t kMostColumns = 64;  // at a time
+
 /// What a pass reads and writes of one residual.
 struct Column {
   Bound bound;
@@ -230,18 +233,76 @@ struct Column {
   float inverse_scale;
   bool adds;
   float *c, *highest;
+  PanelLimit* limit = nullptr;    // where panels may be left out
+  std::uint8_t* stale = nullptr;  // beside a limit
+  float least = 0;                // of the correlations so far one is as large in magnitude
 };
 
-/// Correlations of one residual with the atoms of a panel of W vectors, from the sums of the tile. @return the highest
+constexpr float kSteps = 2;  // a residual moves on as far as it has come
+
+/// Leaves out the panels that `limit.under` and what they were before leave out.
+void LeaveOut(const Column& column, const float* HWY_RESTRICT largest, std::int64_t panels) {
+  const Reals real;
+  const hn::Rebind<std::uint8_t, Reals> byte;
+  const Sums integer;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
+  PanelLimit& limit = *column.limit;
+  const bool known = limit.moved < PanelLimit::kUnknown;
+  std::int64_t panel = 0;
+  auto left_out = hn::Zero(real);
+  // As panel_reach() has it.
+  const auto room = hn::Set(real, PanelLimit::kRoom), norm = hn::Set(real, limit.norm),
+             moved = hn::Set(real, limit.moved), steps = hn::Set(real, kSteps * limit.moved),
+             under = hn::Set(real, limit.under);
+  const auto adds = hn::Set(integer, column.adds ? 1 : 0);
+  for (; panel + lanes <= panels; panel += lanes) {
+    const auto size = hn::LoadU(real, largest + panel), high = hn::LoadU(real, column.highest + panel);
+    auto reach = hn::Mul(size, norm), next = reach;
+    if (known) {
+      next = hn::Min(reach, hn::Add(high, hn::Mul(size, steps)));
+      reach = hn::Min(reach, hn::Add(high, hn::Mul(size, moved)));
+    }
+    reach = hn::Mul(reach, room);
+    const auto before = hn::And(adds, hn::PromoteTo(integer, hn::LoadU(byte, column.stale + panel)));
+    const auto out =
+        hn::Or(hn::Lt(hn::Mul(next, room), under), hn::RebindMask(real, hn::Ne(before, hn::Zero(integer))));
+    hn::StoreU(hn::DemoteTo(byte, hn::IfThenElseZero(hn::RebindMask(integer, out), hn::Set(integer, 1))), byte,
+               column.stale + panel);
+    hn::StoreU(hn::IfThenElse(out, reach, high), real, column.highest + panel);
+    left_out = hn::Max(left_out, hn::IfThenElseZero(out, reach));
+  }
+  limit.left_out = hn::GetLane(hn::MaxOfLanes(real, left_out));
+  for (; panel < panels; ++panel) {
+    const float reach = panel_reach(limit, largest[panel], column.highest[panel]);
+    const bool out = panel_reach(limit, largest[panel], column.highest[panel], kSteps) < limit.under ||
+                     (column.adds && column.stale[panel] != 0);
+    column.stale[panel] = out ? 1 : 0;
+    if (!out) continue;
+    column.highest[panel] = reach;
+    limit.left_out = std::max(limit.left_out, reach);
+  }
+}
+
+/// Whether to leave out a panel for what the pass has found in others.
+HWY_INLINE bool LeavesOut(Column& column, std::int64_t panel, float largest) {
+  const float reach = panel_reach(*column.limit, largest, column.highest[panel]);
+  if (!(reach < column.limit->share * column.least)) return false;
+  column.stale[panel] = 1;
+  column.highest[panel] = reach;
+  column.limit->left_out = std::max(column.limit->left_out, reach);
+  return true;
+}
+
+/// Correlations of one residual with the atoms of a panel of W vectors, from the sums of the tile.
 template <int W, bool Adds>
-HWY_INLINE float FinishColumn(const Column& column, const float* HWY_RESTRICT factor,
-                              const std::int32_t* HWY_RESTRICT sums, std::int64_t first) {
+HWY_INLINE void FinishColumn(Column& column, const float* HWY_RESTRICT factor, const std::int32_t* HWY_RESTRICT sums,
+                             std::int64_t first, std::int64_t panel) {
   const Sums d;
   const Reals real;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto inverse_scale = hn::Set(real, column.inverse_scale);
   float* HWY_RESTRICT out = column.c + first;
-  auto most = hn::Zero(real);
+  auto most = hn::Zero(real), least = hn::Zero(real);
 #if HWY_COMPILER_GCC_ACTUAL
 #pragma GCC unroll 3
 #endif
@@ -250,14 +311,17 @@ HWY_INLINE float FinishColumn(const Column& column, const float* HWY_RESTRICT fa
     auto value = hn::Mul(hn::Mul(sum, hn::Load(real, factor + first + w * lanes)), inverse_scale);
     if constexpr (Adds) value = hn::Add(value, hn::LoadU(real, out + w * lanes));
     hn::StoreU(value, real, out + w * lanes);
-    most = hn::Max(most, hn::Add(hn::Abs(value), column.bound(first + w * lanes)));
+    const auto bound = column.bound(first + w * lanes);
+    most = hn::Max(most, hn::Add(hn::Abs(value), bound));
+    if constexpr (!Adds) least = hn::Max(least, hn::Sub(hn::Abs(value), bound));
   }
-  return hn::GetLane(hn::MaxOfLanes(real, most));
+  column.highest[panel] = hn::GetLane(hn::MaxOfLanes(real, most));
+  if constexpr (!Adds) column.least = std::max(column.least, hn::GetLane(hn::MaxOfLanes(real, least)));
 }
 
 /// For each panel of W vectors, which stays in the first-level cache, the product with every group of residuals.
 template <int W>
-void RunPanels(const BoundedCorrelationTask& task, const Column* columns, std::int64_t count, std::int64_t first_panel,
+void RunPanels(const BoundedCorrelationTask& task, Column* columns, std::int64_t count, std::int64_t first_panel,
                std::int64_t last_panel) {
   const Sums d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -267,25 +331,36 @@ void RunPanels(const BoundedCorrelationTask& task, const Column* columns, std::i
   const Multiply multiply = MultiplyFor(W);
   HWY_ALIGN std::int32_t tile[kPairVectors * hn::MaxLanes(d) * kPairColumns];
   const std::int32_t* packed[kPairColumns];
+  Column* wanted[kMostColumns];
   for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
     const std::int64_t first = panel * kPairVectors * lanes;
     const std::int32_t* const atoms = D.packed() + first * all_pairs;
-    for (std::int64_t b = 0, group = 0; b < count; b += group) {
+    const float largest = task.leave.limits ? task.bounds.largest[panel] : 0;
+    std::int64_t products = 0;
+    for (std::int64_t b = 0; b < count; ++b) {
+      Column& column = columns[b];
+      if (column.limit && (column.stale[panel] != 0 || (column.limit->share > 0 && LeavesOut(column, panel, largest))))
+        continue;
+      wanted[products++] = &column;
+    }
+    for (std::int64_t b = 0, group = 0; b < products; b += group) {
       std::int64_t pairs = 0;
-      group = std::min<std::int64_t>(kPairColumns, count - b);
+      group = std::min<std::int64_t>(kPairColumns, products - b);
       for (std::int64_t g = 0; g < group; ++g) {
-        packed[g] = columns[b + g].packed;
-        pairs = std::max(pairs, columns[b + g].pairs);
+        packed[g] = wanted[b + g]->packed;
+        pairs = std::max(pairs, wanted[b + g]->pairs);
       }
       std::fill(packed + group, packed + kPairColumns, packed[0]);
       multiply(atoms, packed, pairs, tile);
       for (std::int64_t g = 0; g < group; ++g) {
-        const Column& column = columns[b + g];
+        Column& column = *wanted[b + g];
         const std::int32_t* const sums = tile + g * W * lanes;
         // 64 columns are more than the second-level cache: what the next panel adds to is on its way.
         for (std::int64_t w = 0; w < W; ++w) __builtin_prefetch(column.c + first + (W + w) * lanes, 1);
-        column.highest[panel] = column.adds ? FinishColumn<W, true>(column, factor, sums, first)
-                                            : FinishColumn<W, false>(column, factor, sums, first);
+        if (column.adds)
+          FinishColumn<W, true>(column, factor, sums, first, panel);
+        else
+          FinishColumn<W, false>(column, factor, sums, first, panel);
       }
     }
   }
@@ -295,7 +370,6 @@ void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
   const Sums d;
   const QuantizedDictionary& D = *task.dictionary;
   const QuantizedResiduals& R = *task.residuals;
-  constexpr std::int64_t kMostColumns = 64;  // at a time
   const std::int64_t vectors = D.padded_atoms() / static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t whole = vectors / kPairVectors, rest = vectors % kPairVectors;
   for (std::int64_t start = 0; start < task.count; start += kMostColumns) {
@@ -306,11 +380,25 @@ void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
       columns[b] = {Bound(task.bounds, R, place), R.packed(place), (D.level_rows(R.level(place)) + 1) / 2,
                     R.inverse_scale(place),       R.adds(place),   task.C.column(place),
                     task.highest.column(place)};
+      if (!task.leave.limits) continue;
+      columns[b].limit = task.leave.limits + place;
+      columns[b].limit->left_out = 0;
+      columns[b].stale = task.leave.stale.column(place);
+      LeaveOut(columns[b], task.bounds.largest.data, D.panels());
     }
     RunPanels<kPairVectors>(task, columns, count, 0, whole);
     if (rest == 2) RunPanels<2>(task, columns, count, whole, whole + 1);
     if (rest == 1) RunPanels<1>(task, columns, count, whole, whole + 1);
   }
+}
+
+/// The lanes in which a mask is true, one bit each.
+template <class Mask>
+HWY_INLINE std::uint32_t Bits(Mask mask) {
+  const Reals real;
+  std::uint8_t bytes[8] = {};
+  hn::StoreMaskBits(real, mask, bytes);
+  return static_cast<std::uint32_t>(bytes[0]) | static_cast<std::uint32_t>(bytes[1]) << 8U;
 }
 
 std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
@@ -319,13 +407,22 @@ std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
   const auto threshold = hn::Set(real, task.threshold);
   const Bound bound(task.bounds, *task.residuals, task.place);
   std::int64_t count = 0;
-  for (std::int64_t j = task.first; j < task.last; j += lanes) {
-    const auto over = hn::Gt(hn::Add(hn::Abs(hn::LoadU(real, task.c + j)), bound(j)), threshold);
-    std::uint8_t bytes[8] = {};
-    hn::StoreMaskBits(real, over, bytes);
-    std::uint32_t bits = static_cast<std::uint32_t>(bytes[0]) | static_cast<std::uint32_t>(bytes[1]) << 8U;
-    for (; bits != 0; bits &= bits - 1) open[count++] = static_cast<std::int32_t>(j + __builtin_ctz(bits));
+  const auto look = [&](std::int64_t panel) {
+    const std::int64_t first = panel * task.panel_atoms;
+    const std::int64_t last = std::min(first + task.panel_atoms, task.padded_atoms);
+    for (std::int64_t j = first; j < last; j += lanes) {
+      const auto over = hn::Gt(hn::Add(hn::Abs(hn::LoadU(real, task.c + j)), bound(j)), threshold);
+      for (std::uint32_t bits = Bits(over); bits != 0; bits &= bits - 1)
+        open[count++] = static_cast<std::int32_t>(j + __builtin_ctz(bits));
+    }
+  };
+  std::int64_t panel = 0;
+  for (; panel + lanes <= task.panels; panel += lanes) {
+    const auto over = hn::Gt(hn::LoadU(real, task.highest + panel), threshold);
+    for (std::uint32_t bits = Bits(over); bits != 0; bits &= bits - 1) look(panel + __builtin_ctz(bits));
   }
+  for (; panel < task.panels; ++panel)
+    if (task.highest[panel] > task.threshold) look(panel);
   return count;
 }
 

@@ -1,13 +1,16 @@
 #include <shrinkwarp/kernels/principal_basis/principal_basis.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include <shrinkwarp/kernels/common/checks.hpp>
-#include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/gemm/single_threaded_blas.hpp>
 
 extern "C" {
+// BLAS: the triangle of C = alpha A A' + beta C.
+void dsyrk_(const char* uplo, const char* trans, const int* n, const int* k, const double* alpha, const double* a,
+            const int* lda, const double* beta, double* c, const int* ldc);
 // LAPACK: eigenvalues ascending in w and, with jobz = 'V', eigenvectors in a.
 void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w, double* work,
              const int* lwork, int* iwork, const int* liwork, int* info);
@@ -24,12 +27,14 @@ Tensor<double> principal_basis(const Context& context, MatrixView<const double> 
   SHRINKWARP_REQUIRE(!context.is_cuda(), DeviceError, "principal_basis: D lies on ", D.device, ", wanted the cpu");
   SHRINKWARP_REQUIRE(D.rows > 0 && D.rows <= kMostRows, ShapeError, "principal_basis: D has ", D.rows,
                      " rows, wanted 1 to ", kMostRows);
-  const Context one = Context::cpu(1);
+  SHRINKWARP_REQUIRE(std::max(D.cols, D.ld) <= std::numeric_limits<int>::max(), ShapeError, "principal_basis: D has ",
+                     D.cols, " columns ", D.ld, " apart, wanted at most ", std::numeric_limits<int>::max());
   const auto n = static_cast<int>(D.rows);
-  Tensor<double> vectors(one, n, n);
-  gemm<double>(one, Transpose::no, Transpose::yes, 1, D, D, 0, vectors.matrix());
-
+  Tensor<double> vectors(Context::cpu(1), n, n);
   const SingleThreadedBlas single;
+  const double whole = 1, nothing = 0;
+  const auto m = static_cast<int>(D.cols), ld = static_cast<int>(std::max<std::int64_t>(D.ld, 1));
+  dsyrk_("L", "N", &n, &m, &whole, D.data, &ld, &nothing, vectors.data(), &n);
   std::vector<double> values(static_cast<std::size_t>(n)), work(1);
   std::vector<int> integers(1);
   int work_size = -1, integers_size = -1, info = 0;

@@ -10,11 +10,11 @@ namespace shrinkwarp {
 /// Eigenvectors of D D', largest eigenvalue first: of all orthonormal bases of R^n the one whose first k coordinates leave
 /// the least of D out, for every k.
 ///
-/// @param D  [n, m] on the CPU, finite as its squares are, 1 <= n <= 32766
+/// @param D  [n, m] on the CPU, finite as its squares are, 1 <= n <= 32766, m < 2^31
 /// @return [n, n], orthonormal columns
 ///
 /// Numerics     double. Determinism  the same bits for the same BLAS kernels: on one thread
-/// Cost         2 n^2 m + 9 n^3 flops. Allocates yes. @throws ShapeError, DeviceError, OutOfMemory, Error (LAPACK fails)
+/// Cost         n^2 m + 9 n^3 flops. Allocates yes. @throws ShapeError, DeviceError, OutOfMemory, Error (LAPACK fails)
 Tensor<double> principal_basis(const Context& context, MatrixView<const double> D);
 
 }  // namespace shrinkwarp

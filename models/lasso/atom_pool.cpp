@@ -1,6 +1,7 @@
 // Working sets of atoms: each problem is solved exactly on them (kernels/active_set).
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
@@ -21,6 +22,8 @@ constexpr std::int64_t kMostNewAtoms = 64;
 constexpr std::int64_t kNearTheEnd = 16;
 // New atoms are looked for among so many of the furthest for each that is wanted: some share a cluster.
 constexpr std::int64_t kSortedAnAtom = 4;
+// At first an atom that is no further over its threshold is not wanted: what is will take it down.
+constexpr double kFirstOver = 1.05;
 // Panels are far over the threshold from here on.
 constexpr double kFarOver = 1.1;
 constexpr std::int64_t kTogether = 4;   // problems of a small dictionary whose first correlations are found at once
@@ -51,6 +54,8 @@ class AtomPool : public WorkingSetPool {
     }
     positions.resize(index_of(std::max(m, parts.quantized.padded_atoms())));
     thresholds.resize(index_of(m + kMostNewAtoms));
+    keys.resize(index_of(m));
+    leaves_panels_out = !small();
     stamps.assign(index_of(m), 0);
     if (!small()) return;  // every problem is solved on all atoms at once
     clear(all_atoms);
@@ -79,21 +84,31 @@ class AtomPool : public WorkingSetPool {
     return penalty.weights.empty() ? lambda : WorkingSetPool::threshold(lambda, penalty.weights[index_of(j)]);
   }
 
+  // The atoms that may be over a threshold that no panel which was left out reaches: to `open`.
   std::int64_t open_at(std::int64_t place, double threshold) {
-    return open_atoms(parts.quantized, bounds, residuals, place, correlations(place), highest.matrix().column(place),
-                      threshold, open.data());
+    const std::int64_t count = open_atoms(parts.quantized, bounds, residuals, place, C.matrix().column(place),
+                                          highest.matrix().column(place), threshold, open.data());
+    for (std::int64_t k = 0; k < count; ++k) open[index_of(k)] = parts.order[index_of(open[index_of(k)])];
+    return count;
+  }
+
+  // What the last pass says of an atom: its correlation, and how far that may be off.
+  float about(std::int64_t place, std::int32_t j) const { return C.matrix()(parts.place_of[index_of(j)], place); }
+  double blur(std::int64_t place, std::int32_t j) const {
+    return error_bound(bounds, residuals, place, parts.place_of[index_of(j)]);
   }
 
   // lambda_max of an observation whose pass has run: exact for the atoms that may have it.
   double largest_correlation(std::int64_t place, const double* r) {
     const float* const high = highest.matrix().column(place);
-    const float* const c = correlations(place);
+    const float* const c = C.matrix().column(place);
     const std::int64_t panel = std::max_element(high, high + parts.quantized.panels()) - high;
     const std::int64_t first = panel * parts.quantized.panel_atoms();
     const std::int64_t last = std::min(first + parts.quantized.panel_atoms(), m);
-    std::int32_t best = static_cast<std::int32_t>(first);
-    for (std::int64_t j = first; j < last; ++j)
-      if (side(c[j]) > side(c[best])) best = static_cast<std::int32_t>(j);
+    std::int64_t furthest = first;
+    for (std::int64_t k = first; k < last; ++k)
+      if (side(c[k]) > side(c[furthest])) furthest = k;
+    const std::int32_t best = parts.order[index_of(furthest)];
     double largest = 0;
     correlate_atoms(exact_columns(), &best, 1, r, &largest);
     largest = std::max(over(best, largest), 0.0);
@@ -142,20 +157,26 @@ class AtomPool : public WorkingSetPool {
   }
 
   // Of the `count` atoms of `fresh` keeps those that are furthest over, one of each cluster, `most` of them.
-  // @param c  divided by the weights
-  void keep_largest(const float* c, std::int64_t& count, std::int64_t most) {
-    const auto before = [this, c](std::int32_t a, std::int32_t b) {
-      const float x = side(c[a]), y = side(c[b]);
-      return x > y || (x == y && a < b);
-    };
-    // Enough that one of each cluster is likely to be among them.
-    const std::int64_t sorted = std::min(count, kSortedAnAtom * most);
-    if (sorted < count) std::nth_element(fresh.begin(), fresh.begin() + sorted, fresh.begin() + count, before);
-    std::sort(fresh.begin(), fresh.begin() + sorted, before);
-    ++stamp;
-    std::int64_t kept = 0;
-    for (std::int64_t k = 0; k < sorted && kept < most; ++k) {
+  void keep_largest(std::int64_t place, std::int64_t& count, std::int64_t most) {
+    // Whole numbers in the order that is wanted: the furthest first, of equal ones the first.
+    for (std::int64_t k = 0; k < count; ++k) {
       const std::int32_t j = fresh[index_of(k)];
+      const float value = std::max(side(about(place, j)), 0.0F);
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, &value, sizeof bits);
+      keys[index_of(k)] = static_cast<std::uint64_t>(~bits) << 32U | static_cast<std::uint32_t>(j);
+    }
+    // So many that one of each cluster is likely to be among them, sorted a part after the other as long as it takes.
+    const std::int64_t considered = std::min(count, kSortedAnAtom * most);
+    ++stamp;
+    std::int64_t kept = 0, sorted = 0;
+    for (std::int64_t k = 0; k < considered && kept < most; ++k) {
+      if (k == sorted) {
+        sorted = std::min(considered, k + most);
+        if (sorted < count) std::nth_element(keys.begin() + k, keys.begin() + sorted, keys.begin() + count);
+        std::sort(keys.begin() + k, keys.begin() + sorted);
+      }
+      const auto j = static_cast<std::int32_t>(keys[index_of(k)] & 0xffffffffU);
       std::int64_t& seen = stamps[index_of(parts.cluster[index_of(j)])];
       if (seen == stamp) continue;
       seen = stamp;
@@ -213,20 +234,27 @@ class AtomPool : public WorkingSetPool {
     return std::max(kFirstAtoms, std::min(grown, kMostNewAtoms));
   }
 
-  // The atoms outside W of the highest panels, enough for `wanted` new ones: to `fresh`. @return what they are over
+  // The atoms outside W of the highest panels, enough for `wanted` new ones, of which some share a panel: to `fresh`.
+  // @return what they are over
   double highest_atoms(const Slot& slot, std::int64_t wanted, std::int64_t& fresh_count) {
     const float* const high = highest.matrix().column(slot.place);
     const std::int64_t panels = parts.quantized.panels();
     double floor = 0;
     if (panels > wanted) {
-      floor = static_cast<double>(std::nextafterf(nth_largest(high, panels, wanted), 0));
+      floor = static_cast<double>(std::nextafterf(nth_largest(high, panels, (3 * wanted + 3) / 4), 0));
+    }
+    floor = std::max(floor, static_cast<double>(limits[index_of(slot.place)].left_out));
+    const double first_floor = kFirstOver * slot.problem.lambda;
+    if (slot.set.size() == 0 && floor < first_floor) {
+      const auto top = static_cast<double>(nth_largest(high, panels, 1));
+      floor = std::max(floor, std::min(first_floor, (slot.problem.lambda + top) / 2));
     }
     if (slot.set.size() > 0 && !(floor > kFarOver * slot.problem.lambda)) return floor;  // of no use
     const std::int64_t count = open_at(slot.place, floor);
     fresh_count = 0;
     for (std::int64_t k = 0; k < count; ++k)
       if (!slot.holds(open[index_of(k)])) fresh[index_of(fresh_count++)] = open[index_of(k)];
-    keep_largest(correlations(slot.place), fresh_count, wanted);
+    keep_largest(slot.place, fresh_count, wanted);
     return floor;
   }
 
@@ -247,8 +275,7 @@ class AtomPool : public WorkingSetPool {
     if (empty && fresh_count > 0) {
       // The gap of the code 0 is (1 - lambda / lambda_max)^2 of 1/2 ||x||^2.
       const std::int32_t j = fresh.front();
-      const double least =
-          side(static_cast<double>(correlations(slot.place)[j])) - error_bound(bounds, residuals, slot.place, j);
+      const double least = side(static_cast<double>(about(slot.place, j))) - blur(slot.place, j);
       look.begins = slot.problem.lambda < least * (1 - std::sqrt(gap));
     }
     return look;
@@ -259,14 +286,13 @@ class AtomPool : public WorkingSetPool {
   // @return their number in list; -1 where more than kFewViolators are over it for sure and no certificate is due
   std::int64_t narrow(Slot& slot, std::int64_t count, bool certificate_due, std::int64_t& fresh_count) {
     const double lambda = slot.problem.lambda;
-    const float* const c = correlations(slot.place);
     fresh_count = 0;
     std::int64_t unsure = 0, clear = 0;
     for (std::int64_t k = 0; k < count; ++k) {
       const std::int32_t j = open[index_of(k)];
       if (slot.holds(j)) continue;
-      const double value = side(static_cast<double>(c[j]));
-      const double bound = error_bound(bounds, residuals, slot.place, j);
+      const double value = side(static_cast<double>(about(slot.place, j)));
+      const double bound = blur(slot.place, j);
       if (value > lambda) fresh[index_of(fresh_count++)] = j;
       if (value - bound > lambda) ++clear;
       if (penalty.nonnegative && value + bound <= kLookFrom * lambda) continue;
@@ -280,7 +306,8 @@ class AtomPool : public WorkingSetPool {
     for (std::int64_t k = 0; k < unsure; ++k) {
       const std::int32_t j = list[index_of(k)];
       // ||d|| is no more than the quantised atom's norm and what was rounded away.
-      const double norm = static_cast<double>(bounds.norm[j]) + static_cast<double>(bounds.rounding[j]);
+      const std::int32_t at = parts.place_of[index_of(j)];
+      const double norm = static_cast<double>(norm_bound(bounds.norm[at], bounds.rounding[at]));
       if (over(j, static_cast<double>(float_values[index_of(k)])) + error * norm > kLookFrom * lambda) {
         positions[index_of(kept)] = -1;
         list[index_of(kept++)] = j;
@@ -330,6 +357,12 @@ class AtomPool : public WorkingSetPool {
       const PhaseTimer timer(context, timed, "lambda_max");
       set_lambda(problem, largest_correlation(place, slot.r.data()), lambda_of);
     }
+    // What was left out for a likely lambda may matter for this one, or in double.
+    if (static_cast<double>(limits[index_of(place)].left_out) > kLookFrom * problem.lambda) {
+      slot.wants_all = true;
+      slot.has_passed = false;
+      return false;
+    }
     if (problem.lambda < kSmallestLambda && problem.energy > 0) return finish_in_double(slot, slot.set);
     if (slot.waits_for_start) {
       start(slot);
@@ -359,7 +392,7 @@ class AtomPool : public WorkingSetPool {
       if (slot.set.size() == 0 && !penalty.nonnegative)
         highest_atoms(slot, wanted, fresh_count);
       else
-        keep_largest(correlations(place), fresh_count, wanted);
+        keep_largest(place, fresh_count, wanted);
     }
     ++problem.iterations;
     slot.near_end = !look.many && fresh_count <= kNearTheEnd;
@@ -522,6 +555,7 @@ class AtomPool : public WorkingSetPool {
   // Scratch.
   std::vector<std::int32_t> positions;  // [m] in W, beside list
   std::vector<double> thresholds;       // [m]
+  std::vector<std::uint64_t> keys;      // [m]
   std::vector<std::int64_t> stamps;     // [m], by cluster: the last choice that took one of it
   ActiveSet<double> exact;
 

@@ -4,16 +4,20 @@
 #include <cstdint>
 #include <vector>
 
+#include <shrinkwarp/kernels/bounded_correlation/bounded_correlation.hpp>
 #include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
 
 /// A number for each atom, the same for atoms that are much the same: each first atom that is in no cluster yet gathers the
-/// later ones with |cos| > kSame. Of several such atoms a Lasso wants one at a time.
+/// later ones with |cos| > .75, but for an error of .02. Of several such atoms a Lasso wants one at a time.
 ///
-/// @param columns  [n padded to kAtomPadding, m] on the CPU
+/// @param quantized  the dictionary as passes read it
+/// @param D          [n padded with zeros to kAtomPadding, m] on the CPU
+/// @param place_of   [m] of each atom of D in `quantized`
 /// @return [m]; every atom for itself where the first clusters turn out to be small: incoherent dictionaries have none
-/// Cost: n times the number of clusters times the atoms that are left, in float. Allocates yes
-std::vector<std::int32_t> similar_atoms(MatrixView<const float> columns);
+/// Cost: a pass over all atoms for each cluster. On the calling thread. Allocates yes
+std::vector<std::int32_t> similar_atoms(const QuantizedDictionary& quantized, MatrixView<const double> D,
+                                        const std::vector<std::int32_t>& place_of);
 
 }  // namespace shrinkwarp

@@ -11,6 +11,7 @@
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
 #include <shrinkwarp/kernels/principal_basis/principal_basis.hpp>
+#include <shrinkwarp/models/lasso/atom_order.hpp>
 #include <shrinkwarp/models/lasso/clusters.hpp>
 
 namespace shrinkwarp {
@@ -170,7 +171,13 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
   Tensor<double> basis;
   if (!small && !plain && D.rows >= kFewestRows && D.rows <= kMostRows && D.cols >= 2 * D.rows)
     basis = principal_basis(context, D);
-  if (!small) made->quantized = QuantizedDictionary(context, D, basis.matrix());
+  if (!small) {
+    made->order = atoms_by_norm(D);
+    made->place_of.resize(made->order.size());
+    for (std::int32_t k = 0; k < static_cast<std::int32_t>(D.cols); ++k)
+      made->place_of[static_cast<std::size_t>(made->order[static_cast<std::size_t>(k)])] = k;
+    made->quantized = QuantizedDictionary(context, D, basis.matrix(), made->order);
+  }
   made->exact_columns = {D.data, D.ld, D.cols, D.ld, D.device};
   made->columns = Tensor<float>(context, D.ld, D.cols);
   context.parallel_for(D.cols, [&](std::int64_t j, int) {
@@ -181,7 +188,7 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
     made->cluster.resize(static_cast<std::size_t>(D.cols));
     std::iota(made->cluster.begin(), made->cluster.end(), 0);
   } else {
-    made->cluster = similar_atoms(made->columns.matrix());
+    made->cluster = similar_atoms(made->quantized, D, made->place_of);
   }
   if (small) {
     made->transposed =

@@ -27,7 +27,9 @@ struct WorkingSetDictionary {
     return atoms <= kGramAtoms && rows * atoms <= std::int64_t{1} << 16;
   }
 
-  QuantizedDictionary quantized;           ///< empty where the dictionary is small
+  QuantizedDictionary quantized;           ///< empty where the dictionary is small; its atoms are in another order:
+  std::vector<std::int32_t> order;         ///< [m] the atom at each of its places, see atoms_by_norm
+  std::vector<std::int32_t> place_of;      ///< [m] the place of each atom
   Tensor<float> columns;                   ///< D / scale [n padded with zeros to kAtomPadding, m]
   MatrixView<const double> exact_columns;  ///< the same in double, of the dictionary itself
   std::vector<std::int32_t> cluster;       ///< [m], see similar_atoms

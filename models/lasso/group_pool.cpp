@@ -257,8 +257,8 @@ class GroupPool : public WorkingSetPool {
     auto& slot = static_cast<Slot&>(base);
     {
       const PhaseTimer timer(context, timed, "choose");
-      group_bounds(parts.quantized, bounds, residuals, slot.place, correlations(slot.place), s, upper.data(),
-                   about.data(), most.data());
+      group_bounds(parts.quantized, bounds, residuals, slot.place, correlations(slot.place), s, parts.place_of.data(),
+                   upper.data(), about.data(), most.data());
     }
     if (slot.problem.lambda < 0) {
       const PhaseTimer timer(context, timed, "lambda_max");

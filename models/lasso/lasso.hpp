@@ -225,7 +225,7 @@ double recording_lambda_max(const Context& context, const Dictionary& dictionary
 /// lambda that was measured are faster than fista (docs/benchmarks), but fista on CUDA, where restart is off, where
 /// memory_limit is too small for working sets, and for elastic nets: a ridge makes codes full, which costs working sets much,
 /// and gives fista its pace.
-/// @param problems  of the source, those that are left out included; up to 4 rows of them do not earn what working_set has to
+/// @param problems  of the source, those that are left out included; up to 8 rows of them do not earn what working_set has to
 ///                  prepare, and get plain_working_set
 Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, std::int64_t problems,
                 const LassoOptions& options);

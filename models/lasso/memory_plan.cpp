@@ -43,7 +43,7 @@ std::int64_t dictionary_bytes(std::int64_t n, std::int64_t m) {
 // twice while it is made.
 std::int64_t working_set_parts(std::int64_t n, std::int64_t m) {
   const bool small = WorkingSetDictionary::is_small(n, m);
-  return QuantizedDictionary::most_bytes(n, m) + 12 * round_up(n, 16) * m +
+  return QuantizedDictionary::most_bytes(n, m) + 8 * m + 12 * round_up(n, 16) * m +
          (m <= WorkingSetDictionary::kGramAtoms ? 4 * m * m : 0) + (small ? 8 * round_up(m, 16) * m : 0) +
          std::min<std::int64_t>(8 * n * round_up(m, 16), std::int64_t{1} << 20) + (n <= 2048 ? 40 * n * n : 0);
 }

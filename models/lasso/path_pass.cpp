@@ -64,7 +64,8 @@ void PathPass::run(std::int64_t count, FunctionRef<const double*(std::int64_t)> 
 }
 
 double PathPass::about(std::int64_t place, std::int32_t j) const {
-  return over(j, bounded() ? static_cast<double>(C_.matrix()(j, place)) : correlations_.matrix()(j, place));
+  return over(j, bounded() ? static_cast<double>(C_.matrix()(parts_.place_of[static_cast<std::size_t>(j)], place))
+                           : correlations_.matrix()(j, place));
 }
 
 std::vector<std::int32_t> PathPass::furthest(std::int64_t place, std::int64_t count) const {
@@ -83,6 +84,10 @@ std::int64_t PathPass::look(std::int64_t place, const double* r, double from) {
     const std::int64_t count =
         open_atoms(parts_.quantized, parts_.quantized.bounds(), residuals_, place, C_.matrix().column(place),
                    highest_.matrix().column(place), from, open_.data());
+    for (std::int64_t k = 0; k < count; ++k) {
+      std::int32_t& j = open_[static_cast<std::size_t>(k)];
+      j = parts_.order[static_cast<std::size_t>(j)];
+    }
     correlate_atoms(parts_.exact_columns, open_.data(), count, r, values_.data());
     return count;
   }

@@ -35,9 +35,10 @@ AtomBounds WorkingSetBatch::divided_bounds() {
   if (penalty_.weights.empty() || whole.norm.size == 0) return whole;
   const std::int64_t padded = parts_.quantized.padded_atoms();
   divided_ = Tensor<float>::zeros(context_, padded, 3 + parts_.quantized.levels());
+  divided_largest_.assign(index_of(parts_.quantized.panels()), 0);
   const MatrixView<float> divided = divided_.matrix();
   for (std::int64_t j = 0; j < dictionary_.atoms(); ++j) {
-    const double weight = penalty_.weight_of(static_cast<std::int32_t>(j));
+    const double weight = penalty_.weight_of(parts_.order[index_of(j)]);
     const auto up = [weight](double bound) {
       const double quotient = bound / weight;
       const auto rounded = static_cast<float>(quotient);
@@ -50,11 +51,14 @@ AtomBounds WorkingSetBatch::divided_bounds() {
     divided(j, 2) = up(static_cast<double>(whole.norm[j]));
     for (std::int64_t level = 0; level < whole.tail.cols; ++level)
       divided(j, 3 + level) = up(static_cast<double>(whole.tail(j, level)));
+    float& largest = divided_largest_[index_of(j / parts_.quantized.panel_atoms())];
+    largest = std::max(largest, norm_bound(divided(j, 2), divided(j, 1)));
   }
   return {{divided.column(0), padded, {}},
           {divided.column(1), padded, {}},
           {divided.column(2), padded, {}},
-          divided.columns(3, whole.tail.cols)};
+          divided.columns(3, whole.tail.cols),
+          {divided_largest_.data(), parts_.quantized.panels(), {}}};
 }
 
 std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t group_size,

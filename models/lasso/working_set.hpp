@@ -68,7 +68,8 @@ class WorkingSetBatch {
   /// Solves for a fraction of a second, or until the queue is empty; where no more problems will come, until all are done.
   /// A problem that is begun in double is not left within, but a cancel is heard there too: it is then given up.
   /// @param more       whether problems will come
-  /// @param lambda_of  gives lambda from the index and lambda_max, in the user's units; from any thread
+  /// @param lambda_of  gives lambda from the index and lambda_max, in the user's units; where lambda_max is negative, lambda if
+  ///                   it depends on the index alone, else a negative number. From any thread
   void advance(bool more, FunctionRef<double(std::int64_t, double)> lambda_of);
 
   /// Problems that are done, or stuck, since the last call; their codes, in the user's units, are appended to `codes`.
@@ -83,9 +84,10 @@ class WorkingSetBatch {
   const Dictionary& dictionary_;
   const WorkingSetDictionary& parts_;
   const LassoOptions& options_;
-  const Penalty penalty_;  // in the batch's units
-  GroupBasis basis_;       // where the penalty is of groups
-  Tensor<float> divided_;  // [padded m, 3 + levels], bounds divided by the weights, where there are any
+  const Penalty penalty_;               // in the batch's units
+  GroupBasis basis_;                    // where the penalty is of groups
+  Tensor<float> divided_;               // [padded m, 3 + levels], bounds divided by the weights, where there are any
+  std::vector<float> divided_largest_;  // [panels], likewise
   std::vector<std::unique_ptr<WorkingSetPool>> pools_;
   Tensor<double> staging_;             // [n, queue]
   Tensor<double> waiting_;             // [n, queue]

@@ -24,6 +24,8 @@ constexpr double kBlur = 0.06;
 constexpr double kChangeBlur = 0.1;
 constexpr double kMostBlur = 0.1;
 constexpr std::int64_t kMostTails = 16;
+// A panel is left out where no correlation can pass this share of lambda: what is looked at is over kLookFrom of it.
+constexpr double kLeaveUnder = 0.97;
 // While many atoms are far over lambda, the furthest are told apart from the others by a coarser look: as if lambda
 // were this share of what many were over before.
 constexpr double kOfReach = 0.5;
@@ -81,6 +83,8 @@ WorkingSetPool::WorkingSetPool(const Dictionary& dictionary, const WorkingSetDic
   float_residual = Tensor<float>::zeros(context, padded_rows(dictionary.rows()));
   changes_ = Tensor<double>::zeros(context, parts.exact_columns.rows, places);
   float_values.resize(index_of(m));
+  limits.resize(index_of(places));
+  stale_ = Tensor<std::uint8_t>::zeros(context, parts.quantized.panels(), places);
   if (small()) all_correlations.resize(index_of(parts.transposed.rows()));
 }
 
@@ -114,7 +118,7 @@ void WorkingSetPool::fill(const double* x, std::int64_t rows, const Problem& pro
   empty_set(slot);
   std::fill(slot.in_set.begin(), slot.in_set.end(), 0);
   slot.idle = 0;
-  slot.has_passed = false;
+  slot.has_passed = slot.wants_all = false;
   slot.reach = 0;
   slot.waits_for_start = initial != nullptr;
   slot.magnitude = slot.weighted = slot.squares = 0;
@@ -126,6 +130,15 @@ double WorkingSetPool::likely_lambda(const Problem& problem, double lambda_max, 
   Problem likely = problem;
   set_lambda(likely, lambda_max, lambda_of);
   return likely.lambda;
+}
+
+// Whether a change may be added: what was left out before must be left out again.
+bool WorkingSetPool::may_add(const PanelLimit& limit, std::int64_t place) const {
+  const std::uint8_t* const stale = stale_.matrix().column(place);
+  const float* const high = highest.matrix().column(place);
+  for (std::int64_t panel = 0; panel < parts.quantized.panels(); ++panel)
+    if (stale[panel] != 0 && !(panel_reach(limit, bounds.largest[panel], high[panel]) < limit.under)) return false;
+  return true;
 }
 
 // What the next pass multiplies for a problem: to vectors_. How many coordinates that multiplies, and whether those
@@ -141,20 +154,37 @@ void WorkingSetPool::quantize(Slot& slot, LambdaOf lambda_of) {
     while (level + 1 < D.levels() && D.typical_tail(level) * norm > blur) ++level;
     return level;
   };
+  if (slot.problem.lambda < 0) set_known_lambda(slot.problem, lambda_of);
   const double norm = std::sqrt(dot(r, r, n));
   // Correlations, where lambda and what many are over are those of atoms divided by their weights.
   const double likely_max = kLikelyCosine * norm * D.typical_norm();
   const double reach = slot.has_passed ? typical_weight * slot.reach : likely_max;
-  const double lambda =
-      likely_lambda(slot.problem, typical_weight > 0 ? likely_max / typical_weight : likely_max, lambda_of);
+  const double divided_max = typical_weight > 0 ? likely_max / typical_weight : likely_max;
+  const double lambda = likely_lambda(slot.problem, divided_max, lambda_of);
   const double wanted = std::max(typical_weight * lambda, kOfReach * reach);
   const std::int64_t level = level_of(norm, kBlur * wanted);
   QuantizedResiduals::Vector vector{slot.place, level, r, false};
-  // The bounds have room for so many vectors' float sums, and none for what is no number.
-  if (slot.has_passed && residuals.tails(slot.place) < kMostTails && std::isfinite(residuals.norm(slot.place))) {
-    double* const change = changes_.matrix().column(slot.place);
+  double* const change = changes_.matrix().column(slot.place);
+  double moved = 0;
+  if (slot.has_passed) {
     for (std::int64_t i = 0; i < n; ++i) change[i] = r[i] - told[i];
-    const std::int64_t of_change = level_of(std::sqrt(dot(change, change, n)), kChangeBlur * wanted);
+    moved = std::sqrt(dot(change, change, n));
+  }
+  PanelLimit& limit = limits[index_of(slot.place)] = {};
+  if (leaves_panels_out && !slot.wants_all) {
+    constexpr double kRoom = 1 + 1e-6;
+    // A lambda that is not known is taken for a share of lambda_max, and looked at again when it is.
+    if (slot.problem.lambda >= 0)
+      limit.under = static_cast<float>(kLeaveUnder * lambda);
+    else if (!penalty.nonnegative && divided_max > 0)
+      limit.share = static_cast<float>(kLeaveUnder * std::min(1.0, lambda / divided_max));
+    limit.norm = static_cast<float>(norm * kRoom);
+    if (slot.has_passed) limit.moved = static_cast<float>(moved * kRoom);
+  }
+  // The bounds have room for so many vectors' float sums, and none for what is no number.
+  if (slot.has_passed && residuals.tails(slot.place) < kMostTails && std::isfinite(residuals.norm(slot.place)) &&
+      may_add(limit, slot.place)) {
+    const std::int64_t of_change = level_of(moved, kChangeBlur * wanted);
     double blur = 0;
     for (std::int64_t i = 0; i < residuals.tails(slot.place); ++i) {
       const ResidualTail tail = residuals.tail(slot.place, i);
@@ -189,7 +219,8 @@ void WorkingSetPool::pass(LambdaOf lambda_of) {
   MatrixView<float> whole = C.matrix();
   whole.rows = D.padded_atoms();
   bounded_correlation(context, D, bounds, residuals, places_.data(), static_cast<std::int64_t>(places_.size()), whole,
-                      highest.matrix());
+                      highest.matrix(),
+                      leaves_panels_out ? PanelsLeftOut{limits.data(), stale_.matrix()} : PanelsLeftOut{});
   passed_ = running_.size();
 }
 
@@ -234,6 +265,14 @@ void WorkingSetPool::set_lambda(Problem& problem, double lambda_max, LambdaOf la
   if (problem.lambda >= 0) return;
   problem.asked_lambda = lambda_of(problem.index, lambda_max_of(lambda_max, problem.scale, dictionary_scale));
   problem.lambda = batch_lambda(problem.asked_lambda, problem.scale, dictionary_scale, kLargestLambda);
+}
+
+// Where lambda_max does not matter.
+void WorkingSetPool::set_known_lambda(Problem& problem, LambdaOf lambda_of) const {
+  const double known = lambda_of(problem.index, -1);
+  if (known < 0) return;
+  problem.asked_lambda = known;
+  problem.lambda = batch_lambda(known, problem.scale, dictionary_scale, kLargestLambda);
 }
 
 void WorkingSetPool::subtract(Slot& slot, std::int64_t count) {

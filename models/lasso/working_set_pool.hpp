@@ -55,6 +55,7 @@ class WorkingSetPool {
     std::int64_t place = 0;             // of the residual in passes
     double reach = 0;                   // what many atoms are still over, in the look before; 0 where that is not known
     bool has_passed = false;            // since it came in
+    bool wants_all = false;             // no panel is to be left out
     double magnitude = 0;               // ||z||_1
     double weighted = 0;                // the penalty of z over lambda, without the ridge's share
     double squares = 0;                 // ||z||^2, where there is a ridge
@@ -128,7 +129,9 @@ class WorkingSetPool {
   const double dictionary_scale, atom_norm;
   const std::int64_t max_passes;
   QuantizedResiduals residuals;
-  Tensor<float> C, highest;  // of the pool
+  Tensor<float> C, highest;        // of the pool, atoms in the order of parts.quantized
+  std::vector<PanelLimit> limits;  // [places] of its last pass
+  bool leaves_panels_out = false;  // what the kind of pool looks at is over kLeaveUnder lambda
   Profile* timed = nullptr;
   std::int64_t stamp = 0;  // of the last look for what has been seen
 
@@ -140,6 +143,8 @@ class WorkingSetPool {
   std::vector<double> all_correlations;         // [m padded], where the dictionary is small
 
  private:
+  void set_known_lambda(Problem& problem, LambdaOf lambda_of) const;
+  bool may_add(const PanelLimit& limit, std::int64_t place) const;
   double likely_lambda(const Problem& problem, double lambda_max, LambdaOf lambda_of) const;
   void quantize(Slot& slot, LambdaOf lambda_of);
   void arrange(LambdaOf lambda_of);
@@ -152,6 +157,7 @@ class WorkingSetPool {
   std::vector<Slot*> idle_;
   std::int64_t made_ = 0;                            // places
   Tensor<double> changes_;                           // [n padded, places], of residuals since their last pass
+  Tensor<std::uint8_t> stale_;                       // [panels, places], 1 where passes have left a panel out
   std::vector<QuantizedResiduals::Vector> vectors_;  // of the pass, those of one level together
   std::vector<std::int64_t> places_;                 // theirs
   std::vector<Problem> done_;                        // since the last retire()

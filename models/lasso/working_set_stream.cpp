@@ -93,7 +93,9 @@ void run_on_cpu(const Context& context, const Dictionary& dictionary, const Lass
   flow.log(LogLevel::info, flow.total(), " problems, ", plan.places, " at a time on each of ", plan.workers,
            " threads");
   stream.run([&](bool more) {
-    batch.advance(more, [&](std::int64_t index, double lambda_max) { return flow.lambda_of(index, lambda_max); });
+    batch.advance(more, [&](std::int64_t index, double lambda_max) {
+      return lambda_max < 0 ? flow.known_lambda(index) : flow.lambda_of(index, lambda_max);
+    });
   });
 }
 

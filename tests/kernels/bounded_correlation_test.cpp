@@ -487,6 +487,9 @@ TEST(BoundedCorrelation, NormsOfGroupsKeepTheirBounds) {
   for (const Atoms kind : kAtoms) {
     for (const std::int64_t s : {1, 2, 3, 7, 42}) {
       const std::int64_t m = 84;
+      // Member i of group g lies at place m - 1 - (g s + i).
+      std::vector<std::int32_t> place_of(static_cast<std::size_t>(m));
+      std::iota(place_of.rbegin(), place_of.rend(), 0);
       const auto D = make_atoms(kind, 70, m);
       const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
       const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
@@ -502,13 +505,15 @@ TEST(BoundedCorrelation, NormsOfGroupsKeepTheirBounds) {
           SCOPED_TRACE(::testing::Message() << "groups of " << s << ", level " << level << ", residual " << b);
           std::vector<float> upper(static_cast<std::size_t>(quantized.padded_atoms()));
           std::vector<double> about(static_cast<std::size_t>(m / s) + 1, -7), most(about);
-          group_bounds(quantized, bounds, places, b, &pass.C(0, b), s, upper.data(), about.data(), most.data());
+          group_bounds(quantized, bounds, places, b, &pass.C(0, b), s, place_of.data(), upper.data(), about.data(),
+                       most.data());
           EXPECT_EQ(about.back(), -7);
           EXPECT_EQ(most.back(), -7);
           for (std::int64_t g = 0; g < m / s; ++g) {
             long double square = 0;
             double known = 0, bound = 0;
-            for (std::int64_t j = g * s; j < (g + 1) * s; ++j) {
+            for (std::int64_t member = g * s; member < (g + 1) * s; ++member) {
+              const std::int64_t j = m - 1 - member;
               const auto c = static_cast<double>(pass.C(j, b));
               const double limit = std::fabs(c) + error_bound(bounds, places, b, j);
               square += exact[static_cast<std::size_t>(b * m + j)] * exact[static_cast<std::size_t>(b * m + j)];
@@ -549,7 +554,7 @@ TEST(BoundedCorrelation, WeightsDivideCorrelationsAndBounds) {
   };
   const auto factor = weighted(plain.factor.data, 1), rounding = weighted(plain.rounding.data, 1),
              norm = weighted(plain.norm.data, 1), tails = weighted(plain.tail.data, quantized.levels());
-  const AtomBounds bounds{factor.vector(), rounding.vector(), norm.vector(), tails.matrix()};
+  const AtomBounds bounds{factor.vector(), rounding.vector(), norm.vector(), tails.matrix(), {}};
   QuantizedResiduals places(Context::cpu(1), quantized, 3);
   set_all(quantized, padded<double>(normal_atoms(n, 3, 3)), 1, places);
   const Pass of_plain = run(quantized, plain, places, 3), of_weighted = run(quantized, bounds, places, 3);
@@ -681,6 +686,136 @@ TEST(BoundedCorrelation, ChangesKeepTheBound) {
       }
     }
   }
+}
+
+TEST(BoundedCorrelation, AtomsLieInTheOrderThatIsGiven) {
+  const std::int64_t n = 70, m = 100;
+  const auto D = make_atoms(Atoms::correlated, n, m);
+  std::vector<std::int32_t> order(static_cast<std::size_t>(m));
+  for (std::int64_t k = 0; k < m; ++k) order[static_cast<std::size_t>(k)] = static_cast<std::int32_t>(37 * k % m);
+  const auto sorted = GuardedHost<double>::make(
+      n, m, [&](std::int64_t i, std::int64_t k) { return D(i, order[static_cast<std::size_t>(k)]); });
+  const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+  const auto r = padded<double>(make_residuals(D, basis));
+  const auto pass_of = [&](const QuantizedDictionary& quantized) {
+    QuantizedResiduals places(Context::cpu(1), quantized, kResiduals);
+    set_all(quantized, r, 1, places);
+    return run(quantized, quantized.bounds(), places, kResiduals);
+  };
+  const Pass ordered = pass_of(QuantizedDictionary(Context::cpu(2), view_of(D), basis.matrix(), order)),
+             moved = pass_of(QuantizedDictionary(Context::cpu(2), view_of(sorted), basis.matrix()));
+  for (std::int64_t b = 0; b < kResiduals; ++b)
+    for (std::int64_t k = 0; k < m; ++k) ASSERT_TRUE(same_bits(ordered.C(k, b), moved.C(k, b))) << k;
+  order.pop_back();
+  EXPECT_THROW(QuantizedDictionary(Context::cpu(1), view_of(D), basis.matrix(), order), ShapeError);
+}
+
+TEST(BoundedCorrelation, LeavesOutPanelsWhoseAtomsCannotMatter) {
+  const std::int64_t n = 70, m = 700, count = 11;
+  GuardedHost<double> D = normal_atoms(n, m, 1);
+  for (std::int64_t j = 0; j < m; ++j)
+    for (std::int64_t i = 0; i < n; ++i) D(i, j) *= std::exp2(-static_cast<double>(j) / 100);
+  const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
+  const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
+  const AtomBounds bounds = quantized.bounds();
+  QuantizedResiduals places(Context::cpu(1), quantized, count);
+  Pass pass{GuardedHost<float>(quantized.padded_atoms(), count), GuardedHost<float>(quantized.panels(), count)};
+  const auto stale = Tensor<std::uint8_t>::zeros(Context::cpu(1), quantized.panels(), count);
+  std::vector<PanelLimit> limits(static_cast<std::size_t>(count));
+  std::vector<std::int64_t> order(static_cast<std::size_t>(count));
+  std::iota(order.begin(), order.end(), 0);
+  const auto view = [](GuardedHost<float>& host) {
+    return MatrixView<float>{host.memory.data() + GuardedHost<float>::kGuard, host.rows, host.cols, host.ld, {}};
+  };
+  auto now = normal_atoms(n, count, 3);
+  const auto step = normal_atoms(n, count, 4);
+  const auto norm_of_column = [&](const GuardedHost<double>& v, std::int64_t b, double factor) {
+    return static_cast<float>(factor * norm_of(0, n, [&](std::int64_t i) { return v(i, b); }) * (1 + 1e-6));
+  };
+  const double lengths[] = {0, 0.02, 0.05, 0.3, 0.01};
+  std::int64_t left_out = 0, left_out_again = 0, whole_again = 0;
+  for (std::int64_t round = 0; round < 5; ++round) {
+    SCOPED_TRACE(::testing::Message() << "round " << round);
+    const Tensor<std::uint8_t> before(Context::cpu(1), quantized.panels(), count);
+    std::copy_n(stale.data(), stale.size(), before.data());
+    auto change = step;
+    for (std::int64_t b = 0; b < count; ++b) {
+      for (std::int64_t i = 0; i < n; ++i) {
+        change(i, b) *= lengths[round];
+        if (round > 0) now(i, b) += change(i, b);
+      }
+    }
+    const auto whole = padded<double>(now), moved = padded<double>(change);
+    const std::vector<long double> exact = products(D, now);
+    const auto largest_of = [&](std::int64_t b) {
+      return static_cast<double>(
+          *std::max_element(exact.begin() + b * m, exact.begin() + (b + 1) * m,
+                            [](long double x, long double y) { return std::fabs(x) < std::fabs(y); }));
+    };
+    for (std::int64_t b = 0; b < count; ++b) {
+      PanelLimit& limit = limits[static_cast<std::size_t>(b)] = {};
+      limit.norm = norm_of_column(now, b, 1);
+      bool adds = round > 0;
+      if (round == 0) {
+        limit.share = 0.7F;
+      } else {
+        limit.under = static_cast<float>(0.7 * std::fabs(largest_of(b)));
+        limit.moved = norm_of_column(step, b, lengths[round]);
+        for (std::int64_t panel = 0; panel < quantized.panels(); ++panel)
+          if (stale.matrix()(panel, b) != 0 &&
+              !(panel_reach(limit, bounds.largest[panel], pass.highest(panel, b)) < limit.under))
+            adds = false;
+        if (!adds) ++whole_again;
+      }
+      const QuantizedResiduals::Vector vector{b, 2, (adds ? moved : whole).matrix().column(b), adds};
+      places.put(quantized, &vector, 1);
+    }
+    bounded_correlation(Context::cpu(1), quantized, bounds, places, order.data(), count, view(pass.C),
+                        view(pass.highest), {limits.data(), stale.matrix()});
+    for (std::int64_t b = 0; b < count; ++b) {
+      const PanelLimit& limit = limits[static_cast<std::size_t>(b)];
+      const double under = 0.7 * std::fabs(largest_of(b));
+      float most = 0;
+      for (std::int64_t panel = 0; panel < quantized.panels(); ++panel) {
+        const bool out = stale.matrix()(panel, b) != 0;
+        const std::int64_t first = panel * quantized.panel_atoms(), last = std::min(first + quantized.panel_atoms(), m);
+        for (std::int64_t j = first; j < last; ++j) {
+          const auto wanted = static_cast<double>(exact[static_cast<std::size_t>(j + b * m)]);
+          ASSERT_GE(static_cast<double>(pass.highest(panel, b)), std::fabs(wanted)) << "atom " << j;
+          if (out) continue;
+          ASSERT_LE(std::fabs(wanted - static_cast<double>(pass.C(j, b))), error_bound(bounds, places, b, j)) << j;
+        }
+        if (!out) continue;
+        most = std::max(most, pass.highest(panel, b));
+        EXPECT_LT(static_cast<double>(pass.highest(panel, b)), under * (1 + 1e-6));
+        ++left_out;
+        if (before.matrix()(panel, b) != 0) ++left_out_again;
+      }
+      EXPECT_EQ(limit.left_out, most);
+      for (std::int64_t panel = 0; panel < quantized.panels() && places.adds(b); ++panel)  // what was stale is still
+        EXPECT_GE(stale.matrix()(panel, b), before.matrix()(panel, b));
+    }
+  }
+  // Small atoms are left out from the first round on, some a second time, and a long step brings all of them back.
+  EXPECT_GT(left_out, 2 * count);
+  EXPECT_GT(left_out_again, count);
+  EXPECT_GT(whole_again, 0);
+  EXPECT_LT(left_out, 5 * count * quantized.panels() - count);
+
+  // Nothing is left out under a limit of 0, not even what is 0.
+  for (PanelLimit& limit : limits) limit = {};
+  const auto zero = Tensor<double>::zeros(Context::cpu(1), 80);
+  for (std::int64_t b = 0; b < count; ++b) {
+    limits[static_cast<std::size_t>(b)].norm = 0;
+    places.set(quantized, b, 2, zero.data());
+  }
+  bounded_correlation(Context::cpu(1), quantized, bounds, places, order.data(), count, view(pass.C), view(pass.highest),
+                      {limits.data(), stale.matrix()});
+  EXPECT_EQ(std::count(stale.data(), stale.data() + stale.size(), 0), stale.size());
+  const Tensor<std::uint8_t> narrow(Context::cpu(1), quantized.panels(), count - 1);
+  EXPECT_THROW(bounded_correlation(Context::cpu(1), quantized, bounds, places, order.data(), count, view(pass.C),
+                                   view(pass.highest), {limits.data(), narrow.matrix()}),
+               ShapeError);
 }
 
 TEST(BoundedCorrelation, ASmallChangeAddsLittleToTheBound) {

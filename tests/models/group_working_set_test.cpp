@@ -330,11 +330,11 @@ TEST_F(GroupWorkingSet, StopsAtMaxIterationsWithItsGap) {
 TEST_F(GroupWorkingSet, AutomaticTakesItWhereItFits) {
   options.penalty.group_size = 3;
   const Context context = Context::cpu(1);
-  EXPECT_EQ(resolved(context, 70, 960, 10, options), Solver::plain_working_set);
-  EXPECT_EQ(resolved(context, 70, 960, 1000, options), Solver::working_set);
+  EXPECT_EQ(resolved(context, 70, 960, 560, options), Solver::plain_working_set);
+  EXPECT_EQ(resolved(context, 70, 960, 561, options), Solver::working_set);
   const std::int64_t least = least_memory(context, 70, 960, Solver::working_set, options.penalty);
   options.memory_limit = least;
-  EXPECT_EQ(resolved(context, 70, 960, 1000, options), Solver::working_set);
+  EXPECT_EQ(resolved(context, 70, 960, 561, options), Solver::working_set);
   options.memory_limit = least - 1;
   EXPECT_EQ(resolved(context, 70, 960, 1000, options), Solver::fista);
 }
