@@ -49,7 +49,7 @@ class AtomPool : public WorkingSetPool {
         most_atoms(largest_capacity(dictionary.rows(), m)),
         slots(index_of(small() ? std::min(kTogether, places) : places)) {
     for (Slot& slot : slots) {
-      slot.set = ActiveSet<float>(context, std::min(kCapacity, most_atoms));
+      if (!small()) slot.set = ActiveSet<float>(context, std::min(kCapacity, most_atoms));
       make_place(slot);
     }
     positions.resize(index_of(std::max(m, parts.quantized.padded_atoms())));

@@ -179,11 +179,15 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
     made->quantized = QuantizedDictionary(context, D, basis.matrix(), made->order);
   }
   made->exact_columns = {D.data, D.ld, D.cols, D.ld, D.device};
-  made->columns = Tensor<float>(context, D.ld, D.cols);
-  context.parallel_for(D.cols, [&](std::int64_t j, int) {
-    std::transform(D.column(j), D.column(j) + D.ld, made->columns.matrix().column(j),
-                   [](double value) { return static_cast<float>(value); });
-  });
+  const auto rounded = [&] {
+    Tensor<float> columns(context, D.ld, D.cols);
+    context.parallel_for(D.cols, [&](std::int64_t j, int) {
+      std::transform(D.column(j), D.column(j) + D.ld, columns.matrix().column(j),
+                     [](double value) { return static_cast<float>(value); });
+    });
+    return columns;
+  };
+  if (!small) made->columns = rounded();
   if (small || plain) {
     made->cluster.resize(static_cast<std::size_t>(D.cols));
     std::iota(made->cluster.begin(), made->cluster.end(), 0);
@@ -198,16 +202,24 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
   }
   if (small && (!plain || D.cols <= kFewAtoms)) {
     made->exact_gram = Tensor<double>(context, made->transposed.rows(), D.cols);
-    std::vector<const double*> atoms;
-    for (std::int64_t j = 0; j < D.cols; ++j) atoms.push_back(D.column(j));
-    correlate_all(made->transposed.matrix(), atoms.data(), D.cols, made->exact_gram.matrix());
+    // On one thread: the bits of a BLAS depend on how it shares its work. What is beyond m is 0.
+    gemm<double>(Context::cpu(1), Transpose::no, Transpose::no, 1, made->transposed.matrix(), D, 0,
+                 made->exact_gram.matrix());
   }
   if (small || (!plain && D.cols <= WorkingSetDictionary::kGramAtoms)) {
     constexpr std::int64_t kLines = ActiveSet<float>::kPadding;
     made->gram = Tensor<float>::zeros(context, (D.cols + kLines - 1) / kLines * kLines, D.cols);
-    // On one thread: the bits of a BLAS depend on how it shares its work.
-    gemm<float>(Context::cpu(1), Transpose::yes, Transpose::no, 1, made->columns.matrix(), made->columns.matrix(), 0,
-                {made->gram.data(), D.cols, D.cols, made->gram.rows(), {}});
+    if (made->exact_gram.size() > 0) {
+      for (std::int64_t j = 0; j < D.cols; ++j)
+        std::transform(made->exact_gram.matrix().column(j), made->exact_gram.matrix().column(j) + D.cols,
+                       made->gram.matrix().column(j), [](double value) { return static_cast<float>(value); });
+    } else {
+      const Tensor<float> own = small ? rounded() : Tensor<float>();
+      const MatrixView<const float> columns = small ? own.matrix() : made->columns.matrix();
+      // On one thread: the bits of a BLAS depend on how it shares its work.
+      gemm<float>(Context::cpu(1), Transpose::yes, Transpose::no, 1, columns, columns, 0,
+                  {made->gram.data(), D.cols, D.cols, made->gram.rows(), {}});
+    }
   }
   kept = std::move(made);
   return *kept;

@@ -27,17 +27,18 @@ struct WorkingSetDictionary {
     return atoms <= kGramAtoms && rows * atoms <= std::int64_t{1} << 16;
   }
 
-  QuantizedDictionary quantized;           ///< empty where the dictionary is small; its atoms are in another order:
-  std::vector<std::int32_t> order;         ///< [m] the atom at each of its places, see atoms_by_norm
-  std::vector<std::int32_t> place_of;      ///< [m] the place of each atom
-  Tensor<float> columns;                   ///< D / scale [n padded with zeros to kAtomPadding, m]
-  MatrixView<const double> exact_columns;  ///< the same in double, of the dictionary itself
-  std::vector<std::int32_t> cluster;       ///< [m], see similar_atoms
-  Tensor<double> transposed;               ///< [m padded, n] D' in double where the dictionary is small, else empty
+  QuantizedDictionary quantized;       ///< empty where the dictionary is small; its atoms are in another order:
+  std::vector<std::int32_t> order;     ///< [m] the atom at each of its places, see atoms_by_norm
+  std::vector<std::int32_t> place_of;  ///< [m] the place of each atom
+  MatrixView<const double>
+      exact_columns;                  ///< D / scale [n padded with zeros to kAtomPadding, m], of the dictionary itself
+  Tensor<float> columns;              ///< the same in float; empty where the dictionary is small
+  std::vector<std::int32_t> cluster;  ///< [m], see similar_atoms
+  Tensor<double> transposed;          ///< [m padded, n] D' in double where the dictionary is small, else empty
   /// [m padded, m] D'D of exact_columns where the dictionary is small, and has few atoms or the problems are many;
   /// else empty.
   Tensor<double> exact_gram;
-  Tensor<float> gram;  ///< [m padded, m] D'D of `columns` where that is small, else empty
+  Tensor<float> gram;  ///< [m padded, m] D'D in float where that is small, else empty
   /// [m, m] of it; the padding is 0.
   MatrixView<const float> gram_matrix() const {
     return {gram.data(), gram.cols(), gram.cols(), gram.rows(), gram.matrix().device};

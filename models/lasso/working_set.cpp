@@ -100,10 +100,11 @@ void WorkingSetBatch::admit(const std::vector<Problem>& problems) {
     queue_[index_of(b)] = queue_[index_of(first + b)];
     std::copy_n(waiting.column(first + b), waiting.rows, waiting.column(b));
   }
-  for (std::int64_t b = 0; b < X.cols; ++b) {
-    queue_[index_of(kept + b)] = problems[index_of(b)];
-    std::copy_n(X.column(b), X.rows, waiting.column(kept + b));
-  }
+  std::copy(problems.begin(), problems.end(), queue_.begin() + kept);
+  if (kept == 0)
+    std::swap(staging_, waiting_);
+  else
+    for (std::int64_t b = 0; b < X.cols; ++b) std::copy_n(X.column(b), X.rows, waiting.column(kept + b));
   queued_ = kept + X.cols;
   next_ = 0;
 }
