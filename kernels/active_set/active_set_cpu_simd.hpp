@@ -140,6 +140,35 @@ constexpr int kGramColumns = 2;  // 4 x 2 accumulators of 16 registers
 constexpr int kGramColumns = 4;
 #endif
 
+/// out[r] = the sum of the lanes of v_r. Four vectors are added up together, which halves what is to be added each time.
+template <class D, class V>
+HWY_INLINE void SumsOfLanes(D d, V v0, V v1, V v2, V v3, hn::TFromD<D>* HWY_RESTRICT out) {
+#if !HWY_HAVE_SCALABLE && HWY_TARGET != HWY_SCALAR
+  if constexpr (sizeof(hn::TFromD<D>) == 4 && hn::MaxLanes(d) > 4) {
+    const auto half = [](auto halved, auto v) { return hn::Add(hn::LowerHalf(halved, v), hn::UpperHalf(halved, v)); };
+    const hn::Half<D> halved;
+    const auto in_blocks = [d](V a, V b, V c, V e) {  // [a b c e] of each block of four
+      const auto two = [d](V x, V y) { return hn::Add(hn::InterleaveLower(d, x, y), hn::InterleaveUpper(d, x, y)); };
+      const hn::RepartitionToWide<D> wide;
+      const auto x = hn::BitCast(wide, two(a, b)), y = hn::BitCast(wide, two(c, e));
+      return hn::Add(hn::BitCast(d, hn::InterleaveLower(wide, x, y)), hn::BitCast(d, hn::InterleaveUpper(wide, x, y)));
+    };
+    const auto sums = half(halved, in_blocks(v0, v1, v2, v3));
+    if constexpr (hn::MaxLanes(d) == 16) {
+      const hn::Half<hn::Half<D>> block;
+      hn::StoreU(half(block, sums), block, out);
+    } else {
+      hn::StoreU(sums, halved, out);
+    }
+    return;
+  }
+#endif
+  out[0] = hn::GetLane(hn::SumOfLanes(d, v0));
+  out[1] = hn::GetLane(hn::SumOfLanes(d, v1));
+  out[2] = hn::GetLane(hn::SumOfLanes(d, v2));
+  out[3] = hn::GetLane(hn::SumOfLanes(d, v3));
+}
+
 /// out[4 c + r] = rows[r]' columns[c]; size in whole vectors.
 template <class T>
 HWY_NOINLINE void DotTile(const T* HWY_RESTRICT r0, const T* HWY_RESTRICT r1, const T* HWY_RESTRICT r2,
@@ -158,13 +187,8 @@ HWY_NOINLINE void DotTile(const T* HWY_RESTRICT r0, const T* HWY_RESTRICT r1, co
     sum2##c = hn::MulAdd(hn::Load(d, r2 + i), value, sum2##c); \
     sum3##c = hn::MulAdd(hn::Load(d, r3 + i), value, sum3##c); \
   }
-#define SHRINKWARP_REDUCE(c)                                  \
-  if constexpr (c < kGramColumns) {                           \
-    out[4 * c] = hn::GetLane(hn::SumOfLanes(d, sum0##c));     \
-    out[4 * c + 1] = hn::GetLane(hn::SumOfLanes(d, sum1##c)); \
-    out[4 * c + 2] = hn::GetLane(hn::SumOfLanes(d, sum2##c)); \
-    out[4 * c + 3] = hn::GetLane(hn::SumOfLanes(d, sum3##c)); \
-  }
+#define SHRINKWARP_REDUCE(c) \
+  if constexpr (c < kGramColumns) SumsOfLanes(d, sum0##c, sum1##c, sum2##c, sum3##c, out + 4 * c);
   SHRINKWARP_COLUMNS(SHRINKWARP_CLEAR)
   for (std::int64_t i = 0; i < size; i += lanes) {
     SHRINKWARP_COLUMNS(SHRINKWARP_ADD)
