@@ -58,10 +58,9 @@ SHRINKWARP_CPU_CLONES void scale_to_float(const double* from, double factor, std
   for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<float>(from[i] * factor);
 }
 
-// ||v||^2, and of what is beyond each level's rows.
-std::vector<double> energies_beyond(const double* v, std::int64_t rows) {
+// ||v||^2, and of what is beyond the rows of each level but the last. @param energy  [levels], at least one
+void energies_beyond(const double* v, std::int64_t rows, std::vector<double>& energy) {
   constexpr std::int64_t kRows = QuantizedDictionary::kLevelRows;
-  std::vector<double> energy(static_cast<std::size_t>(std::max<std::int64_t>(cpu::divide_up(rows, kRows), 1)));
   double sum = 0;
   for (std::int64_t level = static_cast<std::int64_t>(energy.size()) - 1; level >= 0; --level) {
     double squares[4] = {};  // chains side by side
@@ -70,7 +69,6 @@ std::vector<double> energies_beyond(const double* v, std::int64_t rows) {
     sum += (squares[0] + squares[2]) + (squares[1] + squares[3]);
     energy[static_cast<std::size_t>(level)] = sum;
   }
-  return energy;
 }
 
 // upper_j += tail_j residual_tail
@@ -82,7 +80,9 @@ SHRINKWARP_CPU_CLONES void add_tail(const float* tail, float residual_tail, std:
 
 std::int64_t QuantizedDictionary::most_bytes(std::int64_t rows, std::int64_t atoms) {
   const std::int64_t levels = (rows + kLevelRows - 1) / kLevelRows;
-  return (atoms + 15) / 16 * (64 * ((rows + 1) / 2 + 3 + levels) + 4) + 4 * (rows + kAtomPadding) * rows + 8 * levels;
+  constexpr std::int64_t kSmallestPanel = 12;
+  return (atoms + 15) / 16 * 64 * ((rows + 1) / 2 + 3 + levels) + 4 * (atoms / kSmallestPanel + 1) +
+         4 * (rows + kAtomPadding) * rows + 8 * levels;
 }
 
 QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<const double> D,
@@ -137,6 +137,7 @@ QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<cons
     }
     std::vector<float> rounded(static_cast<std::size_t>(cpu::round_up(rows_, kAtomPadding))), scratch(rounded.size());
     std::vector<std::int32_t> quantized(static_cast<std::size_t>(pairs));
+    std::vector<double> tails(static_cast<std::size_t>(std::max<std::int64_t>(cpu::divide_up(rows_, kLevelRows), 1)));
     for (std::int64_t b = 0; b < count; ++b) {
       const std::int64_t j = start + b;
       const std::int64_t first = j / panel_atoms_ * panel_atoms_;
@@ -144,7 +145,7 @@ QuantizedDictionary::QuantizedDictionary(const Context& context, MatrixView<cons
       std::int32_t* const panel = packed_.data() + first * pairs + (j - first);
       const double* const d = atoms.column(b);
       // In units in which the norm is from 1 to 2: squares of float reach from 1e-38 to 1e38 only.
-      const std::vector<double> tails = energies_beyond(d, rows_);
+      energies_beyond(d, rows_, tails);
       const double norm = std::sqrt(tails.front());
       const int exponent = norm > 0 ? std::ilogb(norm) : 0;
       scale_to_float(d, std::ldexp(1.0, -exponent), rows_, rounded.data());
@@ -278,7 +279,10 @@ void bounded_correlation(const Context& context, const QuantizedDictionary& D, c
   }
   check_matrix(context, "bounded_correlation", "C", C, D.padded_atoms(), R.places());
   check_matrix(context, "bounded_correlation", "highest", highest, D.panels(), R.places());
-  if (leave.limits) check_matrix(context, "bounded_correlation", "stale", leave.stale, D.panels(), R.places());
+  if (leave.limits) {
+    check_matrix(context, "bounded_correlation", "stale", leave.stale, D.panels(), R.places());
+    check_vector(context, "bounded_correlation", "largest", bounds.largest, D.panels());
+  }
   if (count > 0) cpu::kernels().run({&D, bounds, &R, places, count, C, highest, leave});
 }
 

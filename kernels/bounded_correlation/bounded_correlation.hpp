@@ -148,8 +148,8 @@ class QuantizedResiduals {
 struct PanelLimit {
   static constexpr float kUnknown = std::numeric_limits<float>::infinity();
   static constexpr float kRoom = 1 + 1e-6F;  // for the rounding of panel_reach()
-  float under = 0;                           ///< the limit; 0 leaves out what is 0 for sure
-  float share = 0;  ///< or this share of the largest correlation that the pass has found so far, where that is more
+  float under = 0;                           ///< the limit; 0 leaves none out
+  float share = 0;         ///< or, unless the residual adds, this share of the largest correlation found so far
   float norm = kUnknown;   ///< >= ||r||
   float moved = kUnknown;  ///< >= how far r is from the residual of the last pass, which `highest` is of
   float left_out = 0;      ///< written: the largest `highest` of the panels that were left out
@@ -162,8 +162,7 @@ struct PanelsLeftOut {
   /// earlier residual or of none.
   MatrixView<std::uint8_t> stale;
 };
-/// No correlation of a panel is larger in magnitude. Compared with a limit, a residual is taken to move on as far as it has
-/// come since: a panel that is left out should not be wanted in the next pass.
+/// No correlation of a panel is larger in magnitude, if the residual has moved by `steps` times what it has.
 /// @param largest  AtomBounds::largest of it  @param highest  of the last pass; of no meaning where `moved` is kUnknown
 inline float panel_reach(const PanelLimit& limit, float largest, float highest, float steps = 1) {
   const float whole = largest * limit.norm;
@@ -181,8 +180,9 @@ inline float panel_reach(const PanelLimit& limit, float largest, float highest, 
 /// @param places   [count] b, in any order, which is best that of their levels: R.group() consecutive ones are
 ///                 multiplied together
 /// @param C        [padded_atoms, R.places()], columns b are written, or added to where R.adds(b)
-/// @param highest  [panels, R.places()], columns b are written: no correlation of the panel is larger in magnitude
-/// @param leave    panels that need no product. A stale panel of a residual that adds is left out whatever its limit says:
+/// @param highest  [panels, R.places()], columns b are written: no correlation of the panel is larger in magnitude. Where a
+///                 limit's `moved` is known, what the last pass has written is read
+/// @param leave    panels that need no product; bounds.largest is then read. A stale panel of a residual that adds is left out whatever its limit says:
 ///                 who adds to a residual sees to it that panel_reach() of such panels is under the limit
 ///
 /// Numerics     integer sums are exact; C and `highest` are within 4 units of float for each vector that was

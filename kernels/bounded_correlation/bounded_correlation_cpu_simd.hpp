@@ -238,7 +238,8 @@ struct Column {
   float least = 0;                // of the correlations so far one is as large in magnitude
 };
 
-constexpr float kSteps = 2;  // a residual moves on as far as it has come
+// A residual is taken to move on as far as it has come: a panel that is left out should not be wanted in the next pass.
+constexpr float kSteps = 2;
 
 /// Leaves out the panels that `limit.under` and what they were before leave out.
 void LeaveOut(const Column& column, const float* HWY_RESTRICT largest, std::int64_t panels) {
@@ -382,7 +383,6 @@ void RunBoundedCorrelation(const BoundedCorrelationTask& task) {
                     task.highest.column(place)};
       if (!task.leave.limits) continue;
       columns[b].limit = task.leave.limits + place;
-      columns[b].limit->left_out = 0;
       columns[b].stale = task.leave.stale.column(place);
       LeaveOut(columns[b], task.bounds.largest.data, D.panels());
     }

@@ -30,10 +30,10 @@ Tensor<double> principal_basis(const Context& context, MatrixView<const double> 
   SHRINKWARP_REQUIRE(std::max(D.cols, D.ld) <= std::numeric_limits<int>::max(), ShapeError, "principal_basis: D has ",
                      D.cols, " columns ", D.ld, " apart, wanted at most ", std::numeric_limits<int>::max());
   const auto n = static_cast<int>(D.rows);
-  Tensor<double> vectors(Context::cpu(1), n, n);
+  auto vectors = Tensor<double>::zeros(Context::cpu(1), n, n);
   const SingleThreadedBlas single;
   const double whole = 1, nothing = 0;
-  const auto m = static_cast<int>(D.cols), ld = static_cast<int>(std::max<std::int64_t>(D.ld, 1));
+  const auto m = static_cast<int>(D.cols), ld = static_cast<int>(std::max(D.ld, D.rows));
   dsyrk_("L", "N", &n, &m, &whole, D.data, &ld, &nothing, vectors.data(), &n);
   std::vector<double> values(static_cast<std::size_t>(n)), work(1);
   std::vector<int> integers(1);

@@ -45,7 +45,7 @@ class AtomPool : public WorkingSetPool {
  public:
   AtomPool(const Dictionary& dictionary, const WorkingSetDictionary& parts, const LassoOptions& options,
            const Penalty& penalty, const AtomBounds& bounds, std::int64_t places)
-      : WorkingSetPool(dictionary, parts, options, penalty, bounds, places),
+      : WorkingSetPool(dictionary, parts, options, penalty, bounds, places, true),
         most_atoms(largest_capacity(dictionary.rows(), m)),
         slots(index_of(small() ? std::min(kTogether, places) : places)) {
     for (Slot& slot : slots) {
@@ -55,7 +55,6 @@ class AtomPool : public WorkingSetPool {
     positions.resize(index_of(std::max(m, parts.quantized.padded_atoms())));
     thresholds.resize(index_of(m + kMostNewAtoms));
     keys.resize(index_of(m));
-    leaves_panels_out = !small();
     stamps.assign(index_of(m), 0);
     if (!small()) return;  // every problem is solved on all atoms at once
     clear(all_atoms);
@@ -112,7 +111,8 @@ class AtomPool : public WorkingSetPool {
     double largest = 0;
     correlate_atoms(exact_columns(), &best, 1, r, &largest);
     largest = std::max(over(best, largest), 0.0);
-    const std::int64_t count = open_at(place, largest);
+    // That may be less than others have for sure, but what was left out is under them too.
+    const std::int64_t count = open_at(place, std::max(largest, static_cast<double>(limits[index_of(place)].left_out)));
     correlate_atoms(exact_columns(), open.data(), count, r, values.data());
     for (std::int64_t k = 0; k < count; ++k) largest = std::max(largest, over(open[index_of(k)], values[index_of(k)]));
     return largest;

@@ -57,9 +57,10 @@ std::vector<std::int32_t> similar_atoms(const QuantizedDictionary& quantized, Ma
       }
       const float* const product = C.matrix().column(b);
       const double same = kSame * norm(first);
+      // Atoms of zeros go to the first cluster that there is.
       const auto gathered = [&](std::int32_t j) {
         if (j != first &&
-            !(std::fabs(static_cast<double>(product[place_of[static_cast<std::size_t>(j)]])) > same * norm(j)))
+            std::fabs(static_cast<double>(product[place_of[static_cast<std::size_t>(j)]])) < same * norm(j))
           return false;
         cluster[static_cast<std::size_t>(j)] = number;
         return true;

@@ -171,14 +171,14 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
   Tensor<double> basis;
   if (!small && !plain && D.rows >= kFewestRows && D.rows <= kMostRows && D.cols >= 2 * D.rows)
     basis = principal_basis(context, D);
+  made->exact_columns = {D.data, D.ld, D.cols, D.ld, D.device};
   if (!small) {
-    made->order = atoms_by_norm(D);
+    made->order = atoms_by_norm(made->exact_columns);
     made->place_of.resize(made->order.size());
     for (std::int32_t k = 0; k < static_cast<std::int32_t>(D.cols); ++k)
       made->place_of[static_cast<std::size_t>(made->order[static_cast<std::size_t>(k)])] = k;
     made->quantized = QuantizedDictionary(context, D, basis.matrix(), made->order);
   }
-  made->exact_columns = {D.data, D.ld, D.cols, D.ld, D.device};
   const auto rounded = [&] {
     Tensor<float> columns(context, D.ld, D.cols);
     context.parallel_for(D.cols, [&](std::int64_t j, int) {
@@ -192,7 +192,7 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
     made->cluster.resize(static_cast<std::size_t>(D.cols));
     std::iota(made->cluster.begin(), made->cluster.end(), 0);
   } else {
-    made->cluster = similar_atoms(made->quantized, D, made->place_of);
+    made->cluster = similar_atoms(made->quantized, made->exact_columns, made->place_of);
   }
   if (small) {
     made->transposed =

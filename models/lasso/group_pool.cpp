@@ -36,7 +36,7 @@ class GroupPool : public WorkingSetPool {
  public:
   GroupPool(const Dictionary& dictionary, const WorkingSetDictionary& parts, const GroupBasis& basis,
             const LassoOptions& options, const Penalty& penalty, const AtomBounds& bounds, std::int64_t places)
-      : WorkingSetPool(dictionary, parts, options, penalty, bounds, places),
+      : WorkingSetPool(dictionary, parts, options, penalty, bounds, places, false),
         basis(basis),
         s(penalty.group_size),
         groups(m / s),

@@ -67,7 +67,7 @@ std::int64_t WorkingSetBatch::bytes(std::int64_t rows, std::int64_t atoms, std::
   const std::int64_t set = grouped ? group_set_bytes(rows, atoms, group_size) : active_set_bytes(rows, atoms);
   const std::int64_t scratch = grouped ? group_scratch_bytes(rows, atoms, group_size) : atom_scratch_bytes(rows, atoms);
   const std::int64_t levels = (rows + QuantizedDictionary::kLevelRows - 1) / QuantizedDictionary::kLevelRows;
-  const std::int64_t weights = (4 * (3 + levels) + 8) * (atoms + 16);
+  const std::int64_t weights = (4 * (3 + levels) + 8) * (atoms + 16) + 4 * (atoms / 12 + 1);
   const std::int64_t basis = grouped ? GroupBasis::bytes(atoms, group_size) : 0;
   return workers * (WorkingSetPool::bytes(rows, atoms, places) + places * set + scratch) + queue * (8 * rows + 128) +
          weights + basis;

@@ -60,7 +60,7 @@ double typical(const std::vector<double>& weights) {
 
 WorkingSetPool::WorkingSetPool(const Dictionary& dictionary, const WorkingSetDictionary& parts,
                                const LassoOptions& options, const Penalty& penalty, const AtomBounds& bounds,
-                               std::int64_t places)
+                               std::int64_t places, bool leaves_panels_out)
     : parts(parts),
       bounds(bounds),
       penalty(penalty),
@@ -72,9 +72,10 @@ WorkingSetPool::WorkingSetPool(const Dictionary& dictionary, const WorkingSetDic
       atom_norm(dictionary.atom_norm()),
       max_passes(options.max_iterations),
       residuals(context, parts.quantized, places),
-      C(context, apart(parts.quantized.padded_atoms()), places),
+      C(Tensor<float>::zeros(context, apart(parts.quantized.padded_atoms()), places)),
       highest(context, parts.quantized.panels(), places),
       timed(options.profile ? &profile_ : nullptr),
+      leaves_panels_out_(leaves_panels_out),
       cancel(options.cancel),
       typical_weight(typical(penalty.weights)) {
   for (auto* atoms : {&open, &list, &fresh}) atoms->resize(index_of(std::max(m, parts.quantized.padded_atoms())));
@@ -171,7 +172,8 @@ void WorkingSetPool::quantize(Slot& slot, LambdaOf lambda_of) {
     moved = std::sqrt(dot(change, change, n));
   }
   PanelLimit& limit = limits[index_of(slot.place)] = {};
-  if (leaves_panels_out && !slot.wants_all) {
+  static_assert(kLeaveUnder < kLookFrom);
+  if (leaves_panels_out_ && !slot.wants_all) {
     constexpr double kRoom = 1 + 1e-6;
     // A lambda that is not known is taken for a share of lambda_max, and looked at again when it is.
     if (slot.problem.lambda >= 0)
@@ -220,7 +222,7 @@ void WorkingSetPool::pass(LambdaOf lambda_of) {
   whole.rows = D.padded_atoms();
   bounded_correlation(context, D, bounds, residuals, places_.data(), static_cast<std::int64_t>(places_.size()), whole,
                       highest.matrix(),
-                      leaves_panels_out ? PanelsLeftOut{limits.data(), stale_.matrix()} : PanelsLeftOut{});
+                      leaves_panels_out_ ? PanelsLeftOut{limits.data(), stale_.matrix()} : PanelsLeftOut{});
   passed_ = running_.size();
 }
 

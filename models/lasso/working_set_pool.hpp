@@ -81,8 +81,9 @@ class WorkingSetPool {
   /// @param penalty  in the batch's units, no weight is 0
   /// @param bounds   divided by the weights
   /// @param places   problems side by side
+  /// @param leaves_panels_out  what the kind of pool looks at after a pass is over kLookFrom lambda
   WorkingSetPool(const Dictionary& dictionary, const WorkingSetDictionary& parts, const LassoOptions& options,
-                 const Penalty& penalty, const AtomBounds& bounds, std::int64_t places);
+                 const Penalty& penalty, const AtomBounds& bounds, std::int64_t places, bool leaves_panels_out);
   /// Makes room for a problem; for the constructor of a kind, which makes a slot for each place.
   void make_place(Slot& slot);
 
@@ -131,7 +132,6 @@ class WorkingSetPool {
   QuantizedResiduals residuals;
   Tensor<float> C, highest;        // of the pool, atoms in the order of parts.quantized
   std::vector<PanelLimit> limits;  // [places] of its last pass
-  bool leaves_panels_out = false;  // what the kind of pool looks at is over kLeaveUnder lambda
   Profile* timed = nullptr;
   std::int64_t stamp = 0;  // of the last look for what has been seen
 
@@ -149,6 +149,7 @@ class WorkingSetPool {
   void quantize(Slot& slot, LambdaOf lambda_of);
   void arrange(LambdaOf lambda_of);
 
+  const bool leaves_panels_out_;
   const CancelToken* const cancel;
   const double typical_weight;
   Profile profile_;

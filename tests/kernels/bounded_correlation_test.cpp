@@ -432,7 +432,7 @@ TEST(BoundedCorrelation, OfNothing) {
 }
 
 TEST(BoundedCorrelation, OpenAtomsAreThoseThatMayPass) {
-  for (const std::int64_t m : {1, 24, 49, 500}) {
+  for (const std::int64_t m : {1, 24, 49, 500, 1700}) {
     const auto D = make_atoms(Atoms::correlated, 70, m);
     const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
     const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
@@ -711,10 +711,11 @@ TEST(BoundedCorrelation, AtomsLieInTheOrderThatIsGiven) {
 }
 
 TEST(BoundedCorrelation, LeavesOutPanelsWhoseAtomsCannotMatter) {
-  const std::int64_t n = 70, m = 700, count = 11;
+  // Two whole vectors of panels and some, in any instruction set.
+  const std::int64_t n = 70, m = 48 * 37 + 5, count = 11;
   GuardedHost<double> D = normal_atoms(n, m, 1);
   for (std::int64_t j = 0; j < m; ++j)
-    for (std::int64_t i = 0; i < n; ++i) D(i, j) *= std::exp2(-static_cast<double>(j) / 100);
+    for (std::int64_t i = 0; i < n; ++i) D(i, j) *= std::exp2(-static_cast<double>(j) / 250);
   const Tensor<double> basis = principal_basis(Context::cpu(1), view_of(D));
   const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
   const AtomBounds bounds = quantized.bounds();
@@ -816,6 +817,11 @@ TEST(BoundedCorrelation, LeavesOutPanelsWhoseAtomsCannotMatter) {
   EXPECT_THROW(bounded_correlation(Context::cpu(1), quantized, bounds, places, order.data(), count, view(pass.C),
                                    view(pass.highest), {limits.data(), narrow.matrix()}),
                ShapeError);
+  AtomBounds without = bounds;
+  without.largest = {};
+  EXPECT_THROW(bounded_correlation(Context::cpu(1), quantized, without, places, order.data(), count, view(pass.C),
+                                   view(pass.highest), {limits.data(), stale.matrix()}),
+               ShapeError);
 }
 
 TEST(BoundedCorrelation, ASmallChangeAddsLittleToTheBound) {
@@ -906,7 +912,8 @@ TEST(BoundedCorrelation, BytesAreNoMoreThanSaid) {
       const QuantizedDictionary quantized(Context::cpu(1), view_of(D), basis.matrix());
       const std::int64_t padded = quantized.padded_atoms();
       const std::int64_t bytes = 4 * padded * ((n + 1) / 2 + 3 + quantized.levels()) +
-                                 4 * quantized.basis().rows * quantized.basis().cols + 8 * quantized.levels();
+                                 4 * quantized.basis().rows * quantized.basis().cols + 8 * quantized.levels() +
+                                 4 * quantized.bounds().largest.size;
       EXPECT_LE(bytes, QuantizedDictionary::most_bytes(n, m)) << n << " x " << m;
     }
   }

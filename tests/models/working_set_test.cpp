@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <thread>
 #include <vector>
@@ -278,6 +279,85 @@ TEST_P(WorkingSet, BitsDoNotDependOnThreadsOrNeighbours) {
     EXPECT_EQ(alone.dual_gap[0], all.dual_gap[static_cast<std::size_t>(i)]);
     EXPECT_EQ(alone.iterations[0], all.iterations[static_cast<std::size_t>(i)]);
   }
+}
+
+// Most panels need no product: small atoms behind large ones, residuals that move less and less.
+TEST_P(WorkingSetOnCpu, AtomsOfManyNorms) {
+  make(70, 2500, 40);
+  for (std::int64_t j = 1; j < m; ++j)
+    for (std::int64_t i = 0; i < n; ++i) atom(j)[i] = 0.6 * atom(j - 1)[i] + 0.8 * atom(j)[i];
+  for (std::int64_t j = 0; j < m; ++j) copy_atom(j, j, std::exp2(-static_cast<double>(j * 7 % 50) / 10));
+  const Matrix observations = X;
+  const std::int64_t whole = N;
+  for (const double fraction : {1.0, 0.97, 0.8, 0.5, 0.2, 0.05}) {
+    SCOPED_TRACE(fraction);
+    X = observations;
+    N = whole;
+    const LassoBatch all = solve(fraction, 1e-9);
+    expect_right(all, 1e-9);
+    EXPECT_TRUE(same_bits(all, solve(fraction, 1e-9, 3)));
+    // Known beforehand, lambda lets the first pass leave more out.
+    expect_right(solve(LambdaRule::per_problem(all.lambda), 1e-9, 2, 1000), 1e-9);
+    N = 1;
+    for (const std::int64_t i : {std::int64_t{3}, whole - 1}) {
+      X.assign(observations.begin() + i * n, observations.begin() + (i + 1) * n);
+      const LassoBatch alone = solve(fraction, 1e-9);
+      EXPECT_EQ(alone.dual_gap[0], all.dual_gap[static_cast<std::size_t>(i)]);
+      EXPECT_EQ(alone.iterations[0], all.iterations[static_cast<std::size_t>(i)]);
+    }
+  }
+}
+
+TEST_P(WorkingSetOnCpu, PenaltiesOnAtomsOfManyNorms) {
+  make(70, 2500, 10);
+  for (std::int64_t j = 0; j < m; ++j) copy_atom(j, j, std::exp2(-static_cast<double>(j * 7 % 50) / 10));
+  const Context context = make_context(1);
+  const Dictionary dictionary(context, {D.data(), n, m, n, {}});
+  LassoOptions options;
+  options.gap = 1e-9;
+  for (const bool nonnegative : {false, true}) {
+    options.penalty.nonnegative = nonnegative;
+    options.penalty.weights.clear();
+    for (std::int64_t j = 0; j < m; ++j)
+      options.penalty.weights.push_back(j % 11 == 10 ? std::numeric_limits<double>::infinity()
+                                                     : std::exp2(static_cast<double>(j % 9) / 3 - 1));
+    for (const double fraction : {0.8, 0.3}) {
+      SCOPED_TRACE(::testing::Message() << (nonnegative ? "nonnegative, " : "") << fraction);
+      const auto with = [&](Solver solver) {
+        options.solver = solver;
+        options.max_iterations = solver == Solver::fista ? 100000 : 1000;
+        return solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::sample_fraction(fraction),
+                           options);
+      };
+      const LassoBatch found = with(Solver::working_set), wanted = with(Solver::fista);
+      for (std::int64_t i = 0; i < N; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        double energy = 0;
+        for (std::int64_t row = 0; row < n; ++row) energy += std::pow(X[static_cast<std::size_t>(row + i * n)], 2) / 2;
+        EXPECT_TRUE(found.converged[at] && wanted.converged[at]);
+        EXPECT_NEAR(found.lambda[at], wanted.lambda[at], 1e-12 * wanted.lambda[at]);
+        EXPECT_NEAR(found.objective[at], wanted.objective[at], 2e-9 * energy);
+      }
+    }
+  }
+}
+
+// The panel that may hold the largest correlation holds none: the first coordinates do not tell its large atoms from nothing.
+TEST_P(WorkingSetOnCpu, LargeAtomsBeyondTheCoordinatesThatAreMultiplied) {
+  make(300, 2000, 12);
+  for (std::int64_t j = 0; j < m; ++j) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (j < 40)
+        atom(j)[i] = i == j ? 100 - static_cast<double>(j) / 10 : 0;
+      else if (i >= 20)
+        atom(j)[i] = 0;
+    }
+    double energy = 0;
+    for (std::int64_t i = 0; i < n; ++i) energy += atom(j)[i] * atom(j)[i];
+    if (j >= 40) copy_atom(j, j, 1 / std::sqrt(energy));
+  }
+  for (std::int64_t i = 0; i < n * N; ++i) X[static_cast<std::size_t>(i)] = i % n == 100 ? 1 : i % n == 5 ? 0.02 : 0;
+  for (const double fraction : {0.9, 0.5, 0.1}) expect_right(solve(fraction, 1e-9), 1e-9);
 }
 
 TEST_P(WorkingSet, StopsAtMaxIterationsWithTheGapThatItHas) {

@@ -102,8 +102,8 @@ def test_the_bits_of_the_local_call(keywords):
 
 
 def test_the_solver_is_chosen_for_the_whole():
-    # More than 4 n problems get another solver on the CPU than fewer do, whose gaps have other bits.
-    large, few = rng.standard_normal((70, 1000)), rng.standard_normal((300, 70))
+    # More than 8 n problems get another solver on the CPU than fewer do, whose gaps have other bits.
+    large, few = rng.standard_normal((70, 1000)), rng.standard_normal((600, 70))
     whole = shrinkwarp.lasso(large, few, lam_fraction=0.5, device="cpu")
     block = shrinkwarp.lasso(large, few[:100], lam_fraction=0.5, device="cpu")
     assert (whole.dual_gap[:100] != block.dual_gap).any()
