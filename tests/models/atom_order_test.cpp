@@ -59,7 +59,7 @@ TEST(SimilarAtoms, AreFoundByTheirFirstCoordinates) {
   const GuardedHost<double> mixture = normal_atoms(10, half, 1), noise = normal_atoms(n, 2 * half, 2);
   const auto D = GuardedHost<double>::make(n, 2 * half, [&](std::int64_t i, std::int64_t j) {
     const double much = i < 10 ? mixture(i, j % half) : 0;
-    return std::exp2(static_cast<double>(j % 5) / 2) * (much + 0.05 * noise(i, j));
+    return std::exp2(static_cast<double>(j % 5) / 2) * (much + 0.03 * noise(i, j));
   });
   const Tensor<double> basis = principal_basis(Context::cpu(1), testing::view_of(D));
   const std::vector<std::int32_t> cluster = clusters_of(D, basis.matrix());
