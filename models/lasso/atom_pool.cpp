@@ -85,14 +85,14 @@ class AtomPool : public WorkingSetPool {
 
   // The atoms that may be over a threshold that no panel which was left out reaches: to `open`.
   std::int64_t open_at(std::int64_t place, double threshold) {
-    const std::int64_t count = open_atoms(parts.quantized, bounds, residuals, place, C.matrix().column(place),
+    const std::int64_t count = open_atoms(parts.quantized, bounds, residuals, place, correlations(place),
                                           highest.matrix().column(place), threshold, open.data());
     for (std::int64_t k = 0; k < count; ++k) open[index_of(k)] = parts.order[index_of(open[index_of(k)])];
     return count;
   }
 
   // What the last pass says of an atom: its correlation, and how far that may be off.
-  float about(std::int64_t place, std::int32_t j) const { return C.matrix()(parts.place_of[index_of(j)], place); }
+  float about(std::int64_t place, std::int32_t j) const { return correlations(place)[parts.place_of[index_of(j)]]; }
   double blur(std::int64_t place, std::int32_t j) const {
     return error_bound(bounds, residuals, place, parts.place_of[index_of(j)]);
   }
@@ -100,7 +100,7 @@ class AtomPool : public WorkingSetPool {
   // lambda_max of an observation whose pass has run: exact for the atoms that may have it.
   double largest_correlation(std::int64_t place, const double* r) {
     const float* const high = highest.matrix().column(place);
-    const float* const c = C.matrix().column(place);
+    const float* const c = correlations(place);
     const std::int64_t panel = std::max_element(high, high + parts.quantized.panels()) - high;
     const std::int64_t first = panel * parts.quantized.panel_atoms();
     const std::int64_t last = std::min(first + parts.quantized.panel_atoms(), m);

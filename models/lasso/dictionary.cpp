@@ -164,8 +164,7 @@ const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool
   const MatrixView<const double> D = exact_.matrix();
   // Coordinates that tell the atoms by their first few pay for themselves where there are many, and not too many, rows.
   constexpr std::int64_t kFewestRows = 64, kMostRows = 2048;
-  // A Gram matrix in double of so many atoms is worth making for some 100 problems. Of 64 x 256 it took, fresh pages
-  // included, 300 us, and 100 problems 95 us more without; of 64 x 128 as long as it saved in 40 of them.
+  // A Gram matrix in double of so many atoms is worth making for some 100 problems; fresh pages are much of what it costs.
   constexpr std::int64_t kFewAtoms = 128;
   const bool small = WorkingSetDictionary::is_small(D.rows, D.cols);
   Tensor<double> basis;

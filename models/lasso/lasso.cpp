@@ -61,8 +61,9 @@ Solver resolved(const Context& context, std::int64_t rows, std::int64_t atoms, s
   if (context.is_cuda() || !options.restart || options.penalty.ridge > 0) return Solver::fista;
   const std::int64_t least = least_memory(context, rows, atoms, Solver::working_set, options.penalty);
   if (options.memory_limit < least) return Solver::fista;
-  // Preparing costs some 3 n^2 m flops and the clusters. On the medium lead field of docs/benchmarks/ (302 x 6138) 600 problems
-  // win that back at .1 of lambda_max, 3,500 at .3 and 10,000 at .8.
+  // Preparing costs some 3 n^2 m flops and the clusters, which few nonzeros are slow to win back: `bench solve --calls 0` of
+  // 2,400 problems on the medium lead field of docs/benchmarks/ (302 x 6138) took .90 times as long with it at .1 of lambda_max,
+  // 1.03 times at .3 and 1.36 times at .8.
   return problems <= 8 * rows ? Solver::plain_working_set : Solver::working_set;
 }
 
