@@ -1,9 +1,10 @@
-// Owners of device memory. A Tensor is move-only and lies on the device of the context that made it; functions take its
-// views.
+// Owners of device memory, or of a share in what keeps it. A Tensor is move-only and lies on the device of the context that made
+// it; functions take its views.
 #pragma once
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include <shrinkwarp/runtime/context.hpp>
@@ -12,7 +13,7 @@
 
 namespace shrinkwarp {
 
-/// Owns rows x cols elements, column-major with ld = rows (a vector is one column).
+/// Owns rows x cols elements, column-major with ld = rows (a vector is one column), or shares in their owner.
 template <class T>
 class Tensor {
  public:
@@ -34,12 +35,25 @@ class Tensor {
     context.zero_bytes(tensor.data_, tensor.bytes());
     return tensor;
   }
+  /// Elements that belong to `owner`, which lives as long as this at least; nothing is allocated or freed.
+  static Tensor shared(std::shared_ptr<const void> owner, T* data, Device device, std::int64_t rows,
+                       std::int64_t cols = 1) {
+    Tensor tensor;
+    tensor.owner_ = std::move(owner);
+    tensor.device_ = device;
+    tensor.data_ = data;
+    tensor.rows_ = rows;
+    tensor.cols_ = cols;
+    return tensor;
+  }
   Tensor(Tensor&& other) noexcept { swap(other); }
   Tensor& operator=(Tensor&& other) noexcept {
     Tensor(std::move(other)).swap(*this);
     return *this;
   }
-  ~Tensor() { Context::deallocate(device_, data_); }
+  ~Tensor() {
+    if (!owner_) Context::deallocate(device_, data_);
+  }
 
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
@@ -51,11 +65,13 @@ class Tensor {
 
  private:
   void swap(Tensor& other) noexcept {
+    std::swap(owner_, other.owner_);
     std::swap(device_, other.device_);
     std::swap(data_, other.data_);
     std::swap(rows_, other.rows_);
     std::swap(cols_, other.cols_);
   }
+  std::shared_ptr<const void> owner_;  // of the elements, where that is not this
   Device device_;
   T* data_ = nullptr;
   std::int64_t rows_ = 0;

@@ -79,6 +79,23 @@ class QuantizedDictionary {
   MatrixView<const float> basis() const { return basis_.matrix(); }
   /// The most that the bytes of this can be for an n x m dictionary.
   static std::int64_t most_bytes(std::int64_t rows, std::int64_t atoms);
+  /// Its parts, for runtime/flat.hpp.
+  template <class Self, class Flat>
+  static void list(Self& self, Flat& flat) {
+    flat.value(self.rows_);
+    flat.value(self.atoms_);
+    flat.value(self.panel_atoms_);
+    flat.value(self.padded_atoms_);
+    flat.value(self.typical_norm_);
+    flat.tensor(self.packed_);
+    flat.tensor(self.factor_);
+    flat.tensor(self.rounding_);
+    flat.tensor(self.norm_);
+    flat.tensor(self.tail_);
+    flat.tensor(self.largest_);
+    flat.tensor(self.basis_);
+    flat.tensor(self.typical_tail_);
+  }
 
  private:
   std::int64_t rows_ = 0, atoms_ = 0, panel_atoms_ = 1, padded_atoms_ = 0;

@@ -40,6 +40,14 @@ class CertificateDictionary {
   /// D' packed in panels for the product D'R on the CPU, another copy of D, made at its first use by whichever thread comes
   /// first; nullptr on CUDA. @throws OutOfMemory
   const double* panels(const Context& context) const;
+  /// Its parts, the panels where they have been made, for runtime/flat.hpp. On the CPU.
+  template <class Self, class Flat>
+  static void list(Self& self, Flat& flat) {
+    flat.value(self.rows_);
+    flat.tensor(self.matrix_);
+    flat.tensor(self.panels_);
+    if (self.panels_.size() > 0) std::call_once(*self.packed_, [] {});
+  }
 
  private:
   Tensor<double> matrix_;

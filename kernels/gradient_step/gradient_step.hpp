@@ -40,6 +40,16 @@ class StepDictionary {
   std::int64_t residual_ld() const { return residual_ld_; }
   std::int64_t correlation_ld() const { return correlation_ld_; }
   std::int64_t bytes() const { return residual_operand_.bytes() + correlation_operand_.bytes(); }
+  /// Its parts, for runtime/flat.hpp. On the CPU.
+  template <class Self, class Flat>
+  static void list(Self& self, Flat& flat) {
+    flat.value(self.rows_);
+    flat.value(self.cols_);
+    flat.value(self.residual_ld_);
+    flat.value(self.correlation_ld_);
+    flat.tensor(self.residual_operand_);
+    flat.tensor(self.correlation_operand_);
+  }
 
  private:
   std::int64_t rows_ = 0;

@@ -4,15 +4,15 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <type_traits>
+#include <utility>
 
-#include <shrinkwarp/kernels/active_set/active_set.hpp>
 #include <shrinkwarp/kernels/active_set/active_sets.hpp>
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
-#include <shrinkwarp/kernels/gemm/gemm.hpp>
+#include <shrinkwarp/kernels/common/instruction_set.hpp>
 #include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
-#include <shrinkwarp/kernels/principal_basis/principal_basis.hpp>
-#include <shrinkwarp/models/lasso/atom_order.hpp>
-#include <shrinkwarp/models/lasso/clusters.hpp>
+#include <shrinkwarp/runtime/flat.hpp>
+#include <shrinkwarp/runtime/io/hash.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -41,6 +41,12 @@ double check_entries(const Context& host, MatrixView<const double> D, const std:
 /// Rows of columns as the working-set solver reads them.
 std::int64_t padded_rows(std::int64_t rows) {
   return (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
+}
+
+/// Tells layouts of packed panels apart, which are an instruction set's own.
+std::uint64_t layout_of_this_processor() {
+  const std::string name = cpu_instruction_set();
+  return hash_bytes(name.data(), name.size());
 }
 
 /// A copy on the context's device; returns when it is there.
@@ -159,69 +165,59 @@ const StepDictionary<double>& Dictionary::packed<double>(const Context& context)
 const WorkingSetDictionary& Dictionary::working_set(const Context& context, bool plain) const {
   const std::lock_guard lock(*packing_);
   std::unique_ptr<const WorkingSetDictionary>& kept = plain ? plain_working_set_ : working_set_;
-  if (kept) return *kept;
-  auto made = std::make_unique<WorkingSetDictionary>();
-  const MatrixView<const double> D = exact_.matrix();
-  // Coordinates that tell the atoms by their first few pay for themselves where there are many, and not too many, rows.
-  constexpr std::int64_t kFewestRows = 64, kMostRows = 2048;
-  // A Gram matrix in double of so many atoms is worth making for some 100 problems; fresh pages are much of what it costs.
-  constexpr std::int64_t kFewAtoms = 128;
-  const bool small = WorkingSetDictionary::is_small(D.rows, D.cols);
-  Tensor<double> basis;
-  if (!small && !plain && D.rows >= kFewestRows && D.rows <= kMostRows && D.cols >= 2 * D.rows)
-    basis = principal_basis(context, D);
-  made->exact_columns = {D.data, D.ld, D.cols, D.ld, D.device};
-  if (!small) {
-    made->order = atoms_by_norm(made->exact_columns);
-    made->place_of.resize(made->order.size());
-    for (std::int32_t k = 0; k < static_cast<std::int32_t>(D.cols); ++k)
-      made->place_of[static_cast<std::size_t>(made->order[static_cast<std::size_t>(k)])] = k;
-    made->quantized = QuantizedDictionary(context, D, basis.matrix(), made->order);
-  }
-  const auto rounded = [&] {
-    Tensor<float> columns(context, D.ld, D.cols);
-    context.parallel_for(D.cols, [&](std::int64_t j, int) {
-      std::transform(D.column(j), D.column(j) + D.ld, columns.matrix().column(j),
-                     [](double value) { return static_cast<float>(value); });
-    });
-    return columns;
-  };
-  if (!small) made->columns = rounded();
-  if (small || plain) {
-    made->cluster.resize(static_cast<std::size_t>(D.cols));
-    std::iota(made->cluster.begin(), made->cluster.end(), 0);
-  } else {
-    made->cluster = similar_atoms(made->quantized, made->exact_columns, made->place_of);
-  }
-  if (small) {
-    made->transposed =
-        Tensor<double>::zeros(context, (D.cols + kAtomPadding - 1) / kAtomPadding * kAtomPadding, D.rows);
-    for (std::int64_t i = 0; i < D.rows; ++i)
-      for (std::int64_t j = 0; j < D.cols; ++j) made->transposed.matrix()(j, i) = D(i, j);
-  }
-  if (small && (!plain || D.cols <= kFewAtoms)) {
-    made->exact_gram = Tensor<double>(context, made->transposed.rows(), D.cols);
-    // On one thread: the bits of a BLAS depend on how it shares its work. What is beyond m is 0.
-    gemm<double>(Context::cpu(1), Transpose::no, Transpose::no, 1, made->transposed.matrix(), D, 0,
-                 made->exact_gram.matrix());
-  }
-  if (small || (!plain && D.cols <= WorkingSetDictionary::kGramAtoms)) {
-    constexpr std::int64_t kLines = ActiveSet<float>::kPadding;
-    made->gram = Tensor<float>::zeros(context, (D.cols + kLines - 1) / kLines * kLines, D.cols);
-    if (made->exact_gram.size() > 0) {
-      for (std::int64_t j = 0; j < D.cols; ++j)
-        std::transform(made->exact_gram.matrix().column(j), made->exact_gram.matrix().column(j) + D.cols,
-                       made->gram.matrix().column(j), [](double value) { return static_cast<float>(value); });
+  if (!kept) kept = std::make_unique<const WorkingSetDictionary>(context, exact_.matrix(), plain);
+  return *kept;
+}
+
+template <class Self, class Flat>
+void Dictionary::list(Self& self, Flat& flat) {
+  constexpr bool kReads = std::is_same_v<Flat, FlatReader>;
+  flat.value(self.scale_);
+  flat.value(self.atom_norm_);
+  flat.value(self.lipschitz_);
+  CertificateDictionary::list(self.exact_, flat);
+  StepDictionary<float>::list(self.packed_float_, flat);
+  StepDictionary<double>::list(self.packed_double_, flat);
+  const MatrixView<const double> D = self.exact_.matrix();
+  for (auto* parts : {&self.working_set_, &self.plain_working_set_}) {
+    bool made = *parts != nullptr;
+    flat.value(made);
+    if (!made) continue;
+    if constexpr (kReads) {
+      auto read = std::make_unique<WorkingSetDictionary>(MatrixView<const double>{D.data, D.ld, D.cols, D.ld, {}});
+      WorkingSetDictionary::list(*read, flat);
+      *parts = std::move(read);
     } else {
-      const Tensor<float> own = small ? rounded() : Tensor<float>();
-      const MatrixView<const float> columns = small ? own.matrix() : made->columns.matrix();
-      // On one thread: the bits of a BLAS depend on how it shares its work.
-      gemm<float>(Context::cpu(1), Transpose::yes, Transpose::no, 1, columns, columns, 0,
-                  {made->gram.data(), D.cols, D.cols, made->gram.rows(), {}});
+      WorkingSetDictionary::list(**parts, flat);
     }
   }
-  kept = std::move(made);
-  return *kept;
+}
+
+std::int64_t Dictionary::flat_bytes() const {
+  FlatWriter counted;
+  counted.value(std::uint64_t{});
+  list(*this, counted);
+  return counted.used();
+}
+
+void Dictionary::write_flat(VectorView<std::byte> memory) const {
+  SHRINKWARP_REQUIRE(device() == Device{}, DeviceError, "Dictionary::write_flat: the dictionary lies on ", device(),
+                     ", wanted the cpu");
+  FlatWriter written(memory);
+  written.value(layout_of_this_processor());
+  list(*this, written);
+}
+
+Dictionary Dictionary::from_flat(VectorView<std::byte> memory, const std::shared_ptr<const void>& owner) {
+  FlatReader flat(memory, owner);
+  std::uint64_t layout = 0;
+  flat.value(layout);
+  SHRINKWARP_REQUIRE(layout == layout_of_this_processor(), Error,
+                     "Dictionary::from_flat: the block was written with other instructions than the ",
+                     cpu_instruction_set(), " that this process uses");
+  Dictionary dictionary;
+  list(dictionary, flat);
+  return dictionary;
 }
 
 const DeviceWorkingSetDictionary& Dictionary::device_working_set(const Context& context) const {

@@ -1,49 +1,22 @@
 // The dictionary on a device, prepared once for any number of solves.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include <shrinkwarp/kernels/bounded_correlation/bounded_correlation.hpp>
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
+#include <shrinkwarp/models/lasso/working_set_dictionary.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/runtime/view.hpp>
 
 namespace shrinkwarp {
-
-/// What the working-set solver reads on the CPU, beside the exact dictionary.
-struct WorkingSetDictionary {
-  /// A Gram matrix of a small dictionary stays in the second-level cache or little beyond it; a large one is read at random
-  /// places from memory, which costs what computing an entry does.
-  static constexpr std::int64_t kGramAtoms = 1024;
-  /// A dictionary that stays in the first two levels of cache is read whole for each problem.
-  static constexpr bool is_small(std::int64_t rows, std::int64_t atoms) {
-    return atoms <= kGramAtoms && rows * atoms <= std::int64_t{1} << 16;
-  }
-
-  QuantizedDictionary quantized;       ///< empty where the dictionary is small; its atoms are in another order:
-  std::vector<std::int32_t> order;     ///< [m] the atom at each of its places, see atoms_by_norm
-  std::vector<std::int32_t> place_of;  ///< [m] the place of each atom
-  MatrixView<const double>
-      exact_columns;                  ///< D / scale [n padded with zeros to kAtomPadding, m], of the dictionary itself
-  Tensor<float> columns;              ///< the same in float; empty where the dictionary is small
-  std::vector<std::int32_t> cluster;  ///< [m], see similar_atoms
-  Tensor<double> transposed;          ///< [m padded, n] D' in double where the dictionary is small, else empty
-  /// [m padded, m] D'D of exact_columns where the dictionary is small, and has few atoms or the problems are many;
-  /// else empty.
-  Tensor<double> exact_gram;
-  Tensor<float> gram;  ///< [m padded, m] D'D in float where that is small, else empty
-  /// [m, m] of it; the padding is 0.
-  MatrixView<const float> gram_matrix() const {
-    return {gram.data(), gram.cols(), gram.cols(), gram.rows(), gram.matrix().device};
-  }
-};
 
 /// What the working-set solver reads on CUDA, beside the exact dictionary.
 struct DeviceWorkingSetDictionary {
@@ -82,10 +55,24 @@ class Dictionary {
   /// The same on CUDA.
   const DeviceWorkingSetDictionary& device_working_set(const Context& context) const;
   Device device() const { return exact_.device(); }
+  /// Bytes that it takes as one block, with all that has been made of it so far. On the CPU.
+  std::int64_t flat_bytes() const;
+  /// Writes that block, for other processes of this program on this machine. No other thread uses the dictionary meanwhile.
+  /// @param memory  [flat_bytes()] on the CPU, aligned to 256 bytes  @throws DeviceError (the dictionary is on CUDA)
+  void write_flat(VectorView<std::byte> memory) const;
+  /// The dictionary of such a block, where it lies: what had been made of it is not made again, the rest at its first use.
+  /// @param memory  as it was written, at any address that is a multiple of 256; only read
+  /// @param owner   of the memory, which the dictionary keeps alive
+  /// @throws Error (it was written for another instruction set)
+  static Dictionary from_flat(VectorView<std::byte> memory, const std::shared_ptr<const void>& owner);
   /// [n, m] D as it was given, on the host. Cost: a copy of D. Allocates yes, synchronises. @throws OutOfMemory
   Tensor<double> in_user_units(const Context& context) const;
 
  private:
+  Dictionary() = default;
+  template <class Self, class Flat>
+  static void list(Self& self, Flat& flat);
+
   CertificateDictionary exact_;
   // Guarded by the lock until they are made, read only from then on.
   mutable StepDictionary<float> packed_float_;

@@ -46,6 +46,25 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
   });
 }
 
+void prepare_dictionary(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                        const LambdaRule& rule, const LassoOptions& options) {
+  if (has_unpenalised(options.penalty)) return;  // a dictionary of the other atoms takes its place
+  const Solver solver = rule.follows_path()
+                            ? Solver::plain_working_set
+                            : resolved(context, dictionary.rows(), dictionary.atoms(), problems, options);
+  if (rule.kind == LambdaRule::Kind::recording_fraction) dictionary.exact().panels(context);
+  if (!has_working_sets(solver)) {
+    dictionary.exact().panels(context);
+    dictionary.lipschitz(context);
+    dictionary.packed<float>(context);
+    dictionary.packed<double>(context);  // for what float does not bring to its gap
+  } else if (context.is_cuda()) {
+    dictionary.device_working_set(context);
+  } else {
+    dictionary.working_set(context, solver == Solver::plain_working_set);
+  }
+}
+
 LassoSummary& LassoSummary::operator+=(const LassoSummary& others) {
   problems += others.problems;
   unconverged += others.unconverged;

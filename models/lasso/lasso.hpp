@@ -211,6 +211,12 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
 LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,
                        const LambdaRule& rule, const LassoOptions& options);
 
+/// Makes all that solve_lasso, called with the same and that many observations, reads of the dictionary in any case, so that
+/// Dictionary::write_flat() has it. Left is what it may never need: what problems go on with that the working-set solver gives
+/// up, and what is made in the place of the dictionary where atoms are unpenalised. @throws as solve_lasso
+void prepare_dictionary(const Context& context, const Dictionary& dictionary, std::int64_t problems,
+                        const LambdaRule& rule, const LassoOptions& options);
+
 /// lambda_max = ||D'x_i||_inf of each observation [N], under options.penalty (see Penalty); of the other options memory_limit and
 /// cancel count. Rounded in float64, so a solve with it as lambda may find an entry that is as good as 0.
 /// Cost: 2 n m N flops, reads the source once. @throws as solve_lasso, of a row whose lambda_max leaves the range of float64 too

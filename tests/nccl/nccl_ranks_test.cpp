@@ -76,7 +76,7 @@ class ThreadRanks : public Ranks {
 
   void sum(std::int64_t*, std::int64_t) override { unused(); }
   void largest(double&) override { unused(); }
-  std::unique_ptr<NodeMemory> node_memory(std::int64_t) override { unused(); }
+  VectorView<std::byte> node_memory(std::int64_t) override { unused(); }
   void node_barrier() override { unused(); }
   void reset() override { unused(); }
   std::int64_t add(Counter, std::int64_t) override { unused(); }

@@ -45,6 +45,41 @@ std::uint64_t hash_of_some_rows(ObservationSource& observations) {
   return hash.value();
 }
 
+/// One rank of a node reads D; each takes it to its own GPU, and prepares it there.
+LoadedDictionary read_once(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name) {
+  const std::int64_t bytes = file.rows() * file.cols() * static_cast<std::int64_t>(sizeof(double));
+  const VectorView<std::byte> memory = ranks.node_memory(bytes);
+  const MatrixView<double> D{reinterpret_cast<double*>(memory.data), file.rows(), file.cols(), file.rows(), {}};
+  together(ranks, [&] {
+    if (ranks.node_rank() == 0) file.read_matrix(D);
+  });
+  ranks.node_barrier();
+  std::optional<LoadedDictionary> dictionary;
+  together(ranks, [&] { dictionary.emplace(LoadedDictionary::from_matrix(context, D, name)); });
+  return std::move(*dictionary);
+}
+
+/// One rank of a node reads and prepares D; all use it where it then lies.
+LoadedDictionary prepare_once(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name,
+                              FunctionRef<void(const Dictionary&)> prepare) {
+  std::optional<LoadedDictionary> dictionary;
+  std::int64_t bytes = 0;
+  together(ranks, [&] {
+    if (ranks.node_rank() != 0) return;
+    dictionary.emplace(LoadedDictionary::from_file(context, file, name));
+    prepare(dictionary->dictionary);
+    bytes = dictionary->flat_bytes();
+  });
+  const VectorView<std::byte> memory = ranks.node_memory(bytes);
+  if (dictionary) dictionary->write_flat(memory);
+  dictionary.reset();
+  ranks.node_barrier();
+  // The ranks keep the memory to their end; nothing is to be freed.
+  const std::shared_ptr<const void> owner(memory.data, [](const void*) {});
+  together(ranks, [&] { dictionary.emplace(LoadedDictionary::from_flat(memory, owner)); });
+  return std::move(*dictionary);
+}
+
 }  // namespace
 
 Context context_of(const Ranks& ranks, const std::string& device, int threads) {
@@ -53,7 +88,9 @@ Context context_of(const Ranks& ranks, const std::string& device, int threads) {
                         threads > 0 ? threads : ranks.threads());
 }
 
-LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name) {
+LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name,
+                                 FunctionRef<void(const Dictionary&)> prepare) {
+  if (ranks.alone()) return LoadedDictionary::from_file(context, file, name);
   const std::int64_t n = file.rows();
   std::int64_t sizes[] = {n, -n, file.cols(), -file.cols()};
   ranks.largest(sizes, 4);
@@ -62,16 +99,9 @@ LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const Npy
                        file.cols(), " on rank ", ranks.rank(), ", and from ", -sizes[1], " x ", -sizes[3], " to ",
                        sizes[0], " x ", sizes[2], " on all, wanted one file");
   });
-  const std::unique_ptr<NodeMemory> memory =
-      ranks.node_memory(n * file.cols() * static_cast<std::int64_t>(sizeof(double)));
-  const MatrixView<double> D{static_cast<double*>(memory->data()), n, file.cols(), n, {}};
-  together(ranks, [&] {
-    if (ranks.node_rank() == 0) file.read_matrix(D);
-  });
-  ranks.node_barrier();
-  std::optional<LoadedDictionary> dictionary;
-  together(ranks, [&] { dictionary.emplace(LoadedDictionary::from_matrix(context, D, name)); });
-  return std::move(*dictionary);
+  std::int64_t devices = context.is_cuda() ? 1 : 0;
+  ranks.largest(&devices, 1);
+  return devices > 0 ? read_once(ranks, context, file, name) : prepare_once(ranks, context, file, name, prepare);
 }
 
 double lambda_max_of_recording(Ranks& ranks, const Context& context, const Dictionary& dictionary,

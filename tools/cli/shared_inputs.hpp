@@ -5,6 +5,7 @@
 
 #include <shrinkwarp/models/lasso/lasso.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/function_ref.hpp>
 #include <shrinkwarp/runtime/io/npy.hpp>
 #include <shrinkwarp/tools/files/fingerprint.hpp>
 #include <shrinkwarp/tools/files/loaded_dictionary.hpp>
@@ -16,8 +17,12 @@ namespace shrinkwarp::cli {
 /// @param threads  of the CPU; 0 takes the share  @throws as Context::named
 Context context_of(const Ranks& ranks, const std::string& device, int threads);
 
-/// Reads D once a node, and prepares it on each rank. Collective. @param name  as LoadedDictionary::from_file
-LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name);
+/// Reads D once a node, and on the CPU prepares it once a node, for all its ranks. Collective.
+/// @param name     as LoadedDictionary::from_file
+/// @param prepare  makes what will be used of it; called on one rank of a node, of a process alone not at all: what is used
+///                 is then made when it is
+LoadedDictionary load_dictionary(Ranks& ranks, const Context& context, const NpyFile& file, const std::string& name,
+                                 FunctionRef<void(const Dictionary&)> prepare);
 
 /// The largest lambda_max of all observations, each rank looking at a share of them. Collective.
 double lambda_max_of_recording(Ranks& ranks, const Context& context, const Dictionary& dictionary,

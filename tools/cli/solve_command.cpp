@@ -215,7 +215,10 @@ int run_one(const SolveOptions& options, Ranks& ranks, Inputs& inputs) {
   const InterruptScope interrupts;
   lasso.cancel = interrupts.token();
   if (!inputs.dictionary)
-    inputs.dictionary = load_dictionary(ranks, context, inputs.dictionary_file, options.dictionary);
+    inputs.dictionary =
+        load_dictionary(ranks, context, inputs.dictionary_file, options.dictionary, [&](const Dictionary& dictionary) {
+          prepare_dictionary(context, dictionary, observations.size(), solve.rule, lasso);
+        });
   const auto& [dictionary, dictionary_hash] = *inputs.dictionary;
 
   SolveOutcome outcome;

@@ -391,7 +391,10 @@ int run_train(TrainArguments arguments, Ranks& ranks) {
   if (arguments.training.lambda.low >= 1)
     std::cerr << "shrinkwarp: lambda is no smaller than lambda_max: every code is 0, and there is nothing to learn\n";
   const LoadedDictionary loaded =
-      load_dictionary(ranks, inputs->context, inputs->dictionary_file, arguments.dictionary);
+      load_dictionary(ranks, inputs->context, inputs->dictionary_file, arguments.dictionary, [&](const Dictionary& D) {
+        D.lipschitz(inputs->context);       // the step that networks begin with
+        D.exact().panels(inputs->context);  // for the lambda_max of samples
+      });
   const InterruptScope interrupts;
   try {
     return has_scalar_layers(arguments.spec.kind) ? run<double>(arguments, ranks, *inputs, loaded, interrupts.token())

@@ -1,7 +1,9 @@
 // A dictionary from a file, and the hash by which it is known again.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include <shrinkwarp/models/lasso/dictionary.hpp>
@@ -21,6 +23,10 @@ struct LoadedDictionary {
   static LoadedDictionary from_file(const Context& context, const NpyFile& file, const std::string& name);
   /// The same from D [n, m] on the host, which may go afterwards. @throws what Dictionary throws
   static LoadedDictionary from_matrix(const Context& context, MatrixView<const double> D, const std::string& name);
+  /// As Dictionary's, with the hash.
+  std::int64_t flat_bytes() const;
+  void write_flat(VectorView<std::byte> memory) const;
+  static LoadedDictionary from_flat(VectorView<std::byte> memory, const std::shared_ptr<const void>& owner);
 };
 
 }  // namespace shrinkwarp

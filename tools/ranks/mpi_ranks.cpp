@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
 #include <thread>
 #include <vector>
 
@@ -17,39 +18,27 @@
 namespace shrinkwarp {
 namespace {
 
-class SharedMemory : public NodeMemory {
- public:
-  SharedMemory(MPI_Comm node, int node_rank, std::int64_t bytes) {
-    void* mine = nullptr;
-    MPI_Win_allocate_shared(node_rank == 0 ? bytes : 0, 1, MPI_INFO_NULL, node, &mine, &window_);
-    MPI_Aint size = 0;
-    int unit = 0;
-    MPI_Win_shared_query(window_, 0, &size, &unit, &data_);
-  }
-  ~SharedMemory() override { MPI_Win_free(&window_); }
-  void* data() const override { return data_; }
-
- private:
-  MPI_Win window_ = MPI_WIN_NULL;
-  void* data_ = nullptr;
-};
-
 class MpiRanks : public Ranks {
  public:
   MpiRanks() {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node_);
+    MPI_Comm_set_errhandler(node_, MPI_ERRORS_RETURN);  // a node may be short of memory to share
     MPI_Comm_rank(node_, &node_rank_);
     MPI_Comm_size(node_, &node_size_);
     share_processors();
-    MPI_Win_allocate(rank_ == 0 ? counters * static_cast<MPI_Aint>(sizeof(std::int64_t)) : 0, sizeof(std::int64_t),
-                     MPI_INFO_NULL, MPI_COMM_WORLD, &values_, &window_);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);  // there are networks that no window is made for
+    const int status = MPI_Win_allocate(rank_ == 0 ? counters * static_cast<MPI_Aint>(sizeof(std::int64_t)) : 0,
+                                        sizeof(std::int64_t), MPI_INFO_NULL, MPI_COMM_WORLD, &values_, &window_);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
+    if (status != MPI_SUCCESS) end_without_windows();
     MPI_Win_lock_all(MPI_MODE_NOCHECK, window_);
     MpiRanks::reset();
   }
   ~MpiRanks() override {
     wait_for_all();
+    for (MPI_Win& memory : memories_) MPI_Win_free(&memory);
     MPI_Win_unlock_all(window_);
     MPI_Win_free(&window_);
     MPI_Comm_free(&node_);
@@ -89,8 +78,21 @@ class MpiRanks : public Ranks {
     return values;
   }
 
-  std::unique_ptr<NodeMemory> node_memory(std::int64_t bytes) override {
-    return std::make_unique<SharedMemory>(node_, node_rank_, bytes);
+  VectorView<std::byte> node_memory(std::int64_t bytes) override {
+    MPI_Win& window = memories_.emplace_back(MPI_WIN_NULL);
+    void* mine = nullptr;
+    const int status =
+        MPI_Win_allocate_shared(node_rank_ == 0 ? bytes + kAlignment : 0, 1, MPI_INFO_NULL, node_, &mine, &window);
+    SHRINKWARP_REQUIRE(status == MPI_SUCCESS, Error, "found no memory that the ranks of a node share, wanted ", bytes,
+                       " bytes of it; where the MPI keeps it in /dev/shm, that may be too small");
+    MPI_Aint size = 0;
+    int unit = 0;
+    void* data = nullptr;
+    MPI_Win_shared_query(window, 0, &size, &unit, &data);
+    // Ranks map it to other pages, in which it begins at the same place.
+    auto* const begin = static_cast<std::byte*>(data);
+    const auto after = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(begin) % kAlignment);
+    return {begin + (kAlignment - after) % kAlignment, size - kAlignment, {}};
   }
   void node_barrier() override { MPI_Barrier(node_); }
 
@@ -108,6 +110,19 @@ class MpiRanks : public Ranks {
   void abort(int status) override { MPI_Abort(MPI_COMM_WORLD, status); }
 
  private:
+  static constexpr std::int64_t kAlignment = 256;
+
+  /// The object is half made, and there is nobody to tell the others but MPI.
+  [[noreturn]] void end_without_windows() {
+    if (rank_ == 0)
+      std::cerr << "shrinkwarp: " << mpi_library()
+                << " has no one-sided operations between these nodes, wanted those for the counter that ranks share; "
+                   "over TCP "
+                   "Open MPI 4 has them with --mca osc sm,pt2pt\n";
+    MPI_Abort(MPI_COMM_WORLD, 1);
+    std::abort();
+  }
+
   /// A launcher gives ranks processors of their own, or all of a node the same ones, which they then share.
   void share_processors() {
     cpu_set_t set;
@@ -231,7 +246,8 @@ class MpiRanks : public Ranks {
 
   int rank_ = 0, size_ = 1, node_rank_ = 0, node_size_ = 1, threads_ = 1;
   MPI_Comm node_ = MPI_COMM_NULL;
-  MPI_Win window_ = MPI_WIN_NULL;
+  MPI_Win window_ = MPI_WIN_NULL;  // of the counters
+  std::vector<MPI_Win> memories_;
   std::int64_t* values_ = nullptr;  // on rank 0
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
+#include <deque>
 #include <iterator>
 #include <utility>
 #include <vector>
@@ -21,15 +22,6 @@ int number_of(const char* variable) {
   return text != nullptr && *text >= '0' && *text <= '9' ? std::atoi(text) : -1;
 }
 
-class HeapMemory : public NodeMemory {
- public:
-  explicit HeapMemory(std::int64_t bytes) : bytes_(Context::cpu(1), bytes) {}
-  void* data() const override { return bytes_.data(); }
-
- private:
-  Tensor<std::byte> bytes_;
-};
-
 class Alone : public Ranks {
  public:
   std::string node_name() const override {
@@ -43,7 +35,9 @@ class Alone : public Ranks {
   void add_in_order(double weight, double* values, std::int64_t count) override { scale(weight, values, count); }
   std::string text_of(int, const std::string& text) override { return text; }
   std::vector<double> all(double value) override { return {value}; }
-  std::unique_ptr<NodeMemory> node_memory(std::int64_t bytes) override { return std::make_unique<HeapMemory>(bytes); }
+  VectorView<std::byte> node_memory(std::int64_t bytes) override {
+    return memories_.emplace_back(Context::cpu(1), bytes).vector();
+  }
   void node_barrier() override {}
   void reset() override { std::fill(std::begin(values_), std::end(values_), 0); }
   std::int64_t add(Counter counter, std::int64_t value) override {
@@ -61,6 +55,7 @@ class Alone : public Ranks {
   }
 
   std::int64_t values_[counters] = {};
+  std::deque<Tensor<std::byte>> memories_;
 };
 
 }  // namespace

@@ -2,20 +2,16 @@
 // this interface; a process alone is one rank.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-namespace shrinkwarp {
+#include <shrinkwarp/runtime/view.hpp>
 
-/// Memory that the ranks of a node see together.
-class NodeMemory {
- public:
-  virtual ~NodeMemory() = default;
-  virtual void* data() const = 0;
-};
+namespace shrinkwarp {
 
 /// The ranks of a run. Calls that are named collective are made by all of them, in the same order; while one waits for
 /// others it calls `while_waiting`. Used by the thread that made it. An error of MPI itself ends all ranks.
@@ -56,8 +52,9 @@ class Ranks {
   virtual std::string text_of(int rank, const std::string& text) = 0;
   /// A number of each rank, in their order. Collective.
   virtual std::vector<double> all(double value) = 0;
-  /// Memory of `bytes` bytes for this node. Collective; so is its destruction.
-  virtual std::unique_ptr<NodeMemory> node_memory(std::int64_t bytes) = 0;
+  /// Memory that the ranks of this node see together, aligned to 256 bytes, as long as this object lives: as many bytes as
+  /// its first rank asks for. Collective.
+  virtual VectorView<std::byte> node_memory(std::int64_t bytes) = 0;
   /// What the ranks of the node have written to such memory can be read after it. Collective.
   virtual void node_barrier() = 0;
 
