@@ -1,4 +1,5 @@
-"""Starts the program by mpirun: ranks of this machine, which talk by its memory and the loopback alone."""
+"""Starts the program by mpirun: ranks of this machine, which talk by its memory and the loopback alone. It can stand for several
+nodes: each has a daemon of mpirun's and a name of its own, and no memory with the others."""
 
 import os
 import subprocess
@@ -11,25 +12,40 @@ from program import PATH
 _started = []
 
 
-def command(ranks):
-    """What starts so many ranks, by Open MPI's mpirun or else MPICH's."""
-    said = subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
-    if "Open MPI" not in said:
+def is_open_mpi():
+    return "Open MPI" in subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
+
+
+def has_nodes():
+    """Whether this machine can stand for several: processes with host names of their own, which talk by TCP."""
+    return is_open_mpi() and subprocess.run(["unshare", "--uts", "true"], capture_output=True).returncode == 0
+
+
+def command(ranks, nodes=1):
+    """What starts so many ranks, on nodes called node0, node1 ... where there are several, so many on each of them."""
+    if not is_open_mpi():
+        assert nodes == 1
         return ["mpirun", "-n", str(ranks)]
-    loopback = ["--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include", "lo", "--mca", "plm", "isolated"]
+    where = ["--mca", "btl", "self,vader", "--mca", "plm", "isolated"]
+    if nodes > 1:
+        hosts = ",".join(f"node{i}:{-(-ranks // nodes)}" for i in range(nodes))
+        daemons = ["--mca", "plm_rsh_agent", str(Path(__file__).with_name("node")), "--leave-session-attached"]
+        network = ["--mca", "btl", "self,vader,tcp", "--mca", "btl_tcp_if_include", "lo", "--mca", "osc", "sm,pt2pt"]
+        where = ["--host", hosts, *daemons, *network]
     quick = ["--mca", "odls_base_sigkill_timeout", "0"]  # ranks have said all when they end with an error
-    return ["mpirun", "--allow-run-as-root", "--oversubscribe", *loopback, *quick, "-n", str(ranks)]
+    quick += ["--mca", "oob_tcp_if_include", "lo"]
+    return ["mpirun", "--allow-run-as-root", "--oversubscribe", *where, *quick, "-n", str(ranks)]
 
 
-def run(ranks, *arguments, status=None, timeout=120, launched=(PATH,)):
+def run(ranks, *arguments, status=None, timeout=120, launched=(PATH,), nodes=1):
     """One run of the program, or of what starts it. `status`: the exit status that it must end with."""
-    return program.run(*arguments, status=status, timeout=timeout, program=[*command(ranks), *launched])
+    return program.run(*arguments, status=status, timeout=timeout, program=[*command(ranks, nodes), *launched])
 
 
-def start(ranks, *arguments):
+def start(ranks, *arguments, nodes=1):
     """Starts a run and goes on beside it; the end of the test ends it if nothing did before."""
     process = subprocess.Popen(
-        [*command(ranks), str(PATH), *map(str, arguments)],
+        [*command(ranks, nodes), str(PATH), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -78,6 +94,19 @@ def processes_of(launcher, wanted, seconds=30):
         assert launcher.poll() is None, launcher.communicate()
         time.sleep(0.02)
     raise AssertionError(f"found {len(ranks)} ranks after {seconds} s, wanted {wanted}")
+
+
+def node_of(processes, rank):
+    """The processes of the node that has a rank, its daemon first."""
+
+    def parent(process):
+        return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+    def is_rank(process):
+        return f"OMPI_COMM_WORLD_RANK={rank}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+
+    daemon = parent(next(process for process in processes if is_rank(process)))
+    return [daemon, *(process for process in processes if parent(process) == daemon)]
 
 
 def lines_of_program(done_or_text):

@@ -340,6 +340,89 @@ def test_parts_in_use(folder):
     work.check()
 
 
+# -------------------------------------------------------------------------------------------------------- several nodes
+
+needs_nodes = pytest.mark.skipif(not mpirun.has_nodes(), reason="this machine cannot stand for several nodes")
+
+
+@needs_nodes
+def test_the_same_file_from_several_nodes(folder):
+    """Whatever is asked of them: the dictionary is prepared on each, and all write the output."""
+    for options in (["--lambda-fraction", 0.2], ["--lambda-fraction", 0.3, "--lambda-scope", "recording", "--debias"]):
+        work = Work(folder, options=options)
+        for ranks, nodes in ((2, 2), (4, 2), (3, 3)):
+            done = work.solve(ranks, "--json", nodes=nodes)
+            assert len(json.loads(done.stdout)["ranks"]) == ranks
+            work.check()
+            work.again()
+
+
+def test_a_node_holds_its_dictionary_once(folder):
+    """What a rank has of its own is less than D alone takes, but for the one that prepares it for all."""
+    rows, atoms = 128, 30000
+    measure = folder / "measure.py"
+    measure.write_text(
+        "import os, pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen(sys.argv[2:], close_fds=False)\n"
+        "most = 0\n"
+        "while child.poll() is None:\n"
+        "    lines = pathlib.Path(f'/proc/{child.pid}/status').read_text().splitlines()\n"
+        "    most = max([most, *(1024 * int(line.split()[1]) for line in lines if line.startswith('RssAnon'))])\n"
+        "    time.sleep(0.002)\n"
+        "rank = os.environ.get('OMPI_COMM_WORLD_RANK') or os.environ['PMI_RANK']\n"
+        "pathlib.Path(sys.argv[1], rank).write_text(str(most))\n"
+        "sys.exit(child.returncode)\n"
+    )
+    random_ = np.random.default_rng(0)
+    files = program.save(folder, random_.standard_normal((rows, atoms)), random_.standard_normal((200, rows)))
+    for solver in ("working-set", "fista"):
+        told = folder / solver
+        told.mkdir()
+        options = ["--lambda-fraction", 0.5, "--solver", solver, "--gap", 1e-3, "--memory-limit", "1GiB", "--quiet"]
+        mpirun.run(
+            3, "solve", *files, *options, "--threads", 1, "--output", folder / "Z.npz", status=DONE,
+            launched=(sys.executable, "-S", measure, told, program.PATH),
+        )
+        peaks = [int((told / str(rank)).read_text()) for rank in range(3)]
+        (folder / "Z.npz").unlink()
+        assert peaks[0] > rows * atoms * 8 > max(peaks[1:]), peaks
+
+
+@needs_nodes
+def test_what_is_wrong_on_another_node_names_it(folder):
+    work = Work(folder)
+    (folder / "there").mkdir()
+    np.save(folder / "there" / "X.npy", work.X + 1)
+    arguments = work.command()
+    arguments[arguments.index(folder / "X.npy")] = "X.npy"
+    places = ["-wdir", folder, program.PATH, *arguments, ":", "-n", 1, "-wdir", folder / "there", program.PATH]
+    done = mpirun.run(1, *arguments, launched=places, nodes=2, status=FAILED)
+    line, = lines_of_program(done)
+    assert line.startswith("shrinkwarp: rank 1 on node1: rank 0 differs from this one: some rows of --observations")
+
+
+@needs_nodes
+def test_a_node_that_is_lost_ends_the_run(folder):
+    """Its daemon and its ranks are killed at once; what they had kept is resumed on one node."""
+    work = slow_work(folder)
+    launcher = mpirun.start(4, *work.command(), nodes=2)
+    ranks = processes_of(launcher, 4)
+    while len(work.held()) < 300:
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.02)
+    for process in mpirun.node_of(ranks, 3):
+        os.kill(process, signal.SIGKILL)
+    killed = time.monotonic()
+    said = "".join(launcher.communicate(timeout=30))
+    assert time.monotonic() - killed < 30
+    assert launcher.returncode != DONE and "node1" in said, said
+    assert not work.output.exists()
+    kept = work.held()
+    assert len(kept) == len(set(kept)) >= 300
+    assert json.loads(work.solve(2, "--resume", "--json").stdout)["resumed"] == len(kept)
+    work.check()
+
+
 # -------------------------------------------------------------------------------------------------------- what is said
 
 

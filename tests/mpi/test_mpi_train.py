@@ -88,6 +88,15 @@ def test_other_numbers_of_ranks_follow_one_process(folder, case):
         assert training.bytes("again") == training.bytes(f"r{ranks}")
 
 
+@pytest.mark.skipif(not mpirun.has_nodes(), reason="this machine cannot stand for several nodes")
+@pytest.mark.parametrize("case", ["lista", "all", "exact"])
+def test_several_nodes_make_the_bits_of_one(folder, case):
+    training, _, _ = cases(folder)[case]
+    training.train(4, name="one")
+    mpirun.run(4, *training.command(name="two"), status=DONE, nodes=2)
+    assert training.bytes("two") == training.bytes("one")
+
+
 def test_the_start_is_shared_out_too(folder):
     training = network(folder, "coupled", "--epochs", 2)
     training.alone(name="alone")
