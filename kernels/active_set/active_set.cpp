@@ -93,6 +93,10 @@ SHRINKWARP_CPU_CLONES double largest_product(const double* a, const double* b, s
       lane[k] = std::fma(static_cast<double>(a[i]), static_cast<double>(b[i]), lane[k]);              \
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7])); \
   }                                                                                                   \
+  /* 1 where z is positive, else -1 */                                                                \
+  SHRINKWARP_CPU_CLONES void signs_of(const double* z, std::int64_t size, T* signs) {                 \
+    for (std::int64_t i = 0; i < size; ++i) signs[i] = static_cast<T>(z[i] > 0 ? 1.0 : -1.0);         \
+  }                                                                                                   \
   /* z += step u, not beyond 0. @return whether some code has come to 0 */                            \
   SHRINKWARP_CPU_CLONES bool move_bounded(double* z, const T* u, double step, std::int64_t size) {    \
     std::int64_t zeros = 0;                                                                           \
@@ -618,10 +622,10 @@ bool ActiveSet<T>::grow(std::int64_t j) {
     return told;
   }
   T* const signs = moved_.data();
-  for (std::int64_t k = 0; k < support_; ++k) {
-    code_.data()[active_.data()[k]] = z[k];
-    signs[k] = z[k] > 0 ? T(1) : T(-1);
-  }
+  const std::int32_t* const active = active_.data();
+  double* const code = code_.data();
+  for (std::int64_t k = 0; k < support_; ++k) code[active[k]] = z[k];
+  signs_of(z, support_, signs);
   if (same_order) {
     for (std::int64_t k = 0; k < touched; ++k) factors_.data()[k] = static_cast<T>(z[k] - before[k]);
   } else {
@@ -634,7 +638,7 @@ bool ActiveSet<T>::grow(std::int64_t j) {
   if (!is_worn()) return true;
   if (!invert()) return false;
   settle();
-  for (std::int64_t k = 0; k < support_; ++k) signs[k] = code(active(k)) > 0 ? T(1) : T(-1);
+  for (std::int64_t k = 0; k < support_; ++k) signs[k] = code[active[k]] > 0 ? T(1) : T(-1);
   return !is_worn();
 }
 

@@ -124,13 +124,18 @@ MostOver<T> FindMostOver(const T* HWY_RESTRICT v, const T* HWY_RESTRICT guard, s
   for (; i < size; ++i) largest = std::max(largest, over(i));
   MostOver<T> found;
   if (!(largest > T(0))) return found;
-  for (std::int64_t k = 0; k < size; ++k) {
-    if (over(k) >= largest) {
-      found.position = k;
-      found.excess = largest;
-      return found;
-    }
+  found.excess = largest;
+  const auto wanted = hn::Set(d, largest);
+  for (i = 0; i + lanes <= size; i += lanes) {
+    auto value = hn::Load(d, v + i);
+    if (!one_sided) value = hn::Abs(value);
+    const auto first = hn::FindFirstTrue(d, hn::Ge(hn::Sub(value, hn::Load(d, guard + i)), wanted));
+    if (first < 0) continue;
+    found.position = i + first;
+    return found;
   }
+  while (!(over(i) >= largest)) ++i;
+  found.position = i;
   return found;
 }
 
@@ -200,6 +205,14 @@ HWY_NOINLINE void DotTile(const T* HWY_RESTRICT r0, const T* HWY_RESTRICT r1, co
 #undef SHRINKWARP_REDUCE
 }
 
+/// The 4 x 4 entries of a tile and, transposed, those beyond the diagonal; columns are ld apart.
+template <class T>
+HWY_INLINE void StoreTile(const T* HWY_RESTRICT tile, T* HWY_RESTRICT to, T* HWY_RESTRICT transposed, std::int64_t ld) {
+  for (std::int64_t c = 0; c < 4; ++c) std::copy_n(tile + 4 * c, 4, to + c * ld);
+  for (std::int64_t r = 0; r < 4; ++r)
+    for (std::int64_t c = 0; c < 4; ++c) transposed[c + r * ld] = tile[4 * c + r];
+}
+
 // Four rows at a time meet a chunk of columns that stays in the first-level cache with them.
 template <class T>
 void GramRows(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t first, std::int64_t last, T* G,
@@ -217,6 +230,10 @@ void GramRows(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t fir
         const T* columns[kGramColumns];
         for (std::int64_t c = 0; c < kGramColumns; ++c) columns[c] = D.column(atoms[j + std::min(c, wide - 1)]);
         DotTile(row(0), row(1), row(2), row(3), columns, D.rows, out);
+        if (wide == 4 && high == 4) {
+          StoreTile(out, G + i + j * ld, G + j + i * ld, ld);
+          continue;
+        }
         for (std::int64_t c = 0; c < wide; ++c) {
           for (std::int64_t r = 0; r < high; ++r) {
             G[(i + r) + (j + c) * ld] = out[4 * c + r];

@@ -55,6 +55,7 @@ class AtomPool : public WorkingSetPool {
     positions.resize(index_of(std::max(m, parts.quantized.padded_atoms())));
     thresholds.resize(index_of(m + kMostNewAtoms));
     keys.resize(index_of(m));
+    position_of.resize(index_of(m));
     stamps.assign(index_of(m), 0);
     if (!small()) return;  // every problem is solved on all atoms at once
     clear(all_atoms);
@@ -317,13 +318,14 @@ class AtomPool : public WorkingSetPool {
       positions[index_of(kept)] = slot.set.active(k);
       list[index_of(kept++)] = slot.set.atom(slot.set.active(k));
     }
+    for (std::int64_t i = 0; i < slot.set.size(); ++i)
+      position_of[index_of(slot.set.atom(i))] = static_cast<std::int32_t>(i);
     for (std::int64_t k = 0; k < count; ++k) {  // of W, but not of S
       const std::int32_t j = open[index_of(k)];
       if (!slot.holds(j)) continue;
-      std::int64_t position = 0;
-      while (slot.set.atom(position) != j) ++position;
+      const std::int32_t position = position_of[index_of(j)];
       if (slot.set.is_active(position)) continue;
-      positions[index_of(kept)] = static_cast<std::int32_t>(position);
+      positions[index_of(kept)] = position;
       list[index_of(kept++)] = j;
     }
     return kept;
@@ -553,10 +555,11 @@ class AtomPool : public WorkingSetPool {
   std::vector<Slot> slots;
 
   // Scratch.
-  std::vector<std::int32_t> positions;  // [m] in W, beside list
-  std::vector<double> thresholds;       // [m]
-  std::vector<std::uint64_t> keys;      // [m]
-  std::vector<std::int64_t> stamps;     // [m], by cluster: the last choice that took one of it
+  std::vector<std::int32_t> positions;    // [m] in W, beside list
+  std::vector<std::int32_t> position_of;  // [m] of an atom of W in it
+  std::vector<double> thresholds;         // [m]
+  std::vector<std::uint64_t> keys;        // [m]
+  std::vector<std::int64_t> stamps;       // [m], by cluster: the last choice that took one of it
   ActiveSet<double> exact;
 
   // Where the dictionary is small:
