@@ -29,7 +29,8 @@ HWY_INLINE std::int64_t Lanes() {
   return static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
 }
 
-// Blocks of four vectors of rows stay in registers while all columns pass.
+// Vectors of rows stay in registers while all columns pass, those at even and at odd places in sums of their own: a sum would
+// wait for its last addition.
 template <class T>
 void MultiplySymmetric(const T* HWY_RESTRICT H, std::int64_t ld, const T* HWY_RESTRICT g, std::int64_t size,
                        T* HWY_RESTRICT u) {
@@ -37,30 +38,63 @@ void MultiplySymmetric(const T* HWY_RESTRICT H, std::int64_t ld, const T* HWY_RE
   const std::int64_t lanes = Lanes<T>();
   std::int64_t i = 0;
   for (; i + 3 * lanes < size; i += 4 * lanes) {
-    auto sum0 = hn::Zero(d), sum1 = hn::Zero(d), sum2 = hn::Zero(d), sum3 = hn::Zero(d);
-    const T* column = H + i;
-    for (std::int64_t k = 0; k < size; ++k, column += ld) {
-      const auto factor = hn::Set(d, g[k]);
-      sum0 = hn::MulAdd(hn::Load(d, column), factor, sum0);
-      sum1 = hn::MulAdd(hn::Load(d, column + lanes), factor, sum1);
-      sum2 = hn::MulAdd(hn::Load(d, column + 2 * lanes), factor, sum2);
-      sum3 = hn::MulAdd(hn::Load(d, column + 3 * lanes), factor, sum3);
-    }
-    hn::Store(sum0, d, u + i);
-    hn::Store(sum1, d, u + i + lanes);
-    hn::Store(sum2, d, u + i + 2 * lanes);
-    hn::Store(sum3, d, u + i + 3 * lanes);
-  }
-  for (; i < size; i += lanes) {
-    auto even = hn::Zero(d), odd = hn::Zero(d);
+    auto even0 = hn::Zero(d), even1 = hn::Zero(d), even2 = hn::Zero(d), even3 = hn::Zero(d);
+    auto odd0 = hn::Zero(d), odd1 = hn::Zero(d), odd2 = hn::Zero(d), odd3 = hn::Zero(d);
     const T* column = H + i;
     std::int64_t k = 0;
     for (; k + 2 <= size; k += 2, column += 2 * ld) {
-      even = hn::MulAdd(hn::Load(d, column), hn::Set(d, g[k]), even);
-      odd = hn::MulAdd(hn::Load(d, column + ld), hn::Set(d, g[k + 1]), odd);
+      const auto factor = hn::Set(d, g[k]), next = hn::Set(d, g[k + 1]);
+      even0 = hn::MulAdd(hn::Load(d, column), factor, even0);
+      even1 = hn::MulAdd(hn::Load(d, column + lanes), factor, even1);
+      even2 = hn::MulAdd(hn::Load(d, column + 2 * lanes), factor, even2);
+      even3 = hn::MulAdd(hn::Load(d, column + 3 * lanes), factor, even3);
+      odd0 = hn::MulAdd(hn::Load(d, column + ld), next, odd0);
+      odd1 = hn::MulAdd(hn::Load(d, column + ld + lanes), next, odd1);
+      odd2 = hn::MulAdd(hn::Load(d, column + ld + 2 * lanes), next, odd2);
+      odd3 = hn::MulAdd(hn::Load(d, column + ld + 3 * lanes), next, odd3);
     }
-    if (k < size) even = hn::MulAdd(hn::Load(d, column), hn::Set(d, g[k]), even);
-    hn::Store(hn::Add(even, odd), d, u + i);
+    if (k < size) {
+      const auto factor = hn::Set(d, g[k]);
+      even0 = hn::MulAdd(hn::Load(d, column), factor, even0);
+      even1 = hn::MulAdd(hn::Load(d, column + lanes), factor, even1);
+      even2 = hn::MulAdd(hn::Load(d, column + 2 * lanes), factor, even2);
+      even3 = hn::MulAdd(hn::Load(d, column + 3 * lanes), factor, even3);
+    }
+    hn::Store(hn::Add(even0, odd0), d, u + i);
+    hn::Store(hn::Add(even1, odd1), d, u + i + lanes);
+    hn::Store(hn::Add(even2, odd2), d, u + i + 2 * lanes);
+    hn::Store(hn::Add(even3, odd3), d, u + i + 3 * lanes);
+  }
+  for (; i + lanes < size; i += 2 * lanes) {
+    auto even0 = hn::Zero(d), even1 = hn::Zero(d), odd0 = hn::Zero(d), odd1 = hn::Zero(d);
+    const T* column = H + i;
+    std::int64_t k = 0;
+    for (; k + 2 <= size; k += 2, column += 2 * ld) {
+      const auto factor = hn::Set(d, g[k]), next = hn::Set(d, g[k + 1]);
+      even0 = hn::MulAdd(hn::Load(d, column), factor, even0);
+      even1 = hn::MulAdd(hn::Load(d, column + lanes), factor, even1);
+      odd0 = hn::MulAdd(hn::Load(d, column + ld), next, odd0);
+      odd1 = hn::MulAdd(hn::Load(d, column + ld + lanes), next, odd1);
+    }
+    if (k < size) {
+      even0 = hn::MulAdd(hn::Load(d, column), hn::Set(d, g[k]), even0);
+      even1 = hn::MulAdd(hn::Load(d, column + lanes), hn::Set(d, g[k]), even1);
+    }
+    hn::Store(hn::Add(even0, odd0), d, u + i);
+    hn::Store(hn::Add(even1, odd1), d, u + i + lanes);
+  }
+  if (i < size) {
+    auto sum0 = hn::Zero(d), sum1 = hn::Zero(d), sum2 = hn::Zero(d), sum3 = hn::Zero(d);
+    const T* column = H + i;
+    std::int64_t k = 0;
+    for (; k + 4 <= size; k += 4, column += 4 * ld) {
+      sum0 = hn::MulAdd(hn::Load(d, column), hn::Set(d, g[k]), sum0);
+      sum1 = hn::MulAdd(hn::Load(d, column + ld), hn::Set(d, g[k + 1]), sum1);
+      sum2 = hn::MulAdd(hn::Load(d, column + 2 * ld), hn::Set(d, g[k + 2]), sum2);
+      sum3 = hn::MulAdd(hn::Load(d, column + 3 * ld), hn::Set(d, g[k + 3]), sum3);
+    }
+    for (; k < size; ++k, column += ld) sum0 = hn::MulAdd(hn::Load(d, column), hn::Set(d, g[k]), sum0);
+    hn::Store(hn::Add(hn::Add(sum0, sum2), hn::Add(sum1, sum3)), d, u + i);
   }
   const std::int64_t padded = (size + kActiveSetPadding - 1) / kActiveSetPadding * kActiveSetPadding;
   std::fill(u + size, u + padded, T(0));
@@ -84,9 +118,11 @@ void SubtractColumns(const T* HWY_RESTRICT G, std::int64_t ld, const std::int32_
   const Tag<T> d;
   const std::int64_t lanes = Lanes<T>();
   std::int64_t i = 0;
-  for (; i + 3 * lanes < size; i += 4 * lanes) {
+  // As many as keep a multiply-add from waiting for the last one of its row.
+  for (; i + 7 * lanes < size; i += 8 * lanes) {
     auto v0 = hn::Load(d, v + i), v1 = hn::Load(d, v + i + lanes), v2 = hn::Load(d, v + i + 2 * lanes),
-         v3 = hn::Load(d, v + i + 3 * lanes);
+         v3 = hn::Load(d, v + i + 3 * lanes), v4 = hn::Load(d, v + i + 4 * lanes), v5 = hn::Load(d, v + i + 5 * lanes),
+         v6 = hn::Load(d, v + i + 6 * lanes), v7 = hn::Load(d, v + i + 7 * lanes);
     for (std::int64_t k = 0; k < count; ++k) {
       const T* column = G + columns[k] * ld + i;
       const auto factor = hn::Set(d, factors[k]);
@@ -94,17 +130,59 @@ void SubtractColumns(const T* HWY_RESTRICT G, std::int64_t ld, const std::int32_
       v1 = hn::NegMulAdd(hn::Load(d, column + lanes), factor, v1);
       v2 = hn::NegMulAdd(hn::Load(d, column + 2 * lanes), factor, v2);
       v3 = hn::NegMulAdd(hn::Load(d, column + 3 * lanes), factor, v3);
+      v4 = hn::NegMulAdd(hn::Load(d, column + 4 * lanes), factor, v4);
+      v5 = hn::NegMulAdd(hn::Load(d, column + 5 * lanes), factor, v5);
+      v6 = hn::NegMulAdd(hn::Load(d, column + 6 * lanes), factor, v6);
+      v7 = hn::NegMulAdd(hn::Load(d, column + 7 * lanes), factor, v7);
     }
     hn::Store(v0, d, v + i);
     hn::Store(v1, d, v + i + lanes);
     hn::Store(v2, d, v + i + 2 * lanes);
     hn::Store(v3, d, v + i + 3 * lanes);
+    hn::Store(v4, d, v + i + 4 * lanes);
+    hn::Store(v5, d, v + i + 5 * lanes);
+    hn::Store(v6, d, v + i + 6 * lanes);
+    hn::Store(v7, d, v + i + 7 * lanes);
+  }
+  for (; i + 2 * lanes < size; i += 3 * lanes) {
+    auto v0 = hn::Load(d, v + i), v1 = hn::Load(d, v + i + lanes), v2 = hn::Load(d, v + i + 2 * lanes);
+    auto odd0 = hn::Zero(d), odd1 = hn::Zero(d), odd2 = hn::Zero(d);
+    std::int64_t k = 0;
+    for (; k + 2 <= count; k += 2) {
+      const T *column = G + columns[k] * ld + i, *next = G + columns[k + 1] * ld + i;
+      const auto factor = hn::Set(d, factors[k]), other = hn::Set(d, factors[k + 1]);
+      v0 = hn::NegMulAdd(hn::Load(d, column), factor, v0);
+      v1 = hn::NegMulAdd(hn::Load(d, column + lanes), factor, v1);
+      v2 = hn::NegMulAdd(hn::Load(d, column + 2 * lanes), factor, v2);
+      odd0 = hn::NegMulAdd(hn::Load(d, next), other, odd0);
+      odd1 = hn::NegMulAdd(hn::Load(d, next + lanes), other, odd1);
+      odd2 = hn::NegMulAdd(hn::Load(d, next + 2 * lanes), other, odd2);
+    }
+    if (k < count) {
+      const T* column = G + columns[k] * ld + i;
+      const auto factor = hn::Set(d, factors[k]);
+      v0 = hn::NegMulAdd(hn::Load(d, column), factor, v0);
+      v1 = hn::NegMulAdd(hn::Load(d, column + lanes), factor, v1);
+      v2 = hn::NegMulAdd(hn::Load(d, column + 2 * lanes), factor, v2);
+    }
+    hn::Store(hn::Add(v0, odd0), d, v + i);
+    hn::Store(hn::Add(v1, odd1), d, v + i + lanes);
+    hn::Store(hn::Add(v2, odd2), d, v + i + 2 * lanes);
   }
   for (; i < size; i += lanes) {
-    auto sum = hn::Load(d, v + i);
-    for (std::int64_t k = 0; k < count; ++k)
-      sum = hn::NegMulAdd(hn::Load(d, G + columns[k] * ld + i), hn::Set(d, factors[k]), sum);
-    hn::Store(sum, d, v + i);
+    auto sum0 = hn::Load(d, v + i), sum1 = hn::Zero(d), sum2 = hn::Zero(d), sum3 = hn::Zero(d);
+    const auto less = [&](auto sum, std::int64_t k) {
+      return hn::NegMulAdd(hn::Load(d, G + columns[k] * ld + i), hn::Set(d, factors[k]), sum);
+    };
+    std::int64_t k = 0;
+    for (; k + 4 <= count; k += 4) {
+      sum0 = less(sum0, k);
+      sum1 = less(sum1, k + 1);
+      sum2 = less(sum2, k + 2);
+      sum3 = less(sum3, k + 3);
+    }
+    for (; k < count; ++k) sum0 = less(sum0, k);
+    hn::Store(hn::Add(hn::Add(sum0, sum2), hn::Add(sum1, sum3)), d, v + i);
   }
 }
 
