@@ -25,7 +25,7 @@ class WorkingSetPool {
   static std::int64_t bytes(std::int64_t rows, std::int64_t atoms, std::int64_t places);
 
   std::int64_t running() const { return static_cast<std::int64_t>(running_.size()); }
-  bool has_room() const { return !idle_.empty(); }
+  bool has_room() const { return !idle_.empty() && running() < wide_; }
   /// Problems are solved one by one, without passes: the dictionary is small.
   bool small() const { return parts.transposed.size() > 0; }
   /// A problem comes in, with the code 0; there is room. @param x  [rows], in the user's units
@@ -148,6 +148,7 @@ class WorkingSetPool {
   double likely_lambda(const Problem& problem, double lambda_max, LambdaOf lambda_of) const;
   void quantize(Slot& slot, LambdaOf lambda_of);
   void arrange(LambdaOf lambda_of);
+  void keep_in_cache(std::int64_t nonzeros);
 
   const bool leaves_panels_out_;
   const CancelToken* const cancel;
@@ -157,6 +158,8 @@ class WorkingSetPool {
   std::size_t passed_ = 0;  // of running, at its end: their pass has run, and their step is due
   std::vector<Slot*> idle_;
   std::int64_t made_ = 0;                            // places
+  std::int64_t wide_ = WorkingSetBatch::kPlaces;     // problems that run at once, see keep_in_cache()
+  double usual_nonzeros_ = 0;                        // of the problems that have left, the last ones above all
   Tensor<double> changes_;                           // [n padded, places], of residuals since their last pass
   Tensor<std::uint8_t> stale_;                       // [panels, places], 1 where passes have left a panel out
   std::vector<QuantizedResiduals::Vector> vectors_;  // of the pass, those of one level together
