@@ -93,6 +93,13 @@ SHRINKWARP_CPU_CLONES double largest_product(const double* a, const double* b, s
       lane[k] = std::fma(static_cast<double>(a[i]), static_cast<double>(b[i]), lane[k]);              \
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7])); \
   }                                                                                                   \
+  /* |a|'|b| */                                                                                       \
+  SHRINKWARP_CPU_CLONES double magnitude_of_product(const T* a, const T* b, std::int64_t size) {      \
+    double lane[kLanes] = {};                                                                         \
+    for (std::int64_t i = 0; i < size; ++i)                                                           \
+      lane[i % kLanes] += std::fabs(static_cast<double>(a[i]) * static_cast<double>(b[i]));           \
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7])); \
+  }                                                                                                   \
   /* 1 where z is positive, else -1 */                                                                \
   SHRINKWARP_CPU_CLONES void signs_of(const double* z, std::int64_t size, T* signs) {                 \
     for (std::int64_t i = 0; i < size; ++i) signs[i] = static_cast<T>(z[i] > 0 ? 1.0 : -1.0);         \
@@ -367,46 +374,29 @@ void ActiveSet<T>::leave(std::int64_t k) {
   if (worn) invert();
 }
 
-// z_i += change for position i of S; where a sign is at stake, not beyond 0. @return what it moved by
-template <class T>
-double ActiveSet<T>::move(std::int64_t i, double change) {
-  const double z = code_.data()[i];
-  double moved = z + change;
-  if (is_bounded(i) && (z > 0) != (moved > 0)) moved = 0;
-  code_.data()[i] = moved;
-  return moved - z;
-}
-
-// Atoms of S that have come to zero leave it: one, or those that share its place.
-template <class T>
-void ActiveSet<T>::leave_at_zero() {
-  for (std::int64_t k = support_ - 1; k >= 0; --k) {
-    const std::int32_t i = active_.data()[k];
-    if (code_.data()[i] == 0 && is_bounded(i)) leave(k);
-  }
-}
-
 template <class T>
 void ActiveSet<T>::settle() {
+  double* const z = ordered_.data();  // in the order of S
+  T *const side = factors_.data(), *const magnitude = rho_.data();
   for (bool fresh = false;;) {
     const std::int64_t s = support_;
     if (s == 0) return;
     ++steps_;
+    const std::int32_t* const active = active_.data();
+    for (std::int64_t k = 0; k < s; ++k) z[k] = code_.data()[active[k]];
+    signs_of(z, s, side);
+    for (std::int64_t k = 0; k < s; ++k) side[k] *= threshold_.data()[active[k]];
     const auto aside = [&] {  // what correlations of S are beside their places
       for (std::int64_t k = 0; k < s; ++k) {
-        const std::int32_t i = active_.data()[k];
-        const T threshold = threshold_.data()[i];
-        right_.data()[k] = correlation_.data()[i] - (code_.data()[i] > 0 ? threshold : -threshold);
+        const T correlation = correlation_.data()[active[k]];
+        right_.data()[k] = correlation - side[k];
+        magnitude[k] = std::fabs(correlation);
       }
     };
     const auto along = [&] {  // that along the direction: what the objective descends by, twice; 0 where it is rounding
-      double sum = 0, magnitude = 0;
-      for (std::int64_t k = 0; k < s; ++k) {
-        const double change = static_cast<double>(direction_.data()[k]);
-        sum += static_cast<double>(right_.data()[k]) * change;
-        magnitude += static_cast<double>(std::fabs(correlation_.data()[active_.data()[k]])) * std::fabs(change);
-      }
-      return std::fabs(sum) <= Trust<T>::kDependent * magnitude ? 0 : std::isfinite(sum) ? sum : kUnknown;
+      const double sum = product(right_.data(), direction_.data(), s);
+      const double whole = magnitude_of_product(magnitude, direction_.data(), s);
+      return std::fabs(sum) <= Trust<T>::kDependent * whole ? 0 : std::isfinite(sum) ? sum : kUnknown;
     };
     const auto renewed = [&] {  // the updates have worn the inverse out
       const bool first = !fresh;
@@ -421,31 +411,26 @@ void ActiveSet<T>::settle() {
       return;
     }
     double step = 1;
-    std::int64_t crossing = -1;
-    for (std::int64_t k = 0; k < s; ++k) {
-      const std::int32_t i = active_.data()[k];
-      const double z = code_.data()[i];
-      const double change = static_cast<double>(direction_.data()[k]);
-      if (is_bounded(i) && (z > 0 ? z + change * step <= 0 : z + change * step >= 0)) {
-        step = -z / change;
-        crossing = k;
-      }
-    }
-    const auto change = [&](std::int64_t k) {
-      return k == crossing ? -code_.data()[active_.data()[k]] : step * static_cast<double>(direction_.data()[k]);
-    };
-    for (std::int64_t k = 0; k < s; ++k) moved_.data()[k] = static_cast<T>(change(k));
-    loops<T>().subtract_columns(gram(0), gram_ld(), active_.data(), moved_.data(), s, size_, correlation_.data());
+    const std::int64_t first = crossing(z, 1, &step);
+    for (std::int64_t k = 0; k < s; ++k)
+      moved_.data()[k] = static_cast<T>(step * static_cast<double>(direction_.data()[k]));
+    if (first >= 0) moved_.data()[first] = static_cast<T>(-z[first]);
+    loops<T>().subtract_columns(gram(0), gram_ld(), active, moved_.data(), s, size_, correlation_.data());
     aside();
     if (!(before + along() >= 0)) {  // it would rise
       for (std::int64_t k = 0; k < s; ++k) moved_.data()[k] = -moved_.data()[k];
-      loops<T>().subtract_columns(gram(0), gram_ld(), active_.data(), moved_.data(), s, size_, correlation_.data());
+      loops<T>().subtract_columns(gram(0), gram_ld(), active, moved_.data(), s, size_, correlation_.data());
       if (renewed()) continue;
       return;
     }
-    for (std::int64_t k = 0; k < s; ++k) move(active_.data()[k], change(k));
-    if (crossing < 0) return;
-    leave_at_zero();
+    bool at_zero = move_all(z, step);
+    if (first >= 0) {
+      z[first] = 0;
+      at_zero = true;
+    }
+    for (std::int64_t k = 0; k < s; ++k) code_.data()[active[k]] = z[k];
+    if (!at_zero) return;
+    leave_at_zero(z);
   }
 }
 

@@ -105,10 +105,8 @@ class ActiveSet {
   bool grow(std::int64_t j);
   void set_norm(std::int64_t i, T squared);
   void set(std::int64_t i, double correlation, double threshold);
-  double move(std::int64_t i, double change);
   void join(std::int64_t j, T complement);
   void leave(std::int64_t k);
-  void leave_at_zero();
   void restore(std::int64_t support);
   bool invert();
   std::int64_t capacity_ = 0, ld_ = 0, size_ = 0, support_ = 0, steps_ = 0;
