@@ -43,6 +43,8 @@ struct AtomProductLoops {
 
 #include <hwy/highway.h>
 
+#include <shrinkwarp/kernels/common/lane_sums_cpu_simd.hpp>
+
 HWY_BEFORE_NAMESPACE();
 namespace shrinkwarp::cpu::HWY_NAMESPACE {
 namespace {
@@ -192,10 +194,9 @@ void CorrelateAtomsF32(MatrixView<const float> D, const std::int32_t* HWY_RESTRI
         s2 = hn::MulAdd(hn::LoadU(d, d2 + i), value, s2);
         s3 = hn::MulAdd(hn::LoadU(d, d3 + i), value, s3);
       }
-      sums[0] += hn::GetLane(hn::SumOfLanes(d, s0));
-      sums[1] += hn::GetLane(hn::SumOfLanes(d, s1));
-      sums[2] += hn::GetLane(hn::SumOfLanes(d, s2));
-      sums[3] += hn::GetLane(hn::SumOfLanes(d, s3));
+      float part[4];
+      SumsOfLanes(d, s0, s1, s2, s3, part);
+      for (std::int64_t i = 0; i < 4; ++i) sums[i] += part[i];
     }
     for (std::int64_t i = 0; i < std::min<std::int64_t>(4, count - k); ++i) result[k + i] = sums[i];
   }

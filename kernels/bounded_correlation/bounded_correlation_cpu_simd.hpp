@@ -77,6 +77,8 @@ struct BoundedCorrelationKernels {
 
 #include <hwy/highway.h>
 
+#include <shrinkwarp/kernels/common/lane_sums_cpu_simd.hpp>
+
 HWY_BEFORE_NAMESPACE();
 namespace shrinkwarp::cpu::HWY_NAMESPACE {
 namespace {
@@ -484,12 +486,11 @@ void RotateTogether(MatrixView<const float> basis, std::int64_t count, MatrixVie
     s2##k = hn::MulAdd(a2, value, s2##k);        \
     s3##k = hn::MulAdd(a3, value, s3##k);        \
   }
-#define SHRINKWARP_REDUCE(k)                                \
-  if constexpr (k < K) {                                    \
-    sums[k][0] += hn::GetLane(hn::SumOfLanes(real, s0##k)); \
-    sums[k][1] += hn::GetLane(hn::SumOfLanes(real, s1##k)); \
-    sums[k][2] += hn::GetLane(hn::SumOfLanes(real, s2##k)); \
-    sums[k][3] += hn::GetLane(hn::SumOfLanes(real, s3##k)); \
+#define SHRINKWARP_REDUCE(k)                                    \
+  if constexpr (k < K) {                                        \
+    float part[4];                                              \
+    SumsOfLanes(real, s0##k, s1##k, s2##k, s3##k, part);        \
+    for (std::int64_t i = 0; i < 4; ++i) sums[k][i] += part[i]; \
   }
       SHRINKWARP_CLEAR(0)
       SHRINKWARP_CLEAR(1) SHRINKWARP_CLEAR(2) SHRINKWARP_CLEAR(3) for (std::int64_t i = first; i < n; i += 16) {
