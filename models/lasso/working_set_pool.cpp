@@ -339,11 +339,12 @@ void WorkingSetPool::round_residual(const Slot& slot) {
 // once that it stays near, and enough to fill a pass. On the medium lead field at .1 of lambda_max (68 nonzeros, 1 MiB of
 // second-level cache) 24 or 32 at once take 5 % less time a problem than 64, at .8 (4 nonzeros) 6 to 11 % more.
 void WorkingSetPool::keep_in_cache(std::int64_t nonzeros) {
-  constexpr double kForget = 1.0 / 16, kSquares = 128 * 1024;
+  constexpr double kForget = 1.0 / 16, kSquares = 150 * 1024;
   constexpr std::int64_t kFewest = 24;
   usual_nonzeros_ += kForget * (static_cast<double>(nonzeros) - usual_nonzeros_);
   const double room = kSquares / std::max(usual_nonzeros_ * usual_nonzeros_, 1.0);
-  wide_ = std::clamp(static_cast<std::int64_t>(std::min(room, 1e6)), kFewest, WorkingSetBatch::kPlaces);
+  const std::int64_t groups = static_cast<std::int64_t>(std::min(room, 1e6)) / residuals.group();
+  wide_ = std::clamp(groups * residuals.group(), kFewest, WorkingSetBatch::kPlaces);
 }
 
 void WorkingSetPool::leave(Slot& slot, std::int64_t count, const Certificate& found, bool stuck) {
