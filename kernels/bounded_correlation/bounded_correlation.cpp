@@ -291,8 +291,8 @@ std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, 
                         std::int32_t* open) {
   float limit = static_cast<float>(threshold);
   if (static_cast<double>(limit) > threshold) limit = std::nextafterf(limit, 0);
-  return cpu::kernels().open({bounds, c, highest, &R, place, limit, D.panels(), D.panel_atoms(), D.padded_atoms()},
-                             open);
+  return cpu::kernels().open(
+      {bounds, c, highest, &R, place, limit, D.panels(), D.panel_atoms(), D.padded_atoms(), D.atoms()}, open);
 }
 
 float nth_largest(const float* values, std::int64_t count, std::int64_t n) {

@@ -216,7 +216,7 @@ void bounded_correlation(const Context& context, const QuantizedDictionary& D, c
 ///
 /// @param c, highest  the residual's columns of bounded_correlation(), [padded_atoms] and [panels]
 /// @param threshold   >= 0, rounded down to float
-/// @param open        [atoms] at least, written: ascending
+/// @param open        [atoms] at least, written: ascending, and beyond them anything
 /// @return their number. Only panels that `highest` leaves open are read. On the calling thread. Allocates no
 std::int64_t open_atoms(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R,
                         std::int64_t place, const float* c, const float* highest, double threshold, std::int32_t* open);

@@ -35,6 +35,7 @@ struct OpenAtomsTask {
   std::int64_t place;
   float threshold;
   std::int64_t panels, panel_atoms, padded_atoms;  // whole vectors
+  std::int64_t atoms;                              // for which there is room
 };
 
 /// A vector in multiples of `unit`.
@@ -405,6 +406,7 @@ HWY_INLINE std::uint32_t Bits(Mask mask) {
 
 std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
   const Reals real;
+  const Sums integer;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
   const auto threshold = hn::Set(real, task.threshold);
   const Bound bound(task.bounds, *task.residuals, task.place);
@@ -414,6 +416,12 @@ std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
     const std::int64_t last = std::min(first + task.panel_atoms, task.padded_atoms);
     for (std::int64_t j = first; j < last; j += lanes) {
       const auto over = hn::Gt(hn::Add(hn::Abs(hn::LoadU(real, task.c + j)), bound(j)), threshold);
+      if (count + lanes <= task.atoms) {  // a vector of them, as many as there are: how many nobody can foresee
+        const auto atom = hn::Iota(integer, static_cast<std::int32_t>(j));
+        hn::StoreU(hn::Compress(atom, hn::RebindMask(integer, over)), integer, open + count);
+        count += static_cast<std::int64_t>(hn::CountTrue(real, over));
+        continue;
+      }
       for (std::uint32_t bits = Bits(over); bits != 0; bits &= bits - 1)
         open[count++] = static_cast<std::int32_t>(j + __builtin_ctz(bits));
     }

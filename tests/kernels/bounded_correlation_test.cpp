@@ -459,7 +459,7 @@ TEST(BoundedCorrelation, OpenAtomsAreThoseThatMayPass) {
               open_atoms(quantized, bounds, places, b, &pass.C(0, b), &pass.highest(0, b), threshold, open.data());
           ASSERT_GE(count, 0);
           ASSERT_LE(count, m);
-          EXPECT_EQ(open[static_cast<std::size_t>(count)], -7);
+          EXPECT_EQ(open[size], -7);
           ASSERT_TRUE(std::is_sorted(open.begin(), open.begin() + count));
           std::vector<bool> is_open(size);
           for (std::int64_t k = 0; k < count; ++k) {
