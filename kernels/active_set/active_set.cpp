@@ -431,6 +431,7 @@ void ActiveSet<T>::settle() {
     for (std::int64_t k = 0; k < s; ++k) code_.data()[active[k]] = z[k];
     if (!at_zero) return;
     leave_at_zero(z);
+    if (support_ == s) return;
   }
 }
 
@@ -526,7 +527,7 @@ bool ActiveSet<T>::move_all(double* codes, double step) {
   for (std::int64_t k = 0; k < support_; ++k) {
     const double there = codes[k] + step * static_cast<double>(direction_.data()[k]);
     codes[k] = is_bounded(active_.data()[k]) && (codes[k] > 0) != (there > 0) ? 0 : there;
-    at_zero |= codes[k] == 0;
+    at_zero |= codes[k] == 0 && is_bounded(active_.data()[k]);
   }
   return at_zero;
 }

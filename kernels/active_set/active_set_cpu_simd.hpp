@@ -213,8 +213,8 @@ MostOver<T> FindMostOver(const T* HWY_RESTRICT v, const T* HWY_RESTRICT guard, s
     found.position = i + first;
     return found;
   }
-  while (!(over(i) >= largest)) ++i;
-  found.position = i;
+  while (i < size && !(over(i) >= largest)) ++i;
+  if (i < size) found.position = i;
   return found;
 }
 
@@ -257,7 +257,7 @@ HWY_NOINLINE void DotTile(const T* HWY_RESTRICT r0, const T* HWY_RESTRICT r1, co
 
 /// The 4 x 4 entries of a tile and, transposed, those beyond the diagonal; columns are ld apart.
 template <class T>
-HWY_INLINE void StoreTile(const T* HWY_RESTRICT tile, T* HWY_RESTRICT to, T* HWY_RESTRICT transposed, std::int64_t ld) {
+HWY_INLINE void StoreTile(const T* HWY_RESTRICT tile, T* to, T* transposed, std::int64_t ld) {
   for (std::int64_t c = 0; c < 4; ++c) std::copy_n(tile + 4 * c, 4, to + c * ld);
   for (std::int64_t r = 0; r < 4; ++r)
     for (std::int64_t c = 0; c < 4; ++c) transposed[c + r * ld] = tile[4 * c + r];
@@ -280,9 +280,11 @@ void GramRows(MatrixView<const T> D, const std::int32_t* atoms, std::int64_t fir
         const T* columns[kGramColumns];
         for (std::int64_t c = 0; c < kGramColumns; ++c) columns[c] = D.column(atoms[j + std::min(c, wide - 1)]);
         DotTile(row(0), row(1), row(2), row(3), columns, D.rows, out);
-        if (wide == 4 && high == 4) {
-          StoreTile(out, G + i + j * ld, G + j + i * ld, ld);
-          continue;
+        if constexpr (kGramColumns == 4) {
+          if (wide == 4 && high == 4) {
+            StoreTile(out, G + i + j * ld, G + j + i * ld, ld);
+            continue;
+          }
         }
         for (std::int64_t c = 0; c < wide; ++c) {
           for (std::int64_t r = 0; r < high; ++r) {

@@ -412,8 +412,9 @@ class AtomPool : public WorkingSetPool {
     {
       const PhaseTimer timer(context, timed, "active set");
       slot.set.settle();
-      const double tolerance =
-          look.many ? kOverMeanwhile * (slot.reach / problem.lambda - 1) : inner_tolerance(slot, 1e-6);
+      constexpr double kMostOver = 1e6;
+      const double tolerance = look.many ? std::min(kOverMeanwhile * (slot.reach / problem.lambda - 1), kMostOver)
+                                         : inner_tolerance(slot, 1e-6);
       outcome = slot.set.solve(tolerance, slot.set.steps() + 100 + 20 * slot.set.size());
     }
     if (outcome == ActiveSetOutcome::stuck) return finish_in_double(slot, slot.set);

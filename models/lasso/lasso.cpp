@@ -49,9 +49,10 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
 void prepare_dictionary(const Context& context, const Dictionary& dictionary, std::int64_t problems,
                         const LambdaRule& rule, const LassoOptions& options) {
   if (has_unpenalised(options.penalty)) return;  // a dictionary of the other atoms takes its place
-  const Solver solver = rule.follows_path()
-                            ? Solver::plain_working_set
-                            : resolved(context, dictionary.rows(), dictionary.atoms(), problems, options);
+  if (rule.kind == LambdaRule::Kind::value && has_zero_lambda(rule)) return;  // least squares
+  const Solver solver = rule.follows_path() ? Solver::plain_working_set
+                                            : resolved(context, dictionary.rows(), dictionary.atoms(),
+                                                       std::max(problems, options.problems_in_all), options);
   if (rule.kind == LambdaRule::Kind::recording_fraction) dictionary.exact().panels(context);
   if (!has_working_sets(solver)) {
     dictionary.exact().panels(context);

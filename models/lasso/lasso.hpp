@@ -211,9 +211,10 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
 LassoBatch solve_lasso(const Context& context, const Dictionary& dictionary, MatrixView<const double> X,
                        const LambdaRule& rule, const LassoOptions& options);
 
-/// Makes all that solve_lasso, called with the same and that many observations, reads of the dictionary in any case, so that
-/// Dictionary::write_flat() has it. Left is what it may never need: what problems go on with that the working-set solver gives
-/// up, and what is made in the place of the dictionary where atoms are unpenalised. @throws as solve_lasso
+/// Makes what solve_lasso, called with the same and that many observations, will use of the dictionary, so that
+/// Dictionary::write_flat() has it: ista and fista in float and in double. Left is what problems go on with that the working-set
+/// solver gives up, and what is made in the place of the dictionary where atoms are unpenalised or lambda is 0.
+/// @throws as solve_lasso
 void prepare_dictionary(const Context& context, const Dictionary& dictionary, std::int64_t problems,
                         const LambdaRule& rule, const LassoOptions& options);
 

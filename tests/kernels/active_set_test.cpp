@@ -500,6 +500,17 @@ TYPED_TEST(ActiveSets, WithoutThresholdsItIsLeastSquares) {
     EXPECT_NEAR(z[j] - 2 * z[j + 10], mix(static_cast<std::int64_t>(j)), 100 * this->units(problem) * this->kEps) << j;
 }
 
+TYPED_TEST(ActiveSets, WithoutThresholdsACodeMayComeToZeroAndStay) {
+  // The first atom is all there is to begin with, and nothing when the second has joined.
+  GuardedHost<double> D = normal_atoms(2, 2, 1);
+  D(0, 0) = 2;
+  D(1, 0) = 0;
+  D(0, 1) = D(1, 1) = 1;
+  const auto z = this->solve(problem_of<TypeParam>(D, {1, 1}, 0));
+  EXPECT_EQ(z[0], 0);
+  EXPECT_EQ(z[1], 1);
+}
+
 TYPED_TEST(ActiveSets, OneAtomAndNone) {
   using T = TypeParam;
   const auto D = GuardedHost<double>::make(3, 2, [](std::int64_t i, std::int64_t j) { return j == 0 ? i - 1 : 0; });

@@ -438,6 +438,26 @@ TEST_P(WorkingSet, StartsFromAnyCode) {
   }
 }
 
+// A row of zeros has lambda 0, under which the atoms that it starts with come to zero without a threshold to stop at.
+TEST_P(WorkingSetOnCpu, RowsOfZerosStartFromAnyCode) {
+  for (const auto& [rows, atoms] : {std::pair{12, 60}, {100, 1000}}) {
+    make(rows, atoms, 6);
+    const LassoBatch start = solve(0.3, 1e-9);
+    std::fill(X.begin(), X.end(), 0.0);
+    const Context context = make_context(2);
+    const Dictionary dictionary(context, {D.data(), n, m, n, {}});
+    for (const Solver solver : {Solver::working_set, Solver::plain_working_set}) {
+      LassoOptions options;
+      options.solver = solver;
+      options.initial = &start.codes;
+      const LassoBatch found =
+          solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, LambdaRule::sample_fraction(0.3), options);
+      EXPECT_TRUE(found.codes.values.empty());
+      EXPECT_EQ(found.dual_gap, std::vector<double>(static_cast<std::size_t>(N), 0.0));
+    }
+  }
+}
+
 // What a killed process loses at most, with however many threads.
 TEST_P(WorkingSetOnCpu, NoMoreThanAThousandProblemsAreUnderWay) {
   make(70, 1000, 1);

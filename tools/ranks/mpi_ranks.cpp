@@ -24,7 +24,6 @@ class MpiRanks : public Ranks {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node_);
-    MPI_Comm_set_errhandler(node_, MPI_ERRORS_RETURN);  // a node may be short of memory to share
     MPI_Comm_rank(node_, &node_rank_);
     MPI_Comm_size(node_, &node_size_);
     share_processors();
@@ -81,8 +80,10 @@ class MpiRanks : public Ranks {
   VectorView<std::byte> node_memory(std::int64_t bytes) override {
     MPI_Win& window = memories_.emplace_back(MPI_WIN_NULL);
     void* mine = nullptr;
+    MPI_Comm_set_errhandler(node_, MPI_ERRORS_RETURN);  // a node may be short of memory to share
     const int status =
         MPI_Win_allocate_shared(node_rank_ == 0 ? bytes + kAlignment : 0, 1, MPI_INFO_NULL, node_, &mine, &window);
+    MPI_Comm_set_errhandler(node_, MPI_ERRORS_ARE_FATAL);
     SHRINKWARP_REQUIRE(status == MPI_SUCCESS, Error, "found no memory that the ranks of a node share, wanted ", bytes,
                        " bytes of it; where the MPI keeps it in /dev/shm, that may be too small");
     MPI_Aint size = 0;
