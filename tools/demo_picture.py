@@ -111,7 +111,14 @@ def draw_gaps(axes, relative, asked):
     axes.hist(np.clip(np.log10(positive), low, None), bins, color="#0072b2", edgecolor="white", linewidth=0.4)
     axes.axvline(np.log10(asked), color="#d55e00", linewidth=1.5)
     axes.text(
-        np.log10(asked), 0.97, " asked for", transform=axes.get_xaxis_transform(), va="top", color="#d55e00", fontsize=9
+        np.log10(asked),
+        0.97,
+        "asked for ",
+        transform=axes.get_xaxis_transform(),
+        ha="right",
+        va="top",
+        color="#d55e00",
+        fontsize=9,
     )
     ticks = np.arange(low, high)
     axes.set_xticks(

@@ -434,7 +434,7 @@ def test_mistakes_are_told_once(folder):
         (work.command("--gap", 1e-20), USAGE, "--gap"),
         (["solve", *work.files, "--solver", "least-squares", "--output", folder / "Z.npy"], USAGE, "found 2 ranks"),
         (work.command("--warm-start", folder / "none.npz"), FAILED, "none.npz"),
-        (work.command(output=folder / "none" / "Z.npz"), FAILED, "No such file"),
+        (work.command(output=folder / "none" / "Z.npz"), FAILED, "Z.npz': no file can be made in folder"),
     ):
         done = mpirun.run(2, *arguments, status=status)
         line, = lines_of_program(done)

@@ -104,7 +104,7 @@ int run(int argc, char** argv, shrinkwarp::Ranks& ranks) {
   if (!ranks.alone() && command != "solve" && command != "train" && command != "net train" &&
       command != "bench counter") {
     std::cerr << "shrinkwarp: " << command << ": found " << ranks.size()
-              << " ranks, wanted one process: solve, train and net train are what ranks share\n";
+              << " ranks, wanted one process: solve, train, net train and bench counter are what ranks share\n";
     return cli::kUsage;
   }
   try {

@@ -11,6 +11,7 @@
 
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/tools/cli/agreement.hpp>
+#include <shrinkwarp/tools/cli/arguments.hpp>
 #include <shrinkwarp/tools/cli/text.hpp>
 #include <shrinkwarp/tools/files/finished_output.hpp>
 #include <shrinkwarp/tools/files/output_lock.hpp>
@@ -73,7 +74,9 @@ void require_one_folder(const SolveOptions& options, Ranks& ranks) {
   if (ranks.alone()) return;
   std::optional<OutputLock> mark;  // a file that nobody else makes
   together(ranks, [&] {
-    if (ranks.first()) mark.emplace(options.output + ".shrinkwarp-" + std::to_string(::getpid()));
+    if (!ranks.first()) return;
+    require_writable(options.output);
+    mark.emplace(options.output + ".shrinkwarp-" + std::to_string(::getpid()));
   });
   const std::string path = ranks.text_of(0, mark ? mark->path() : "");
   together(ranks, [&] {
