@@ -352,8 +352,9 @@ def test_workers_prepare_a_dictionary_once_each(client):
 def test_a_worker_that_is_killed_changes_nothing():
     large = np.random.default_rng(1).standard_normal((200, 800))
     many = np.random.default_rng(2).standard_normal((1600, 200))
-    wanted = shrinkwarp.lasso(large, many, lam_fraction=0.2, device="cpu")
-    result = shrinkwarp.dask.lasso(large, da.from_array(many, chunks=(100, 200)), lam_fraction=0.2, device="cpu")
+    slow = {"lam_fraction": 0.05, "device": "cpu"}  # a block takes far longer than it takes to ask how far all are
+    wanted = shrinkwarp.lasso(large, many, **slow)
+    result = shrinkwarp.dask.lasso(large, da.from_array(many, chunks=(100, 200)), **slow)
 
     def solving(dask_scheduler):
         """How many blocks are done, and the workers that solve just now."""
