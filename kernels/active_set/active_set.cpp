@@ -635,10 +635,10 @@ ActiveSetOutcome ActiveSet<T>::solve(double tolerance, std::int64_t max_steps) {
     guard_.data()[i] = is_active(i) ? std::numeric_limits<T>::infinity() : threshold_.data()[i] * guard_factor_;
   bool settled = false;  // since an atom last joined
   for (;;) {
-    const auto most = loops<T>().most_over(correlation_.data(), guard_.data(), size_, nonnegative_);
-    if (most.position < 0) return ActiveSetOutcome::solved;
+    const std::int64_t most = loops<T>().most_over(correlation_.data(), guard_.data(), size_, nonnegative_);
+    if (most < 0) return ActiveSetOutcome::solved;
     if (steps_ >= max_steps) return ActiveSetOutcome::stuck;
-    if (grow(most.position)) {
+    if (grow(most)) {
       settled = false;
     } else {
       if (settled) return ActiveSetOutcome::stuck;

@@ -188,7 +188,7 @@ void SubtractColumns(const T* HWY_RESTRICT G, std::int64_t ld, const std::int32_
 }
 
 template <class T>
-MostOver<T> FindMostOver(const T* HWY_RESTRICT v, const T* HWY_RESTRICT guard, std::int64_t size, bool one_sided) {
+std::int64_t FindMostOver(const T* HWY_RESTRICT v, const T* HWY_RESTRICT guard, std::int64_t size, bool one_sided) {
   const Tag<T> d;
   const std::int64_t lanes = Lanes<T>();
   auto most = hn::Zero(d);
@@ -201,21 +201,16 @@ MostOver<T> FindMostOver(const T* HWY_RESTRICT v, const T* HWY_RESTRICT guard, s
   T largest = hn::GetLane(hn::MaxOfLanes(d, most));
   const auto over = [&](std::int64_t k) { return (one_sided || v[k] > T(0) ? v[k] : -v[k]) - guard[k]; };
   for (; i < size; ++i) largest = std::max(largest, over(i));
-  MostOver<T> found;
-  if (!(largest > T(0))) return found;
-  found.excess = largest;
+  if (!(largest > T(0))) return -1;
   const auto wanted = hn::Set(d, largest);
   for (i = 0; i + lanes <= size; i += lanes) {
     auto value = hn::Load(d, v + i);
     if (!one_sided) value = hn::Abs(value);
     const auto first = hn::FindFirstTrue(d, hn::Ge(hn::Sub(value, hn::Load(d, guard + i)), wanted));
-    if (first < 0) continue;
-    found.position = i + first;
-    return found;
+    if (first >= 0) return i + first;
   }
   while (i < size && !(over(i) >= largest)) ++i;
-  if (i < size) found.position = i;
-  return found;
+  return i < size ? i : -1;
 }
 
 #if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3

@@ -10,13 +10,6 @@ namespace shrinkwarp::cpu {
 /// Arrays of the active set begin at whole vectors and have room to a multiple of this many elements.
 constexpr std::int64_t kActiveSetPadding = 16;
 
-/// The atom that is furthest over its guard.
-template <class T>
-struct MostOver {
-  std::int64_t position = -1;
-  T excess = 0;
-};
-
 /// What one instruction set offers. Matrices are symmetric, [ld, ld].
 template <class T>
 struct ActiveSetLoops {
@@ -27,8 +20,8 @@ struct ActiveSetLoops {
   /// v[0, size) -= sum over k of factors[k] G[:, columns[k]]; v up to the padding is written too.
   void (*subtract_columns)(const T* G, std::int64_t ld, const std::int32_t* columns, const T* factors,
                            std::int64_t count, std::int64_t size, T* v);
-  /// The largest |v| - guard over [0, size), of those over 0 the first; with one_sided v - guard.
-  MostOver<T> (*most_over)(const T* v, const T* guard, std::int64_t size, bool one_sided);
+  /// Where |v| - guard is largest on [0, size), of equal ones the first; -1 where none is over 0. With one_sided v - guard.
+  std::int64_t (*most_over)(const T* v, const T* guard, std::int64_t size, bool one_sided);
   /// Of codes z that move by `direction` u each, the first to come to 0 before *step, which then becomes its own; -1 where
   /// none does. u is zero from `size` to the padding. @param ratios  scratch up to the padding
   std::int64_t (*first_crossing)(const double* z, const T* u, double direction, std::int64_t size, double* ratios,

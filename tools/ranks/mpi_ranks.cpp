@@ -118,8 +118,7 @@ class MpiRanks : public Ranks {
     if (rank_ == 0)
       std::cerr << "shrinkwarp: " << mpi_library()
                 << " has no one-sided operations between these nodes, wanted those for the counter that ranks share; "
-                   "over TCP "
-                   "Open MPI 4 has them with --mca osc sm,pt2pt\n";
+                   "over TCP Open MPI 4 has them with --mca osc sm,pt2pt\n";
     MPI_Abort(MPI_COMM_WORLD, 1);
     std::abort();
   }
