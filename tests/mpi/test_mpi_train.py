@@ -223,7 +223,7 @@ def test_what_is_wrong_is_said_once(folder):
     done = training.train(2, "--optimizer", "sgd", "--lr", 1e30, status=FAILED)
     said_once(done, "layer", "--lr, --clip, --normalisation")
     done = mpirun.run(2, "net", "info", folder / "net.safetensors", status=USAGE)
-    said_once(done, "net info: found 2 ranks", "solve, train and net train")
+    said_once(done, "net info: found 2 ranks", "solve, train, net train and bench counter")
     assert not list(folder.glob("*.checkpoint")) and not list(folder.glob("*.safetensors"))
 
 

@@ -174,20 +174,23 @@ def bytes_of(recording, fraction):
     """Bytes a problem: in, in the output, and in the journal, as it is just before the output is complete."""
     output = recording.output()
     journal = output.with_name(output.name + ".journal")
-    process, largest = started(recording.command(fraction, output)), 0
-    while process.poll() is None:
+    process, opened = started(recording.command(fraction, output)), None
+    while opened is None and process.poll() is None:
         try:
-            largest = max(largest, journal.stat().st_size)
+            opened = journal.open("rb")
         except FileNotFoundError:
-            pass  # not yet, or no longer
-        time.sleep(5e-4)
+            time.sleep(2e-4)
     said = finished(process)
+    if opened is None:
+        sys.exit(f"{journal}: found no journal of a solve that is done: it was too fast to be seen, wanted more samples")
+    with opened:  # its name is gone, what was written is not
+        journal_bytes = os.fstat(opened.fileno()).st_size
     N = recording.problems
     return {
         "lambda_fraction": fraction,
         "in": recording.observations.stat().st_size / N,
         "out": output.stat().st_size / N,
-        "journal": largest / N,
+        "journal": journal_bytes / N,
         "nonzeros": said["nonzeros"] / N,
         "problems_per_second": N / said["solve_seconds"],
     }
