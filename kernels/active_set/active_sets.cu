@@ -11,6 +11,8 @@
 #include <cstdint>
 
 #include <shrinkwarp/kernels/active_set/active_sets.hpp>
+#include <shrinkwarp/kernels/active_set/add_to_set.cuh>
+#include <shrinkwarp/kernels/active_set/tiers.cuh>
 #include <shrinkwarp/kernels/common/device.cuh>
 #include <shrinkwarp/kernels/common/tile_product.cuh>
 
@@ -47,62 +49,6 @@ __global__ void __launch_bounds__(GramTile::kThreads, GramTile::kResident)
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpSize;
 
-/// What atoms are added from.
-struct AtomOperands {
-  MatrixView<const double> D, gram, R;
-  double ridge;  // where the penalty is not plain
-};
-
-/// Adds `count` atoms to place p behind its first ones; their codes are the caller's business.
-template <bool kPlain>
-__device__ __forceinline__ void add_to_set(const AtomOperands& in, std::int64_t p, int first, const std::int32_t* added,
-                                           int count, const ActiveSets& sets) {
-  const MatrixView<const double>&D = in.D, &gram = in.gram;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const double* const r = in.R.data + p * in.R.ld;
-  std::int32_t* const atom = sets.atom.column(p);
-  double* const G = sets.gram.column(p);
-  double largest = 0;
-  for (int f = warp; f < count; f += kWarps) {
-    const double* const d = D.data + added[f] * D.ld;
-    double correlation = 0, energy = 0;
-    for (std::int64_t i = lane; i < D.rows; i += kWarpSize) {
-      correlation = std::fma(d[i], r[i], correlation);
-      energy = std::fma(d[i], d[i], energy);
-    }
-    correlation = warp_sum(correlation);
-    energy = warp_sum(energy);
-    if constexpr (!kPlain) energy += in.ridge;
-    if (energy > 0) largest = fmax(largest, std::fabs(correlation) / std::sqrt(energy));
-    if (lane == 0) {
-      atom[first + f] = added[f];
-      sets.correlation.column(p)[first + f] = correlation;
-    }
-  }
-  largest = block_max<kThreads>(largest);  // with a barrier: all atoms are known
-  for (int f = warp; f < count; f += kWarps) {
-    const int col = first + f;
-    const std::int64_t j = added[f];
-    for (int i = lane; i <= col; i += kWarpSize) {
-      double entry = 0;
-      if (gram.data != nullptr) {
-        entry = gram.data[atom[i] + j * gram.ld];
-      } else {
-        const double* const a = D.data + atom[i] * D.ld;
-        const double* const b = D.data + j * D.ld;
-        for (std::int64_t k = 0; k < D.rows; ++k) entry = std::fma(a[k], b[k], entry);
-      }
-      if constexpr (!kPlain) entry += i == col ? in.ridge : 0.0;
-      G[i + col * sets.capacity] = G[col + i * sets.capacity] = entry;
-    }
-  }
-  if (threadIdx.x == 0) {
-    sets.size[p] = first + count;
-    sets.largest[p] = first > 0 ? fmax(sets.largest[p], largest) : largest;
-  }
-}
-
 template <bool kPlain>
 __global__ void __launch_bounds__(kThreads)
     add_atoms_kernel(AtomOperands in, const std::int32_t* places, MatrixView<const std::int32_t> fresh,
@@ -111,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
   const int count = fresh_count[p];
   const int first = sets.size[p];
   for (int f = threadIdx.x; f < count; f += kThreads) sets.code.column(p)[first + f] = 0;
-  add_to_set<kPlain>(in, p, first, fresh.data + p * fresh.ld, count, sets);
+  add_to_set<kThreads, kPlain>(in, p, first, fresh.data + p * fresh.ld, count, sets);
 }
 
 // ---- the active set ----------------------------------------------------------------------------------------------
@@ -598,23 +544,9 @@ struct BlockSet {
   }
 };
 
-/// Launches: in the first ones the inverse has room for so many atoms in shared memory, in the last one it stays outside.
-constexpr int kTiers = 4;
-__host__ __device__ constexpr int tier_room(int tier) {
-  return tier < kTiers - 1 ? 32 * (tier + 1) : 0;
-}
-/// What every device since sm_80 gives a block.
-constexpr std::int64_t kSharedBytes = 98 * 1024;
+/// Bytes of shared memory that a place wants in a tier.
 __host__ __device__ constexpr std::int64_t shared_bytes(std::int64_t capacity, int tier) {
-  return 8 * (vector_doubles(capacity) + tier_room(tier) * tier_room(tier));
-}
-/// Which of them a place belongs to: by the support that it is likely to come to.
-__device__ __forceinline__ int tier_of(std::int64_t capacity, int size, int support) {
-  constexpr int kLikelyMore = 16;
-  const int wanted = support + kLikelyMore < size ? support + kLikelyMore : size;
-  for (int tier = 0; tier < kTiers - 1 && shared_bytes(capacity, tier) <= kSharedBytes; ++tier)
-    if (wanted <= tier_room(tier)) return tier;
-  return kTiers - 1;
+  return tier_bytes(vector_doubles(capacity), tier);
 }
 
 /// A set in `vectors`, which are in shared memory, with its inverse in device memory; not loaded yet.
@@ -645,7 +577,7 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 5 : 4)
   const std::int64_t p = places[blockIdx.x];
   if (tolerance[p] < 0) return;  // the whole block, here and below
   const int size = sets.size[p], support = sets.support[p];
-  const int its_tier = first ? tier_of(sets.capacity, size, support) : ~sets.outcome[p];
+  const int its_tier = first ? tier_of(vector_doubles(sets.capacity), size, support) : ~sets.outcome[p];
   if (its_tier != tier) {
     if (first && threadIdx.x == 0) sets.outcome[p] = ~its_tier;
     return;
@@ -709,7 +641,7 @@ __global__ void __launch_bounds__(kThreads, 5)
   const std::int64_t p = places[blockIdx.x];
   const int count = start[p];
   if (count <= 0 || count > sets.capacity) return;  // the whole block
-  add_to_set<false>(in, p, 0, sets.atom.column(p), count, sets);
+  add_to_set<kThreads, false>(in, p, 0, sets.atom.column(p), count, sets);
   BlockSet<false> set = block_set<false>(dynamic_shared<double>(), p, lambda[p], penalty, sets);
   set.size = set.support = count;
   double* const code = sets.code.column(p);

@@ -41,6 +41,9 @@ struct ActiveSets {
   static ActiveSets lay_out(Arena& arena, std::int64_t capacity, std::int64_t places);
 };
 
+/// Everything that `sets` views has the shape that is said there. @throws ShapeError, DeviceError: for arguments of `function`
+void check_sets(const Context& context, const char* function, const ActiveSets& sets);
+
 /// D'D, each entry the sum over rows in their order, one fused multiply-add a term: the same bits as add_atoms() computes
 /// where there is no Gram matrix.
 /// @param D [n, m]  @param G [m, m], written; both triangles

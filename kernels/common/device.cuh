@@ -208,6 +208,32 @@ __device__ __forceinline__ T block_min(T value) {
   return block_fold<kThreads, FoldMin>(value);
 }
 
+/// Takes those of 0 .. count - 1 that are wanted, in their order: put(place, i). Every thread of a one-dimensional block calls it,
+/// with the same count, and gets their number. Two barriers for each `kThreads` of them, the last after all have been put.
+template <int kThreads, class Wanted, class Put>
+__device__ __forceinline__ int block_compact(int count, const Wanted& wanted, const Put& put) {
+  constexpr int kWarps = kThreads / kWarpSize;
+  SHRINKWARP_SHARED_ARRAY(int, warp_counts, kWarps);
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  int taken = 0;
+  for (int first = 0; first < count; first += kThreads) {
+    const int i = first + static_cast<int>(threadIdx.x);
+    const bool mine = i < count && wanted(i);
+    const unsigned votes = __ballot_sync(kFullMask, mine);
+    if (lane == 0) warp_counts[warp] = __popc(votes);
+    __syncthreads();
+    int place = taken + __popc(votes & ((1u << lane) - 1u));
+    for (int w = 0; w < kWarps; ++w) {
+      if (w < warp) place += warp_counts[w];
+      taken += warp_counts[w];
+    }
+    if (mine) put(place, i);
+    __syncthreads();
+  }
+  return taken;
+}
+
 // ---- 16 bytes at once ----
 
 /// 16 bytes from device memory that nothing writes while the kernel runs; `source` is a multiple of 16.

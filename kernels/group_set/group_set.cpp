@@ -10,6 +10,7 @@
 #include <shrinkwarp/kernels/common/checks.hpp>
 #include <shrinkwarp/kernels/common/highway_targets.hpp>
 #include <shrinkwarp/kernels/gemm/single_threaded_blas.hpp>
+#include <shrinkwarp/kernels/group_set/group_rules.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
 #undef HWY_TARGET_INCLUDE
@@ -40,18 +41,6 @@ const FactorLoops& factor_loops() {
 namespace {
 
 constexpr double kUnit = std::numeric_limits<double>::epsilon();
-// What is added to the diagonal of H, as a share of G's: far over the rounding of a factorisation, so that dependent groups
-// have one, and far under what slows Newton's method down. Where a step cannot be taken whole, the next one has more of it:
-// a direction that little bends, in which others would have come to 0 long before, is then followed less far.
-constexpr double kLift = 1e-12, kFirstLift = 1e-6, kLargestLift = 1, kLiftFactor = 30;
-// A step is taken whole where it brings this share of what it promises.
-constexpr double kEnough = 0.02;
-// The lowest point along a step is looked for by halves.
-constexpr int kHalvings = 80;
-constexpr double kNearLowest = 1e-3;
-// Steps in a row that bring the code no nearer, with the same groups in use, after which rounding is in the way.
-constexpr int kIdleSteps = 4;
-
 std::int64_t padded(std::int64_t size) {
   return (size + GroupSet::kPadding - 1) / GroupSet::kPadding * GroupSet::kPadding;
 }
@@ -149,7 +138,7 @@ void GroupSetScratch::reserve(const Context& context, std::int64_t atoms) {
   factor_ = Tensor<double>(context, ld_, capacity_);
   for (Tensor<double>* vector : {&right_, &first_, &second_, &change_, &factors_, &one_})
     *vector = Tensor<double>::zeros(context, capacity_);
-  groups_ = Tensor<OnLine>(context, capacity_);
+  groups_ = Tensor<GroupOnLine>(context, capacity_);
   for (Tensor<std::int32_t>* vector : {&active_, &columns_}) *vector = Tensor<std::int32_t>::zeros(context, capacity_);
 }
 
@@ -312,7 +301,7 @@ bool GroupSet::best_code(std::int64_t p, double* code) const {
   // comes from the left and stays there.
   double rho = (length - threshold) / (*std::max_element(values, values + s) + ridge_);
   if (!std::isfinite(rho)) return false;  // columns of zeros, whose correlation is rounding
-  for (int time = 0; time < 100; ++time) {
+  for (int time = 0; time < GroupRules::kRootSteps; ++time) {
     double sum = 0, slope = 0;
     for (std::int64_t k = 0; k < s; ++k) {
       const double value = values[k] + ridge_;
@@ -324,7 +313,7 @@ bool GroupSet::best_code(std::int64_t p, double* code) const {
     const double change = sum * (std::sqrt(sum) - 1) / slope;
     if (!std::isfinite(rho + change)) return false;
     rho += change;
-    if (!(std::fabs(change) > 2 * kUnit * rho)) break;
+    if (!(std::fabs(change) > GroupRules::kRootNear * rho)) break;
   }
   for (std::int64_t k = 0; k < s; ++k) y[k] = b[k] * rho / ((values[k] + ridge_) * rho + threshold);
   std::fill_n(code, s, 0.0);
@@ -339,7 +328,7 @@ void GroupSet::sweep(GroupSetScratch& scratch, double tolerance) {
   double* const code = scratch.one_.data();
   double* const moved = scratch.factors_.data();
   for (std::int64_t p = 0; p < size_; ++p) {
-    if (!(aside(p, code) > tolerance / 4) || !best_code(p, code)) continue;
+    if (!(aside(p, code) > GroupRules::kSweepShare * tolerance) || !best_code(p, code)) continue;
     double* const z = code_.data() + p * s;
     for (std::int64_t i = 0; i < s; ++i) {
       moved[i] = code[i] - z[i];
@@ -358,7 +347,7 @@ bool GroupSet::factor(GroupSetScratch& scratch, std::int64_t count, double lift)
   const std::int64_t ld = scratch.ld_;
   const std::int64_t size = count * s;
   const std::int64_t whole = (size + 3) / 4 * 4;
-  for (; lift <= kLargestLift; lift *= kLiftFactor) {
+  for (; lift <= GroupRules::kLargestLift; lift *= GroupRules::kLiftFactor) {
     for (std::int64_t k = 0; k < count; ++k) {
       const std::int64_t p = scratch.active_.data()[k];
       const double bent = threshold_.data()[p] / length(p);
@@ -436,31 +425,23 @@ double GroupSet::multiply(GroupSetScratch& scratch, std::int64_t all, const doub
 //
 // no term of which is a difference of large numbers.
 struct GroupSet::Line {
-  const GroupSetScratch::OnLine* groups;
+  const GroupOnLine* groups;
   std::int64_t count;
   double square, slope;
 
   double change(double a) const {
     double sum = a * (a / 2 * square - slope);
-    for (const auto* g = groups; g < groups + count; ++g) {
-      const double along = g->length + a * g->radial;
-      const double reached = std::sqrt(along * along + a * a * g->across);
-      sum += g->threshold * (along > 0 ? a * a * g->across / (reached + along) : reached - along);
-    }
+    for (const auto* g = groups; g < groups + count; ++g) sum += change_along(*g, a);
     return sum;
   }
   bool rises(double a) const {  // F is convex: it rises from its lowest point on
     double sum = a * square - slope;
-    for (const auto* g = groups; g < groups + count; ++g) {
-      const double along = g->length + a * g->radial;
-      const double reached = std::sqrt(along * along + a * a * g->across);
-      if (reached > 0) sum += g->threshold * ((along * g->radial + a * g->across) / reached - g->radial);
-    }
+    for (const auto* g = groups; g < groups + count; ++g) sum += slope_along(*g, a);
     return sum > 0;
   }
   double lowest() const {  // a little before it
     double low = 0, high = 1;
-    for (int time = 0; time < kHalvings && high - low > kNearLowest * high; ++time) {
+    for (int time = 0; time < GroupRules::kHalvings && high - low > GroupRules::kNearLowest * high; ++time) {
       const double middle = (low + high) / 2;
       (rises(middle) ? high : low) = middle;
     }
@@ -514,7 +495,7 @@ bool GroupSet::newton(GroupSetScratch& scratch, double lift) {
     promised += product(scratch.one_.data(), first + active[k] * s, s);
   }
   const double gained = line(scratch, all, step).change(1);
-  if (!(gained <= -kEnough * promised)) {
+  if (!(gained <= -GroupRules::kEnough * promised)) {
     const Line straight = line(scratch, all, first);
     const double lowest = straight.lowest();
     if (step == first || !(gained <= straight.change(lowest))) {
@@ -539,7 +520,7 @@ GroupSetOutcome GroupSet::solve(GroupSetScratch& scratch, double tolerance, std:
   SHRINKWARP_REQUIRE(scratch.capacity() >= std::max(size_, std::int64_t{2}) * group_size_, ShapeError,
                      "GroupSet::solve: the scratch is for ", scratch.capacity(), " atoms, wanted at least ",
                      std::max(size_, std::int64_t{2}) * group_size_);
-  double nearest = std::numeric_limits<double>::infinity(), lift = kLift;
+  double nearest = std::numeric_limits<double>::infinity(), lift = GroupRules::kLift;
   std::int64_t support = -1;
   bool whole = false;
   for (int idle = 0;;) {
@@ -548,13 +529,13 @@ GroupSetOutcome GroupSet::solve(GroupSetScratch& scratch, double tolerance, std:
     if (left <= tolerance) return GroupSetOutcome::solved;
     // Whole steps that nothing holds back, with the same groups in use, come nearer and nearer, but for rounding.
     const bool nearer = left <= nearest / 2;
-    idle = whole && lift == kLift && support_ == support && !nearer ? idle + 1 : 0;
-    if (idle == kIdleSteps || steps_ >= max_steps) return GroupSetOutcome::stuck;
+    idle = whole && lift == GroupRules::kLift && support_ == support && !nearer ? idle + 1 : 0;
+    if (idle == GroupRules::kIdleSteps || steps_ >= max_steps) return GroupSetOutcome::stuck;
     nearest = left;
     support = support_;
     whole = newton(scratch, lift);
-    lift =
-        whole ? std::max(lift / kLiftFactor, kLift) : std::min(std::max(kFirstLift, lift * kLiftFactor), kLargestLift);
+    lift = whole ? std::max(lift / GroupRules::kLiftFactor, GroupRules::kLift)
+                 : std::min(std::max(GroupRules::kFirstLift, lift * GroupRules::kLiftFactor), GroupRules::kLargestLift);
   }
 }
 

@@ -22,6 +22,7 @@
 
 #include <cstdint>
 
+#include <shrinkwarp/kernels/group_set/group_rules.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
 #include <shrinkwarp/runtime/view.hpp>
@@ -42,6 +43,9 @@ class GroupBasis {
   std::int64_t group_size() const { return vectors_.rows(); }
   /// [s, s] of group g, an eigenvector a column.
   const double* vectors(std::int64_t group) const { return vectors_.data() + group * group_size() * group_size(); }
+  /// All of them: [s, m] and [m].
+  MatrixView<const double> vectors() const { return vectors_.matrix(); }
+  VectorView<const double> values() const { return values_.vector(); }
   /// [s], >= 0.
   const double* values(std::int64_t group) const { return values_.data() + group * group_size(); }
 
@@ -61,13 +65,10 @@ class GroupSetScratch {
 
  private:
   friend class GroupSet;
-  struct OnLine {  // a group of S along a step d: radial = u'd, across = ||d||^2 - radial^2
-    double threshold, length, radial, across;
-  };
   std::int64_t capacity_ = 0, ld_ = 0;
   Tensor<double> factor_;                                           // [ld, capacity], of H
   Tensor<double> right_, first_, second_, change_, factors_, one_;  // [capacity]
-  Tensor<OnLine> groups_;                                           // [capacity]
+  Tensor<GroupOnLine> groups_;                                      // [capacity]
   Tensor<std::int32_t> active_, columns_;                           // [capacity], positions of S; their atoms in W
 };
 

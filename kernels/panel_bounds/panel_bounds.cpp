@@ -12,7 +12,7 @@ namespace cuda {
 void round_to_half(const Context& context, MatrixView<const double> V, VectorView<const std::int32_t> from,
                    MatrixView<std::uint16_t> values, float* factor, float* length, float* rounding);
 void panel_bounds(const Context& context, const HalfColumns& D, const HalfBounds& atoms, const HalfColumns& R,
-                  std::int64_t count, bool nonnegative, MatrixView<std::uint32_t> keys);
+                  std::int64_t count, const PanelPenalty& penalty, MatrixView<std::uint32_t> keys);
 }  // namespace cuda
 
 namespace {
@@ -31,6 +31,12 @@ float rounded_up(double value) {
 }
 
 }  // namespace
+
+std::int64_t group_columns(std::int64_t group_size) {
+  for (const std::int64_t columns : {1, 2, 4})
+    if (group_size <= columns) return columns;
+  return padded(group_size, kPanelAtoms);
+}
 
 HalfColumns::HalfColumns(const Context& context, std::int64_t rows, std::int64_t cols)
     : rows_(rows),
@@ -113,6 +119,13 @@ void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumn
   check_matrix(context, "panel_bounds", "D", D.values(), D.values().rows, D.values().cols);
   check_matrix(context, "panel_bounds", "R", R.values(), R.values().rows, R.values().cols);
   check_matrix(context, "panel_bounds", "keys", keys, (D.cols() + kPanelAtoms - 1) / kPanelAtoms, count);
+  const std::int64_t together = penalty.group_columns;
+  SHRINKWARP_REQUIRE(together == 1 || together == 2 || together == 4 || (together > 0 && together % kPanelAtoms == 0),
+                     ShapeError, "panel_bounds: penalty.group_columns is ", together,
+                     ", wanted 1, 2, 4 or a multiple of 8");
+  SHRINKWARP_REQUIRE(together == 1 || !penalty.nonnegative, ValueError,
+                     "panel_bounds: found nonnegative codes in groups of ", together,
+                     " columns, wanted one or the other");
   const bool weighted = !penalty.divided.factor.empty();
   if (weighted) {
     check_vector(context, "panel_bounds", "penalty.divided.factor", penalty.divided.factor, D.values().cols);
@@ -121,7 +134,7 @@ void panel_bounds(const Context& context, const HalfColumns& D, const HalfColumn
   }
   if (keys.empty() || !context.select_cuda()) return;
   if constexpr (kHasCuda)
-    cuda::panel_bounds(context, D, weighted ? penalty.divided : D.bounds(), R, count, penalty.nonnegative, keys);
+    cuda::panel_bounds(context, D, weighted ? penalty.divided : D.bounds(), R, count, penalty, keys);
 }
 
 }  // namespace shrinkwarp

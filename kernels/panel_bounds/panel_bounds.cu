@@ -34,9 +34,10 @@ __global__ void __launch_bounds__(kRoundingWarps* kWarpSize)
   const std::int64_t col = static_cast<std::int64_t>(blockIdx.x) * kRoundingWarps + threadIdx.x / kWarpSize;
   if (col >= count) return;
   const int lane = static_cast<int>(threadIdx.x % kWarpSize);
-  const double* const v = V.data + from[col] * V.ld;
+  const std::int64_t rows = from[col] < 0 ? 0 : V.rows;
+  const double* const v = V.data + (rows > 0 ? from[col] : 0) * V.ld;
   double largest = 0;
-  for (std::int64_t i = lane; i < V.rows; i += kWarpSize) largest = fmax(largest, std::fabs(v[i]));
+  for (std::int64_t i = lane; i < rows; i += kWarpSize) largest = fmax(largest, std::fabs(v[i]));
   largest = warp_max(largest);
   const int exponent = largest > 0 ? ilogb(largest) : -1000;
   const bool in_range = exponent >= -120 && exponent <= 120;
@@ -44,7 +45,7 @@ __global__ void __launch_bounds__(kRoundingWarps* kWarpSize)
   const double inverse = in_range ? ldexp(1.0, -exponent) : 0.0;
   double energy = 0, lost = 0, kept = 0;
   for (std::int64_t i = lane; i < values.rows; i += kWarpSize) {
-    const double value = i < V.rows ? v[i] : 0.0;
+    const double value = i < rows ? v[i] : 0.0;
     const unsigned short bits = half_from_float(static_cast<float>(value * inverse));
     values.data[i + col * values.ld] = bits;
     const double q = static_cast<double>(float_from_half(bits)) * unit;
@@ -89,6 +90,11 @@ __device__ __forceinline__ void copy_step(std::uint16_t* ring, MatrixView<const 
   }
 }
 
+/// A bound and its place in the panel.
+__device__ __forceinline__ unsigned key_of(float bound, int place) {
+  return ((__float_as_uint(bound) + 7u) & ~7u) | static_cast<unsigned>(place);
+}
+
 struct PanelOperands {
   MatrixView<const std::uint16_t> D, R;
   const float *atom_factor, *atom_length, *atom_rounding;
@@ -96,7 +102,8 @@ struct PanelOperands {
 };
 
 /// @tparam kNonnegative  sums under 0 are no better than 0
-template <bool kNonnegative>
+/// @tparam kTogether     columns of a group, or of its part that lies in a panel
+template <bool kNonnegative, int kTogether>
 __global__ void __launch_bounds__(kThreads, 2)
     panel_bounds_kernel(PanelOperands in, float accumulation, std::int64_t count, MatrixView<std::uint32_t> keys) {
   SHRINKWARP_SHARED_ARRAY(std::uint16_t, ring, 2 * kHalf);
@@ -147,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 
   // A fragment is 16 residuals and the 8 atoms of a panel, of which the lane has two.
-  constexpr float kLeast = 1e-37f;
+  constexpr float kLeast = 1e-37f, kLeastNorm = 4e-19f;
   constexpr unsigned kMost = 0x7f7ffff8u;  // the largest float but for a place
   float factor[kAcross][2], rounding[kAcross][2], length[kAcross][2];
 #pragma unroll
@@ -172,6 +179,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
       for (int j = 0; j < kAcross; ++j) {
         unsigned key = 0;
+        float square = 0;  // of a group's bounds
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           // The factors first: what is out of range then is so in the end.
@@ -180,11 +188,22 @@ __global__ void __launch_bounds__(kThreads, 2)
           const float error = std::fma(rounding[j][e], its_length, length[j][e] * its_rounding);
           // Five operations, each off by half a unit, and the place in the last three bits.
           const float bound = (correlation + error) * (1.0f + 4e-7f) + kLeast;
-          const unsigned bits = ((__float_as_uint(bound) + 7u) & ~7u) | static_cast<unsigned>(2 * t + e);
-          key = key > bits ? key : bits;
+          if constexpr (kTogether == 1) {
+            const unsigned bits = key_of(bound, 2 * t + e);
+            key = key > bits ? key : bits;
+          } else {
+            square = std::fma(bound, bound, square);
+          }
+        }
+        if constexpr (kTogether > 1) {
+#pragma unroll
+          for (int offset = 1; 2 * offset < kTogether; offset *= 2)
+            square += __shfl_xor_sync(kFullMask, square, offset);
+          // Seven operations at most, the root halves what came before it; and squares that were under the range.
+          key = key_of(std::sqrt(square) * (1.0f + 6e-7f) + kLeastNorm, 2 * t / kTogether);
         }
 #pragma unroll
-        for (int offset = 1; offset < 4; offset *= 2) {
+        for (int offset = kTogether / 2 > 1 ? kTogether / 2 : 1; offset < 4; offset *= 2) {
           const unsigned other = __shfl_xor_sync(kFullMask, key, offset);
           key = key > other ? key : other;
         }
@@ -207,13 +226,17 @@ void round_to_half(const Context& context, MatrixView<const double> V, VectorVie
 }
 
 void panel_bounds(const Context& context, const HalfColumns& D, const HalfBounds& atoms, const HalfColumns& R,
-                  std::int64_t count, bool nonnegative, MatrixView<std::uint32_t> keys) {
+                  std::int64_t count, const PanelPenalty& penalty, MatrixView<std::uint32_t> keys) {
   static_assert(kAcross == 4, "a lane of four writes the key of each panel of a warp");
   const PanelOperands in{D.values(),          R.values(),      atoms.factor.data, atoms.length.data,
                          atoms.rounding.data, R.factor().data, R.length().data,   R.rounding().data};
-  launch(nonnegative ? panel_bounds_kernel<true> : panel_bounds_kernel<false>,
-         dim3(grid_size(ceil_div(in.D.cols, kTile) * ceil_div(count, kTile), "panel_bounds")), dim3(kThreads), 0,
-         context.stream(), in, panel_accumulation(D), count, keys);
+  const auto chosen = penalty.nonnegative          ? panel_bounds_kernel<true, 1>
+                      : penalty.group_columns == 1 ? panel_bounds_kernel<false, 1>
+                      : penalty.group_columns == 2 ? panel_bounds_kernel<false, 2>
+                      : penalty.group_columns == 4 ? panel_bounds_kernel<false, 4>
+                                                   : panel_bounds_kernel<false, 8>;
+  launch(chosen, dim3(grid_size(ceil_div(in.D.cols, kTile) * ceil_div(count, kTile), "panel_bounds")), dim3(kThreads),
+         0, context.stream(), in, panel_accumulation(D), count, keys);
 }
 
 }  // namespace shrinkwarp::cuda

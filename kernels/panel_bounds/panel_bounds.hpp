@@ -8,7 +8,8 @@
 //
 // all norms rounded up, K the padded number of rows. The last term is twice what is known of how tensor cores add: they cut
 // off less than a unit of float, 2^-23, of the largest partial sum with each term. Together some 4e-4 ||d|| ||r|| for 300 rows.
-// Under weights all of it is divided by the atom's, and where codes are to be nonnegative d'r is bounded without its sign.
+// Under weights all of it is divided by the atom's, and where codes are to be nonnegative d'r is bounded without its sign. Of
+// groups of atoms the norm of what bounds their atoms is a bound.
 //
 // On CUDA only: on the CPU bounded_correlation does this in integers.
 #pragma once
@@ -23,6 +24,10 @@ namespace shrinkwarp {
 
 /// Atoms of a panel.
 inline constexpr std::int64_t kPanelAtoms = 8;
+
+/// Columns that a group of atoms takes in HalfColumns, of which the last ones may be 0, so that a panel holds whole groups or a
+/// part of one: 2, 4, or a multiple of 8.
+std::int64_t group_columns(std::int64_t group_size);
 
 /// What bounds correlations of columns in half precision: those of HalfColumns themselves, or divided by weights.
 struct HalfBounds {
@@ -39,7 +44,7 @@ class HalfColumns {
   /// Bytes of all that.
   static std::int64_t bytes(std::int64_t rows, std::int64_t cols);
 
-  /// Column i <- V(:, from[i]) for each i of `from`.
+  /// Column i <- V(:, from[i]) for each i of `from`, 0 where from[i] is negative.
   /// @param V     [rows, any number], finite; magnitudes whose squares keep in the range of double
   /// @param from  [count <= cols]
   /// Numerics: a column whose largest magnitude is out of [2^-120, 2^120] becomes 0, all of it in `rounding`.
@@ -87,6 +92,8 @@ class DividedBounds {
 struct PanelPenalty {
   HalfBounds divided;        ///< of D, by weights; empty for none
   bool nonnegative = false;  ///< d_j'r in place of |d_j'r|
+  std::int64_t group_columns =
+      1;  ///< of D that belong together: 2, 4 or a multiple of 8; not where codes are nonnegative
 };
 
 /// A bound of each panel's largest correlation, with the atom that it comes from: as a key, a float's bits of which the
@@ -94,14 +101,16 @@ struct PanelPenalty {
 ///
 ///   keys[p, b] >= max over atoms j of panel p of |d_j'r_b|    (read as a float)
 ///
-/// and under a penalty of |d_j'r_b| / w_j, or of d_j'r_b / w_j where codes are to be nonnegative; never under 0.
+/// and under a penalty of |d_j'r_b| / w_j, or of d_j'r_b / w_j where codes are to be nonnegative; never under 0. Where columns
+/// belong together as groups, it is the largest ||D_g'r_b|| / w_g of the panel's groups, with the group's place in the panel;
+/// or, where a group takes several panels, the norm of the panel's part of it, with the place 0.
 ///
 /// @param D, R     of the same number of rows; the first `count` columns of R
 /// @param keys     [ceil(m / 8), count], written; where atoms are equal the later one counts
 /// @param penalty  its `divided` from D
 ///
 /// Numerics     a key is over |c| and its bound by at most 2^-18 of itself; what is under 1e-37 is taken for that, what is over
-///              3.4e38 for that
+///              3.4e38 for that; of groups what is under 1e-18, and what is over 1e18
 /// Determinism  a column's bits depend on that column alone
 /// Cost         2 K m flops of tensor cores a residual; reads 2 K (m + count) bytes a tile of 128 x 128, writes m / 2 bytes a
 ///              residual. Allocates no, synchronises no, capturable yes

@@ -1,5 +1,6 @@
 #include <shrinkwarp/kernels/working_set/working_set.hpp>
 
+#include <algorithm>
 #include <iterator>
 
 #include <shrinkwarp/config.hpp>
@@ -25,16 +26,27 @@ namespace {
 
 void check_weights(const Context& context, const char* function, const PenaltyView<double>& penalty,
                    std::int64_t atoms) {
-  if (!penalty.weights.empty()) check_vector(context, function, "penalty.weights", penalty.weights, atoms);
+  SHRINKWARP_REQUIRE(penalty.group_size >= 1 && atoms % penalty.group_size == 0, ShapeError, function,
+                     ": penalty.group_size is ", penalty.group_size, ", wanted a divisor of the ", atoms, " atoms");
+  SHRINKWARP_REQUIRE(!penalty.grouped() || !penalty.nonnegative, ValueError, function,
+                     ": found nonnegative codes in groups of ", penalty.group_size, " atoms, wanted one or the other");
+  if (!penalty.weights.empty())
+    check_vector(context, function, "penalty.weights", penalty.weights, atoms / penalty.group_size);
 }
 
 }  // namespace
 
-WorkingSetProblems WorkingSetProblems::lay_out(Arena& arena, std::int64_t rows, std::int64_t places) {
+std::int64_t WorkingSetProblems::most_new_atoms(std::int64_t group_size) {
+  constexpr std::int64_t kGroups = 64, kAtoms = 192;
+  return group_size * std::clamp<std::int64_t>(kAtoms / group_size, 1, kGroups);
+}
+
+WorkingSetProblems WorkingSetProblems::lay_out(Arena& arena, std::int64_t rows, std::int64_t places,
+                                               std::int64_t group_size) {
   WorkingSetProblems problems;
   problems.x = arena.matrix<double>(rows, places);
   problems.r = arena.matrix<double>(rows, places);
-  problems.fresh = arena.matrix<std::int32_t>(kMostNewAtoms, places);
+  problems.fresh = arena.matrix<std::int32_t>(most_new_atoms(group_size), places);
   VectorView<double>* const numbers[] = {&problems.scale, &problems.energy,    &problems.lambda,   &problems.primal,
                                          &problems.gap,   &problems.magnitude, &problems.tolerance};
   VectorView<std::int32_t>* const counts[] = {&problems.state, &problems.support, &problems.iterations,
@@ -73,11 +85,14 @@ void look_at_bounds(const Context& context, MatrixView<const double> D, const Ha
                     const LookRules& rules, const WorkingSetProblems& problems, const ActiveSets& sets,
                     const PenaltyView<double>& penalty, const HalfBounds& divided) {
   check_cuda(context, "look_at_bounds");
-  check_matrix(context, "look_at_bounds", "D", D, problems.x.rows, half.cols());
+  check_matrix(context, "look_at_bounds", "D", D, problems.x.rows, D.cols);
   check_vector(context, "look_at_bounds", "places", places, places.size);
-  check_matrix(context, "look_at_bounds", "keys", keys, (D.cols + kPanelAtoms - 1) / kPanelAtoms, places.size);
   const bool weighted = !penalty.weights.empty();
   check_weights(context, "look_at_bounds", penalty, D.cols);
+  const std::int64_t columns = D.cols / penalty.group_size * group_columns(penalty.group_size);
+  SHRINKWARP_REQUIRE(half.cols() == columns, ShapeError, "look_at_bounds: half has ", half.cols(), " columns, wanted ",
+                     columns);
+  check_matrix(context, "look_at_bounds", "keys", keys, (columns + kPanelAtoms - 1) / kPanelAtoms, places.size);
   if (weighted) {
     check_vector(context, "look_at_bounds", "divided.factor", divided.factor, half.values().cols);
     check_vector(context, "look_at_bounds", "divided.length", divided.length, half.values().cols);

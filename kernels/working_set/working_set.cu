@@ -22,10 +22,13 @@ constexpr int kWarps = kThreads / kWarpSize;
 
 // The CPU's solver has the same rules (models/lasso/working_set.cpp).
 constexpr int kFirstAtoms = 16;
+constexpr int kFirstGroups = 8;
 constexpr double kGrowth = 0.8;
 constexpr double kLookFrom = 0.999;
 constexpr double kFarOver = 1.1;
 constexpr int kIdleRounds = 2;
+constexpr double kLeastTolerance = 1e-12, kLeastGroupTolerance = 1e-14;
+constexpr double kLoose = 0.1;
 constexpr double kLargestLambda = 1e30;
 
 __device__ __forceinline__ double dot(const double* a, const double* b, std::int64_t n) {
@@ -91,6 +94,7 @@ struct Look {
   const std::int32_t* places;
   LookRules rules;
   PenaltyView<double> penalty;
+  int group_columns;  // of half
 };
 
 /// What is compared with lambda: |d_j'r| or, under a penalty, of c = d_j'r - ridge z_j.
@@ -101,13 +105,64 @@ __device__ __forceinline__ double over(const Look& in, std::int64_t atom, double
   return in.penalty.nonnegative ? divided : std::fabs(divided);
 }
 
-/// One problem's keys and working set, in a block.
-template <bool kPlain>
+/// |d_j'r| / w_j can be so large: from the halves once more, for one column by a warp.
+__device__ __forceinline__ double column_bound(const Look& in, std::int64_t column, std::int64_t b) {
+  const unsigned* const d = reinterpret_cast<const unsigned*>(in.half.data + column * in.half.ld);
+  const unsigned* const r = reinterpret_cast<const unsigned*>(in.residuals.data + b * in.residuals.ld);
+  float sum = 0;
+  for (int w = static_cast<int>(threadIdx.x % kWarpSize); w < in.half.rows / 2; w += kWarpSize) {
+    const unsigned x = d[w], y = r[w];
+    sum =
+        std::fma(float_from_half(static_cast<unsigned short>(x)), float_from_half(static_cast<unsigned short>(y)), sum);
+    sum = std::fma(float_from_half(static_cast<unsigned short>(x >> 16)),
+                   float_from_half(static_cast<unsigned short>(y >> 16)), sum);
+  }
+  sum = warp_sum(sum);
+  const double c = std::fabs(static_cast<double>(sum)) * static_cast<double>(in.factor[column]) *
+                   static_cast<double>(in.its_factor[b]);
+  const double length = static_cast<double>(in.length[column]);
+  const double rounding = static_cast<double>(in.rounding[column]) + static_cast<double>(in.accumulation) * length;
+  return c + rounding * static_cast<double>(in.its_length[b]) + length * static_cast<double>(in.its_rounding[b]);
+}
+
+/// One problem's keys and working set, in a block. Both speak of atoms, or where the penalty has groups of these.
+template <bool kPlain, bool kGrouped>
 struct BlockLook {
   const Look& in;
   std::uint32_t* keys;
   int panels;
-  const std::uint32_t* in_set;  // a bit an atom, in shared memory
+  const std::uint32_t* in_set;  // a bit an atom or group, in shared memory
+  const ActiveSets& sets;
+  std::int64_t p, b;  // its place, and its column in the pass
+  int size;           // |W| in atoms
+
+  __device__ __forceinline__ int group_size() const { return kGrouped ? static_cast<int>(in.penalty.group_size) : 1; }
+  __device__ __forceinline__ int members() const { return static_cast<int>(in.D.cols) / group_size(); }
+  /// Members of a panel.
+  __device__ __forceinline__ int per_panel() const {
+    constexpr int kAtoms = static_cast<int>(kPanelAtoms);
+    if constexpr (!kGrouped) return kAtoms;
+    return in.group_columns < kAtoms ? kAtoms / in.group_columns : 1;
+  }
+
+  /// Where groups take several panels: a key a group, of the panels' norms.
+  __device__ void join_parts() {
+    const int parts = in.group_columns / static_cast<int>(kPanelAtoms);
+    constexpr std::uint32_t kMost = 0x7f7ffff8u;
+    for (int first = 0; first < members(); first += kThreads) {
+      const int g = first + static_cast<int>(threadIdx.x);
+      double square = 0;
+      for (int part = 0; part < parts && g < members(); ++part) {
+        const double norm = static_cast<double>(__uint_as_float(keys[g * parts + part] & ~7u));
+        square = std::fma(norm, norm, square);
+      }
+      const std::uint32_t key = (__float_as_uint(__double2float_ru(std::sqrt(square) * (1 + 1e-12))) + 7u) & ~7u;
+      __syncthreads();  // keys are read at their places and later ones
+      if (g < members()) keys[g] = key < kMost ? key : kMost;
+      __syncthreads();
+    }
+    panels = members();
+  }
 
   __device__ int count_from(std::uint32_t floor) const {
     int count = 0;
@@ -123,63 +178,76 @@ struct BlockLook {
     }
     return found;
   }
-  __device__ bool holds(std::int64_t atom) const { return (in_set[atom / 32] >> (atom % 32) & 1u) != 0; }
-  /// Whether any atom of a panel is in W.
+  __device__ bool holds(std::int64_t member) const { return (in_set[member / 32] >> (member % 32) & 1u) != 0; }
+  /// Whether any member of a panel is in W.
   __device__ bool holds_some(int panel) const {
-    constexpr int kPanels = 32 / static_cast<int>(kPanelAtoms);  // of a word
-    return (in_set[panel / kPanels] >> (panel % kPanels * kPanelAtoms) & ((1u << kPanelAtoms) - 1u)) != 0;
+    const int first = panel * per_panel();  // a panel lies within a word
+    return (in_set[first / 32] >> (first % 32) & ((1u << per_panel()) - 1u)) != 0;
   }
 
-  /// The atoms of keys from `floor` on, in the order of panels: to `fresh`, at most `most` of them. Their number.
-  __device__ int atoms_from(std::uint32_t floor, std::int32_t* fresh, int most) const {
-    SHRINKWARP_SHARED_ARRAY(int, warp_counts, kWarps);
-    const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-    int count = 0;
-    for (int first = 0; first < panels; first += kThreads) {
-      const int q = first + static_cast<int>(threadIdx.x);
-      const std::uint32_t key = q < panels ? keys[q] : 0;
-      const std::int64_t atom = static_cast<std::int64_t>(q) * kPanelAtoms + key % kPanelAtoms;
-      bool taken = key != 0 && key >= floor && atom < in.D.cols && !holds(atom);
+  /// The members of keys from `floor` on, in the order of panels: their atoms to `fresh`, at most those of `most` of them. The
+  /// number of these.
+  __device__ int members_from(std::uint32_t floor, std::int32_t* fresh, int most) const {
+    const auto member = [&](int q) {
+      return static_cast<std::int64_t>(q) * per_panel() + keys[q] % static_cast<std::uint32_t>(kPanelAtoms);
+    };
+    const auto wanted = [&](int q) {
+      const std::uint32_t key = keys[q];
+      if (key == 0 || key < floor || member(q) >= members() || holds(member(q))) return false;
       if constexpr (!kPlain)
-        if (taken && in.penalty.weights.data != nullptr) taken = std::isfinite(in.penalty.weights[atom]);
-      const unsigned votes = __ballot_sync(kFullMask, taken);
-      if (lane == 0) warp_counts[warp] = __popc(votes);
-      __syncthreads();
-      int place = count + __popc(votes & ((1u << lane) - 1u));
-      for (int w = 0; w < kWarps; ++w) {
-        if (w < warp) place += warp_counts[w];
-        count += warp_counts[w];
-      }
-      if (taken && place < most) fresh[place] = static_cast<std::int32_t>(atom);
-      __syncthreads();
-    }
+        if (in.penalty.weights.data != nullptr) return std::isfinite(in.penalty.weights[member(q)]);
+      return true;
+    };
+    const int count = block_compact<kThreads>(panels, wanted, [&](int place, int q) {
+      const int s = group_size();
+      for (int i = 0; i < s && place < most; ++i) fresh[place * s + i] = static_cast<std::int32_t>(member(q) * s + i);
+    });
     return count < most ? count : most;
+  }
+
+  /// What is compared with lambda can be so large. By a warp.
+  __device__ __forceinline__ double bound(std::int64_t member) const {
+    if constexpr (!kGrouped) return column_bound(in, member, b);
+    double square = 0;
+    for (int i = 0; i < group_size(); ++i) {
+      const double most = column_bound(in, member * in.group_columns + i, b);
+      square = std::fma(most, most, square);
+    }
+    return std::sqrt(square) * (1 + 1e-12);
+  }
+
+  /// It is, in float64; correlations of a member that is in W are told, of which a ridge takes its share. By a warp.
+  __device__ __forceinline__ double exactly(std::int64_t member, const double* r) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+    const int s = group_size();
+    int position = -1;
+    if (holds(member)) {
+      for (int i = lane * s; i < size; i += kWarpSize * s)
+        if (sets.atom.column(p)[i] / s == member) position = i;
+      position = warp_max(position);
+    }
+    double square = 0, value = 0;
+    for (int i = 0; i < s; ++i) {
+      const std::int64_t atom = member * s + i;
+      double correlation = dot(in.D.data + atom * in.D.ld, r, in.D.rows);
+      if (position >= 0) {
+        if constexpr (!kPlain) correlation -= in.penalty.ridge * sets.code.column(p)[position + i];
+        if (lane == 0) sets.correlation.column(p)[position + i] = correlation;
+      }
+      if constexpr (kGrouped)
+        square = std::fma(correlation, correlation, square);
+      else
+        value = over<kPlain>(in, atom, correlation);
+    }
+    if constexpr (kGrouped)
+      value = std::sqrt(square) / (in.penalty.weights.data != nullptr ? in.penalty.weights[member] : 1.0);
+    return value;
   }
 };
 
-/// |d_j'r| / w_j can be so large: from the halves once more, for one atom by a warp.
-__device__ __forceinline__ double atom_bound(const Look& in, std::int64_t atom, std::int64_t b) {
-  const unsigned* const d = reinterpret_cast<const unsigned*>(in.half.data + atom * in.half.ld);
-  const unsigned* const r = reinterpret_cast<const unsigned*>(in.residuals.data + b * in.residuals.ld);
-  float sum = 0;
-  for (int w = static_cast<int>(threadIdx.x % kWarpSize); w < in.half.rows / 2; w += kWarpSize) {
-    const unsigned x = d[w], y = r[w];
-    sum =
-        std::fma(float_from_half(static_cast<unsigned short>(x)), float_from_half(static_cast<unsigned short>(y)), sum);
-    sum = std::fma(float_from_half(static_cast<unsigned short>(x >> 16)),
-                   float_from_half(static_cast<unsigned short>(y >> 16)), sum);
-  }
-  sum = warp_sum(sum);
-  const double c = std::fabs(static_cast<double>(sum)) * static_cast<double>(in.factor[atom]) *
-                   static_cast<double>(in.its_factor[b]);
-  const double length = static_cast<double>(in.length[atom]);
-  const double rounding = static_cast<double>(in.rounding[atom]) + static_cast<double>(in.accumulation) * length;
-  return c + rounding * static_cast<double>(in.its_length[b]) + length * static_cast<double>(in.its_rounding[b]);
-}
-
-/// @tparam kPlain  the penalty is, and no problem waits to start at a code
-template <bool kPlain>
+/// @tparam kPlain    the penalty is, and no problem waits to start at a code
+/// @tparam kGrouped  the penalty is: a working set grows by groups
+template <bool kPlain, bool kGrouped>
 __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
     look_kernel(Look in, WorkingSetProblems problems, ActiveSets sets) {
   const std::int64_t b = blockIdx.x;
@@ -188,20 +256,26 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   std::uint32_t* const in_set = dynamic_shared<std::uint32_t>();
   SHRINKWARP_SHARED_ARRAY(double, sums, 3);
-  const int words = static_cast<int>((in.D.cols + 31) / 32);
   const int size = sets.size[p], support = sets.support[p];
   const std::int32_t* const atoms = sets.atom.column(p);
+  BlockLook<kPlain, kGrouped> look{in, in.keys.column(b), static_cast<int>(in.keys.rows), in_set, sets, p, b, size};
+  const int s = look.group_size(), members = look.members(), per_panel = look.per_panel();
+  const int words = (members + 31) / 32;
   for (int w = threadIdx.x; w < words; w += kThreads) in_set[w] = 0;
   __syncthreads();
-  for (int i = threadIdx.x; i < size; i += kThreads) atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);
+  for (int i = threadIdx.x * s; i < size; i += kThreads * s) {
+    const int member = atoms[i] / s;
+    atomicOr(&in_set[member / 32], 1u << member % 32);
+  }
   __syncthreads();
-  BlockLook<kPlain> look{in, in.keys.column(b), static_cast<int>(in.keys.rows), in_set};
+  if constexpr (kGrouped)
+    if (in.group_columns > static_cast<int>(kPanelAtoms)) look.join_parts();
   const double* const x = problems.x.column(p);
   const double* const r = problems.r.column(p);
   const std::int64_t n = in.D.rows;
   const int start = kPlain ? 0 : problems.start[p];
 
-  // lambda_max: exact for the atom of the highest key, then for all that may have more.
+  // lambda_max: exact for the member of the highest key, then for all that may have more.
   double lambda = problems.lambda[p];
   if (lambda < 0) {
     const std::uint32_t highest = look.kth_largest(1);
@@ -209,16 +283,17 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
     for (int q = threadIdx.x; q < look.panels; q += kThreads)
       if (look.keys[q] == highest && q < panel) panel = q;
     panel = block_min<kThreads>(panel);
-    const std::int64_t best = static_cast<std::int64_t>(panel) * kPanelAtoms + highest % kPanelAtoms;
-    double low = best < in.D.cols ? over<kPlain>(in, best, dot(in.D.data + best * in.D.ld, r, n)) : 0.0;
+    const std::int64_t best =
+        static_cast<std::int64_t>(panel) * per_panel + highest % static_cast<std::uint32_t>(kPanelAtoms);
+    double low = best < members ? look.exactly(best, r) : 0.0;
     if constexpr (!kPlain) low = fmax(low, 0.0);
     double most = low;
     for (int q = warp; q < look.panels; q += kWarps) {
       if (static_cast<double>(__uint_as_float(look.keys[q])) < low) continue;
-      for (int a = 0; a < kPanelAtoms; ++a) {
-        const std::int64_t j = static_cast<std::int64_t>(q) * kPanelAtoms + a;
-        if (j >= in.D.cols || atom_bound(in, j, b) < low) continue;
-        most = fmax(most, over<kPlain>(in, j, dot(in.D.data + j * in.D.ld, r, n)));
+      for (int a = 0; a < per_panel; ++a) {
+        const std::int64_t j = static_cast<std::int64_t>(q) * per_panel + a;
+        if (j >= members || look.bound(j) < low) continue;
+        most = fmax(most, look.exactly(j, r));
       }
     }
     lambda = fmin(in.rules.fraction * block_max<kThreads>(most), kLargestLambda);
@@ -226,22 +301,25 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
 
   const int iteration = problems.iterations[p];
   const bool last = iteration >= in.rules.max_iterations;
-  const int grown = static_cast<int>(kGrowth * support);
-  constexpr int kMost = static_cast<int>(WorkingSetProblems::kMostNewAtoms);
-  const int wanted = size == 0 ? kFirstAtoms : grown < kFirstAtoms ? kFirstAtoms : grown > kMost ? kMost : grown;
+  const int grown = static_cast<int>(kGrowth * support) / s;
+  const int most_new = static_cast<int>(problems.fresh.rows) / s;
+  constexpr int kFirst = kGrouped ? kFirstGroups : kFirstAtoms;
+  const int first = kFirst < most_new ? kFirst : most_new;
+  const int wanted = size == 0 || grown < first ? first : grown > most_new ? most_new : grown;
   std::int32_t* const fresh = problems.fresh.column(p);
   std::int32_t state = kProblemRuns;
-  int fresh_count = 0;
+  int fresh_count = 0;  // members
   double primal = 0, gap = 0, energy = 0;
-  const double weighted = kPlain || in.penalty.weights.data == nullptr ? problems.magnitude[p] : problems.weighted[p];
+  const bool magnitude_counts = kPlain || (!kGrouped && in.penalty.weights.data == nullptr);
+  const double weighted = magnitude_counts ? problems.magnitude[p] : problems.weighted[p];
 
   const std::uint32_t far_over = __float_as_uint(static_cast<float>(kFarOver * lambda));
   const bool many = start == 0 && !last && lambda > 0 && look.count_from(far_over) >= wanted;
-  if (many) fresh_count = look.atoms_from(look.kth_largest(wanted), fresh, kMost);
+  if (many) fresh_count = look.members_from(look.kth_largest(wanted), fresh, most_new);
   if (start == 0 && (!many || (size > 0 && fresh_count < wanted / 2))) {
     // Where nothing is chosen yet the highest panels will be wanted, if this is not the end.
     const std::uint32_t highest = size == 0 ? look.kth_largest(wanted) : 0;
-    const int first_count = size == 0 ? look.atoms_from(highest, fresh, kMost) : 0;
+    const int first_count = size == 0 ? look.members_from(highest, fresh, most_new) : 0;
     const double from = kLookFrom * lambda;
     double most = from;
     for (int q = warp; q < look.panels; q += kWarps) {
@@ -249,22 +327,12 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
       // What a ridge takes from correlations of W the bounds do not know.
       const bool with_ridge = !kPlain && in.penalty.ridge > 0;
       if (static_cast<double>(__uint_as_float(look.keys[q])) >= from || (with_ridge && look.holds_some(q))) {
-        for (int a = 0; a < kPanelAtoms; ++a) {
-          const std::int64_t j = static_cast<std::int64_t>(q) * kPanelAtoms + a;
-          if (j >= in.D.cols || (atom_bound(in, j, b) < from && !(with_ridge && look.holds(j)))) continue;
-          double correlation = dot(in.D.data + j * in.D.ld, r, n);
-          if (with_ridge && look.holds(j)) {
-            double z = 0;
-            for (int i = lane; i < size; i += kWarpSize)
-              if (atoms[i] == j) z = sets.code.column(p)[i];
-            correlation -= in.penalty.ridge * warp_sum(z);
-          }
-          const double value = over<kPlain>(in, j, correlation);
+        for (int a = 0; a < per_panel; ++a) {
+          const std::int64_t j = static_cast<std::int64_t>(q) * per_panel + a;
+          if (j >= members || (look.bound(j) < from && !(with_ridge && look.holds(j)))) continue;
+          const double value = look.exactly(j, r);
           most = fmax(most, value);
-          if (look.holds(j)) {
-            for (int i = lane; i < size; i += kWarpSize)
-              if (atoms[i] == j) sets.correlation.column(p)[i] = correlation;
-          } else if (value > lambda) {
+          if (!look.holds(j) && value > lambda) {
             const std::uint32_t key =
                 ((__float_as_uint(static_cast<float>(value)) + 7u) & ~7u) | static_cast<std::uint32_t>(a);
             violator = violator > key ? violator : key;
@@ -296,12 +364,27 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
     if (gap <= in.rules.gap * energy || last)
       state = kProblemDone;
     else
-      fresh_count = size == 0 ? first_count : look.atoms_from(look.kth_largest(wanted), fresh, kMost);
+      fresh_count = size == 0 ? first_count : look.members_from(look.kth_largest(wanted), fresh, most_new);
   }
-  int idle = fresh_count == 0 || sets.outcome[p] == kSetsStuck ? problems.idle[p] + 1 : 0;
+  // Groups that are stuck in a solve come nearer in the next.
+  const bool stuck = !kGrouped && sets.outcome[p] == kSetsStuck;
+  int idle = fresh_count == 0 || stuck ? problems.idle[p] + 1 : 0;
   if constexpr (!kPlain) idle = start > 0 ? 0 : idle;
   if (state == kProblemRuns && idle > kIdleRounds) state = kProblemStuck;
-  if (state == kProblemRuns && size + fresh_count + start > sets.capacity) state = kProblemFull;
+  if (state == kProblemRuns && size + fresh_count * s + start > sets.capacity) state = kProblemFull;
+  const double room = fmax(lambda * weighted, 1e-300);
+  double tolerance = fmax(kGrouped ? kLeastGroupTolerance : kLeastTolerance,
+                          fmin(0.2 * in.rules.gap * problems.energy[p] / room, 1e-3));
+  if constexpr (kGrouped) {  // while groups are missing, W is solved to a share of what the furthest is over lambda by
+    std::uint32_t furthest = 0;
+    for (int q = threadIdx.x; q < look.panels; q += kThreads)
+      furthest = look.keys[q] > furthest ? look.keys[q] : furthest;
+    furthest = block_max<kThreads>(furthest);
+    if (fresh_count > 0) {
+      const double excess = static_cast<double>(__uint_as_float(furthest)) / lambda - 1;
+      tolerance = fmax(tolerance, fmin(kLoose, kLoose * excess));
+    }
+  }
   __syncthreads();  // all have read what is written now
   if (threadIdx.x != 0) return;
   const bool runs = state == kProblemRuns;
@@ -312,9 +395,8 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
   problems.gap[p] = gap;
   problems.iterations[p] = iteration + (runs && start == 0 ? 1 : 0);
   problems.idle[p] = idle;
-  problems.fresh_count[p] = runs ? fresh_count : 0;
-  const double room = fmax(lambda * weighted, 1e-300);
-  problems.tolerance[p] = runs ? fmax(1e-12, fmin(0.2 * in.rules.gap * problems.energy[p] / room, 1e-3)) : -1.0;
+  problems.fresh_count[p] = runs ? fresh_count * s : 0;
+  problems.tolerance[p] = runs ? tolerance : -1.0;
 }
 
 // ---- residuals ---------------------------------------------------------------------------------------------------
@@ -346,9 +428,16 @@ __global__ void __launch_bounds__(kThreads)
     double weighted = 0, squares = 0;
     for (int k = threadIdx.x; k < support; k += kThreads) {
       const double z = code[active[k]];
-      if (penalty.weights.data != nullptr)
+      if (!penalty.grouped() && penalty.weights.data != nullptr)
         weighted = std::fma(penalty.weights[atom[active[k]]], std::fabs(z), weighted);
       squares = std::fma(z, z, squares);
+    }
+    const int s = static_cast<int>(penalty.group_size);
+    for (int g = threadIdx.x; penalty.grouped() && g < sets.size[p] / s; g += kThreads) {
+      double square = 0;
+      for (int i = g * s; i < (g + 1) * s; ++i) square = std::fma(code[i], code[i], square);
+      const double weight = penalty.weights.data != nullptr ? penalty.weights[atom[g * s] / s] : 1.0;
+      if (square > 0) weighted = std::fma(weight, std::sqrt(square), weighted);
     }
     weighted = block_sum<kThreads>(weighted);
     squares = block_sum<kThreads>(squares);
@@ -408,10 +497,14 @@ void look_at_bounds(const Context& context, MatrixView<const double> D, const Ha
                 keys,
                 places.data,
                 rules,
-                penalty};
-  launch(penalty.plain() && !rules.starts ? look_kernel<true> : look_kernel<false>,
-         dim3(grid_size(places.size, "look_at_bounds")), dim3(kThreads),
-         static_cast<std::size_t>(ceil_div(D.cols, 32)) * sizeof(std::uint32_t), context.stream(), in, problems, sets);
+                penalty,
+                static_cast<int>(group_columns(penalty.group_size))};
+  const auto kernel = penalty.grouped()                  ? look_kernel<false, true>
+                      : penalty.plain() && !rules.starts ? look_kernel<true, false>
+                                                         : look_kernel<false, false>;
+  launch(kernel, dim3(grid_size(places.size, "look_at_bounds")), dim3(kThreads),
+         static_cast<std::size_t>(ceil_div(D.cols / penalty.group_size, 32)) * sizeof(std::uint32_t), context.stream(),
+         in, problems, sets);
 }
 
 void update_residuals(const Context& context, MatrixView<const double> D, VectorView<const std::int32_t> places,

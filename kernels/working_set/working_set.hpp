@@ -3,7 +3,8 @@
 //
 //   HalfColumns::set(r), panel_bounds, look_at_bounds, add_atoms, solve_active_sets, update_residuals
 //
-// and where problems start at codes of the caller's, start_active_sets before add_atoms. Each step takes the penalty as a view;
+// and where problems start at codes of the caller's, start_active_sets before add_atoms. Under a penalty in groups atoms come
+// and go in whole groups, and solve_group_sets and start_group_sets (kernels/group_set/group_sets.hpp) take the place of the two. Each step takes the penalty as a view;
 // the default is the plain l1 norm, whose kernels know nothing of another.
 //
 // On CUDA only; models/lasso/device_working_set.cpp calls them.
@@ -30,24 +31,26 @@ enum WorkingSetState : std::int32_t {
 
 /// What P places keep of their problems, beside the active sets. All in the batch's units: observations divided by `scale`.
 struct WorkingSetProblems {
-  static constexpr std::int64_t kMostNewAtoms = 64;
+  /// Atoms that a round may add: 64, or 64 groups while these have no more than 192 atoms, and at least one group.
+  static std::int64_t most_new_atoms(std::int64_t group_size);
 
   MatrixView<double> x, r;         ///< [n, P] observations, residuals
-  MatrixView<std::int32_t> fresh;  ///< [kMostNewAtoms, P] atoms that are to be added
+  MatrixView<std::int32_t> fresh;  ///< [most_new_atoms, P] atoms that are to be added
   /// [P] each, one after the other in `numbers` and in `counts`
   VectorView<double> scale, energy, lambda, primal, gap, magnitude, tolerance;
   VectorView<std::int32_t> state, support, iterations, fresh_count, idle;
   VectorView<double> numbers;
   VectorView<std::int32_t> counts;
-  /// [P] each, what the penalty needs beside magnitude = ||z||_1: sum w_j |z_j| under weights and ||z||^2 under a ridge
+  /// [P] each, what the penalty needs beside magnitude = ||z||_1: sum w_j |z_j| under weights, sum w_g ||z_g|| in
+  /// groups, and ||z||^2 under a ridge
   VectorView<double> weighted, squares;
   VectorView<std::int32_t> start;  ///< [P] atoms of the code that a problem waits to start at, see start_active_sets
 
   /// Cuts all that from an arena, not cleared.
-  static WorkingSetProblems lay_out(Arena& arena, std::int64_t rows, std::int64_t places);
+  static WorkingSetProblems lay_out(Arena& arena, std::int64_t rows, std::int64_t places, std::int64_t group_size = 1);
 };
 
-/// Codes that problems start at, in the user's units: that of problem i has count[i] distinct atoms, from first[i] on in
+/// Codes that problems start at, in the user's units: that of problem i has count[i] distinct atoms, in groups all of each, from first[i] on in
 /// indices and values. One with more atoms than a place has room for needs none there: its problem will be found full.
 struct StartCodes {
   VectorView<const std::int32_t> count;  ///< [problems]; empty: all start at 0
@@ -87,9 +90,11 @@ struct LookRules {
 ///
 /// Under a penalty correlations are (d_j'r - ridge z_j) / w_j, the largest of them where codes are to be nonnegative, not the
 /// largest magnitude; lambda_max is at least 0 then. With a ridge float64 looks at all panels that have an atom of W, whose
-/// correlations the bounds do not know. Atoms of infinite weight are never added.
+/// correlations the bounds do not know. Atoms of infinite weight are never added. In groups all this is said of groups, whose
+/// norms are compared: ||D_g'r - ridge z_g|| / w_g.
 ///
-/// @param D       [n, m] in double   @param half, residuals  what the pass multiplied; column i is that of places[i]
+/// @param D       [n, m] in double   @param half, residuals  what the pass multiplied; column i is that of places[i]. In groups
+///                `half` has group_columns() columns for each group, its atoms first
 /// @param keys    [panels, count] of panel_bounds, made under the same penalty; overwritten
 /// @param places  [count] distinct
 /// @param divided  the bounds of `half` divided by the weights of `penalty`, where it has any

@@ -13,8 +13,12 @@
 namespace shrinkwarp {
 namespace {
 
-std::int64_t panels_of(std::int64_t atoms) {
-  return (atoms + kPanelAtoms - 1) / kPanelAtoms;
+std::int64_t columns_of(std::int64_t atoms, std::int64_t group_size) {
+  return atoms / group_size * group_columns(group_size);
+}
+
+std::int64_t panels_of(std::int64_t columns) {
+  return (columns + kPanelAtoms - 1) / kPanelAtoms;
 }
 
 // Atoms of codes that leave, or come in, in one go, for each place: more make the block grow.
@@ -22,36 +26,69 @@ constexpr std::int64_t kCodeAtoms = 32;
 
 }  // namespace
 
-DevicePenalty::DevicePenalty(const Context& context, const Dictionary& dictionary, const Penalty& penalty) {
+DevicePenalty::DevicePenalty(const Context& context, const Dictionary& dictionary, const Penalty& penalty)
+    : whole_(dictionary.device_working_set(context).half) {
+  const std::int64_t s = penalty.group_size, atoms = dictionary.atoms();
   view_.ridge = in_batch_units(penalty, dictionary).ridge;
   view_.nonnegative = penalty.nonnegative;
+  view_.group_size = s;
+  const std::int64_t stride = group_columns(s), columns = columns_of(atoms, s);
+  if (penalty.grouped()) {
+    std::vector<std::int32_t> from(index_of(columns), -1);
+    for (std::int64_t j = 0; j < atoms; ++j) from[index_of(j / s * stride + j % s)] = static_cast<std::int32_t>(j);
+    Tensor<std::int32_t> given(context, columns);
+    copy(context, VectorView<const std::int32_t>{from.data(), columns, {}}, given.vector());
+    in_groups_ = HalfColumns(context, dictionary.rows(), columns);
+    in_groups_.set(context, dictionary.exact().matrix(), given.vector());
+    const Context host = Context::cpu();
+    const std::int64_t padded_rows =
+        (dictionary.rows() + GroupSet::kPadding - 1) / GroupSet::kPadding * GroupSet::kPadding;
+    const auto D = Tensor<double>::zeros(host, padded_rows, atoms);
+    MatrixView<double> filled = D.matrix();
+    filled.rows = dictionary.rows();
+    copy(context, dictionary.exact().matrix(), filled);
+    context.synchronize();
+    const GroupBasis basis(host, D.matrix(), s);
+    vectors_ = Tensor<double>(context, s, atoms);
+    values_ = Tensor<double>(context, atoms);
+    copy(context, basis.vectors(), vectors_.matrix());
+    copy(context, basis.values(), values_.vector());
+    context.synchronize();
+  }
   if (penalty.weights.empty()) return;
-  const VectorView<const double> weights{penalty.weights.data(), dictionary.atoms(), {}};
+  const VectorView<const double> weights{penalty.weights.data(), atoms / s, {}};
   weights_ = Tensor<double>(context, weights.size);
   copy(context, weights, weights_.vector());
   view_.weights = weights_.vector();
-  divided_ = DividedBounds(context, dictionary.device_working_set(context).half, weights);  // waits
+  std::vector<double> of_columns(index_of(columns));
+  for (std::int64_t j = 0; j < columns; ++j) of_columns[index_of(j)] = weights[j / stride];
+  divided_ = DividedBounds(context, half(), {of_columns.data(), columns, {}});  // waits
 }
 
-std::int64_t DevicePenalty::bytes(std::int64_t atoms) {
-  return 8 * atoms + 256 + DividedBounds::bytes(atoms);
+std::int64_t DevicePenalty::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t group_size) {
+  const std::int64_t columns = columns_of(atoms, group_size);
+  const std::int64_t groups =
+      group_size > 1 ? HalfColumns::bytes(rows, columns) + 8 * atoms * (group_size + 1) + 4 * columns + 3 * 256 : 0;
+  return groups + 8 * atoms + 256 + DividedBounds::bytes(columns);
 }
 
-void DevicePool::lay_out(Arena& arena, std::int64_t rows, std::int64_t atoms, std::int64_t capacity,
-                         std::int64_t places) {
+void DevicePool::lay_out(Arena& arena, std::int64_t capacity, std::int64_t places) {
+  const std::int64_t rows = dictionary_.rows(), group_size = options_.penalty.group_size;
   sets_ = ActiveSets::lay_out(arena, capacity, places);
-  problems_ = WorkingSetProblems::lay_out(arena, rows, places);
-  keys_ = arena.matrix<std::uint32_t>(panels_of(atoms), places);
+  problems_ = WorkingSetProblems::lay_out(arena, rows, places, group_size);
+  keys_ = arena.matrix<std::uint32_t>(panels_of(columns_of(dictionary_.atoms(), group_size)), places);
   list_ = arena.vector<std::int32_t>(places);
   given_ = arena.vector<double>(places);
   incoming_ = arena.matrix<double>(rows, places);
   start_ = arena.vector<std::int32_t>(places);
 }
 
-std::int64_t DevicePool::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t capacity, std::int64_t places) {
+std::int64_t DevicePool::bytes(std::int64_t rows, std::int64_t atoms, std::int64_t capacity, std::int64_t places,
+                               std::int64_t group_size) {
   constexpr std::int64_t kPadding = 40 * 256;
-  const std::int64_t place = capacity * (16 * capacity + 24) + 24 * rows + 4 * panels_of(atoms) + 12 * kCodeAtoms +
-                             4 * WorkingSetProblems::kMostNewAtoms + 160;
+  const std::int64_t place = capacity * (16 * capacity + 24) + 24 * rows +
+                             4 * panels_of(columns_of(atoms, group_size)) + 12 * kCodeAtoms +
+                             4 * WorkingSetProblems::most_new_atoms(group_size) + 160;
   return places * place + HalfColumns::bytes(rows, places) + kPadding;
 }
 
@@ -68,7 +105,7 @@ DevicePool::DevicePool(const Context& context, const Dictionary& dictionary, con
       rules_{options.gap, fraction, dictionary.atom_norm(), options.max_iterations, options.initial != nullptr},
       arena_([&] {
         Arena counting(context.device());
-        lay_out(counting, dictionary.rows(), dictionary.atoms(), capacity, places);
+        lay_out(counting, capacity, places);
         return Arena(context, counting.used());
       }()),
       residuals_(context, dictionary.rows(), places),
@@ -86,7 +123,7 @@ DevicePool::DevicePool(const Context& context, const Dictionary& dictionary, con
       moving_offsets_(context, places),
       moving_indices_(context, indices_.size()),
       moving_values_(context, values_.size()) {
-  lay_out(arena_, dictionary.rows(), dictionary.atoms(), capacity, places);
+  lay_out(arena_, capacity, places);
   numbers_ = PinnedMatrix<double>(context, problems_.numbers.size);
   counts_ = PinnedMatrix<std::int32_t>(context, problems_.counts.size);
   std::iota(free_.rbegin(), free_.rend(), 0);  // the last one is taken first
@@ -129,6 +166,7 @@ void DevicePool::admit(const std::vector<Problem>& problems, const std::vector<d
 
 // What problems start at, on its way to the device.
 StartCodes DevicePool::initial_codes(const std::vector<Problem>& problems) {
+  const auto group_size = static_cast<std::int32_t>(options_.penalty.group_size);
   SparseCodes codes;
   for (std::size_t b = 0; b < problems.size(); ++b) {
     SparseCodes given;
@@ -141,15 +179,24 @@ StartCodes DevicePool::initial_codes(const std::vector<Problem>& problems) {
     order.erase(std::unique(order.begin(), order.end(),
                             [&](std::size_t i, std::size_t k) { return given.indices[i] == given.indices[k]; }),
                 order.end());
-    auto count = static_cast<std::int64_t>(order.size());
+    // Groups come whole.
+    SparseCodes start;
+    for (const std::size_t k : order) {
+      const std::int32_t atom = given.indices[k], first = atom - atom % group_size;
+      if (start.indices.empty() || start.indices.back() < first)
+        for (std::int32_t j = first; j < first + group_size; ++j) {
+          start.indices.push_back(j);
+          start.values.push_back(0);
+        }
+      start.values[start.values.size() - index_of(first + group_size - atom)] = given.values[k];
+    }
+    auto count = static_cast<std::int64_t>(start.values.size());
     if (count > most_atoms_) count = 0;
     arriving_start_.data()[b] = static_cast<std::int32_t>(count);
     moving_offsets_.data()[b] = codes.offsets.back();
     if (count > sets_.capacity) count = 0;  // the problem goes on to a larger place
-    for (std::int64_t k = 0; k < count; ++k) {
-      codes.indices.push_back(given.indices[order[index_of(k)]]);
-      codes.values.push_back(given.values[order[index_of(k)]]);
-    }
+    codes.indices.insert(codes.indices.end(), start.indices.begin(), start.indices.begin() + count);
+    codes.values.insert(codes.values.end(), start.values.begin(), start.values.begin() + count);
     codes.offsets.push_back(static_cast<std::int64_t>(codes.values.size()));
   }
   const auto count = static_cast<std::int64_t>(problems.size()), total = codes.offsets.back();
@@ -174,6 +221,24 @@ void DevicePool::make_room(std::int64_t entries) {
   moving_values_ = PinnedMatrix<double>(context_, entries);
 }
 
+// Problems that wait for it start at their codes.
+void DevicePool::start(VectorView<const std::int32_t> list) {
+  const MatrixView<const double> D = dictionary_.exact().matrix(), gram = parts_.gram.matrix();
+  if (penalty_.view().grouped())
+    start_group_sets(context_, D, gram, problems_.r, list, problems_.lambda, problems_.start, sets_, penalty_.view());
+  else
+    start_active_sets(context_, D, gram, problems_.r, list, problems_.lambda, problems_.start, sets_, penalty_.view());
+}
+
+void DevicePool::solve(VectorView<const std::int32_t> list) {
+  constexpr std::int64_t kStepsAnAtom = 20, kNewtonSteps = 60;
+  if (penalty_.view().grouped())
+    solve_group_sets(context_, penalty_.basis(), list, problems_.lambda, problems_.tolerance, kNewtonSteps, sets_,
+                     penalty_.view());
+  else
+    solve_active_sets(context_, list, problems_.lambda, problems_.tolerance, kStepsAnAtom, sets_, penalty_.view());
+}
+
 void DevicePool::begin_round() {
   if (running_.empty()) return;
   rounding_ = true;
@@ -190,17 +255,17 @@ void DevicePool::begin_round() {
   {
     const double flops = 2.0 * static_cast<double>(D.rows) * static_cast<double>(D.cols) * static_cast<double>(count);
     const PhaseTimer timer(context_, profile_, "pass", flops);
-    panel_bounds(context_, parts_.half, residuals_, count, keys, {penalty_.divided(), penalty_.view().nonnegative});
+    panel_bounds(context_, penalty_.half(), residuals_, count, keys,
+                 {penalty_.divided(), penalty_.view().nonnegative, group_columns(penalty_.view().group_size)});
   }
   {
     const PhaseTimer timer(context_, profile_, "look");
-    look_at_bounds(context_, D, parts_.half, residuals_, keys, list, rules_, problems_, sets_, penalty_.view(),
+    look_at_bounds(context_, D, penalty_.half(), residuals_, keys, list, rules_, problems_, sets_, penalty_.view(),
                    penalty_.divided());
   }
   if (std::exchange(starting_, false)) {
     const PhaseTimer timer(context_, profile_, "start");
-    start_active_sets(context_, D, parts_.gram.matrix(), problems_.r, list, problems_.lambda, problems_.start, sets_,
-                      penalty_.view());
+    start(list);
   }
   {
     const PhaseTimer timer(context_, profile_, "add atoms");
@@ -208,9 +273,8 @@ void DevicePool::begin_round() {
               penalty_.view());
   }
   {
-    const PhaseTimer timer(context_, profile_, "active set");
-    constexpr std::int64_t kStepsAnAtom = 20;
-    solve_active_sets(context_, list, problems_.lambda, problems_.tolerance, kStepsAnAtom, sets_, penalty_.view());
+    const PhaseTimer timer(context_, profile_, penalty_.view().grouped() ? "group set" : "active set");
+    solve(list);
   }
   {
     const PhaseTimer timer(context_, profile_, "residual");

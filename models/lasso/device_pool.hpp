@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include <shrinkwarp/kernels/group_set/group_set.hpp>
+#include <shrinkwarp/kernels/group_set/group_sets.hpp>
 #include <shrinkwarp/kernels/working_set/working_set.hpp>
 #include <shrinkwarp/models/lasso/dictionary.hpp>
 #include <shrinkwarp/models/lasso/lasso.hpp>
@@ -21,13 +23,20 @@ class DevicePenalty {
   /// @param penalty  in the user's units, no weight is 0. Returns when it is there. @throws OutOfMemory
   DevicePenalty(const Context& context, const Dictionary& dictionary, const Penalty& penalty);
   /// Bytes of all that on the device, at most.
-  static std::int64_t bytes(std::int64_t atoms);
+  static std::int64_t bytes(std::int64_t rows, std::int64_t atoms, std::int64_t group_size);
   const PenaltyView<double>& view() const { return view_; }
+  /// The dictionary as passes multiply it: in groups with columns of zeros in between, see group_columns().
+  const HalfColumns& half() const { return view_.grouped() ? in_groups_ : whole_; }
   HalfBounds divided() const { return divided_.view(); }
+  GroupBasisView basis() const { return {vectors_.matrix(), values_.vector()}; }  ///< in groups
 
  private:
-  Tensor<double> weights_;  // [m], empty for 1
-  DividedBounds divided_;   // by them
+  const HalfColumns& whole_;
+  Tensor<double> weights_;  // [m], of groups [m / s], empty for 1
+  HalfColumns in_groups_;
+  DividedBounds divided_;   // half() by weights
+  Tensor<double> vectors_;  // [s, m]
+  Tensor<double> values_;   // [m]
   PenaltyView<double> view_;
 };
 
@@ -46,7 +55,8 @@ class DevicePool {
              const DevicePenalty& penalty, double fraction, std::int64_t capacity, std::int64_t places,
              std::int64_t most_atoms);
   /// Bytes of all that on the device.
-  static std::int64_t bytes(std::int64_t rows, std::int64_t atoms, std::int64_t capacity, std::int64_t places);
+  static std::int64_t bytes(std::int64_t rows, std::int64_t atoms, std::int64_t capacity, std::int64_t places,
+                            std::int64_t group_size = 1);
 
   std::int64_t running() const { return static_cast<std::int64_t>(running_.size()); }
   std::int64_t room() const { return static_cast<std::int64_t>(free_.size()); }
@@ -67,7 +77,9 @@ class DevicePool {
                     std::vector<double>& observations);
 
  private:
-  void lay_out(Arena& arena, std::int64_t rows, std::int64_t atoms, std::int64_t capacity, std::int64_t places);
+  void lay_out(Arena& arena, std::int64_t capacity, std::int64_t places);
+  void start(VectorView<const std::int32_t> list);
+  void solve(VectorView<const std::int32_t> list);
   void make_room(std::int64_t entries);
   StartCodes initial_codes(const std::vector<Problem>& problems);
   void collect(const std::vector<std::int32_t>& done, SparseCodes& codes);

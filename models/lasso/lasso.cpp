@@ -37,9 +37,6 @@ LassoSummary solve_lasso(const Context& context, const Dictionary& dictionary, O
   }
   const std::int64_t problems = std::max(source.size(), options.problems_in_all);
   const Solver solver = resolved(context, dictionary.rows(), dictionary.atoms(), problems, options);
-  SHRINKWARP_REQUIRE(!has_working_sets(solver) || !context.is_cuda() || !options.penalty.grouped(), ValueError,
-                     "lasso: on cuda the working-set solver knows no groups, found groups of ",
-                     options.penalty.group_size, " atoms, wanted ista or fista for them");
   if (has_working_sets(solver)) return stream_working_set(context, dictionary, source, rule, options, solver, sink);
   return stream_proximal_gradient(context, dictionary, source, rule, options, sink, [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();

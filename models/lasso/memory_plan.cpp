@@ -49,16 +49,16 @@ std::int64_t working_set_parts(std::int64_t n, std::int64_t m) {
 }
 
 // Beside the dictionary on CUDA: it in half precision, a penalty, and the Gram matrix of one that is not too large.
-std::int64_t device_working_set_parts(std::int64_t n, std::int64_t m) {
-  return HalfColumns::bytes(n, m) + DevicePenalty::bytes(m) +
+std::int64_t device_working_set_parts(std::int64_t n, std::int64_t m, std::int64_t group_size) {
+  return HalfColumns::bytes(n, m) + DevicePenalty::bytes(n, m, group_size) +
          (m <= DeviceWorkingSetDictionary::kMostGramAtoms ? 8 * m * m : 0);
 }
 
 // Sizes of places on CUDA. Most problems stay within the first one: 158 atoms is the most seen at a tenth of lambda_max on a
-// lead field of 302 x 6138. The largest is what the vectors of a block have room for in shared memory, and more than the rows
-// are never in use at once.
-std::vector<std::int64_t> device_capacities(std::int64_t n, std::int64_t m) {
-  const std::int64_t largest = std::min({std::int64_t{1024}, m, 4 * n + 64});
+// lead field of 302 x 6138. The largest is what the vectors of a block have room for in shared memory, and more atoms, or groups,
+// than there are rows are never in use at once.
+std::vector<std::int64_t> device_capacities(std::int64_t n, std::int64_t m, std::int64_t group_size) {
+  const std::int64_t largest = std::min({std::int64_t{1024}, m, group_size * (4 * n + 64)});
   std::vector<std::int64_t> capacities;
   for (const std::int64_t capacity : {192, 512})
     if (capacity < largest) capacities.push_back(capacity);
@@ -115,9 +115,9 @@ std::int64_t least_memory(const Context& context, std::int64_t rows, std::int64_
                              held_bytes(context, rows, atoms, with_places(1)) + unpenalised_bytes(rows, atoms, penalty);
   if (!has_working_sets(solver)) return least;
   if (context.is_cuda()) {
-    std::int64_t pools = device_working_set_parts(rows, atoms);
-    for (const std::int64_t capacity : device_capacities(rows, atoms))
-      pools += DevicePool::bytes(rows, atoms, capacity, 1);
+    std::int64_t pools = device_working_set_parts(rows, atoms, penalty.group_size);
+    for (const std::int64_t capacity : device_capacities(rows, atoms, penalty.group_size))
+      pools += DevicePool::bytes(rows, atoms, capacity, 1, penalty.group_size);
     return least + pools;
   }
   return least + working_set_parts(rows, atoms) + WorkingSetBatch::bytes(rows, atoms, penalty.group_size, 1, 1, 1);
@@ -199,23 +199,24 @@ PathPlan plan_path(const Context& context, const Dictionary& dictionary, std::in
 }
 
 DeviceWorkingSetPlan plan_device_working_set(const Context& context, const Dictionary& dictionary,
-                                             std::int64_t problems, std::int64_t memory_limit) {
+                                             std::int64_t problems, std::int64_t memory_limit, const Penalty& penalty) {
   constexpr std::int64_t kMostPlaces[] = {8192, 512, 64};
   constexpr std::int64_t kDoublePlaces = 64;
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
-  const std::int64_t least = least_memory(context, n, m, Solver::working_set);
+  const std::int64_t s = penalty.group_size;
+  const std::int64_t least = least_memory(context, n, m, Solver::working_set, penalty);
   SHRINKWARP_REQUIRE(memory_limit >= least, ValueError, "lasso: memory_limit is ", memory_limit,
                      " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
   DeviceWorkingSetPlan plan;
-  for (const std::int64_t capacity : device_capacities(n, m))
+  for (const std::int64_t capacity : device_capacities(n, m, s))
     plan.pools.push_back({capacity, std::min(problems, kMostPlaces[plan.pools.size()])});
   plan.double_places = std::min(kDoublePlaces, problems);
   const auto needed = [&] {
-    std::int64_t bytes = dictionary_bytes(n, m) + device_working_set_parts(n, m) +
+    std::int64_t bytes = dictionary_bytes(n, m) + device_working_set_parts(n, m, s) +
                          2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
                          held_bytes(context, n, m, with_places(plan.double_places));
-    for (const auto& pool : plan.pools) bytes += DevicePool::bytes(n, m, pool.capacity, pool.places);
+    for (const auto& pool : plan.pools) bytes += DevicePool::bytes(n, m, pool.capacity, pool.places, s);
     return bytes;
   };
   // The largest pool gives way first: the first one is to hold most of the memory.
@@ -223,7 +224,7 @@ DeviceWorkingSetPlan plan_device_working_set(const Context& context, const Dicti
     return std::max_element(plan.pools.begin(), plan.pools.end(), [&](const auto& a, const auto& b) {
       const std::int64_t first = plan.pools.front().capacity;
       const auto weight = [&](const auto& pool) {
-        return DevicePool::bytes(n, m, pool.capacity, pool.places) * (pool.capacity > first ? 4 : 1);
+        return DevicePool::bytes(n, m, pool.capacity, pool.places, s) * (pool.capacity > first ? 4 : 1);
       };
       return weight(a) < weight(b);
     });

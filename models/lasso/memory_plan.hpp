@@ -61,6 +61,7 @@ struct DeviceWorkingSetPlan {
 
 /// The same for the working-set solver on CUDA.
 DeviceWorkingSetPlan plan_device_working_set(const Context& context, const Dictionary& dictionary,
-                                             std::int64_t problems, std::int64_t memory_limit);
+                                             std::int64_t problems, std::int64_t memory_limit,
+                                             const Penalty& penalty = {});
 
 }  // namespace shrinkwarp

@@ -100,7 +100,8 @@ void run_on_cpu(const Context& context, const Dictionary& dictionary, const Lass
 }
 
 void run_on_cuda(const Context& context, const Dictionary& dictionary, const LassoOptions& options, Flow& flow) {
-  const DeviceWorkingSetPlan plan = plan_device_working_set(context, dictionary, flow.total(), options.memory_limit);
+  const DeviceWorkingSetPlan plan =
+      plan_device_working_set(context, dictionary, flow.total(), options.memory_limit, options.penalty);
   const std::int64_t places = plan.pools.front().places;
   flow.begin();
   DeviceWorkingSetBatch batch(context, dictionary, options, plan, flow.fraction(),

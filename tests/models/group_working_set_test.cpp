@@ -1,4 +1,4 @@
-// Working sets of groups on the CPU: every claim against plain loops in long double, and against FISTA.
+// Working sets of groups: every claim against plain loops in long double, and against FISTA.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -13,13 +13,15 @@
 #include <shrinkwarp/models/lasso/working_set.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 
+#include "tests/support/contexts.hpp"
+
 namespace shrinkwarp {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kUnit = std::numeric_limits<double>::epsilon();
 
-class GroupWorkingSet : public ::testing::Test {
+class GroupWorkingSet : public testing::OnContext {
  protected:
   std::int64_t n = 0, m = 0, N = 0;
   std::vector<double> D, X;
@@ -43,8 +45,9 @@ class GroupWorkingSet : public ::testing::Test {
       D[i] = 0.9 * D[i - static_cast<std::size_t>(back)] + 0.2 * D[i];
   }
 
+  Context make_context(int threads) const { return context().is_cuda() ? Context::cuda() : Context::cpu(threads); }
   LassoBatch solve(const LambdaRule& rule, int threads = 1) const {
-    const Context context = Context::cpu(threads);
+    const Context context = make_context(threads);
     const Dictionary dictionary(context, {D.data(), n, m, n, {}});
     return solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, rule, options);
   }
@@ -124,7 +127,7 @@ class GroupWorkingSet : public ::testing::Test {
   }
 };
 
-TEST_F(GroupWorkingSet, EveryClaimHolds) {
+TEST_P(GroupWorkingSet, EveryClaimHolds) {
   struct Shape {
     std::int64_t n, m, s;
   };
@@ -142,7 +145,7 @@ TEST_F(GroupWorkingSet, EveryClaimHolds) {
   }
 }
 
-TEST_F(GroupWorkingSet, SimilarAtoms) {
+TEST_P(GroupWorkingSet, SimilarAtoms) {
   for (const double gap : {1e-6, 1e-9, 1e-12}) {
     for (const auto& [rows, atoms] : {std::pair<std::int64_t, std::int64_t>{24, 120}, {64, 1200}}) {
       make(rows, atoms, 3, 3);
@@ -153,7 +156,7 @@ TEST_F(GroupWorkingSet, SimilarAtoms) {
   }
 }
 
-TEST_F(GroupWorkingSet, CopiedGroupsAndGroupsOfZeros) {
+TEST_P(GroupWorkingSet, CopiedGroupsAndGroupsOfZeros) {
   make(68, 1200, 3, 3);
   for (std::int64_t i = 0; i < n * 3; ++i) {
     for (std::int64_t g = 200; g < 300; ++g)
@@ -165,7 +168,7 @@ TEST_F(GroupWorkingSet, CopiedGroupsAndGroupsOfZeros) {
   expect_solved(solve(LambdaRule::sample_fraction(0.1)));
 }
 
-TEST_F(GroupWorkingSet, WeightsAndRidges) {
+TEST_P(GroupWorkingSet, WeightsAndRidges) {
   for (const auto& [rows, atoms] : {std::pair<std::int64_t, std::int64_t>{20, 60}, {70, 960}}) {
     for (const double ridge : {0.0, 0.5}) {
       make(rows, atoms, 3, 3);
@@ -178,7 +181,7 @@ TEST_F(GroupWorkingSet, WeightsAndRidges) {
   }
 }
 
-TEST_F(GroupWorkingSet, UnpenalisedGroups) {
+TEST_P(GroupWorkingSet, UnpenalisedGroups) {
   make(70, 960, 3, 3);
   options.penalty.weights.assign(320, 1);
   options.penalty.weights[5] = options.penalty.weights[319] = 0;
@@ -192,7 +195,7 @@ TEST_F(GroupWorkingSet, UnpenalisedGroups) {
   }
 }
 
-TEST_F(GroupWorkingSet, AgreesWithFista) {
+TEST_P(GroupWorkingSet, AgreesWithFista) {
   make(66, 1002, 4, 3);
   blur();
   const LassoBatch sets = solve(LambdaRule::sample_fraction(0.3));
@@ -206,7 +209,7 @@ TEST_F(GroupWorkingSet, AgreesWithFista) {
 }
 
 // Groups of one atom and two columns of zeros are the Lasso on these atoms.
-TEST_F(GroupWorkingSet, GroupsWithOneAtomAreTheLasso) {
+TEST_P(GroupWorkingSet, GroupsWithOneAtomAreTheLasso) {
   for (const std::int64_t atoms : {60, 1200}) {
     make(66, atoms, 4, 3);
     std::vector<double> alone;
@@ -229,7 +232,7 @@ TEST_F(GroupWorkingSet, GroupsWithOneAtomAreTheLasso) {
   }
 }
 
-TEST_F(GroupWorkingSet, BitsDoNotDependOnNeighboursThreadsOrMemory) {
+TEST_P(GroupWorkingSet, BitsDoNotDependOnNeighboursThreadsOrMemory) {
   for (const auto& [rows, atoms] : {std::pair<std::int64_t, std::int64_t>{20, 60}, {70, 960}}) {
     make(rows, atoms, 40, 3);
     const LassoBatch whole = solve(LambdaRule::sample_fraction(0.3));
@@ -242,7 +245,7 @@ TEST_F(GroupWorkingSet, BitsDoNotDependOnNeighboursThreadsOrMemory) {
     };
     expect_same(solve(LambdaRule::sample_fraction(0.3), 2));
     expect_same(solve(LambdaRule::sample_fraction(0.3), 3));
-    options.memory_limit = least_memory(Context::cpu(2), n, m, options.solver, options.penalty);
+    options.memory_limit = least_memory(make_context(2), n, m, options.solver, options.penalty);
     expect_same(solve(LambdaRule::sample_fraction(0.3), 2));
     // Alone.
     const std::vector<double> all = X;
@@ -260,7 +263,7 @@ TEST_F(GroupWorkingSet, BitsDoNotDependOnNeighboursThreadsOrMemory) {
   }
 }
 
-TEST_F(GroupWorkingSet, StartsFromCodes) {
+TEST_P(GroupWorkingSet, StartsFromCodes) {
   for (const std::int64_t atoms : {60, 960}) {
     make(70, atoms, 3, 3);
     options.gap = 1e-9;
@@ -284,7 +287,7 @@ TEST_F(GroupWorkingSet, StartsFromCodes) {
   }
 }
 
-TEST_F(GroupWorkingSet, EdgesOfLambda) {
+TEST_P(GroupWorkingSet, EdgesOfLambda) {
   make(70, 960, 3, 3);
   std::fill(X.begin() + n, X.begin() + 2 * n, 0.0);
   const LassoBatch none = solve(LambdaRule::sample_fraction(1));
@@ -299,7 +302,7 @@ TEST_F(GroupWorkingSet, EdgesOfLambda) {
 }
 
 // A lambda so small that nearly as many groups are in use as there are rows, and one that is beyond passes.
-TEST_F(GroupWorkingSet, SmallLambdas) {
+TEST_P(GroupWorkingSet, SmallLambdas) {
   make(40, 1650, 2, 3);
   expect_solved(solve(LambdaRule::sample_fraction(1e-3)));
   make(10, 30, 2, 3);
@@ -311,7 +314,7 @@ TEST_F(GroupWorkingSet, SmallLambdas) {
   EXPECT_LE(found.gap, tiny.dual_gap[0] + found.room);
 }
 
-TEST_F(GroupWorkingSet, StopsAtMaxIterationsWithItsGap) {
+TEST_P(GroupWorkingSet, StopsAtMaxIterationsWithItsGap) {
   make(70, 960, 3, 3);
   options.gap = 1e-9;
   for (const std::int64_t most : {0, 1, 3}) {
@@ -327,7 +330,10 @@ TEST_F(GroupWorkingSet, StopsAtMaxIterationsWithItsGap) {
   }
 }
 
-TEST_F(GroupWorkingSet, AutomaticTakesItWhereItFits) {
+SHRINKWARP_ON_CPU_AND_CUDA(GroupWorkingSet);
+
+TEST(GroupWorkingSetPlan, AutomaticTakesItWhereItFits) {
+  LassoOptions options;
   options.penalty.group_size = 3;
   const Context context = Context::cpu(1);
   EXPECT_EQ(resolved(context, 70, 960, 560, options), Solver::plain_working_set);
@@ -339,8 +345,11 @@ TEST_F(GroupWorkingSet, AutomaticTakesItWhereItFits) {
   EXPECT_EQ(resolved(context, 70, 960, 1000, options), Solver::fista);
 }
 
-TEST_F(GroupWorkingSet, APlanCountsItsSets) {
-  make(70, 960, 1, 3);
+TEST(GroupWorkingSetPlan, APlanCountsItsSets) {
+  constexpr std::int64_t n = 70, m = 960;
+  const std::vector<double> D(static_cast<std::size_t>(n * m), 1.0);
+  LassoOptions options;
+  options.penalty.group_size = 3;
   const Context context = Context::cpu(1);
   const Dictionary dictionary(context, {D.data(), n, m, n, {}});
   const WorkingSetPlan plan = plan_working_set(context, dictionary, 1000000, std::int64_t{1} << 40, options.penalty);

@@ -52,6 +52,10 @@ inline constexpr bool kThreadSanitizer = false;
 #define SHRINKWARP_ON_EVERY_CONTEXT(Fixture)                                       \
   INSTANTIATE_TEST_SUITE_P(, Fixture, ::testing::Values(SHRINKWARP_EVERY_CONTEXT), \
                            [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); })
+/// For what makes its own threads on the CPU.
+#define SHRINKWARP_ON_CPU_AND_CUDA(Fixture)                              \
+  INSTANTIATE_TEST_SUITE_P(, Fixture, ::testing::Values("cpu1", "cuda"), \
+                           [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); })
 /// For what only CUDA promises.
 #define SHRINKWARP_ON_CUDA(Fixture)                              \
   INSTANTIATE_TEST_SUITE_P(, Fixture, ::testing::Values("cuda"), \
