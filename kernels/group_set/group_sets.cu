@@ -543,7 +543,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 5)
     start_kernel(AtomOperands in, const std::int32_t* places, const double* lambda, std::int32_t* start,
                  ActiveSets sets, PenaltyView<double> penalty) {
   const std::int64_t p = places[blockIdx.x];

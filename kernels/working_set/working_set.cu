@@ -216,16 +216,21 @@ struct BlockLook {
     return std::sqrt(square) * (1 + 1e-12);
   }
 
-  /// It is, in float64; correlations of a member that is in W are told, of which a ridge takes its share. By a warp.
-  __device__ __forceinline__ double exactly(std::int64_t member, const double* r) const {
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  /// Where a member of W lies in it, -1 for others. By a warp.
+  __device__ __forceinline__ int position_of(std::int64_t member) const {
+    if (!holds(member)) return -1;
     const int s = group_size();
     int position = -1;
-    if (holds(member)) {
-      for (int i = lane * s; i < size; i += kWarpSize * s)
-        if (sets.atom.column(p)[i] / s == member) position = i;
-      position = warp_max(position);
-    }
+    for (int i = static_cast<int>(threadIdx.x) % kWarpSize * s; i < size; i += kWarpSize * s)
+      if (sets.atom.column(p)[i] / s == member) position = i;
+    return warp_max(position);
+  }
+
+  /// What it is, in float64; where its position in W is >= 0, correlations there are told, of which a ridge takes its share. By a
+  /// warp.
+  __device__ __forceinline__ double exactly(std::int64_t member, int position, const double* r) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+    const int s = group_size();
     double square = 0, value = 0;
     for (int i = 0; i < s; ++i) {
       const std::int64_t atom = member * s + i;
@@ -285,7 +290,7 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
     panel = block_min<kThreads>(panel);
     const std::int64_t best =
         static_cast<std::int64_t>(panel) * per_panel + highest % static_cast<std::uint32_t>(kPanelAtoms);
-    double low = best < members ? look.exactly(best, r) : 0.0;
+    double low = best < members ? look.exactly(best, -1, r) : 0.0;
     if constexpr (!kPlain) low = fmax(low, 0.0);
     double most = low;
     for (int q = warp; q < look.panels; q += kWarps) {
@@ -293,7 +298,7 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
       for (int a = 0; a < per_panel; ++a) {
         const std::int64_t j = static_cast<std::int64_t>(q) * per_panel + a;
         if (j >= members || look.bound(j) < low) continue;
-        most = fmax(most, look.exactly(j, r));
+        most = fmax(most, look.exactly(j, -1, r));
       }
     }
     lambda = fmin(in.rules.fraction * block_max<kThreads>(most), kLargestLambda);
@@ -330,9 +335,10 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
         for (int a = 0; a < per_panel; ++a) {
           const std::int64_t j = static_cast<std::int64_t>(q) * per_panel + a;
           if (j >= members || (look.bound(j) < from && !(with_ridge && look.holds(j)))) continue;
-          const double value = look.exactly(j, r);
+          const int position = look.position_of(j);
+          const double value = look.exactly(j, position, r);
           most = fmax(most, value);
-          if (!look.holds(j) && value > lambda) {
+          if (position < 0 && value > lambda) {
             const std::uint32_t key =
                 ((__float_as_uint(static_cast<float>(value)) + 7u) & ~7u) | static_cast<std::uint32_t>(a);
             violator = violator > key ? violator : key;
@@ -425,15 +431,15 @@ __global__ void __launch_bounds__(kThreads)
   magnitude = block_sum<kThreads>(magnitude);
   if (threadIdx.x == 0) problems.magnitude[p] = magnitude;
   if constexpr (!kPlain) {
+    const int s = static_cast<int>(penalty.group_size);
     double weighted = 0, squares = 0;
     for (int k = threadIdx.x; k < support; k += kThreads) {
       const double z = code[active[k]];
-      if (!penalty.grouped() && penalty.weights.data != nullptr)
+      if (s == 1 && penalty.weights.data != nullptr)
         weighted = std::fma(penalty.weights[atom[active[k]]], std::fabs(z), weighted);
       squares = std::fma(z, z, squares);
     }
-    const int s = static_cast<int>(penalty.group_size);
-    for (int g = threadIdx.x; penalty.grouped() && g < sets.size[p] / s; g += kThreads) {
+    for (int g = threadIdx.x; s > 1 && g < sets.size[p] / s; g += kThreads) {
       double square = 0;
       for (int i = g * s; i < (g + 1) * s; ++i) square = std::fma(code[i], code[i], square);
       const double weight = penalty.weights.data != nullptr ? penalty.weights[atom[g * s] / s] : 1.0;

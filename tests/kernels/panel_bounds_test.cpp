@@ -398,6 +398,77 @@ TEST_P(PanelBounds, HoldUnderWeightsAndSigns) {
   EXPECT_EQ(DividedBounds().view().factor.size, 0);
 }
 
+// Groups of s atoms in as many columns as they take: their norms, by panels of several groups and by panels of a group.
+TEST_P(PanelBounds, HoldForGroups) {
+  constexpr std::int64_t n = 35, count = 3;
+  constexpr long double kLeastNorm = 1e-18L;
+  for (const std::int64_t s : {2, 3, 4, 5, 8, 12}) {
+    const std::int64_t groups = 23, m = groups * s, together = group_columns(s), columns = groups * together;
+    ASSERT_GE(together, s);
+    ASSERT_TRUE(together == 2 || together == 4 || together % 8 == 0) << together;
+    const auto D = GuardedHost<double>::make(n, m, [base = normal_atoms(n, m, 1), s](std::int64_t i, std::int64_t j) {
+      return base(i, j) * (j / s % 7 == 3 ? 1e-30 : j / s % 7 == 5 ? 1e15 : 1.0);
+    });
+    const auto R = normal_atoms(n, count, 2);
+    std::vector<std::int32_t> from(index_of(columns), -1);
+    for (std::int64_t j = 0; j < m; ++j) from[index_of(j / s * together + j % s)] = static_cast<std::int32_t>(j);
+    const Halves half_D = half_columns(context(), D, from), half_R = half_columns(context(), R);
+    const auto accumulation = static_cast<long double>(panel_accumulation(half_D.columns));
+    std::vector<double> weights(index_of(columns));
+    for (std::int64_t j = 0; j < columns; ++j)
+      weights[index_of(j)] =
+          j / together == 4 ? std::numeric_limits<double>::infinity() : static_cast<double>(j / together % 3 + 1);
+    const DividedBounds divided(context(), half_D.columns, {weights.data(), columns, {}});
+    for (const bool weighted : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << "groups of " << s << ", weights " << weighted);
+      const auto keys =
+          keys_of(context(), half_D, half_R, count, {weighted ? divided.view() : HalfBounds{}, false, together});
+      const std::int64_t width = std::min<std::int64_t>(together, 8);  // columns that are looked at together
+      for (std::int64_t b = 0; b < count; ++b) {
+        for (std::int64_t p = 0; p < panels_of(columns); ++p) {
+          const auto bound = static_cast<long double>(float_of(keys(p, b)));
+          const std::int64_t named = keys(p, b) % 8;
+          ASSERT_LT(named, 8 / width);
+          long double most = 0, limit = 0, reach = 0;
+          for (std::int64_t first = p * 8; first < std::min(columns, p * 8 + 8); first += width) {
+            long double square = 0, above = 0;
+            for (std::int64_t c = first; c < first + width; ++c) {
+              const std::int32_t j = from[index_of(c)];
+              const long double weight = weighted ? weights[index_of(c)] : 1.0;
+              const long double value = j < 0 ? 0 : correlation(D, j, R, b) / weight;
+              const long double length = half_D.length[index_of(c)], its_length = half_R.length[index_of(b)];
+              const long double error =
+                  ((half_D.rounding[index_of(c)] + (accumulation + 0x1p-22L) * length) * its_length +
+                   length * static_cast<long double>(half_R.rounding[index_of(b)])) /
+                  weight;
+              square += value * value;
+              above += (value + 2 * error) * (value + 2 * error);
+            }
+            most = std::max(most, std::sqrt(square));
+            limit = std::max(limit, std::sqrt(above));
+            if (first == p * 8 + named * width) reach = std::sqrt(above);
+          }
+          ASSERT_TRUE(std::isfinite(bound));
+          ASSERT_GE(bound, most) << "panel " << p << " of " << b;
+          ASSERT_LE(bound, (limit + kLeastNorm) * kUnits) << "panel " << p << " of " << b;
+          ASSERT_GE((reach + kLeastNorm) * kUnits, most) << "panel " << p << " of " << b << " names " << named;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(group_columns(1), 1);
+  EXPECT_EQ(group_columns(1000), 1000);
+  EXPECT_EQ(group_columns(1001), 1008);
+}
+
+TEST_P(PanelBounds, NormsOutOfRangeAreTheMostThereIs) {
+  const auto D = GuardedHost<double>::make(4, 4, [](std::int64_t i, std::int64_t j) { return i == j ? 1e19 : 0.0; });
+  const auto R = GuardedHost<double>::make(4, 1, [](std::int64_t, std::int64_t) { return 10.0; });
+  const Halves half_D = half_columns(context(), D), half_R = half_columns(context(), R);
+  const auto keys = keys_of(context(), half_D, half_R, 1, {{}, false, 4});
+  EXPECT_EQ(keys(0, 0), 0x7f7ffff8u);
+}
+
 TEST_P(PanelBounds, NamesTheLaterOfEqualAtoms) {
   auto D = normal_atoms(20, 24, 1);
   const auto R = normal_atoms(20, 2, 2);
@@ -482,6 +553,10 @@ TEST_P(PanelBounds, RefusesWhatDoesNotFit) {
   panel_bounds(context(), D, R, 5, keys.matrix(), {there, true});
   there.rounding.device = {};
   EXPECT_THROW(panel_bounds(context(), D, R, 5, keys.matrix(), {there, false}), DeviceError);
+
+  for (const std::int64_t together : {-8, 0, 3, 12})
+    EXPECT_THROW(panel_bounds(context(), D, R, 5, keys.matrix(), {{}, false, together}), ShapeError) << together;
+  EXPECT_THROW(panel_bounds(context(), D, R, 5, keys.matrix(), {{}, true, 4}), ValueError);
 
   const Context cpu = Context::cpu(1);
   EXPECT_THROW(HalfColumns(cpu, 10, 20), DeviceError);

@@ -109,21 +109,25 @@ class DeviceWorkingSet : public testing::OnContext {
 SHRINKWARP_ON_CUDA(DeviceWorkingSet);
 
 TEST_P(DeviceWorkingSet, ProblemsThatOutgrowTheirPlacesComeToTheSameBits) {
-  make(3);
-  const auto wanted = run({{kAtoms, 3}});
-  std::size_t most = 0, fewest = kAtoms;
-  for (const auto& [index, result] : wanted) {
-    EXPECT_FALSE(result.problem.stuck);
-    EXPECT_LE(result.problem.gap, 1e-9 * result.problem.energy);
-    most = std::max(most, result.indices.size());
-    fewest = std::min(fewest, result.indices.size());
-    EXPECT_TRUE(std::is_sorted(result.indices.begin(), result.indices.end()));
+  for (const std::int64_t group_size : {1, 3}) {
+    SCOPED_TRACE(::testing::Message() << "groups of " << group_size);
+    options.penalty.group_size = group_size;
+    make(3);
+    const auto wanted = run({{kAtoms, 3}});
+    std::size_t most = 0, fewest = kAtoms;
+    for (const auto& [index, result] : wanted) {
+      EXPECT_FALSE(result.problem.stuck);
+      EXPECT_LE(result.problem.gap, 1e-9 * result.problem.energy);
+      most = std::max(most, result.indices.size());
+      fewest = std::min(fewest, result.indices.size());
+      EXPECT_TRUE(std::is_sorted(result.indices.begin(), result.indices.end()));
+    }
+    EXPECT_GT(fewest, 20U);  // so each outgrows the first places below
+    // All outgrow them in the same round and wait for the one place of the next ones; then for that of the last.
+    expect_same(run({{20, 3}, {36, 1}, {kAtoms, 1}}), wanted);
+    // One after the other, and with more room behind.
+    expect_same(run({{20, 1}, {kAtoms, 3}}), wanted);
   }
-  EXPECT_GT(fewest, 20U);  // so each outgrows the first places below
-  // All outgrow them in the same round and wait for the one place of the next ones; then for that of the last.
-  expect_same(run({{20, 3}, {36, 1}, {kAtoms, 1}}), wanted);
-  // One after the other, and with more room behind.
-  expect_same(run({{20, 1}, {kAtoms, 3}}), wanted);
 }
 
 TEST_P(DeviceWorkingSet, PlacesAreUsedAgain) {
@@ -198,19 +202,20 @@ TEST_P(DeviceWorkingSet, BytesAreEnough) {
   for (const std::int64_t n : {1, 40, 302}) {
     for (const std::int64_t m : {1, 150, 6138}) {
       for (const std::int64_t capacity : {1, 192, 1024}) {
-        for (const std::int64_t places : {1, 7, 512}) {
+        for (const auto& [places, s] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {7, 3}, {512, 1}, {512, 20}}) {
+          if (m % s != 0) continue;
           Arena counting(context().device());
           ActiveSets::lay_out(counting, capacity, places);
-          WorkingSetProblems::lay_out(counting, n, places);
+          WorkingSetProblems::lay_out(counting, n, places, s);
           counting.matrix<double>(n, places);  // observations and lambdas on their way in, keys, the list
           counting.vector<double>(places);
-          counting.matrix<std::uint32_t>((m + 7) / 8, places);
+          counting.matrix<std::uint32_t>((m / s * group_columns(s) + 7) / 8, places);
           counting.vector<std::int32_t>(places);
           counting.vector<std::int64_t>(places);  // codes on their way out
           counting.vector<std::int32_t>(32 * places);
           counting.vector<double>(32 * places);
           const std::int64_t wanted = counting.used() + HalfColumns::bytes(n, places);
-          const std::int64_t said = DevicePool::bytes(n, m, capacity, places);
+          const std::int64_t said = DevicePool::bytes(n, m, capacity, places, s);
           EXPECT_GE(said, wanted) << n << " x " << m << ", " << places << " of " << capacity;
           EXPECT_LE(said, wanted + wanted / 10 + 16384) << n << " x " << m << ", " << places << " of " << capacity;
         }

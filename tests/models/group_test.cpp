@@ -263,14 +263,6 @@ TEST_P(Groups, NamesWhatItRefuses) {
   penalty.group_size = 0;
   expect(with(penalty), "the group size is 0, wanted >= 1");
   penalty.group_size = 3;
-  for (const Solver solver : {Solver::working_set, Solver::plain_working_set}) {
-    if (!context().is_cuda()) break;
-    LassoOptions options = with(penalty);
-    options.solver = Solver::automatic;
-    EXPECT_EQ(resolved(context(), n, m, N, options), Solver::fista);
-    options.solver = solver;
-    expect(options, "found groups of 3 atoms, wanted ista or fista for them");
-  }
   penalty.nonnegative = true;
   expect(with(penalty), "the group size is 3, wanted 1 where codes are to be nonnegative");
   penalty.nonnegative = false;

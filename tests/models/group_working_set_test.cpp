@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -50,6 +51,15 @@ class GroupWorkingSet : public testing::OnContext {
     const Context context = make_context(threads);
     const Dictionary dictionary(context, {D.data(), n, m, n, {}});
     return solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, rule, options);
+  }
+
+  /// By FISTA on the CPU: it is another method, and nothing of it is at stake here.
+  LassoBatch solve_with_fista(const LambdaRule& rule) const {
+    const Context context = Context::cpu(1);
+    const Dictionary dictionary(context, {D.data(), n, m, n, {}});
+    LassoOptions others = options;
+    others.solver = Solver::fista;
+    return solve_lasso(context, dictionary, {X.data(), n, N, n, {}}, rule, others);
   }
 
   // Objective, and gap at the best dual-feasible multiple of the residual of the elastic net's longer problem.
@@ -133,9 +143,10 @@ TEST_P(GroupWorkingSet, EveryClaimHolds) {
   };
   // In turn: without and with passes in integers, one row, one group, few rows.
   for (const auto& [rows, atoms, s] :
-       {Shape{20, 60, 3}, {70, 966, 7}, {66, 1000, 2}, {1, 12, 3}, {30, 12, 12}, {5, 40, 4}}) {
+       {Shape{20, 60, 3}, {70, 966, 7}, {66, 1000, 2}, {1, 12, 3}, {30, 12, 12}, {40, 240, 12}, {5, 40, 4}}) {
     for (const double fraction : {0.8, 0.3, 0.05}) {
       for (const double gap : {1e-6, 1e-9}) {
+        if (context().is_cuda() && gap == 1e-6) continue;  // no other way is taken
         SCOPED_TRACE(::testing::Message() << rows << " x " << atoms << ", groups of " << s << " at " << fraction);
         make(rows, atoms, 3, s);
         options.gap = gap;
@@ -186,8 +197,7 @@ TEST_P(GroupWorkingSet, UnpenalisedGroups) {
   options.penalty.weights.assign(320, 1);
   options.penalty.weights[5] = options.penalty.weights[319] = 0;
   const LassoBatch sets = solve(LambdaRule::sample_fraction(0.3));
-  options.solver = Solver::fista;
-  const LassoBatch fista = solve(LambdaRule::sample_fraction(0.3));
+  const LassoBatch fista = solve_with_fista(LambdaRule::sample_fraction(0.3));
   for (std::size_t b = 0; b < 3; ++b) {
     EXPECT_TRUE(sets.converged[b]);
     EXPECT_NEAR(sets.lambda[b], fista.lambda[b], 1e-12 * fista.lambda[b]);
@@ -199,8 +209,7 @@ TEST_P(GroupWorkingSet, AgreesWithFista) {
   make(66, 1002, 4, 3);
   blur();
   const LassoBatch sets = solve(LambdaRule::sample_fraction(0.3));
-  options.solver = Solver::fista;
-  const LassoBatch fista = solve(LambdaRule::sample_fraction(0.3));
+  const LassoBatch fista = solve_with_fista(LambdaRule::sample_fraction(0.3));
   for (std::size_t b = 0; b < 4; ++b) {
     EXPECT_NEAR(sets.lambda[b], fista.lambda[b], 1e-12 * fista.lambda[b]);
     // Each objective is over the smallest one by its gap at most.
@@ -234,7 +243,7 @@ TEST_P(GroupWorkingSet, GroupsWithOneAtomAreTheLasso) {
 
 TEST_P(GroupWorkingSet, BitsDoNotDependOnNeighboursThreadsOrMemory) {
   for (const auto& [rows, atoms] : {std::pair<std::int64_t, std::int64_t>{20, 60}, {70, 960}}) {
-    make(rows, atoms, 40, 3);
+    make(rows, atoms, context().is_cuda() ? 14 : 40, 3);
     const LassoBatch whole = solve(LambdaRule::sample_fraction(0.3));
     const auto expect_same = [&](const LassoBatch& other) {
       EXPECT_EQ(whole.codes.offsets, other.codes.offsets);
@@ -249,8 +258,7 @@ TEST_P(GroupWorkingSet, BitsDoNotDependOnNeighboursThreadsOrMemory) {
     expect_same(solve(LambdaRule::sample_fraction(0.3), 2));
     // Alone.
     const std::vector<double> all = X;
-    N = 1;
-    for (std::int64_t b = 0; b < 40; b += 13) {
+    for (std::int64_t b = 0, count = std::exchange(N, 1); b < count; b += 13) {
       X.assign(all.begin() + b * n, all.begin() + (b + 1) * n);
       const LassoBatch one = solve(LambdaRule::sample_fraction(0.3));
       const auto at = static_cast<std::size_t>(b);

@@ -118,11 +118,9 @@ class WorkingSet : public testing::OnContext {
 /// What only the CPU has.
 class WorkingSetOnCpu : public WorkingSet {};
 
-std::string name_of_context(const ::testing::TestParamInfo<const char*>& info) {
-  return info.param;
-}
-INSTANTIATE_TEST_SUITE_P(, WorkingSet, ::testing::Values("cpu1", "cuda"), name_of_context);
-INSTANTIATE_TEST_SUITE_P(, WorkingSetOnCpu, ::testing::Values("cpu1"), name_of_context);
+SHRINKWARP_ON_CPU_AND_CUDA(WorkingSet);
+INSTANTIATE_TEST_SUITE_P(, WorkingSetOnCpu, ::testing::Values("cpu1"),
+                         [](const ::testing::TestParamInfo<const char*>& info) { return std::string(info.param); });
 
 bool same_bits(const LassoBatch& a, const LassoBatch& b) {
   return a.codes.offsets == b.codes.offsets && a.codes.indices == b.codes.indices && a.codes.values == b.codes.values &&

@@ -30,6 +30,7 @@ TILE_PRODUCT = "kernels/common/tile_product.cuh"
 DEVICE = "kernels/common/device.cuh"
 PANEL_BOUNDS = "kernels/panel_bounds/panel_bounds.cu"
 ACTIVE_SETS = "kernels/active_set/active_sets.cu"
+GROUP_SETS = "kernels/group_set/group_sets.cu"
 WORKING_SET = "kernels/working_set/working_set.cu"
 OPTIMIZER = "kernels/optimizer/optimizer.cu"
 EXACT_MOMENTUM = "kernels/momentum_residual/exact_momentum.cu"
@@ -119,6 +120,29 @@ MUTATIONS = [
     Mutation("start_load_barrier", RACES, ACTIVE_SETS, ACTIVE_SETS,
              "    set.active(i) = i;\n  }\n  __syncthreads();", BARRIER,
              ("start",), ("start_kernel",)),
+    # Sets of groups: what a sweep's warp has found, correlations that have been told, panels of the factorisation and the sums
+    # of the way back, what a step has moved.
+    Mutation("groups_load_barrier", RACES, GROUP_SETS, GROUP_SETS,
+             "set.correlation()[i] = sets.correlation.column(p)[i];\n  }\n  __syncthreads();", BARRIER,
+             ("groups",), ("solve_kernel",)),
+    Mutation("groups_sweep_barrier", RACES, GROUP_SETS, GROUP_SETS,
+             "      __syncthreads();\n      for (int i = thread(); i < size && known[0] != 0; i += kThreads) {", BARRIER,
+             ("groups",), ("solve_kernel",)),
+    Mutation("groups_told_barrier", RACES, GROUP_SETS, GROUP_SETS,
+             "      __syncthreads();\n      from = p + 1;", BARRIER,
+             ("groups",), ("solve_kernel",)),
+    Mutation("groups_change_barrier", RACES, GROUP_SETS, GROUP_SETS,
+             "      change()[i] = sum;\n    }\n    __syncthreads();", BARRIER,
+             ("groups",), ("solve_kernel",)),
+    Mutation("groups_panel_barrier", RACES, GROUP_SETS, GROUP_SETS,
+             "__syncthreads();  // all have read it", BARRIER,
+             ("groups",), ("solve_kernel",)),
+    Mutation("groups_sums_barrier", RACES, GROUP_SETS, GROUP_SETS,
+             "if (lane() == 0) sums[warp()] = sum;\n      }\n      __syncthreads();", BARRIER,
+             ("groups",), ("solve_kernel",)),
+    Mutation("groups_moved_barrier", RACES, GROUP_SETS, GROUP_SETS,
+             "correlation()[i] += part * change()[i];\n    __syncthreads();", BARRIER,
+             ("groups",), ("solve_kernel",)),
     # The ring of halves.
     Mutation("panel_ring_barrier", RACES, PANEL_BOUNDS, PANEL_BOUNDS,
              "__syncthreads();  // this half has arrived", BARRIER,
@@ -127,8 +151,8 @@ MUTATIONS = [
     Mutation("look_bits_barrier", RACES, WORKING_SET, WORKING_SET,
              "in_set[w] = 0;\n  __syncthreads();", BARRIER,
              ("look",), ("look_kernel",)),
-    Mutation("look_votes_barrier", RACES, WORKING_SET, WORKING_SET,
-             "warp_counts[warp] = __popc(votes);\n      __syncthreads();", BARRIER,
+    Mutation("look_votes_barrier", RACES, DEVICE, WORKING_SET,
+             "warp_counts[warp] = __popc(votes);\n    __syncthreads();", BARRIER,
              ("look",), ("look_kernel",)),
     Mutation("look_keys_barrier", RACES, WORKING_SET, WORKING_SET,
              "      __syncwarp(kFullMask);\n      if (lane == 0) look.keys[q] = violator;", "__syncwarp(kFullMask);",
@@ -181,8 +205,8 @@ MUTATIONS = [
              ("linear",), ("row_sums_kernel",)),
     # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
-             "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32);", "atomicOr(&in_set[atoms[i] / 32], 1u << atoms[i] % 32)",
-             ("look",), ("look_kernel",), "in_set[atoms[i] / 32] |= 1u << atoms[i] % 32"),
+             "atomicOr(&in_set[member / 32], 1u << member % 32);", "atomicOr(&in_set[member / 32], 1u << member % 32)",
+             ("look",), ("look_kernel",), "in_set[member / 32] |= 1u << member % 32"),
     Mutation("range_atomic", RACES, EXACT_MOMENTUM, EXACT_MOMENTUM,
              "atomicMin(status, static_cast<int>(value));", "atomicMin(status, static_cast<int>(value))",
              ("exact_range",), ("exact_forward_kernel",), "if (value < *status) *status = static_cast<int>(value)"),

@@ -19,6 +19,8 @@
 #include <shrinkwarp/kernels/certificate/certificate.hpp>
 #include <shrinkwarp/kernels/gradient_step/gradient_step.hpp>
 #include <shrinkwarp/kernels/gradient_step/group_step.hpp>
+#include <shrinkwarp/kernels/group_set/group_set.hpp>
+#include <shrinkwarp/kernels/group_set/group_sets.hpp>
 #include <shrinkwarp/kernels/linear/linear.hpp>
 #include <shrinkwarp/kernels/lista_network/lista_network.hpp>
 #include <shrinkwarp/kernels/momentum_residual/exact_momentum.hpp>
@@ -398,6 +400,67 @@ std::vector<double> sets(const Context& context) {
   return found;
 }
 
+/// Sets of groups, solved at several lambdas: by how much the optimality conditions fail.
+std::vector<double> groups(const Context& context) {
+  constexpr std::int64_t atoms = 30, places = 2, s = 3;
+  if (!context.is_cuda()) return std::vector<double>(places, 0.0);
+  const auto D = integers<double>(context, n, atoms, 1), X = integers<double>(context, n, places, 2);
+  const std::vector<double> d = host(context, D), x = host(context, X);
+  Arena counting(context.device());
+  ActiveSets::lay_out(counting, atoms, places);
+  Arena arena(context, counting.used());
+  const ActiveSets sets = ActiveSets::lay_out(arena, atoms, places);
+  for (const auto& vector : {sets.size, sets.support, sets.steps})
+    copy(context, constant(context, places, std::int32_t{0}).vector(), vector);
+  std::vector<std::int32_t> numbers(static_cast<std::size_t>(atoms * places));
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::int32_t>(i) % atoms;
+  const Tensor<std::int32_t> fresh(context, atoms, places), list(context, places);
+  copy(context, VectorView<const std::int32_t>{numbers.data(), atoms * places, {}}, fresh.vector());
+  copy(context, VectorView<const std::int32_t>{numbers.data(), places, {}}, list.vector());
+  const auto all = constant(context, places, static_cast<std::int32_t>(atoms));
+  PenaltyView<double> penalty;
+  penalty.group_size = s;
+  add_atoms(context, D.matrix(), {}, X.matrix(), list.vector(), fresh.matrix(), all.vector(), sets, penalty);
+  const Context cpu = Context::cpu(1);
+  const auto padded =
+      Tensor<double>::zeros(cpu, (n + GroupSet::kPadding - 1) / GroupSet::kPadding * GroupSet::kPadding, atoms);
+  for (std::int64_t j = 0; j < atoms; ++j) std::copy_n(d.data() + j * n, n, padded.matrix().column(j));
+  const GroupBasis basis(cpu, padded.matrix(), s);
+  const Tensor<double> vectors(context, s, atoms), values(context, atoms);
+  copy(context, basis.vectors(), vectors.matrix());
+  copy(context, basis.values(), values.vector());
+  const auto tolerance = constant(context, places, 1e-11);
+  std::vector<double> found(places, 0.0);
+  for (const double lambda : {60.0, 5.0}) {
+    solve_group_sets(context, {vectors.matrix(), values.vector()}, list.vector(),
+                     constant(context, places, lambda).vector(), tolerance.vector(), 60, sets, penalty);
+    std::vector<double> codes(static_cast<std::size_t>(atoms * places));
+    copy(context, VectorView<const double>{sets.code.data, atoms * places, context.device()},
+         VectorView<double>{codes.data(), atoms * places, {}});
+    context.synchronize();
+    for (std::size_t p = 0; p < places; ++p) {
+      std::vector<double> r(x.begin() + static_cast<std::ptrdiff_t>(p * n),
+                            x.begin() + static_cast<std::ptrdiff_t>((p + 1) * n));
+      for (std::size_t j = 0; j < atoms; ++j)
+        for (std::size_t i = 0; i < n; ++i) r[i] -= d[j * n + i] * codes[p * atoms + j];
+      for (std::size_t first = 0; first < atoms; first += s) {
+        const double* const z = codes.data() + p * atoms + first;
+        const double length = std::hypot(z[0], z[1], z[2]);
+        double correlation[s], bent[s];
+        for (std::size_t k = 0; k < s; ++k) {
+          correlation[k] = 0;
+          for (std::size_t i = 0; i < n; ++i) correlation[k] += d[(first + k) * n + i] * r[i];
+          bent[k] = correlation[k] - (length > 0 ? lambda * z[k] / length : 0);
+        }
+        const double off = length > 0 ? std::hypot(bent[0], bent[1], bent[2])
+                                      : std::hypot(correlation[0], correlation[1], correlation[2]) - lambda;
+        if (!(off <= 1e-7)) found[p] = off;
+      }
+    }
+  }
+  return found;
+}
+
 /// Active sets that start at codes, under a penalty: the correlations that follow from that.
 std::vector<double> start(const Context& context) {
   constexpr std::int64_t atoms = 12, places = 3;
@@ -514,6 +577,7 @@ int run(const std::string& name) {
       {"count", count},
       {"panel", panel},
       {"sets", sets},
+      {"groups", groups},
       {"start", start},
       {"look", look},
       {"linear", linear}};
