@@ -147,44 +147,50 @@ TEST_P(DeviceWorkingSet, LambdaMayBeGiven) {
 }
 
 TEST_P(DeviceWorkingSet, InitialCodesComeToTheSameBitsInAnyPlaces) {
-  make(4);
-  options.penalty.weights.assign(kAtoms, 2.0);
-  options.penalty.ridge = 1;
-  const auto cold = run({{kAtoms, 4}});
-  // The solution, unordered with an atom twice; half of it; an entry; more atoms than the first places have room for.
-  SparseCodes initial;
-  for (const auto& [index, result] : cold) {
-    std::size_t size = result.indices.size();
-    if (index == 1) size /= 2;
-    if (index == 2) size = 1;
-    for (std::size_t k = size; k-- > 0;) {
-      initial.indices.push_back(result.indices[k]);
-      initial.values.push_back(result.values[k]);
+  for (const std::int64_t group_size : {1, 3}) {
+    SCOPED_TRACE(::testing::Message() << "groups of " << group_size);
+    make(4);
+    options.initial = nullptr;
+    options.penalty.group_size = group_size;
+    options.penalty.weights.assign(static_cast<std::size_t>(kAtoms / group_size), 2.0);
+    options.penalty.ridge = 1;
+    const auto cold = run({{kAtoms, 4}});
+    // The solution, unordered with an atom twice; half of it; an entry; more atoms than the first places have room for.
+    SparseCodes initial;
+    for (const auto& [index, result] : cold) {
+      std::size_t size = result.indices.size();
+      if (index == 1) size /= 2;
+      if (index == 2) size = 1;
+      for (std::size_t k = size; k-- > 0;) {
+        initial.indices.push_back(result.indices[k]);
+        initial.values.push_back(result.values[k]);
+      }
+      if (index == 0) {
+        initial.indices.push_back(result.indices[0]);
+        initial.values.push_back(1e9);
+      }
+      for (std::int32_t j = 0; index == 3 && j < 100; ++j) {
+        initial.indices.push_back(j);
+        initial.values.push_back(1e-9);
+      }
+      initial.offsets.push_back(static_cast<std::int64_t>(initial.values.size()));
     }
-    if (index == 0) {
-      initial.indices.push_back(result.indices[0]);
-      initial.values.push_back(1e9);
+    options.initial = &initial;
+    const auto warm = run({{kAtoms, 4}});
+    EXPECT_EQ(warm.at(0).problem.iterations, 0);
+    for (const auto& [index, result] : warm) {
+      EXPECT_FALSE(result.problem.stuck);
+      EXPECT_LE(result.problem.gap, 1e-9 * result.problem.energy);
+      EXPECT_NEAR(result.problem.primal, cold.at(index).problem.primal, 2e-9 * result.problem.energy);
+      EXPECT_EQ(result.problem.lambda, cold.at(index).problem.lambda);
     }
-    for (std::int32_t j = 0; index == 3 && j < 100; ++j) {
-      initial.indices.push_back(j);
-      initial.values.push_back(1e-9);
-    }
-    initial.offsets.push_back(static_cast<std::int64_t>(initial.values.size()));
+    expect_same(run({{24, 3}, {70, 1}, {kAtoms, 2}}), warm);
+    // A code that no place has room for is none.
+    const auto small = run({{99, 4}});
+    EXPECT_TRUE(same_bits(small.at(0), warm.at(0)));
+    options.initial = nullptr;
+    EXPECT_TRUE(same_bits(small.at(3), run({{99, 4}}).at(3)));
   }
-  options.initial = &initial;
-  const auto warm = run({{kAtoms, 4}});
-  EXPECT_EQ(warm.at(0).problem.iterations, 0);
-  for (const auto& [index, result] : warm) {
-    EXPECT_FALSE(result.problem.stuck);
-    EXPECT_LE(result.problem.gap, 1e-9 * result.problem.energy);
-    EXPECT_NEAR(result.problem.primal, cold.at(index).problem.primal, 2e-9 * result.problem.energy);
-    EXPECT_EQ(result.problem.lambda, cold.at(index).problem.lambda);
-  }
-  expect_same(run({{24, 3}, {70, 1}, {kAtoms, 2}}), warm);
-  // A code that no place has room for is none.
-  const auto small = run({{90, 4}});
-  EXPECT_TRUE(same_bits(small.at(0), warm.at(0)));
-  EXPECT_TRUE(same_bits(small.at(3), cold.at(3)));
 }
 
 TEST_P(DeviceWorkingSet, WhatOutgrowsTheLargestPlacesIsGivenUp) {

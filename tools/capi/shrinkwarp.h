@@ -257,7 +257,7 @@ typedef int (*shrinkwarp_skip)(void* user, int64_t problem);
  * memory_limit    bytes of all that a call holds, on the host and on the device each; at least shrinkwarp_least_memory.
  *                 Not counted are the caller's arrays, and what a result holds
  * weights         NULL for 1. 0 leaves a group unpenalised, infinity leaves it out: z_g = 0. Others from 1e-18 to 1e18
- * group_size      >= 1, divides m. Working sets on CUDA take 1 alone
+ * group_size      >= 1, divides m
  * nonnegative     takes neither groups nor weights of 0
  * initial_...     a warm start: codes of all N problems in the arrays of a batch, such as a result of other lambdas has
  *                 them; NULL starts at 0. Entries that the penalty does not allow count as 0. They are copied, 12 bytes

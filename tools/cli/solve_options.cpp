@@ -91,8 +91,7 @@ void add_penalty(CLI::App& command, SolveOptions& options) {
   command
       .add_option(
           "--group-size", options.lasso.penalty.group_size,
-          "G: groups of G consecutive atoms, lambda times the sum of their norms in place of the l1 norm; on cuda "
-          "with fista and ista")
+          "G: groups of G consecutive atoms, lambda times the sum of their norms in place of the l1 norm")
       ->check(whole_number(1, std::int64_t{1} << 31))
       ->capture_default_str();
   command.add_flag("--nonnegative", options.lasso.penalty.nonnegative, "codes >= 0");
