@@ -135,7 +135,7 @@ MUTATIONS = [
              "      change()[i] = sum;\n    }\n    __syncthreads();", BARRIER,
              ("groups",), ("solve_kernel",)),
     Mutation("groups_panel_barrier", RACES, GROUP_SETS, GROUP_SETS,
-             "__syncthreads();  // all have read it", BARRIER,
+             "entry(i, start + c) = row[c] = value * inverse[c];\n        }\n      }\n      __syncthreads();", BARRIER,
              ("groups",), ("solve_kernel",)),
     Mutation("groups_sums_barrier", RACES, GROUP_SETS, GROUP_SETS,
              "if (lane() == 0) sums[warp()] = sum;\n      }\n      __syncthreads();", BARRIER,
