@@ -92,8 +92,8 @@ class DividedBounds {
 struct PanelPenalty {
   HalfBounds divided;        ///< of D, by weights; empty for none
   bool nonnegative = false;  ///< d_j'r in place of |d_j'r|
-  std::int64_t group_columns =
-      1;  ///< of D that belong together: 2, 4 or a multiple of 8; not where codes are nonnegative
+  /// Columns of D that belong together, as group_columns() says it; 1 where codes are nonnegative.
+  std::int64_t group_columns = 1;
 };
 
 /// A bound of each panel's largest correlation, with the atom that it comes from: as a key, a float's bits of which the
