@@ -1,6 +1,7 @@
 """FISTA with adaptive restart in PyTorch, as one would write it: plain operations on a batch of problems.
 
-All problems of a batch go on until the worst of them has the gap; those that had it before gain nothing.
+All problems of a batch go on until the worst of them has the gap; those that had it before gain nothing. Arrays come and go by
+DLPack, which a PyTorch that was made for another NumPy has too.
 """
 
 import time
@@ -45,7 +46,7 @@ class TorchFista(InProcess):
 
     def prepare(self, D):
         torch = self.torch
-        self.D = torch.from_numpy(np.ascontiguousarray(D)).to(self.device)  # (n, m)
+        self.D = torch.from_dlpack(np.ascontiguousarray(D)).to(self.device)  # (n, m)
         self.Dt = self.D.T.contiguous()
         largest = torch.linalg.eigvalsh((self.D @ self.Dt).double())[-1]
         self.step = 1 / (float(largest) * (1 + 1e-6))
@@ -53,13 +54,13 @@ class TorchFista(InProcess):
     def solve(self, X, gap, deadline):
         torch, shrink = self.torch, self.torch.nn.functional.softshrink
         with torch.no_grad():
-            X = torch.from_numpy(X).to(self.device)  # (k, n)
+            X = torch.from_dlpack(X).to(self.device)  # (k, n)
             z = torch.zeros(len(X), self.D.shape[1], dtype=X.dtype, device=self.device)
             y, t = z, torch.ones(len(X), 1, dtype=X.dtype, device=self.device)
             iterations = 0
             while True:
                 if iterations % CHECK_EVERY == 0 and (self.done(X, z, gap) or time.monotonic() > deadline):
-                    return z.cpu().numpy()
+                    return np.from_dlpack(z.cpu())
                 following = shrink(torch.addmm(y, X - y @ self.Dt, self.D, alpha=self.step), self.step)
                 moved = following - z
                 restart = ((y - following) * moved).sum(1, keepdim=True) > 0
