@@ -106,6 +106,10 @@ def test_solve(folder):
     assert (gap <= 1e-8 * energy(X10) + rounding(D, X10)).all()
     assert "10 problems a call" in run(*options, status=DONE).stdout
 
+    grouped = json.loads(run(*options, "--json", "--lambda-fractions", 0.3, "--group-size", 3, status=DONE).stdout)
+    assert grouped["group_size"] == 3 and grouped["nonzeros"] % 3 == 0 and grouped["worst_gap"] <= 1e-8
+    one_line(run(*options, "--group-size", 7, status=FAILED))  # 90 atoms
+
 
 def test_kernels():
     options = ["bench", "kernels", "--runs", 1, "--threads", 1, "--rows", 20, "--atoms", 50, "--problems", 70]

@@ -193,7 +193,7 @@ def test_steps_without_a_turn_are_a_failure(check):
 def test_bench(check):
     line = {"benchmark": "fista", "lambda_fraction": 0.5, "gap": 1e-6, "problems": 100, "seconds": 2.0,
             "iterations": 7000, "worst_gap": 9e-7}
-    call = {"benchmark": "solve", "solver": "working-set", "lambda_fraction": 0.3, "gap": 1e-6, "problems": 1000,
+    call = {"benchmark": "solve", "solver": "working-set", "group_size": 1, "lambda_fraction": 0.3, "gap": 1e-6, "problems": 1000,
             "problems_per_second": 5e5, "nonzeros": 29000, "worst_gap": 8e-7,
             "phases": [{"name": "look", "seconds": 1e-4}, {"name": "pass", "seconds": 2e-4}]}
     kernel = {"benchmark": "kernels", "kernel": "proximal_iterations", "mode": "tf32", "rows": 64, "atoms": 256,
@@ -208,7 +208,7 @@ def test_bench(check):
     assert steps["solve at 0.5 to 1e-06"]["results"] == [line]
     assert "| 0.5 | 1e-06 | 100 | 2.00 | 50 | 70 | 9.0e-07 |" in check.report_text()
     assert steps["calls, working-set"]["results"] == [call]
-    assert "| working-set | 0.3 | 1e-06 | 1000 | 500000 | 29.0 | 8.0e-07 | pass 200, look 100 |" in check.report_text()
+    assert "| working-set | 1 | 0.3 | 1e-06 | 1000 | 500000 | 29.0 | 8.0e-07 | pass 200, look 100 |" in check.report_text()
     assert steps["kernels"]["results"] == steps["iterations on chip"]["results"] == [kernel]
     wanted = "| proximal_iterations | tf32 | 64 x 256 | 100000 | 100 | 4000.0 | 200 | 7 % | 160.00 | 41 % |"
     assert wanted in check.report_text()

@@ -48,6 +48,7 @@ SolveBenchResult run_solve_bench(const Context& context, const SolveBenchOptions
   LassoOptions lasso;
   lasso.solver = options.solver;
   lasso.gap = options.gap;
+  lasso.penalty.group_size = options.group_size;
   lasso.memory_limit = options.memory_limit;
   result.solver = resolved(context, result.rows, result.atoms, options.problems, lasso);
   {  // the program's own first call, which loads its code, is not what a dictionary costs

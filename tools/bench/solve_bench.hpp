@@ -18,6 +18,7 @@ struct SolveBenchOptions {
   std::string lambda_file;  ///< L.npy, a value a problem; empty for the fraction
   double lambda_fraction = 0.3;
   Solver solver = Solver::automatic;
+  std::int64_t group_size = 1;  ///< of consecutive atoms that are penalised together
   double gap = 1e-6;
   std::int64_t memory_limit = LassoOptions().memory_limit;
   std::int64_t calls = 3;  ///< that are timed, after the first one, and one more for the phases; 0: the first one alone

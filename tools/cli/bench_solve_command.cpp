@@ -50,6 +50,7 @@ int run_bench_solve(SolveBenchArguments arguments) {
                   {"atoms", result.atoms},
                   {"problems", arguments.solve.problems},
                   {"lambda_fraction", fraction},
+                  {"group_size", arguments.solve.group_size},
                   {"gap", arguments.solve.gap},
                   {"prepare_seconds", result.prepare_seconds},
                   {"first_seconds", result.first_seconds},
@@ -105,6 +106,9 @@ void add_bench_solve(CLI::App& bench, Action& action) {
           ->capture_default_str();
   solve->add_option("--lambda-file", arguments->solve.lambda_file, "L.npy: a value a problem")->excludes(fractions);
   solve->add_option("--gap", arguments->solve.gap, "relative")->check(positive_number())->capture_default_str();
+  solve->add_option("--group-size", arguments->solve.group_size, "as solve takes it")
+      ->check(whole_number(1, std::int64_t{1} << 31))
+      ->capture_default_str();
   solve->add_option("--solver", arguments->solver, "as solve takes it")->check(solver_name())->capture_default_str();
   solve
       ->add_option("--calls", arguments->solve.calls,
