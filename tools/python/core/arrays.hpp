@@ -20,7 +20,9 @@ using AnyMatrix = nanobind::ndarray<nanobind::ro, nanobind::ndim<2>>;
 
 /// The rows of an array as observations, read where they lie: widened a few at a time, never copied as a whole. On CUDA through a
 /// copy of those few, ordered on the context's stream; elements of a row are then adjacent.
-/// @throws ValueError (another element type, rows with gaps on CUDA), DeviceError (another device than the context's)
+/// @param array  of NumPy, or of any library, with `__dlpack_device__` and `__dlpack__`, on CUDA asked for once
+/// @throws ValueError (another element type, rows with gaps on CUDA), DeviceError (another device than the context's),
+///         Python's TypeError (on CUDA, where DLPack cannot lend it)
 std::unique_ptr<ObservationSource> observations_of(const Context& context, const nanobind::object& array,
                                                    std::string name);
 

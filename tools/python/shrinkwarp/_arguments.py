@@ -98,22 +98,25 @@ def matrix(call, name, value, wanted, rows=False):
     return array
 
 
+def cuda_matrix(call, name, value, wanted):
+    """A 2-D array on CUDA, as the extension takes it."""
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        raise refuse(TypeError, call, name, f"{type(value).__name__} without a shape", wanted)
+    if len(shape) != 2:
+        raise refuse(ValueError, call, name, f"shape {tuple(shape)} on a CUDA device", wanted)
+    return value.detach() if hasattr(value, "detach") else value  # a tensor of PyTorch that requires its gradient
+
+
 def observations(call, value, n, wanted_rows="an array (N, n)"):
     """X as the library reads it: on the host as a NumPy array, on CUDA as it is.
 
     Nothing of float32 or float64 is copied, whatever its strides.
     """
     wanted = f"{wanted_rows} of numbers, n = {n}"
-    if is_on_cuda(value):
-        shape = tuple(value.shape)
-        if len(shape) != 2:
-            raise refuse(ValueError, call, "X", f"shape {shape} on a CUDA device", wanted)
-        array = value.detach() if hasattr(value, "detach") else value
-    else:
-        array = matrix(call, "X", value, wanted, rows=True)
-        shape = array.shape
-    if shape[1] != n:
-        raise refuse(ValueError, call, "X", f"shape {shape}", f"{wanted}, the rows of D (n, m)")
+    array = cuda_matrix(call, "X", value, wanted) if is_on_cuda(value) else matrix(call, "X", value, wanted, rows=True)
+    if array.shape[1] != n:
+        raise refuse(ValueError, call, "X", f"shape {tuple(array.shape)}", f"{wanted}, the rows of D (n, m)")
     return array
 
 

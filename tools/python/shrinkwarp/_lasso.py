@@ -188,8 +188,9 @@ def naming(call):
     """Errors that only the library sees, a row with NaN for one, begin with the name of the call."""
     try:
         yield
-    except ValueError as error:
-        raise ValueError(f"{call}: {str(error).removeprefix('lasso: ')}") from error
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{call}: {str(error).removeprefix('lasso: ')}") from error
 
 
 def checked_options(call, N, m, lam=None, lam_fraction=None, gap=1e-6, solver="auto", weights=None, nonnegative=False,
@@ -266,7 +267,8 @@ def lasso(
         The dictionary, a column an atom; a `Dictionary` has its own device and threads.
     X : array of shape (N, n) or (n,)
         The observations, a row each. float32 and float64 are read where they lie, whatever their strides; other numbers
-        are converted. Arrays of any library that speaks DLPack; on CUDA only with a dictionary on the same device.
+        are converted. Arrays of any library that speaks DLPack; on CUDA (N, n) in rows of adjacent elements, with a
+        dictionary on the same device.
     lam : float or array of shape (N,), optional
         Lambda, in the units of the objective. 0 takes the least-squares code of least norm. scikit-learn's alpha is
         lam / n.

@@ -473,7 +473,8 @@ def _fractions(call, name, value):
 def _samples(call, name, value, dictionary):
     n = dictionary.shape[0]
     wanted = f"an array (N, {n}) of numbers with at least one row"
-    array = value if arguments.is_on_cuda(value) else arguments.matrix(call, name, value, wanted)
-    if len(array.shape) != 2 or array.shape[1] != n or array.shape[0] == 0:
+    of_its_place = arguments.cuda_matrix if arguments.is_on_cuda(value) else arguments.matrix
+    array = of_its_place(call, name, value, wanted)
+    if array.shape[1] != n or array.shape[0] == 0:
         raise refuse(ValueError, call, name, f"shape {tuple(array.shape)}", wanted)
     return array
