@@ -296,6 +296,29 @@ def test_managed_memory_is_on_its_device(dictionary):
     assert asked_once_and_returned(array)
 
 
+class PageLocked(CudaArray):
+    """In memory of the host that a device can read, as `pin_memory` gives it."""
+
+    def __init__(self, values):
+        super().__init__(DEVICE, values, DeviceType.CUDA_HOST)
+        self._memory.address = values.ctypes.data - self._offset
+
+
+@pytest.mark.parametrize("package", [on_simt, shrinkwarp])
+def test_page_locked_memory_is_on_the_host(package):
+    columns, weights = np.asfortranarray(D), np.linspace(1, 2, m)
+    arrays = [PageLocked(columns), PageLocked(X), PageLocked(weights)]
+    found = package.lasso(arrays[0], arrays[1], lam_fraction=0.3, weights=arrays[2])
+    assert same_bits(found, package.lasso(columns, X, lam_fraction=0.3, weights=weights))
+    array = PageLocked(X)
+    assert np.array_equal(package.minimum_norm(D, array), package.minimum_norm(D, X))
+    its = momentum if package is on_simt else shrinkwarp.momentum
+    net = its.MomentumNet(n, 3, 5, dtype=np.float64)
+    assert np.array_equal(net.forward(array).x, net.forward(X).x)
+    gc.collect()
+    assert returned(array, *arrays)
+
+
 def padded(a):
     return np.concatenate([a, a], axis=1)[:, : a.shape[1]]
 

@@ -13,6 +13,7 @@ import scipy.sparse
 
 from . import _core
 
+_DLPACK_CPU = 1
 _DLPACK_CUDA = (2, 13)  # device memory and managed memory
 
 
@@ -66,6 +67,8 @@ def on_host(call, name, value, wanted):
         value = value.detach() if hasattr(value, "detach") else value  # a tensor of PyTorch that requires its gradient
         try:
             value = np.from_dlpack(value)
+            if value.__dlpack_device__()[0] != _DLPACK_CPU:  # page-locked, which NumPy's array goes on saying
+                value = np.asarray(memoryview(value))
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise refuse(TypeError, call, name, f"{type(value).__name__} ({error})", wanted) from error
     try:
