@@ -455,29 +455,107 @@ def test_a_bad_validation_is_named(dictionary):
         train(on_simt, dictionary, X, validation=CudaArray(DEVICE, X[0]))
 
 
+# What else a call takes is copied to the host.
+
+
 def on_cuda(values):
     return CudaArray(DEVICE, np.asarray(values, dtype=np.float64))
 
 
+# A function of the package, its modules, and what to do with an argument.
+COPIED = {
+    "lasso, D": lambda package, its, put: package.lasso(put(D), X, lam_fraction=0.3),
+    "Dictionary, D": lambda package, its, put: package.Dictionary(put(D), device="cuda").solve(X, 1),
+    "lasso, lam": lambda package, its, put: package.lasso(D, X, lam=put(np.linspace(0.5, 1, len(X)))),
+    "lasso, weights": lambda package, its, put: package.lasso(D, X, lam=1, weights=put(np.linspace(1, 2, m))),
+    "lasso, warm_start": lambda package, its, put: package.lasso(D, X, lam=1, warm_start=put(np.full((len(X), m), 0.1))),
+    "lasso_path, lams": lambda package, its, put: package.lasso_path(D, X, lams=put([2, 1]))[1],
+    "minimum_norm, D": lambda package, its, put: [package.minimum_norm(put(D), X)],
+    "minimum_norm, X": lambda package, its, put: [package.minimum_norm(D, put(X))],
+    "from_tensors, tensors['steps']": lambda package, its, put: [
+        its[0].Network.from_tensors("step", D, {"steps": put([0.02, 0.01])}, 0.3).apply(X).toarray()],
+    "apply, lam": lambda package, its, put: [step_network(package, D).apply(X, lam=put(np.ones(len(X)))).toarray()],
+    "forward, X": lambda package, its, put: [its[1].Net.mlp(n, 3, seed=1).forward(put(X))],
+    "record, X": lambda package, its, put: [its[1].Net.mlp(n, 3, seed=1).record(put(X)).output],
+    "forward, x": lambda package, its, put: [its[1].MomentumNet(n, 3, 5, seed=1).forward(put(X)).x],
+    "forward, V": lambda package, its, put: [its[1].MomentumNet(n, 3, 5, seed=1).forward(X, put(0.1 * X)).x],
+}
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_other_arguments_are_copied_to_the_host(name):
+    lent = []
+
+    def put(values):
+        lent.append(on_cuda(values))
+        return lent[-1]
+
+    modules = networks, momentum
+    expected = COPIED[name](on_simt, modules, lambda values: np.asarray(values, dtype=np.float64))
+    assert same_bits(COPIED[name](on_simt, modules, put), expected)
+    array, = lent
+    assert asked_once_and_returned(array)
+
+
 @pytest.mark.parametrize("name, call", [
-    ("D", lambda: on_simt.lasso(on_cuda(D), X, lam=1)),
-    ("D", lambda: on_simt.Dictionary(on_cuda(D))),
-    ("lam", lambda: on_simt.lasso(D, X, lam=on_cuda(np.ones(len(X))))),
-    ("weights", lambda: on_simt.lasso(D, X, lam=1, weights=on_cuda(np.ones(m)))),
-    ("warm_start", lambda: on_simt.lasso(D, X, lam=1, warm_start=on_cuda(np.zeros((len(X), m))))),
-    ("lams", lambda: on_simt.lasso_path(D, X, lams=on_cuda([2, 1]))),
-    ("D", lambda: on_simt.minimum_norm(on_cuda(D), X)),
-    ("X", lambda: on_simt.minimum_norm(D, on_cuda(X))),
-    (r"tensors\['steps'\]", lambda: networks.Network.from_tensors("step", D, {"steps": on_cuda([1, 1])}, 0.3)),
-    ("lam", lambda: step_network(on_simt, D).apply(X, lam=on_cuda(np.ones(len(X))))),
-    ("X", lambda: momentum.Net.mlp(n, 3).forward(on_cuda(X))),
-    ("X", lambda: momentum.Net.mlp(n, 3).record(on_cuda(X))),
-    ("X", lambda: momentum.MomentumNet(n, 3, 5).forward(on_cuda(X))),
-    ("V", lambda: momentum.MomentumNet(n, 3, 5).forward(X, on_cuda(X))),
-], ids=lambda value: value if isinstance(value, str) else "")
-def test_what_has_to_be_on_the_host(name, call):
-    with pytest.raises(TypeError, match=f"{name}: found CudaArray on a CUDA device, wanted .* on the CPU"):
+    ("D", lambda: shrinkwarp.lasso(on_cuda(D), X, lam=1)),
+    ("weights", lambda: shrinkwarp.lasso(D, X, lam=1, weights=on_cuda(np.ones(m)))),
+    ("X", lambda: shrinkwarp.minimum_norm(D, on_cuda(X))),
+    ("X", lambda: shrinkwarp.momentum.Net.mlp(n, 3).forward(on_cuda(X))),
+], ids=["D", "weights", "X", "samples"])
+def test_a_module_without_cuda_takes_no_array_on_cuda(name, call):
+    with pytest.raises(TypeError, match=rf"{name}: found CudaArray on a CUDA device \(.+\), wanted .* on the CPU"):
         call()
+
+
+COPIED_LAYOUTS = {
+    **LAYOUTS,
+    "Fortran order": np.asfortranarray,
+    "reversed": lambda a: a[::-1, ::-1],
+    "every second": lambda a: a[:, ::2],
+    "broadcast": lambda a: np.broadcast_to(a[:1], a.shape),
+    "a column": lambda a: a[:, 3],
+    "one number": lambda a: a[2, 3],
+    "three dimensions": lambda a: a.reshape(5, 6, n).transpose(2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "uint8", "bool", "complex64"])
+@pytest.mark.parametrize("layout", COPIED_LAYOUTS)
+def test_copies_are_the_same_array(layout, dtype):
+    values = np.asarray(COPIED_LAYOUTS[layout]((10 * X).astype(dtype)))
+    array = CudaArray(DEVICE, values)
+    found = _core.on_host(array, "a")
+    assert isinstance(found, np.ndarray) and found.dtype == values.dtype and found.shape == values.shape
+    assert np.array_equal(found, values)
+    assert returned(array)
+
+
+def test_values_that_are_still_to_come_are_waited_for_to_be_copied():
+    theirs = DEVICE.make_stream()
+    with DEVICE.settings(late=True):
+        found = _core.on_host(CudaArray(DEVICE, X, stream=theirs), "a")
+        DEVICE.wait(theirs)
+    DEVICE.destroy_stream(theirs)
+    assert np.array_equal(found, X)
+
+
+def test_a_dictionary_on_cuda_says_where_solves_run():
+    assert on_simt.Dictionary(on_cuda(D)).device == "cuda:0"
+    assert on_simt.Dictionary(on_cuda(D), device="cpu").device == "cpu"
+    with pytest.raises(TypeError, match=r"Dictionary: D: found CudaArray on a CUDA device \(.*device 1 does not exist"):
+        on_simt.Dictionary(CudaArray(DEVICE, D, index=1))
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: Refusing(DEVICE, D), r"D: found \S*Refusing \(it is sparse\), wanted an array that DLPack can lend"),
+    (lambda: CudaArray(DEVICE, D.astype(complex)), "D: found elements of type complex128, wanted"),
+    (Vague, "it was asked for"),
+], ids=["refused", "complex", "vague"])
+def test_a_bad_array_to_be_copied_is_named(make, message):
+    error = AssertionError if make is Vague else TypeError
+    with pytest.raises(error, match=message):
+        on_simt.lasso(make(), X, lam=1)
 
 
 def test_devices_that_are_not_there():

@@ -1,13 +1,16 @@
 #include <shrinkwarp/tools/python/core/arrays.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include <nanobind/stl/pair.h>
 
 #include <shrinkwarp/models/lasso/in_memory.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/tensor.hpp>
 
 namespace shrinkwarp::python {
 namespace {
@@ -59,10 +62,11 @@ nb::object lent_by(const Context& context, const nb::object& array) {
   return lend("stream"_a = stream, "max_version"_a = nb::make_tuple(1, 0));
 }
 
-AnyMatrix on_cuda(const Context& context, const nb::object& array, const std::string& name) {
-  constexpr const char* kWanted = "wanted an array (N, n) that DLPack can lend";
+/// @tparam Array  what is wanted of it, as `wanted` says it
+template <class Array>
+Array lent_on_cuda(const Context& context, const nb::object& array, const std::string& name, const char* wanted) {
   const nb::str type(nb::inst_name(array));
-  AnyMatrix X;
+  Array lent;
   nb::object capsule;
   try {
     capsule = lent_by(context, array);
@@ -72,11 +76,13 @@ AnyMatrix on_cuda(const Context& context, const nb::object& array, const std::st
       refused |= error.matches(kind);
     if (!refused) throw;
     const nb::str text(error.value());
-    nb::raise_from(error, PyExc_TypeError, "%s: found %s (%s), %s", name.c_str(), type.c_str(), text.c_str(), kWanted);
+    nb::raise_from(error, PyExc_TypeError, "%s: found %s (%s), wanted %s that DLPack can lend", name.c_str(),
+                   type.c_str(), text.c_str(), wanted);
   }
-  if (!nb::try_cast(capsule, X))
-    nb::raise_type_error("%s: found %s whose __dlpack__ gives no such array, %s", name.c_str(), type.c_str(), kWanted);
-  return X;
+  if (!nb::try_cast(capsule, lent))
+    nb::raise_type_error("%s: found %s whose __dlpack__ gives no such array, wanted %s that DLPack can lend",
+                         name.c_str(), type.c_str(), wanted);
+  return lent;
 }
 
 /// The array, on CUDA asked for in the order of the context's stream.
@@ -87,7 +93,7 @@ AnyMatrix array_of(const Context& context, const nb::object& array, const std::s
   const Device device{DeviceType::cuda, index};
   SHRINKWARP_REQUIRE(device == context.device(), DeviceError, name, ": found an array on ", device, ", wanted one on ",
                      context.device());
-  return on_cuda(context, array, name);
+  return lent_on_cuda<AnyMatrix>(context, array, name, "an array (N, n)");
 }
 
 /// As NumPy says it.
@@ -111,6 +117,41 @@ std::unique_ptr<ObservationSource> observations_of(const Context& context, const
   SHRINKWARP_REQUIRE(X.dtype() == nb::dtype<double>(), ValueError, name, ": found elements of type ",
                      name_of(X.dtype()), ", wanted float32 or float64");
   return typed_source<double>(context, std::move(X), std::move(name));
+}
+
+nb::object on_host(const nb::object& array, const std::string& name) {
+  const auto [kind, index] = nb::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
+  const Context context = Context::cuda(index);
+  const auto lent = lent_on_cuda<nb::ndarray<nb::ro>>(context, array, name, "an array");
+  const nb::dlpack::dtype type = lent.dtype();
+  constexpr auto kBfloat = static_cast<std::uint8_t>(nb::dlpack::dtype_code::Bfloat);
+  if (type.code >= kBfloat && type.code != static_cast<std::uint8_t>(nb::dlpack::dtype_code::Complex) &&
+      type.code != static_cast<std::uint8_t>(nb::dlpack::dtype_code::Bool))
+    nb::raise_type_error("%s: found elements of type %s, wanted a type that NumPy has", name.c_str(),
+                         name_of(type).c_str());
+  std::vector<std::size_t> shape;
+  std::vector<std::int64_t> strides;
+  std::int64_t first = 0, last = 0;  // elements, from where the array begins
+  for (std::size_t i = 0; i < lent.ndim(); ++i) {
+    shape.push_back(lent.shape(i));
+    strides.push_back(lent.stride(i));
+    const std::int64_t way = (static_cast<std::int64_t>(lent.shape(i)) - 1) * lent.stride(i);
+    (way < 0 ? first : last) += way;
+  }
+  const std::int64_t width = (type.bits * type.lanes + 7) / 8;
+  const std::int64_t bytes = lent.size() == 0 ? 0 : (last - first + 1) * width;
+  auto values = std::make_unique<std::byte[]>(static_cast<std::size_t>(bytes));
+  if (bytes > 0) {
+    const std::byte* const begin = static_cast<const std::byte*>(lent.data()) + first * width;
+    const nb::gil_scoped_release released;
+    copy(context, VectorView<const std::byte>{begin, bytes, context.device()},
+         VectorView<std::byte>{values.get(), bytes, {}});
+    context.synchronize();
+  }
+  std::byte* const begin = values.release();
+  const nb::capsule owner(begin, [](void* p) noexcept { delete[] static_cast<std::byte*>(p); });
+  std::byte* const origin = bytes > 0 ? begin - first * width : begin;
+  return nb::cast(nb::ndarray<nb::numpy>(origin, shape.size(), shape.data(), owner, strides.data(), type));
 }
 
 }  // namespace shrinkwarp::python

@@ -55,14 +55,15 @@ def is_dask(array):
 def on_host(call, name, value, wanted):
     """A value as a NumPy array of float32 or float64 in native order: the same memory where it has that type.
 
-    Else it is converted. A copy too where elements do not lie at multiples of their size, as fields of packed records do.
+    Else it is converted. A copy too where elements do not lie at multiples of their size, as fields of packed records do,
+    and of an array on CUDA.
     """
     if scipy.sparse.issparse(value):
         raise refuse(TypeError, call, name, f"a sparse matrix of shape {value.shape}", wanted)
     if value is None or isinstance(value, (str, bytes, dict, set)):
         raise refuse(TypeError, call, name, of_type(value), wanted)
     if is_on_cuda(value):
-        raise refuse(TypeError, call, name, f"{type(value).__name__} on a CUDA device", wanted + " on the CPU")
+        value = _from_cuda(call, name, value, wanted)
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
         value = value.detach() if hasattr(value, "detach") else value  # a tensor of PyTorch that requires its gradient
         try:
@@ -89,6 +90,20 @@ def on_host(call, name, value, wanted):
     if not array.flags.aligned or any(stride % array.itemsize for stride in array.strides):
         array = array.copy()
     return array
+
+
+def _from_cuda(call, name, value, wanted):
+    """The copy of an array on CUDA."""
+    try:
+        return _core.on_host(value.detach() if hasattr(value, "detach") else value, f"{call}: {name}")
+    except RuntimeError as error:  # no such device, or none at all
+        found = f"{type(value).__name__} on a CUDA device ({error})"
+        raise refuse(TypeError, call, name, found, wanted + " on the CPU") from error
+
+
+def cuda_device(array):
+    """The name of the device of an array for which is_on_cuda() holds."""
+    return f"cuda:{int(array.__dlpack_device__()[1])}"
 
 
 def matrix(call, name, value, wanted, rows=False):

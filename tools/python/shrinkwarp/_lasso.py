@@ -84,9 +84,9 @@ class Dictionary:
     Parameters
     ----------
     D : array of shape (n, m)
-        A column an atom. NumPy's, or of any library that speaks DLPack, on the CPU.
+        A column an atom. NumPy's, or of any library that speaks DLPack.
     device : {"auto", "cpu", "cuda", "cuda:NUMBER"}
-        Where solves run; "auto" is the first CUDA device where there is one.
+        Where solves run; "auto" is the device of a D on CUDA, else the first CUDA device where there is one.
     threads : int, optional
         Of the CPU; all processors by default. Results have the same bits for any number.
     """
@@ -109,6 +109,8 @@ class Dictionary:
         array = arguments.matrix(call, "D", D, "an array (n, m) of numbers")
         if 0 in array.shape:
             raise refuse(ValueError, call, "D", f"shape {array.shape}", "at least one row and one atom")
+        if isinstance(device, str) and device == "auto" and arguments.is_on_cuda(D):
+            device = arguments.cuda_device(D)
         device, threads = arguments.place(call, device, threads)
         self._asked = (device, threads or None)
         self._core = _core.PreparedDictionary(np.asfortranarray(array, dtype=np.float64), device, threads)
