@@ -205,11 +205,16 @@ class Bound {
     tail_of_ = bounds.tail.column(tail.level);
     tail_ = tail.norm;
   }
-  HWY_INLINE hn::Vec<Reals> operator()(std::int64_t j) const {
+  std::int64_t tails() const { return tails_; }
+  /// @tparam Tails  that there are, 2 for any number
+  template <int Tails = 2>
+  HWY_INLINE hn::Vec<Reals> At(std::int64_t j) const {
     const Reals real;
     auto bound = hn::Mul(hn::Load(real, norm_of_ + j), hn::Set(real, rounding_));
     bound = hn::MulAdd(hn::Load(real, rounding_of_ + j), hn::Set(real, norm_), bound);
+    if constexpr (Tails == 0) return bound;
     bound = hn::MulAdd(hn::Load(real, tail_of_ + j), hn::Set(real, tail_), bound);
+    if constexpr (Tails == 1) return bound;
     for (std::int64_t i = 1; i < tails_; ++i) {
       const ResidualTail tail = R_->tail(place_, i);
       bound = hn::MulAdd(hn::Load(real, bounds_->tail.column(tail.level) + j), hn::Set(real, tail.norm), bound);
@@ -298,9 +303,13 @@ HWY_INLINE bool LeavesOut(Column& column, std::int64_t panel, float largest) {
 }
 
 /// Correlations of one residual with the atoms of a panel of W vectors, from the sums of the tile.
-template <int W, bool Adds>
-HWY_INLINE void FinishColumn(Column& column, const float* HWY_RESTRICT factor, const std::int32_t* HWY_RESTRICT sums,
-                             std::int64_t first, std::int64_t panel) {
+/// @tparam Adds   to what is there
+/// @tparam Least  of the correlations so far one is as large in magnitude as column.least
+/// @tparam Tails  of the bound, 2 for any number
+/// @return what bounds them, whose largest lane is the panel's
+template <int W, bool Adds, bool Least, int Tails>
+HWY_INLINE hn::Vec<Reals> FinishColumn(Column& column, const float* HWY_RESTRICT factor,
+                                       const std::int32_t* HWY_RESTRICT sums, std::int64_t first) {
   const Sums d;
   const Reals real;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -315,12 +324,28 @@ HWY_INLINE void FinishColumn(Column& column, const float* HWY_RESTRICT factor, c
     auto value = hn::Mul(hn::Mul(sum, hn::Load(real, factor + first + w * lanes)), inverse_scale);
     if constexpr (Adds) value = hn::Add(value, hn::LoadU(real, out + w * lanes));
     hn::StoreU(value, real, out + w * lanes);
-    const auto bound = column.bound(first + w * lanes);
+    const auto bound = column.bound.template At<Tails>(first + w * lanes);
     most = hn::Max(most, hn::Add(hn::Abs(value), bound));
-    if constexpr (!Adds) least = hn::Max(least, hn::Sub(hn::Abs(value), bound));
+    if constexpr (Least) least = hn::Max(least, hn::Sub(hn::Abs(value), bound));
   }
-  column.highest[panel] = hn::GetLane(hn::MaxOfLanes(real, most));
-  if constexpr (!Adds) column.least = std::max(column.least, hn::GetLane(hn::MaxOfLanes(real, least)));
+  if constexpr (Least) column.least = std::max(column.least, hn::GetLane(hn::MaxOfLanes(real, least)));
+  return most;
+}
+
+template <int W, bool Adds, bool Least>
+HWY_INLINE hn::Vec<Reals> FinishWithTails(Column& column, const float* HWY_RESTRICT factor,
+                                          const std::int32_t* HWY_RESTRICT sums, std::int64_t first) {
+  if (column.bound.tails() == 0) return FinishColumn<W, Adds, Least, 0>(column, factor, sums, first);
+  if (column.bound.tails() == 1) return FinishColumn<W, Adds, Least, 1>(column, factor, sums, first);
+  return FinishColumn<W, Adds, Least, 2>(column, factor, sums, first);
+}
+
+template <int W>
+HWY_INLINE hn::Vec<Reals> Finish(Column& column, const float* HWY_RESTRICT factor,
+                                 const std::int32_t* HWY_RESTRICT sums, std::int64_t first) {
+  if (column.adds) return FinishWithTails<W, true, false>(column, factor, sums, first);
+  if (column.limit) return FinishWithTails<W, false, true>(column, factor, sums, first);
+  return FinishWithTails<W, false, false>(column, factor, sums, first);
 }
 
 /// For each panel of W vectors, which stays in the first-level cache, the product with every group of residuals.
@@ -334,18 +359,23 @@ void RunPanels(const BoundedCorrelationTask& task, Column* columns, std::int64_t
   const float* const factor = task.bounds.factor.data;
   const Multiply multiply = MultiplyFor(W);
   HWY_ALIGN std::int32_t tile[kPairVectors * hn::MaxLanes(d) * kPairColumns];
+  const Reals real;
+  HWY_ALIGN float peaks[hn::MaxLanes(d) * kPairColumns] = {};
   const std::int32_t* packed[kPairColumns];
   Column* wanted[kMostColumns];
+  for (std::int64_t b = 0; b < count; ++b) wanted[b] = columns + b;
+  std::int64_t products = count;
   for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
     const std::int64_t first = panel * kPairVectors * lanes;
     const std::int32_t* const atoms = D.packed() + first * all_pairs;
-    const float largest = task.leave.limits ? task.bounds.largest[panel] : 0;
-    std::int64_t products = 0;
-    for (std::int64_t b = 0; b < count; ++b) {
-      Column& column = columns[b];
-      if (column.limit && (column.stale[panel] != 0 || (column.limit->share > 0 && LeavesOut(column, panel, largest))))
-        continue;
-      wanted[products++] = &column;
+    if (task.leave.limits) {
+      const float largest = task.bounds.largest[panel];
+      products = 0;
+      for (std::int64_t b = 0; b < count; ++b) {
+        Column& column = columns[b];
+        if (column.stale[panel] == 0 && !(column.limit->share > 0 && LeavesOut(column, panel, largest)))
+          wanted[products++] = &column;
+      }
     }
     for (std::int64_t b = 0, group = 0; b < products; b += group) {
       std::int64_t pairs = 0;
@@ -361,10 +391,15 @@ void RunPanels(const BoundedCorrelationTask& task, Column* columns, std::int64_t
         const std::int32_t* const sums = tile + g * W * lanes;
         // 64 columns are more than the second-level cache: what the next panel adds to is on its way.
         for (std::int64_t w = 0; w < W; ++w) __builtin_prefetch(column.c + first + (W + w) * lanes, 1);
-        if (column.adds)
-          FinishColumn<W, true>(column, factor, sums, first, panel);
-        else
-          FinishColumn<W, false>(column, factor, sums, first, panel);
+        hn::Store(Finish<W>(column, factor, sums, first), real, peaks + g * lanes);
+      }
+      // One column after the other, the largest lane would take half of the time that is not the product's.
+      for (std::int64_t g = 0; g < group; g += 4) {
+        const auto peak = [&](std::int64_t i) { return hn::Load(real, peaks + (g + i) * lanes); };
+        HWY_ALIGN float largest_of[4];
+        LargestOfLanes(real, peak(0), peak(1), peak(2), peak(3), largest_of);
+        for (std::int64_t i = 0; i < std::min<std::int64_t>(4, group - g); ++i)
+          wanted[b + g + i]->highest[panel] = largest_of[i];
       }
     }
   }
@@ -415,7 +450,7 @@ std::int64_t FindOpenAtoms(const OpenAtomsTask& task, std::int32_t* open) {
     const std::int64_t first = panel * task.panel_atoms;
     const std::int64_t last = std::min(first + task.panel_atoms, task.padded_atoms);
     for (std::int64_t j = first; j < last; j += lanes) {
-      const auto over = hn::Gt(hn::Add(hn::Abs(hn::LoadU(real, task.c + j)), bound(j)), threshold);
+      const auto over = hn::Gt(hn::Add(hn::Abs(hn::LoadU(real, task.c + j)), bound.At(j)), threshold);
       if (count + lanes <= task.atoms) {  // a vector of them, as many as there are: how many nobody can foresee
         const auto atom = hn::Iota(integer, static_cast<std::int32_t>(j));
         hn::StoreU(hn::Compress(atom, hn::RebindMask(integer, over)), integer, open + count);
