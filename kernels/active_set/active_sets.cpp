@@ -18,22 +18,6 @@ void solve_active_sets(const Context& context, VectorView<const std::int32_t> pl
                        const PenaltyView<double>& penalty);
 }  // namespace cuda
 
-namespace {
-
-/// What atoms are added from, and to.
-void check_operands(const Context& context, const char* function, MatrixView<const double> D,
-                    MatrixView<const double> gram, MatrixView<const double> R, VectorView<const std::int32_t> places,
-                    const ActiveSets& sets) {
-  check_cuda(context, function);
-  check_sets(context, function, sets);
-  check_matrix(context, function, "D", D, D.rows, D.cols);
-  if (!gram.empty()) check_matrix(context, function, "gram", gram, D.cols, D.cols);
-  check_matrix(context, function, "R", R, D.rows, sets.size.size);
-  check_vector(context, function, "places", places, places.size);
-}
-
-}  // namespace
-
 void check_sets(const Context& context, const char* function, const ActiveSets& sets) {
   const std::int64_t capacity = sets.capacity, places = sets.size.size;
   check_matrix(context, function, "sets.atom", sets.atom, capacity, places);
@@ -47,6 +31,17 @@ void check_sets(const Context& context, const char* function, const ActiveSets& 
   check_vector(context, function, "sets.steps", sets.steps, places);
   check_vector(context, function, "sets.outcome", sets.outcome, places);
   check_vector(context, function, "sets.largest", sets.largest, places);
+}
+
+void check_operands(const Context& context, const char* function, MatrixView<const double> D,
+                    MatrixView<const double> gram, MatrixView<const double> R, VectorView<const std::int32_t> places,
+                    const ActiveSets& sets) {
+  check_cuda(context, function);
+  check_sets(context, function, sets);
+  check_matrix(context, function, "D", D, D.rows, D.cols);
+  if (!gram.empty()) check_matrix(context, function, "gram", gram, D.cols, D.cols);
+  check_matrix(context, function, "R", R, D.rows, sets.size.size);
+  check_vector(context, function, "places", places, places.size);
 }
 
 ActiveSets ActiveSets::lay_out(Arena& arena, std::int64_t capacity, std::int64_t places) {

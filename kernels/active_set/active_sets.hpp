@@ -43,6 +43,10 @@ struct ActiveSets {
 
 /// Everything that `sets` views has the shape that is said there. @throws ShapeError, DeviceError: for arguments of `function`
 void check_sets(const Context& context, const char* function, const ActiveSets& sets);
+/// And what atoms are added from: D [n, m], its Gram matrix or none, R [n, P].
+void check_operands(const Context& context, const char* function, MatrixView<const double> D,
+                    MatrixView<const double> gram, MatrixView<const double> R, VectorView<const std::int32_t> places,
+                    const ActiveSets& sets);
 
 /// D'D, each entry the sum over rows in their order, one fused multiply-add a term: the same bits as add_atoms() computes
 /// where there is no Gram matrix.

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include <shrinkwarp/kernels/common/device.cuh>
+
 namespace shrinkwarp::cuda {
 
 /// In the first ones the matrix has room for so many atoms in shared memory, in the last one it stays outside.

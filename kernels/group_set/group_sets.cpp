@@ -31,13 +31,8 @@ void start_group_sets(const Context& context, MatrixView<const double> D, Matrix
                       MatrixView<const double> R, VectorView<const std::int32_t> places,
                       VectorView<const double> lambda, VectorView<std::int32_t> start, const ActiveSets& sets,
                       const PenaltyView<double>& penalty) {
-  check_cuda(context, "start_group_sets");
-  check_sets(context, "start_group_sets", sets);
-  check_matrix(context, "start_group_sets", "D", D, D.rows, D.cols);
-  if (!gram.empty()) check_matrix(context, "start_group_sets", "gram", gram, D.cols, D.cols);
+  check_operands(context, "start_group_sets", D, gram, R, places, sets);
   const std::int64_t all = sets.size.size;
-  check_matrix(context, "start_group_sets", "R", R, D.rows, all);
-  check_vector(context, "start_group_sets", "places", places, places.size);
   check_vector(context, "start_group_sets", "lambda", lambda, all);
   check_vector(context, "start_group_sets", "start", start, all);
   check_groups(context, "start_group_sets", penalty, D.cols);

@@ -495,17 +495,17 @@ __device__ __forceinline__ int list_active(const double* code, int size, std::in
       size, [=](int i) { return code[i] != 0; }, [=](int place, int i) { active[place] = i; });
 }
 
-// The first launch writes down the others' places, as ~tier in their outcome: each is solved once.
+// The first launch writes down the others' places, as ~tier in their outcome: supports change, and each is solved once.
 __global__ void __launch_bounds__(kThreads, 4)
-    solve_kernel(int tier, bool only_once, GroupBasisView basis, const std::int32_t* places, const double* lambda,
+    solve_kernel(int tier, bool first, GroupBasisView basis, const std::int32_t* places, const double* lambda,
                  const double* tolerance, int max_steps, ActiveSets sets, PenaltyView<double> penalty) {
   const std::int64_t p = places[blockIdx.x];
   if (tolerance[p] < 0) return;  // the whole block, here and below
   const int size = sets.size[p];
   const std::int64_t vectors = vector_doubles(sets.capacity, penalty.group_size);
-  const int its_tier = only_once ? tier_of(vectors, size, sets.support[p]) : ~sets.outcome[p];
+  const int its_tier = first ? tier_of(vectors, size, sets.support[p]) : ~sets.outcome[p];
   if (its_tier != tier) {
-    if (only_once && threadIdx.x == 0) sets.outcome[p] = ~its_tier;
+    if (first && threadIdx.x == 0) sets.outcome[p] = ~its_tier;
     return;
   }
   BlockGroups set;

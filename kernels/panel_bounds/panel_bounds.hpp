@@ -26,7 +26,7 @@ namespace shrinkwarp {
 inline constexpr std::int64_t kPanelAtoms = 8;
 
 /// Columns that a group of atoms takes in HalfColumns, of which the last ones may be 0, so that a panel holds whole groups or a
-/// part of one: 2, 4, or a multiple of 8.
+/// part of one: 1, 2, 4, or a multiple of 8.
 std::int64_t group_columns(std::int64_t group_size);
 
 /// What bounds correlations of columns in half precision: those of HalfColumns themselves, or divided by weights.

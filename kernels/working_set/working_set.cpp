@@ -86,6 +86,8 @@ void look_at_bounds(const Context& context, MatrixView<const double> D, const Ha
                     const PenaltyView<double>& penalty, const HalfBounds& divided) {
   check_cuda(context, "look_at_bounds");
   check_matrix(context, "look_at_bounds", "D", D, problems.x.rows, D.cols);
+  SHRINKWARP_REQUIRE(problems.fresh.rows >= penalty.group_size, ShapeError, "look_at_bounds: problems.fresh has ",
+                     problems.fresh.rows, " rows, wanted at least the ", penalty.group_size, " atoms of a group");
   check_vector(context, "look_at_bounds", "places", places, places.size);
   const bool weighted = !penalty.weights.empty();
   check_weights(context, "look_at_bounds", penalty, D.cols);

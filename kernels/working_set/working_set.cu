@@ -20,7 +20,7 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpSize;
 
-// The CPU's solver has the same rules (models/lasso/working_set.cpp).
+// The CPU's solver has the same rules (models/lasso/working_set_pool.hpp, atom_pool.cpp and, for groups, group_pool.cpp).
 constexpr int kFirstAtoms = 16;
 constexpr int kFirstGroups = 8;
 constexpr double kGrowth = 0.8;
@@ -321,7 +321,7 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
   const std::uint32_t far_over = __float_as_uint(static_cast<float>(kFarOver * lambda));
   const bool many = start == 0 && !last && lambda > 0 && look.count_from(far_over) >= wanted;
   if (many) fresh_count = look.members_from(look.kth_largest(wanted), fresh, most_new);
-  if (start == 0 && (!many || (size > 0 && fresh_count < wanted / 2))) {
+  if (start == 0 && (!many || (size > 0 && (fresh_count == 0 || fresh_count < wanted / 2)))) {
     // Where nothing is chosen yet the highest panels will be wanted, if this is not the end.
     const std::uint32_t highest = size == 0 ? look.kth_largest(wanted) : 0;
     const int first_count = size == 0 ? look.members_from(highest, fresh, most_new) : 0;
@@ -383,8 +383,11 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 6 : 5)
                           fmin(0.2 * in.rules.gap * problems.energy[p] / room, 1e-3));
   if constexpr (kGrouped) {  // while groups are missing, W is solved to a share of what the furthest is over lambda by
     std::uint32_t furthest = 0;
-    for (int q = threadIdx.x; q < look.panels; q += kThreads)
-      furthest = look.keys[q] > furthest ? look.keys[q] : furthest;
+    for (int q = threadIdx.x; q < look.panels; q += kThreads) {
+      const std::int64_t member =
+          static_cast<std::int64_t>(q) * per_panel + look.keys[q] % static_cast<std::uint32_t>(kPanelAtoms);
+      if (member < members && !look.holds(member)) furthest = look.keys[q] > furthest ? look.keys[q] : furthest;
+    }
     furthest = block_max<kThreads>(furthest);
     if (fresh_count > 0) {
       const double excess = static_cast<double>(__uint_as_float(furthest)) / lambda - 1;

@@ -253,7 +253,8 @@ void DevicePool::begin_round() {
     residuals_.set(context_, problems_.r, list);
   }
   {
-    const double flops = 2.0 * static_cast<double>(D.rows) * static_cast<double>(D.cols) * static_cast<double>(count);
+    const double flops =
+        2.0 * static_cast<double>(D.rows) * static_cast<double>(penalty_.half().cols()) * static_cast<double>(count);
     const PhaseTimer timer(context_, profile_, "pass", flops);
     panel_bounds(context_, penalty_.half(), residuals_, count, keys,
                  {penalty_.divided(), penalty_.view().nonnegative, group_columns(penalty_.view().group_size)});

@@ -4,7 +4,8 @@
 // A problem keeps a working set W of atoms and is solved exactly on them (kernels/active_set/active_sets.hpp). A pass over all
 // atoms on tensor cores (kernels/panel_bounds) bounds the correlations of its residual, and what it leaves open float64
 // decides (kernels/working_set): the atoms to be added to W, or the certificate. A problem with an initial code starts with its
-// atoms as W, and at the code where that is better than 0.
+// atoms as W, and at the code where that is better than 0. Under a penalty in groups all this is said of groups
+// (kernels/group_set/group_sets.hpp); where the largest places have no room for those of a problem, it is given up.
 #pragma once
 
 #include <cstdint>

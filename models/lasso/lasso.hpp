@@ -48,7 +48,8 @@ struct Penalty {
   /// 1e18. Of dependent unpenalised atoms the code of least norm is taken. lambda_max is the smallest lambda for which no
   /// penalised atom is in use: max_g ||D_g'x||_2 / w_g, where the fit of x by the unpenalised ones is taken from x first.
   std::vector<double> weights;
-  std::int64_t group_size = 1;           ///< >= 1, divides m
+  /// >= 1, divides m. Working sets on CUDA have room for 1024 atoms: problems that want more go on by FISTA in double.
+  std::int64_t group_size = 1;
   bool nonnegative = false;              ///< lambda_max is then max(0, max_j d_j'x / w_j)
   double ridge = 0;                      ///< mu of an elastic net, 0 to 1e30 ||D||^2
   std::string weights_name = "weights";  ///< begins the message of an error: a file, say

@@ -60,10 +60,17 @@ std::int64_t device_working_set_parts(std::int64_t n, std::int64_t m, std::int64
 std::vector<std::int64_t> device_capacities(std::int64_t n, std::int64_t m, std::int64_t group_size) {
   const std::int64_t largest = std::min({std::int64_t{1024}, m, group_size * (4 * n + 64)});
   std::vector<std::int64_t> capacities;
+  // A group is so many atoms, and sixteen of them are two rounds.
   for (const std::int64_t capacity : {192, 512})
-    if (capacity < largest) capacities.push_back(capacity);
+    if (capacity < largest && (group_size == 1 || capacity >= 16 * group_size)) capacities.push_back(capacity);
   capacities.push_back(largest);
   return capacities;
+}
+
+// Of places for what outgrows the smallest. In groups a tenth of lambda_max takes 350 atoms on that lead field: most problems do.
+std::int64_t most_places(std::int64_t capacity, std::int64_t group_size) {
+  if (capacity > 512) return 64;
+  return group_size > 1 ? 4096 : 512;
 }
 
 // A code out of a batch that has no zero.
@@ -169,7 +176,7 @@ WorkingSetPlan plan_working_set(const Context& context, const Dictionary& dictio
     const std::int64_t in_flight = plan.queue + plan.workers * plan.places + plan.double_places;
     return dictionary_bytes(n, m) + working_set_parts(n, m) +
            WorkingSetBatch::bytes(n, m, penalty.group_size, plan.workers, plan.places, plan.queue) +
-           2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
+           2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places, penalty.group_size) +
            held_bytes(context, n, m, {plan.queue, plan.double_places, in_flight});
   };
   while (needed() > memory_limit && plan.places > 1) plan.places /= 2;
@@ -200,9 +207,7 @@ PathPlan plan_path(const Context& context, const Dictionary& dictionary, std::in
 
 DeviceWorkingSetPlan plan_device_working_set(const Context& context, const Dictionary& dictionary,
                                              std::int64_t problems, std::int64_t memory_limit, const Penalty& penalty) {
-  // Of each size. In groups a tenth of lambda_max takes 350 atoms on a lead field of 302 x 6138: most problems come to the second.
-  const std::int64_t most_places[] = {8192, penalty.grouped() ? 4096 : 512, 64};
-  constexpr std::int64_t kDoublePlaces = 64;
+  constexpr std::int64_t kMostPlaces = 8192, kDoublePlaces = 64;
   const std::int64_t n = dictionary.rows();
   const std::int64_t m = dictionary.atoms();
   const std::int64_t s = penalty.group_size;
@@ -211,11 +216,12 @@ DeviceWorkingSetPlan plan_device_working_set(const Context& context, const Dicti
                      " bytes, wanted at least ", least, " for a dictionary of ", n, " x ", m);
   DeviceWorkingSetPlan plan;
   for (const std::int64_t capacity : device_capacities(n, m, s))
-    plan.pools.push_back({capacity, std::min(problems, most_places[plan.pools.size()])});
+    plan.pools.push_back({capacity, std::min(problems, most_places(capacity, s))});
+  plan.pools.front().places = std::min(problems, kMostPlaces);
   plan.double_places = std::min(kDoublePlaces, problems);
   const auto needed = [&] {
     std::int64_t bytes = dictionary_bytes(n, m) + device_working_set_parts(n, m, s) +
-                         2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places) +
+                         2 * ProximalGradientBatch<float>::workspace(context, dictionary, plan.double_places, s) +
                          held_bytes(context, n, m, with_places(plan.double_places));
     for (const auto& pool : plan.pools) bytes += DevicePool::bytes(n, m, pool.capacity, pool.places, s);
     return bytes;
@@ -225,6 +231,7 @@ DeviceWorkingSetPlan plan_device_working_set(const Context& context, const Dicti
     return std::max_element(plan.pools.begin(), plan.pools.end(), [&](const auto& a, const auto& b) {
       const std::int64_t first = plan.pools.front().capacity;
       const auto weight = [&](const auto& pool) {
+        if (pool.places == 1) return std::int64_t{0};  // it has nothing to give
         return DevicePool::bytes(n, m, pool.capacity, pool.places, s) * (pool.capacity > first ? 4 : 1);
       };
       return weight(a) < weight(b);

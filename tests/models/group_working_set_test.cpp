@@ -180,12 +180,15 @@ TEST_P(GroupWorkingSet, CopiedGroupsAndGroupsOfZeros) {
 }
 
 TEST_P(GroupWorkingSet, WeightsAndRidges) {
-  for (const auto& [rows, atoms] : {std::pair<std::int64_t, std::int64_t>{20, 60}, {70, 960}}) {
+  struct Shape {
+    std::int64_t n, m, s;
+  };
+  for (const auto& [rows, atoms, s] : {Shape{20, 60, 3}, {70, 960, 3}, {30, 1200, 100}}) {
     for (const double ridge : {0.0, 0.5}) {
-      make(rows, atoms, 3, 3);
+      make(rows, atoms, 3, s);
       options.gap = 1e-9;
       options.penalty.ridge = ridge * static_cast<double>(n);
-      for (std::int64_t g = 0; g < m / 3; ++g)
+      for (std::int64_t g = 0; g < m / s; ++g)
         options.penalty.weights.push_back(g % 7 == 3 ? kInfinity : std::exp2(static_cast<double>(g % 5) - 2));
       expect_solved(solve(LambdaRule::sample_fraction(0.2)));
     }
