@@ -281,6 +281,23 @@ TEST_P(GroupSetsOnDevice, OrthonormalAtomsAreShrunkByGroups) {
   EXPECT_EQ(batch.place(0).active, (std::vector<std::int32_t>{0, 1, 4, 5}));
 }
 
+// A code t z along the solution z of orthonormal atoms is better than 0 while t is under 2.
+TEST_P(GroupSetsOnDevice, StartsEndWhereNothingIsAsGood) {
+  const auto unit = GuardedHost<double>::make(3, 3, [](std::int64_t i, std::int64_t j) { return i == j ? 1.0 : 0.0; });
+  const auto X = GuardedHost<double>::make(3, 2, [](std::int64_t i, std::int64_t) { return i + 1.0; });
+  Batch batch(context(), unit, X, 3, 3);
+  const double share = 1 - 1 / std::sqrt(14.0);
+  std::vector<std::vector<double>> codes;
+  for (const double t : {1.99, 2.01}) codes.push_back({t * share, 2 * t * share, 3 * t * share});
+  batch.start(codes);
+  EXPECT_EQ(batch.code(0), codes[0]);
+  EXPECT_EQ(batch.code(1), std::vector<double>(3, 0.0));
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_NEAR(batch.place(0).correlation[i], X(static_cast<std::int64_t>(i), 0) - codes[0][i], 1e-14);
+    EXPECT_EQ(batch.place(1).correlation[i], X(static_cast<std::int64_t>(i), 0));
+  }
+}
+
 // Sizes of groups on either side of a warp and of a panel, supports in each tier and beyond them.
 TEST_P(GroupSetsOnDevice, RandomProblemsAreOptimal) {
   struct Shape {
@@ -467,9 +484,11 @@ TEST_P(GroupSetsOnDevice, RefusesWhatDoesNotFit) {
   EXPECT_THROW(batch.solve({0}, -1), ValueError);
   batch.penalty.group_size = 4;
   EXPECT_THROW(batch.solve({0}), ShapeError);
+  EXPECT_THROW(batch.start({{1, 1, 1, 1}}), ShapeError);
   batch.penalty.group_size = 3;
   batch.penalty.nonnegative = true;
   EXPECT_THROW(batch.solve({0}), ValueError);
+  EXPECT_THROW(batch.start({{1, 1, 1}}), ValueError);
   Batch large(context(), normal_atoms(20, 30, 1), normal_atoms(20, 1, 2), 3, 1700);
   EXPECT_THROW(large.solve({0}), ValueError);
 }

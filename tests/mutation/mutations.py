@@ -143,6 +143,9 @@ MUTATIONS = [
     Mutation("groups_moved_barrier", RACES, GROUP_SETS, GROUP_SETS,
              "correlation()[i] += part * change()[i];\n    __syncthreads();", BARRIER,
              ("groups",), ("solve_kernel",)),
+    Mutation("groups_start_barrier", RACES, GROUP_SETS, GROUP_SETS,
+             "sets.atom.column(p), count, sets);\n  __syncthreads();", BARRIER,
+             ("group_start",), ("start_kernel",)),
     # The ring of halves.
     Mutation("panel_ring_barrier", RACES, PANEL_BOUNDS, PANEL_BOUNDS,
              "__syncthreads();  // this half has arrived", BARRIER,
@@ -154,6 +157,9 @@ MUTATIONS = [
     Mutation("look_votes_barrier", RACES, DEVICE, WORKING_SET,
              "warp_counts[warp] = __popc(votes);\n    __syncthreads();", BARRIER,
              ("look",), ("look_kernel",)),
+    Mutation("look_parts_barrier", RACES, WORKING_SET, WORKING_SET,
+             "__syncthreads();  // keys are read at their places and later ones", BARRIER,
+             ("group_look",), ("look_kernel",)),
     Mutation("look_keys_barrier", RACES, WORKING_SET, WORKING_SET,
              "      __syncwarp(kFullMask);\n      if (lane == 0) look.keys[q] = violator;", "__syncwarp(kFullMask);",
              ("look",), ("look_kernel",)),
@@ -228,7 +234,8 @@ MUTATIONS = [
 ]
 OPERATIONS = ("residual", "step", "group_step", "iterations", "step_network", "free_network", "coupled_network", "momentum_network",
               "code_residual", "correlation", "group_correlation", "gap", "group_gap", "norm", "adam", "exact_momentum",
-              "exact_range", "panel", "sets", "start", "look", "linear", "count")
+              "exact_range", "panel", "sets", "start", "look", "groups",
+              "group_start", "group_look", "linear", "count")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
 

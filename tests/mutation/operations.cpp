@@ -462,7 +462,7 @@ std::vector<double> groups(const Context& context) {
 }
 
 /// Active sets that start at codes, under a penalty: the correlations that follow from that.
-std::vector<double> start(const Context& context) {
+std::vector<double> start_of(const Context& context, std::int64_t group_size) {
   constexpr std::int64_t atoms = 12, places = 3;
   constexpr double kRidge = 0.5;
   const auto D = integers<double>(context, n, atoms, 1), X = integers<double>(context, n, places, 2);
@@ -494,15 +494,24 @@ std::vector<double> start(const Context& context) {
   copy(context, VectorView<const double>{codes.data(), atoms * places, {}},
        VectorView<double>{sets.code.data, atoms * places, context.device()});
   copy(context, VectorView<const std::int32_t>{numbers.data(), places, {}}, list.vector());
-  const auto weights = constant(context, atoms, 0.5), lambda = constant(context, places, 2.0);
+  const auto weights = constant(context, atoms / group_size, 0.5), lambda = constant(context, places, 2.0);
   const auto counts = constant(context, places, static_cast<std::int32_t>(atoms));
-  start_active_sets(context, D.matrix(), {}, X.matrix(), list.vector(), lambda.vector(), counts.vector(), sets,
-                    {weights.vector(), kRidge, false});
+  const auto start_sets = group_size > 1 ? start_group_sets : start_active_sets;
+  start_sets(context, D.matrix(), {}, X.matrix(), list.vector(), lambda.vector(), counts.vector(), sets,
+             {weights.vector(), kRidge, false, group_size});
   std::vector<double> found(wanted.size());
   copy(context, VectorView<const double>{sets.correlation.data, atoms * places, context.device()},
        VectorView<double>{found.data(), atoms * places, {}});
   context.synchronize();
   return found;
+}
+
+std::vector<double> start(const Context& context) {
+  return start_of(context, 1);
+}
+
+std::vector<double> group_start(const Context& context) {
+  return start_of(context, 3);
 }
 
 /// Two rounds of the working-set method: lambda at half of lambda_max, and what the first round has added once more.
@@ -547,6 +556,55 @@ std::vector<double> look(const Context& context) {
   return lambda;
 }
 
+/// A look at groups that take several panels each: half of lambda_max.
+std::vector<double> group_look(const Context& context) {
+  constexpr std::int64_t s = 12, groups = 200, atoms = groups * s, places = 2;
+  const auto D = integers<double>(context, n, atoms, 1), X = integers<double>(context, n, places, 2);
+  const auto correlations = magnitudes(host(context, D), host(context, X), n);
+  std::vector<double> wanted(places, 0.0);
+  for (std::int64_t b = 0; b < places; ++b) {
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const double* const c = correlations.data() + b * atoms + g * s;
+      wanted[static_cast<std::size_t>(b)] =
+          std::max(wanted[static_cast<std::size_t>(b)], std::sqrt(std::inner_product(c, c + s, c, 0.0)) / 2);
+    }
+  }
+  if (!context.is_cuda()) return wanted;
+  Arena counting(context.device());
+  ActiveSets::lay_out(counting, atoms, places);
+  WorkingSetProblems::lay_out(counting, n, places, s);
+  Arena arena(context, counting.used());
+  const ActiveSets sets = ActiveSets::lay_out(arena, atoms, places);
+  const WorkingSetProblems problems = WorkingSetProblems::lay_out(arena, n, places, s);
+  const std::vector<std::int32_t> numbers{0, 1};
+  const Tensor<std::int32_t> list(context, places);
+  copy(context, VectorView<const std::int32_t>{numbers.data(), places, {}}, list.vector());
+  admit_problems(context, X.matrix(), list.vector(), constant(context, places, -1.0).vector(), 1, problems, sets);
+  std::vector<std::int32_t> from(static_cast<std::size_t>(groups * group_columns(s)), -1);
+  for (std::int64_t j = 0; j < atoms; ++j)
+    from[static_cast<std::size_t>(j / s * group_columns(s) + j % s)] = static_cast<std::int32_t>(j);
+  const auto columns = static_cast<std::int64_t>(from.size());
+  const Tensor<std::int32_t> given(context, columns);
+  copy(context, VectorView<const std::int32_t>{from.data(), columns, {}}, given.vector());
+  HalfColumns half(context, n, columns), residuals(context, n, places);
+  half.set(context, D.matrix(), given.vector());
+  residuals.set(context, problems.r, list.vector());
+  const Tensor<std::uint32_t> keys(context, columns / kPanelAtoms, places);
+  panel_bounds(context, half, residuals, places, keys.matrix(), {{}, false, group_columns(s)});
+  LookRules rules;
+  rules.fraction = 0.5;
+  rules.atom_norm = 18;  // 4 sqrt(20)
+  PenaltyView<double> penalty;
+  penalty.group_size = s;
+  look_at_bounds(context, D.matrix(), half, residuals, keys.matrix(), list.vector(), rules, problems, sets, penalty);
+  std::vector<double> lambda(places), scale(places);
+  copy(context, problems.lambda, VectorView<double>{lambda.data(), places, {}});
+  copy(context, problems.scale, VectorView<double>{scale.data(), places, {}});
+  context.synchronize();
+  for (std::size_t b = 0; b < places; ++b) lambda[b] *= scale[b];
+  return lambda;
+}
+
 std::vector<double> count(const Context& context) {
   if (!context.is_cuda()) return {2.0 * n * m};
   const auto values = constant(context, 2 * n * m, 1.0f);
@@ -579,7 +637,9 @@ int run(const std::string& name) {
       {"sets", sets},
       {"groups", groups},
       {"start", start},
+      {"group_start", group_start},
       {"look", look},
+      {"group_look", group_look},
       {"linear", linear}};
   const auto operation = operations.find(name);
   if (operation == operations.end()) {
