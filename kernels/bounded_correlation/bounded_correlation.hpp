@@ -71,6 +71,9 @@ class QuantizedDictionary {
   std::int64_t panels() const { return (atoms_ + panel_atoms_ - 1) / panel_atoms_; }
   /// m rounded up to whole vectors: the length of a column of correlations. What is beyond m is 0.
   std::int64_t padded_atoms() const { return padded_atoms_; }
+  /// From one column of correlations to the next: an odd number of cache lines, for else they may all want the same few sets of a
+  /// cache. >= padded_atoms()
+  std::int64_t atoms_apart() const { return (padded_atoms() + 15) / 16 / 2 * 32 + 16; }
   const std::int32_t* packed() const { return packed_.data(); }
   AtomBounds bounds() const {
     return {factor_.vector(), rounding_.vector(), norm_.vector(), tail_.matrix(), largest_.vector()};

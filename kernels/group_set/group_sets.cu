@@ -414,16 +414,15 @@ struct BlockGroups {
     const int all = block_compact<kThreads>(
         groups, [&](int p) { return length(p) > 0; }, [&](int place, int p) { active(place) = p; });
     ++steps;
-    if (all == 0 || !model_step(all, all, lift, first())) return false;
+    if (all == 0) return false;
 
     // Groups that would pass 0 stop there, and the others have the step that suits that, until none would pass.
     double* step = first();
-    for (int count = all;;) {
+    for (int count = all;; step = second()) {
+      if (!model_step(count, all, lift, step)) return false;
       const int left = sort_that_stay(count, step);
       if (left == count) break;
       count = left;
-      step = second();
-      if (!model_step(count, all, lift, step)) return false;
     }
 
     // That whole where it brings enough, else the better of it and the straight step to its lowest point.

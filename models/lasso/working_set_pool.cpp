@@ -40,12 +40,6 @@ std::int64_t padded_rows(std::int64_t rows) {
   return (rows + kAtomPadding - 1) / kAtomPadding * kAtomPadding;
 }
 
-// Columns of correlations an odd number of cache lines apart: else they may all want the same few sets of a cache.
-std::int64_t apart(std::int64_t atoms) {
-  const std::int64_t lines = (atoms + 15) / 16;
-  return 16 * (lines + 1 - lines % 2);
-}
-
 // The median of the finite weights: only for how many coordinates a pass multiplies.
 double typical(const std::vector<double>& weights) {
   std::vector<double> finite;
@@ -72,7 +66,7 @@ WorkingSetPool::WorkingSetPool(const Dictionary& dictionary, const WorkingSetDic
       atom_norm(dictionary.atom_norm()),
       max_passes(options.max_iterations),
       residuals(context, parts.quantized, places),
-      C(Tensor<float>::zeros(context, apart(parts.quantized.padded_atoms()), places)),
+      C(Tensor<float>::zeros(context, parts.quantized.atoms_apart(), places)),
       highest(context, parts.quantized.panels(), places),
       timed(options.profile ? &profile_ : nullptr),
       leaves_panels_out_(leaves_panels_out),

@@ -540,6 +540,16 @@ def test_values_that_are_still_to_come_are_waited_for_to_be_copied():
     assert np.array_equal(found, X)
 
 
+@pytest.mark.parametrize("device", [(2,), (2, "a"), "cuda", None, (2, -1)])
+def test_a_device_that_is_none_is_named(device):
+    array = CudaArray(DEVICE, X)
+    array.__class__ = type("Odd", (CudaArray,), {"__dlpack_device__": lambda self: device})
+    for name, call in (("X", lambda: on_simt.lasso(D, array, lam=1)), ("D", lambda: on_simt.lasso(array, X, lam=1)),
+                       ("weights", lambda: on_simt.lasso(D, X, lam=1, weights=array))):
+        with pytest.raises((TypeError, ValueError), match=f"{name}: found .*Odd"):
+            call()
+
+
 def test_a_dictionary_on_cuda_says_where_solves_run():
     assert on_simt.Dictionary(on_cuda(D)).device == "cuda:0"
     assert on_simt.Dictionary(on_cuda(D), device="cpu").device == "cpu"

@@ -225,6 +225,15 @@ def test_tensors_of_pytorch():
     assert _core.address_of(read) == tensor.data_ptr()
 
 
+def test_signs_that_pytorch_keeps_aside():
+    torch = pytest.importorskip("torch")
+    D, X = problem()
+    values = torch.tensor(X)
+    tensor = torch.complex(values, values).conj().imag
+    assert tensor.is_neg()
+    assert same_bits(shrinkwarp.lasso(D, tensor, 0.5), shrinkwarp.lasso(D, -X, 0.5))
+
+
 def test_arrays_of_jax():
     jax = pytest.importorskip("jax")
     D, X = (array.astype(np.float32) for array in problem())

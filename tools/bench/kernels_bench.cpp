@@ -197,15 +197,16 @@ class Bench {
       residuals.set(quantized, place, quantized.levels() - 1, r.data() + place * padded);
     }
     const std::int64_t pools = (N_ + kPool - 1) / kPool, threads = context_.threads();
-    const Tensor<float> C(context_, quantized.padded_atoms(), kPool * threads);
+    const Tensor<float> correlations(context_, quantized.atoms_apart(), kPool * threads);
+    MatrixView<float> C = correlations.matrix();
+    C.rows = quantized.padded_atoms();
     const Tensor<float> highest(context_, quantized.panels(), kPool * threads);
     const double padded_share = static_cast<double>(pools * kPool) / static_cast<double>(N_);
     time("bounded_correlation", "int16", product_flops() * padded_share,
          2 * nm() + (2 * nN() + 4 * mN()) * padded_share, ceilings_.fp32, [&] {
            context_.parallel_for(pools, [&](std::int64_t, int worker) {
              bounded_correlation(context_, quantized, quantized.bounds(), residuals, places.data(), kPool,
-                                 C.matrix().columns(worker * kPool, kPool),
-                                 highest.matrix().columns(worker * kPool, kPool));
+                                 C.columns(worker * kPool, kPool), highest.matrix().columns(worker * kPool, kPool));
            });
          });
   }

@@ -41,9 +41,17 @@ def is_on_cuda(array):
     if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack_device__"):
         return False
     try:
-        return int(array.__dlpack_device__()[0]) in _DLPACK_CUDA
+        kind, index = array.__dlpack_device__()
+        return operator.index(kind) in _DLPACK_CUDA and operator.index(index) >= 0
     except (BufferError, RuntimeError, TypeError, ValueError):  # a device that DLPack does not know
         return False
+
+
+def _as_it_is(array):
+    """What DLPack lends of a tensor of PyTorch: without its gradient, and with the signs that PyTorch keeps aside."""
+    for name in ("detach", "resolve_conj", "resolve_neg"):
+        array = getattr(array, name)() if hasattr(array, name) else array
+    return array
 
 
 def is_dask(array):
@@ -65,9 +73,8 @@ def on_host(call, name, value, wanted):
     if is_on_cuda(value):
         value = _from_cuda(call, name, value, wanted)
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
-        value = value.detach() if hasattr(value, "detach") else value  # a tensor of PyTorch that requires its gradient
         try:
-            value = np.from_dlpack(value)
+            value = np.from_dlpack(_as_it_is(value))
             if value.__dlpack_device__()[0] != _DLPACK_CPU:  # page-locked, which NumPy's array goes on saying
                 value = np.asarray(memoryview(value))
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
@@ -95,7 +102,7 @@ def on_host(call, name, value, wanted):
 def _from_cuda(call, name, value, wanted):
     """The copy of an array on CUDA."""
     try:
-        return _core.on_host(value.detach() if hasattr(value, "detach") else value, f"{call}: {name}")
+        return _core.on_host(_as_it_is(value), f"{call}: {name}")
     except RuntimeError as error:  # no such device, or none at all
         found = f"{type(value).__name__} on a CUDA device ({error})"
         raise refuse(TypeError, call, name, found, wanted + " on the CPU") from error
@@ -123,7 +130,7 @@ def cuda_matrix(call, name, value, wanted):
         raise refuse(TypeError, call, name, f"{type(value).__name__} without a shape", wanted)
     if len(shape) != 2:
         raise refuse(ValueError, call, name, f"shape {tuple(shape)} on a CUDA device", wanted)
-    return value.detach() if hasattr(value, "detach") else value  # a tensor of PyTorch that requires its gradient
+    return _as_it_is(value)
 
 
 def observations(call, value, n, wanted_rows="an array (N, n)"):
@@ -183,6 +190,8 @@ def one_of(call, name, value, names):
 
 def is_one(value):
     """Whether a value is meant as one number, not as several."""
+    if not hasattr(value, "ndim") and hasattr(value, "__dlpack__"):
+        return len(getattr(value, "shape", ())) == 0
     return not isinstance(value, (list, tuple)) and np.ndim(value) == 0
 
 
