@@ -68,6 +68,8 @@ void ThreadPool::work(int worker) {
       start_.wait(lock, [&] { return generation_.load(std::memory_order_relaxed) != seen; });
       seen = generation_.load(std::memory_order_relaxed);
       if (stop_) return;
+      if (!open_) continue;
+      busy_.fetch_add(1, std::memory_order_relaxed);
     }
     take_iterations(worker);
     if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
@@ -89,11 +91,15 @@ void ThreadPool::run(std::int64_t count, FunctionRef<void(std::int64_t, int)> bo
     count_ = count;
     next_.store(0, std::memory_order_relaxed);
     error_ = nullptr;
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    open_ = true;
     generation_.fetch_add(1, std::memory_order_release);
   }
   start_.notify_all();
   take_iterations(0);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    open_ = false;
+  }
   for (int poll = 0; poll < kPolls && busy_.load(std::memory_order_acquire) != 0; ++poll) pause_briefly();
   std::unique_lock<std::mutex> lock(mutex_);
   finished_.wait(lock, [&] { return busy_.load(std::memory_order_acquire) == 0; });

@@ -13,7 +13,8 @@
 
 namespace shrinkwarp {
 
-/// Runs loops on `threads` threads, the calling one among them. One loop at a time, from one thread.
+/// Runs loops on `threads` threads, the calling one among them. One loop at a time, from one thread. A thread that the system wakes
+/// when all iterations have been taken has no part in the loop, and nobody waits for it.
 class ThreadPool {
  public:
   /// @throws Error (the system gives no more threads)
@@ -36,7 +37,8 @@ class ThreadPool {
   std::condition_variable start_;
   std::condition_variable finished_;
   std::atomic<std::uint64_t> generation_{0};  // number of the loop that workers may join; changed under mutex_
-  std::atomic<int> busy_{0};                  // workers that have not left the current loop
+  std::atomic<int> busy_{0};                  // workers in the current loop; they join under mutex_
+  bool open_ = false;                         // whether they may; under mutex_
   bool stop_ = false;
 
   const FunctionRef<void(std::int64_t, int)>* body_ = nullptr;
