@@ -4,11 +4,13 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
 #include <shrinkwarp/kernels/active_set/active_sets.hpp>
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+#include <shrinkwarp/kernels/common/columns_cpu.hpp>
 #include <shrinkwarp/kernels/common/instruction_set.hpp>
 #include <shrinkwarp/kernels/lipschitz/lipschitz.hpp>
 #include <shrinkwarp/runtime/flat.hpp>
@@ -20,7 +22,7 @@ namespace {
 /// Largest magnitude. @throws ValueError (an entry is not finite)
 double check_entries(const Context& host, MatrixView<const double> D, const std::string& name) {
   std::vector<double> largest(static_cast<std::size_t>(D.cols));
-  host.parallel_for(D.cols, [&](std::int64_t j, int) {
+  cpu::for_columns(host, D, [&](std::int64_t j) {
     const double* const d = D.column(j);
     double most = 0, nothing = 0;
     for (std::int64_t i = 0; i < D.rows; ++i) {
@@ -65,7 +67,8 @@ Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const
                      ", wanted at least one row and one atom");
   SHRINKWARP_REQUIRE(D.cols <= std::numeric_limits<std::int32_t>::max(), ShapeError, name, ": found ", D.cols,
                      " atoms, wanted at most 2147483647");
-  const Context host = Context::cpu(context.is_cuda() ? 0 : context.threads());
+  std::optional<Context> its_own;
+  const Context& host = context.is_cuda() ? its_own.emplace(Context::cpu()) : context;
   const double largest = check_entries(host, D, name);
 
   // First to entries of at most 1, so that their squares keep in range; then, with these known, to a norm of 1 to 2.
@@ -74,7 +77,7 @@ Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const
   const double entry_factor = 1 / entry_scale;
   const bool invertible = std::isnormal(entry_factor);
   std::vector<double> energy(static_cast<std::size_t>(D.cols));
-  host.parallel_for(D.cols, [&](std::int64_t j, int) {
+  cpu::for_columns(host, D, [&](std::int64_t j) {
     const double* const d = D.column(j);
     if (!invertible) {
       double sum = 0;
@@ -99,7 +102,7 @@ Dictionary::Dictionary(const Context& context, MatrixView<const double> D, const
   const std::int64_t padded = context.is_cuda() ? D.rows : padded_rows(D.rows);
   Tensor<double> scaled(host, padded, D.cols);
   const double norm_factor = 1 / norm_scale;
-  host.parallel_for(D.cols, [&](std::int64_t j, int) {
+  cpu::for_columns(host, D, [&](std::int64_t j) {
     double* const column = scaled.matrix().column(j);
     if (invertible)
       std::transform(D.column(j), D.column(j) + D.rows, column,

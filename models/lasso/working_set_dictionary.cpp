@@ -5,6 +5,7 @@
 
 #include <shrinkwarp/kernels/active_set/active_set.hpp>
 #include <shrinkwarp/kernels/atom_products/atom_products.hpp>
+#include <shrinkwarp/kernels/common/columns_cpu.hpp>
 #include <shrinkwarp/kernels/gemm/gemm.hpp>
 #include <shrinkwarp/kernels/principal_basis/principal_basis.hpp>
 #include <shrinkwarp/models/lasso/atom_order.hpp>
@@ -15,7 +16,7 @@ namespace {
 
 Tensor<float> in_float(const Context& context, MatrixView<const double> D) {
   Tensor<float> columns(context, D.rows, D.cols);
-  context.parallel_for(D.cols, [&](std::int64_t j, int) {
+  cpu::for_columns(context, D, [&](std::int64_t j) {
     std::transform(D.column(j), D.column(j) + D.rows, columns.matrix().column(j),
                    [](double value) { return static_cast<float>(value); });
   });
