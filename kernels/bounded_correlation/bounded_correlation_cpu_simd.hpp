@@ -393,7 +393,7 @@ void RunPanels(const BoundedCorrelationTask& task, Column* columns, std::int64_t
         for (std::int64_t w = 0; w < W; ++w) __builtin_prefetch(column.c + first + (W + w) * lanes, 1);
         hn::Store(Finish<W>(column, factor, sums, first), real, peaks + g * lanes);
       }
-      // One column after the other, the largest lane would take half of the time that is not the product's.
+      // Four together: a fiftieth of a pass over 102 x 1536.
       for (std::int64_t g = 0; g < group; g += 4) {
         const auto peak = [&](std::int64_t i) { return hn::Load(real, peaks + (g + i) * lanes); };
         HWY_ALIGN float largest_of[4];

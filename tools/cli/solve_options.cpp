@@ -89,9 +89,8 @@ void add_penalty(CLI::App& command, SolveOptions& options) {
                      "W.npy (m,): lambda times w_j for atom j; 0 leaves an atom unpenalised, infinity leaves it out; a "
                      "weight for each group with --group-size");
   command
-      .add_option(
-          "--group-size", options.lasso.penalty.group_size,
-          "G: groups of G consecutive atoms, lambda times the sum of their norms in place of the l1 norm")
+      .add_option("--group-size", options.lasso.penalty.group_size,
+                  "G: groups of G consecutive atoms, lambda times the sum of their norms in place of the l1 norm")
       ->check(whole_number(1, std::int64_t{1} << 31))
       ->capture_default_str();
   command.add_flag("--nonnegative", options.lasso.penalty.nonnegative, "codes >= 0");
