@@ -350,6 +350,57 @@ std::vector<double> panel(const Context& context) {
   return found;
 }
 
+/// Places whose sets are all atoms, with the code 0.
+struct FullSets {
+  FullSets(const Context& context, const Tensor<double>& D, const Tensor<double>& X, MatrixView<const double> gram,
+           const PenaltyView<double>& penalty = {})
+      : atoms(D.cols()),
+        places(X.cols()),
+        arena([&] {
+          Arena counting(context.device());
+          ActiveSets::lay_out(counting, atoms, places);
+          return Arena(context, counting.used());
+        }()),
+        sets(ActiveSets::lay_out(arena, atoms, places)),
+        list(context, places) {
+    for (const auto& vector : {sets.size, sets.support, sets.steps})
+      copy(context, constant(context, places, std::int32_t{0}).vector(), vector);
+    std::vector<std::int32_t> numbers(static_cast<std::size_t>(atoms * places));
+    for (std::size_t i = 0; i < numbers.size(); ++i)
+      numbers[i] = static_cast<std::int32_t>(i) % static_cast<std::int32_t>(atoms);
+    const Tensor<std::int32_t> fresh(context, atoms, places);
+    copy(context, VectorView<const std::int32_t>{numbers.data(), atoms * places, {}}, fresh.vector());
+    copy(context, VectorView<const std::int32_t>{numbers.data(), places, {}}, list.vector());
+    const auto all = constant(context, places, static_cast<std::int32_t>(atoms));
+    add_atoms(context, D.matrix(), gram, X.matrix(), list.vector(), fresh.matrix(), all.vector(), sets, penalty);
+  }
+  std::vector<double> codes(const Context& context) const {  // [atoms, places]
+    std::vector<double> values(static_cast<std::size_t>(atoms * places));
+    copy(context, VectorView<const double>{sets.code.data, atoms * places, context.device()},
+         VectorView<double>{values.data(), atoms * places, {}});
+    context.synchronize();
+    return values;
+  }
+
+  std::int64_t atoms, places;
+  Arena arena;
+  ActiveSets sets;
+  Tensor<std::int32_t> list;
+};
+
+/// d'(x - d z) for column p of x and of the codes z.
+std::vector<double> correlations_of(const std::vector<double>& d, const std::vector<double>& x,
+                                    const std::vector<double>& codes, std::size_t p, std::size_t atoms) {
+  std::vector<double> r(x.begin() + static_cast<std::ptrdiff_t>(p * n),
+                        x.begin() + static_cast<std::ptrdiff_t>((p + 1) * n));
+  for (std::size_t j = 0; j < atoms; ++j)
+    for (std::size_t i = 0; i < n; ++i) r[i] -= d[j * n + i] * codes[p * atoms + j];
+  std::vector<double> result(atoms, 0.0);
+  for (std::size_t j = 0; j < atoms; ++j)
+    for (std::size_t i = 0; i < n; ++i) result[j] += d[j * n + i] * r[i];
+  return result;
+}
+
 /// Active sets that grow, settle at other lambdas and renew their inverse: by how much the optimality conditions fail.
 std::vector<double> sets(const Context& context) {
   constexpr std::int64_t atoms = 60, places = 3;
@@ -357,19 +408,8 @@ std::vector<double> sets(const Context& context) {
   const auto D = integers<double>(context, n, atoms, 1), X = integers<double>(context, n, places, 2);
   const Tensor<double> gram(context, atoms, atoms);
   gram_matrix(context, D.matrix(), gram.matrix());
-  Arena counting(context.device());
-  ActiveSets::lay_out(counting, atoms, places);
-  Arena arena(context, counting.used());
-  const ActiveSets sets = ActiveSets::lay_out(arena, atoms, places);
-  for (const auto& vector : {sets.size, sets.support, sets.steps})
-    copy(context, constant(context, places, std::int32_t{0}).vector(), vector);
-  std::vector<std::int32_t> numbers(static_cast<std::size_t>(atoms * places));
-  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::int32_t>(i) % atoms;
-  const Tensor<std::int32_t> fresh(context, atoms, places), list(context, places);
-  copy(context, VectorView<const std::int32_t>{numbers.data(), atoms * places, {}}, fresh.vector());
-  copy(context, VectorView<const std::int32_t>{numbers.data(), places, {}}, list.vector());
-  const auto all = constant(context, places, static_cast<std::int32_t>(atoms));
-  add_atoms(context, D.matrix(), gram.matrix(), X.matrix(), list.vector(), fresh.matrix(), all.vector(), sets);
+  const FullSets full(context, D, X, gram.matrix());
+  const ActiveSets& sets = full.sets;
   const auto tolerance = constant(context, places, 1e-12);
   const std::vector<double> d = host(context, D), x = host(context, X);
   std::vector<double> found(places, 0.0);
@@ -378,19 +418,13 @@ std::vector<double> sets(const Context& context) {
       const auto worn = constant(context, atoms * atoms * places, -1.0);
       copy(context, worn.vector(), VectorView<double>{sets.inverse.data, atoms * atoms * places, context.device()});
     }
-    solve_active_sets(context, list.vector(), constant(context, places, lambda).vector(), tolerance.vector(), 20, sets);
-    std::vector<double> codes(static_cast<std::size_t>(atoms * places));
-    copy(context, VectorView<const double>{sets.code.data, atoms * places, context.device()},
-         VectorView<double>{codes.data(), atoms * places, {}});
-    context.synchronize();
+    solve_active_sets(context, full.list.vector(), constant(context, places, lambda).vector(), tolerance.vector(), 20,
+                      sets);
+    const std::vector<double> codes = full.codes(context);
     for (std::size_t p = 0; p < places; ++p) {
-      std::vector<double> r(x.begin() + static_cast<std::ptrdiff_t>(p * n),
-                            x.begin() + static_cast<std::ptrdiff_t>((p + 1) * n));
-      for (std::size_t j = 0; j < atoms; ++j)
-        for (std::size_t i = 0; i < n; ++i) r[i] -= d[j * n + i] * codes[p * atoms + j];
+      const std::vector<double> correlations = correlations_of(d, x, codes, p, atoms);
       for (std::size_t j = 0; j < atoms; ++j) {
-        double correlation = 0;
-        for (std::size_t i = 0; i < n; ++i) correlation += d[j * n + i] * r[i];
+        const double correlation = correlations[j];
         const double z = codes[p * atoms + j];
         const double off = z != 0 ? std::fabs(correlation - std::copysign(lambda, z)) : std::fabs(correlation) - lambda;
         if (!(off <= 1e-9)) found[p] = off;
@@ -406,21 +440,9 @@ std::vector<double> groups(const Context& context) {
   if (!context.is_cuda()) return std::vector<double>(places, 0.0);
   const auto D = integers<double>(context, n, atoms, 1), X = integers<double>(context, n, places, 2);
   const std::vector<double> d = host(context, D), x = host(context, X);
-  Arena counting(context.device());
-  ActiveSets::lay_out(counting, atoms, places);
-  Arena arena(context, counting.used());
-  const ActiveSets sets = ActiveSets::lay_out(arena, atoms, places);
-  for (const auto& vector : {sets.size, sets.support, sets.steps})
-    copy(context, constant(context, places, std::int32_t{0}).vector(), vector);
-  std::vector<std::int32_t> numbers(static_cast<std::size_t>(atoms * places));
-  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::int32_t>(i) % atoms;
-  const Tensor<std::int32_t> fresh(context, atoms, places), list(context, places);
-  copy(context, VectorView<const std::int32_t>{numbers.data(), atoms * places, {}}, fresh.vector());
-  copy(context, VectorView<const std::int32_t>{numbers.data(), places, {}}, list.vector());
-  const auto all = constant(context, places, static_cast<std::int32_t>(atoms));
   PenaltyView<double> penalty;
   penalty.group_size = s;
-  add_atoms(context, D.matrix(), {}, X.matrix(), list.vector(), fresh.matrix(), all.vector(), sets, penalty);
+  const FullSets full(context, D, X, {}, penalty);
   const Context cpu = Context::cpu(1);
   const auto padded =
       Tensor<double>::zeros(cpu, (n + GroupSet::kPadding - 1) / GroupSet::kPadding * GroupSet::kPadding, atoms);
@@ -432,26 +454,17 @@ std::vector<double> groups(const Context& context) {
   const auto tolerance = constant(context, places, 1e-11);
   std::vector<double> found(places, 0.0);
   for (const double lambda : {60.0, 5.0}) {
-    solve_group_sets(context, {vectors.matrix(), values.vector()}, list.vector(),
-                     constant(context, places, lambda).vector(), tolerance.vector(), 60, sets, penalty);
-    std::vector<double> codes(static_cast<std::size_t>(atoms * places));
-    copy(context, VectorView<const double>{sets.code.data, atoms * places, context.device()},
-         VectorView<double>{codes.data(), atoms * places, {}});
-    context.synchronize();
+    solve_group_sets(context, {vectors.matrix(), values.vector()}, full.list.vector(),
+                     constant(context, places, lambda).vector(), tolerance.vector(), 60, full.sets, penalty);
+    const std::vector<double> codes = full.codes(context);
     for (std::size_t p = 0; p < places; ++p) {
-      std::vector<double> r(x.begin() + static_cast<std::ptrdiff_t>(p * n),
-                            x.begin() + static_cast<std::ptrdiff_t>((p + 1) * n));
-      for (std::size_t j = 0; j < atoms; ++j)
-        for (std::size_t i = 0; i < n; ++i) r[i] -= d[j * n + i] * codes[p * atoms + j];
+      const std::vector<double> correlations = correlations_of(d, x, codes, p, atoms);
       for (std::size_t first = 0; first < atoms; first += s) {
         const double* const z = codes.data() + p * atoms + first;
         const double length = std::hypot(z[0], z[1], z[2]);
-        double correlation[s], bent[s];
-        for (std::size_t k = 0; k < s; ++k) {
-          correlation[k] = 0;
-          for (std::size_t i = 0; i < n; ++i) correlation[k] += d[(first + k) * n + i] * r[i];
-          bent[k] = correlation[k] - (length > 0 ? lambda * z[k] / length : 0);
-        }
+        const double* const correlation = correlations.data() + first;
+        double bent[s];
+        for (std::size_t k = 0; k < s; ++k) bent[k] = correlation[k] - (length > 0 ? lambda * z[k] / length : 0);
         const double off = length > 0 ? std::hypot(bent[0], bent[1], bent[2])
                                       : std::hypot(correlation[0], correlation[1], correlation[2]) - lambda;
         if (!(off <= 1e-7)) found[p] = off;
