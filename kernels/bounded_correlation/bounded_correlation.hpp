@@ -192,21 +192,22 @@ inline float panel_reach(const PanelLimit& limit, float largest, float highest, 
 
 /// c for all atoms and the residuals of some places, and the largest magnitude that any atom of a panel can have.
 ///
-///   C[j, b] = c_jb;   highest[p, b] = max over atoms j of panel p of |c_jb| + rounding_j norm(b) + norm_j rounding(b)
-///                                                          + sum over tails of tail_j(level) tail(b)
+///   C[j, b] = c_jb;   highest[p, b] = max_j (|c_jb| + sum over tails of tail_j(level) tail(b))
+///                                     + max_j rounding_j norm(b) + max_j norm_j rounding(b),   over atoms j of panel p
 ///
 /// @param bounds   of D, or those divided by a weight for each atom: C and `highest` are then divided by it, too. An atom
 ///                 whose numbers are all 0 never shows
 /// @param places   [count] b, in any order, which is best that of their levels: R.group() consecutive ones are
 ///                 multiplied together
 /// @param C        [padded_atoms, R.places()], columns b are written, or added to where R.adds(b)
-/// @param highest  [panels, R.places()], columns b are written: no correlation of the panel is larger in magnitude. Where a
-///                 limit's `moved` is known, what the last pass has written is read
-/// @param leave    panels that need no product; bounds.largest is then read. A stale panel of a residual that adds is left out whatever its limit says:
-///                 who adds to a residual sees to it that panel_reach() of such panels is under the limit
+/// @param highest  [panels, R.places()], columns b are written: |c_jb| + error_bound(j, b) of no atom j of the panel is
+///                 larger. Where a limit's `moved` is known, what the last pass has written is read
+/// @param leave    panels that need no product; bounds.largest is then read. A stale panel of a residual that adds is left
+///                 out whatever its limit says: who adds to a residual sees to it that panel_reach() of such panels is
+///                 under the limit
 ///
-/// Numerics     integer sums are exact; C and `highest` are within 4 units of float for each vector that was
-///              multiplied, for which the bounds have room. What is under float's range, 1e-38, has no relative error
+/// Numerics     integer sums are exact; C is within 4 units of float for each vector that was multiplied, for which the
+///              bounds have room, `highest` up to 12 over. What is under float's range, 1e-38, has no relative error
 /// Determinism  a column's bits depend on that column alone. Another instruction set has other panels and scales, and so
 ///              other bits within the bounds
 /// Cost         2 k m operations of 16 bits a residual. On the calling thread, whatever the context has. Allocates no

@@ -206,14 +206,17 @@ class Bound {
     tail_ = tail.norm;
   }
   std::int64_t tails() const { return tails_; }
-  /// @tparam Tails  that there are, 2 for any number
-  template <int Tails = 2>
   HWY_INLINE hn::Vec<Reals> At(std::int64_t j) const {
     const Reals real;
     auto bound = hn::Mul(hn::Load(real, norm_of_ + j), hn::Set(real, rounding_));
     bound = hn::MulAdd(hn::Load(real, rounding_of_ + j), hn::Set(real, norm_), bound);
-    if constexpr (Tails == 0) return bound;
-    bound = hn::MulAdd(hn::Load(real, tail_of_ + j), hn::Set(real, tail_), bound);
+    return tails_ == 0 ? bound : hn::Add(bound, OfTails<2>(j));
+  }
+  /// The part that comes of tails. @tparam Tails  that there are, at least 1; 2 for any number
+  template <int Tails>
+  HWY_INLINE hn::Vec<Reals> OfTails(std::int64_t j) const {
+    const Reals real;
+    auto bound = hn::Mul(hn::Load(real, tail_of_ + j), hn::Set(real, tail_));
     if constexpr (Tails == 1) return bound;
     for (std::int64_t i = 1; i < tails_; ++i) {
       const ResidualTail tail = R_->tail(place_, i);
@@ -221,6 +224,8 @@ class Bound {
     }
     return bound;
   }
+  /// The part that comes of rounding, of atoms of no larger norm and rounding.
+  HWY_INLINE float OfRounding(float norm, float rounding) const { return rounding * norm_ + norm * rounding_; }
 
  private:
   const float *rounding_of_ = nullptr, *norm_of_ = nullptr, *tail_of_ = nullptr;
@@ -232,6 +237,7 @@ class Bound {
 };
 
 constexpr std::int64_t kMostColumns = 64;  // at a time
+constexpr float kSumRoom = 1 + 4e-7F;      // for the order of a sum of few terms
 
 /// What a pass reads and writes of one residual.
 struct Column {
@@ -302,19 +308,41 @@ HWY_INLINE bool LeavesOut(Column& column, std::int64_t panel, float largest) {
   return true;
 }
 
+/// Of the atoms of a panel, the largest norm and rounding: their bounds differ by far less than what they are compared
+/// with, so that one for all of them, which costs a panel and not an atom, opens hardly any more.
+struct PanelRounding {
+  float norm, rounding;
+  template <int W>
+  HWY_INLINE static PanelRounding Of(const AtomBounds& bounds, std::int64_t first) {
+    const Reals real;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(real));
+    auto norm = hn::Load(real, bounds.norm.data + first), rounding = hn::Load(real, bounds.rounding.data + first);
+    for (std::int64_t w = 1; w < W; ++w) {
+      norm = hn::Max(norm, hn::Load(real, bounds.norm.data + first + w * lanes));
+      rounding = hn::Max(rounding, hn::Load(real, bounds.rounding.data + first + w * lanes));
+    }
+    return {hn::GetLane(hn::MaxOfLanes(real, norm)), hn::GetLane(hn::MaxOfLanes(real, rounding))};
+  }
+  float BoundOf(const Column& column) const { return column.bound.OfRounding(norm, rounding); }
+};
+
 /// Correlations of one residual with the atoms of a panel of W vectors, from the sums of the tile.
 /// @tparam Adds   to what is there
 /// @tparam Least  of the correlations so far one is as large in magnitude as column.least
 /// @tparam Tails  of the bound, 2 for any number
-/// @return what bounds them, whose largest lane is the panel's
+/// @return what bounds them but for rounding, whose largest lane is the panel's
 template <int W, bool Adds, bool Least, int Tails>
-HWY_INLINE hn::Vec<Reals> FinishColumn(Column& column, const float* HWY_RESTRICT factor,
+HWY_INLINE hn::Vec<Reals> FinishColumn(Column& column, const float* HWY_RESTRICT factor, const PanelRounding& panel,
                                        const std::int32_t* HWY_RESTRICT sums, std::int64_t first) {
   const Sums d;
   const Reals real;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto inverse_scale = hn::Set(real, column.inverse_scale);
   float* HWY_RESTRICT out = column.c + first;
+  if constexpr (Adds) {
+    // 64 columns are more than the second-level cache: what the next panel adds to is on its way.
+    for (std::int64_t w = 0; w < W; ++w) __builtin_prefetch(out + (W + w) * lanes, 1);
+  }
   auto most = hn::Zero(real), least = hn::Zero(real);
 #if HWY_COMPILER_GCC_ACTUAL
 #pragma GCC unroll 3
@@ -324,28 +352,36 @@ HWY_INLINE hn::Vec<Reals> FinishColumn(Column& column, const float* HWY_RESTRICT
     auto value = hn::Mul(hn::Mul(sum, hn::Load(real, factor + first + w * lanes)), inverse_scale);
     if constexpr (Adds) value = hn::Add(value, hn::LoadU(real, out + w * lanes));
     hn::StoreU(value, real, out + w * lanes);
-    const auto bound = column.bound.template At<Tails>(first + w * lanes);
-    most = hn::Max(most, hn::Add(hn::Abs(value), bound));
-    if constexpr (Least) least = hn::Max(least, hn::Sub(hn::Abs(value), bound));
+    const auto size = hn::Abs(value);
+    if constexpr (Tails == 0) {
+      most = hn::Max(most, size);
+    } else {
+      const auto tails = column.bound.template OfTails<Tails>(first + w * lanes);
+      most = hn::Max(most, hn::Add(size, tails));
+      if constexpr (Least) least = hn::Max(least, hn::Sub(size, tails));
+    }
   }
-  if constexpr (Least) column.least = std::max(column.least, hn::GetLane(hn::MaxOfLanes(real, least)));
+  if constexpr (Least) {
+    const float reached = hn::GetLane(hn::MaxOfLanes(real, Tails == 0 ? most : least));
+    column.least = std::max(column.least, reached - panel.BoundOf(column));
+  }
   return most;
 }
 
 template <int W, bool Adds, bool Least>
-HWY_INLINE hn::Vec<Reals> FinishWithTails(Column& column, const float* HWY_RESTRICT factor,
+HWY_INLINE hn::Vec<Reals> FinishWithTails(Column& column, const float* HWY_RESTRICT factor, const PanelRounding& panel,
                                           const std::int32_t* HWY_RESTRICT sums, std::int64_t first) {
-  if (column.bound.tails() == 0) return FinishColumn<W, Adds, Least, 0>(column, factor, sums, first);
-  if (column.bound.tails() == 1) return FinishColumn<W, Adds, Least, 1>(column, factor, sums, first);
-  return FinishColumn<W, Adds, Least, 2>(column, factor, sums, first);
+  if (column.bound.tails() == 0) return FinishColumn<W, Adds, Least, 0>(column, factor, panel, sums, first);
+  if (column.bound.tails() == 1) return FinishColumn<W, Adds, Least, 1>(column, factor, panel, sums, first);
+  return FinishColumn<W, Adds, Least, 2>(column, factor, panel, sums, first);
 }
 
 template <int W>
-HWY_INLINE hn::Vec<Reals> Finish(Column& column, const float* HWY_RESTRICT factor,
+HWY_INLINE hn::Vec<Reals> Finish(Column& column, const float* HWY_RESTRICT factor, const PanelRounding& panel,
                                  const std::int32_t* HWY_RESTRICT sums, std::int64_t first) {
-  if (column.adds) return FinishWithTails<W, true, false>(column, factor, sums, first);
-  if (column.limit) return FinishWithTails<W, false, true>(column, factor, sums, first);
-  return FinishWithTails<W, false, false>(column, factor, sums, first);
+  if (column.adds) return FinishWithTails<W, true, false>(column, factor, panel, sums, first);
+  if (column.limit) return FinishWithTails<W, false, true>(column, factor, panel, sums, first);
+  return FinishWithTails<W, false, false>(column, factor, panel, sums, first);
 }
 
 /// For each panel of W vectors, which stays in the first-level cache, the product with every group of residuals.
@@ -368,6 +404,7 @@ void RunPanels(const BoundedCorrelationTask& task, Column* columns, std::int64_t
   for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
     const std::int64_t first = panel * kPairVectors * lanes;
     const std::int32_t* const atoms = D.packed() + first * all_pairs;
+    const PanelRounding rounding = PanelRounding::Of<W>(task.bounds, first);
     if (task.leave.limits) {
       const float largest = task.bounds.largest[panel];
       products = 0;
@@ -389,17 +426,17 @@ void RunPanels(const BoundedCorrelationTask& task, Column* columns, std::int64_t
       for (std::int64_t g = 0; g < group; ++g) {
         Column& column = *wanted[b + g];
         const std::int32_t* const sums = tile + g * W * lanes;
-        // 64 columns are more than the second-level cache: what the next panel adds to is on its way.
-        for (std::int64_t w = 0; w < W; ++w) __builtin_prefetch(column.c + first + (W + w) * lanes, 1);
-        hn::Store(Finish<W>(column, factor, sums, first), real, peaks + g * lanes);
+        hn::Store(Finish<W>(column, factor, rounding, sums, first), real, peaks + g * lanes);
       }
       // Four together: a fiftieth of a pass over 102 x 1536.
       for (std::int64_t g = 0; g < group; g += 4) {
         const auto peak = [&](std::int64_t i) { return hn::Load(real, peaks + (g + i) * lanes); };
         HWY_ALIGN float largest_of[4];
         LargestOfLanes(real, peak(0), peak(1), peak(2), peak(3), largest_of);
-        for (std::int64_t i = 0; i < std::min<std::int64_t>(4, group - g); ++i)
-          wanted[b + g + i]->highest[panel] = largest_of[i];
+        for (std::int64_t i = 0; i < std::min<std::int64_t>(4, group - g); ++i) {
+          const Column& column = *wanted[b + g + i];
+          column.highest[panel] = (largest_of[i] + rounding.BoundOf(column)) * kSumRoom;
+        }
       }
     }
   }

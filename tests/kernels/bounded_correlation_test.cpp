@@ -136,6 +136,25 @@ std::vector<long double> products(const GuardedHost<double>& D, const GuardedHos
   return result;
 }
 
+/// What the pass should say of a panel: magnitudes with what levels leave out, and one rounding for all atoms.
+double highest_of(const QuantizedDictionary& D, const AtomBounds& bounds, const QuantizedResiduals& R, const Pass& pass,
+                  std::int64_t panel, std::int64_t b) {
+  const std::int64_t first = panel * D.panel_atoms(), last = std::min(first + D.panel_atoms(), D.atoms());
+  double most = 0, rounding = 0, norm = 0;
+  for (std::int64_t j = first; j < last; ++j) {
+    const auto atom_rounding = static_cast<double>(bounds.rounding[j]), atom_norm = static_cast<double>(bounds.norm[j]);
+    const double of_rounding =
+        atom_rounding * static_cast<double>(R.norm(b)) + atom_norm * static_cast<double>(R.rounding(b));
+    const double of_tails = error_bound(bounds, R, b, j) - of_rounding;
+    most = std::max(most, std::fabs(static_cast<double>(pass.C(j, b))) + of_tails);
+    rounding = std::max(rounding, atom_rounding);
+    norm = std::max(norm, atom_norm);
+  }
+  return most + rounding * static_cast<double>(R.norm(b)) + norm * static_cast<double>(R.rounding(b));
+}
+// Roundings of what is not under float's range, and the room that the pass adds for them.
+constexpr double kHighestRoom = 12 * kFloatUnit;
+
 /// Bits of every sum, bound and correlation of one level.
 void check_pass(const QuantizedDictionary& D, const QuantizedResiduals& R, const Pass& pass,
                 const std::vector<long double>& exact, bool sums) {
@@ -146,14 +165,14 @@ void check_pass(const QuantizedDictionary& D, const QuantizedResiduals& R, const
     for (std::int64_t j = D.atoms(); j < D.padded_atoms(); ++j) ASSERT_EQ(pass.C(j, b), 0.0F) << j;
     for (std::int64_t panel = 0; panel < D.panels(); ++panel) {
       const std::int64_t first = panel * D.panel_atoms(), last = std::min(first + D.panel_atoms(), D.atoms());
-      double most = 0;
+      const double highest = highest_of(D, bounds, R, pass, panel, b);
       for (std::int64_t j = first; j < last; ++j) {
         const long double wanted = exact[static_cast<std::size_t>(j + b * D.atoms())];
         const double c = static_cast<double>(pass.C(j, b)), bound = error_bound(bounds, R, b, j);
         ASSERT_TRUE(std::isfinite(c));
         ASSERT_LE(static_cast<double>(std::fabs(wanted - static_cast<long double>(c))), bound) << "atom " << j;
         ASSERT_GE(static_cast<long double>(pass.highest(panel, b)), std::fabs(wanted)) << "atom " << j;
-        most = std::max(most, std::fabs(c) + bound);
+        ASSERT_GE(static_cast<double>(pass.highest(panel, b)) + 1e-44, std::fabs(c) + bound) << "atom " << j;
         if (!sums) continue;
         std::int64_t sum = 0;
         for (std::int64_t i = 0; i < D.level_rows(R.level(b)); ++i) {
@@ -163,8 +182,7 @@ void check_pass(const QuantizedDictionary& D, const QuantizedResiduals& R, const
         const float value = static_cast<float>(sum) * bounds.factor[j] * R.inverse_scale(b);
         ASSERT_EQ(pass.C(j, b), value) << "atom " << j;
       }
-      // Four roundings of what is not under float's range.
-      ASSERT_NEAR(static_cast<double>(pass.highest(panel, b)), most, 4 * kFloatUnit * most + 1e-44) << panel;
+      ASSERT_NEAR(static_cast<double>(pass.highest(panel, b)), highest, kHighestRoom * highest + 1e-44) << panel;
     }
   }
 }
@@ -559,17 +577,13 @@ TEST(BoundedCorrelation, WeightsDivideCorrelationsAndBounds) {
   set_all(quantized, padded<double>(normal_atoms(n, 3, 3)), 1, places);
   const Pass of_plain = run(quantized, plain, places, 3), of_weighted = run(quantized, bounds, places, 3);
   for (std::int64_t b = 0; b < 3; ++b) {
-    std::vector<double> most(static_cast<std::size_t>(quantized.panels()));
     for (std::int64_t j = 0; j < m; ++j) {
       const float weight = std::ldexp(1.0F, static_cast<int>(j % 5) - 2);
       EXPECT_EQ(of_weighted.C(j, b), j == 5 ? 0.0F : of_plain.C(j, b) / weight);
-      double& of_panel = most[static_cast<std::size_t>(j / quantized.panel_atoms())];
-      of_panel =
-          std::max(of_panel, std::fabs(static_cast<double>(of_weighted.C(j, b))) + error_bound(bounds, places, b, j));
     }
     for (std::int64_t panel = 0; panel < quantized.panels(); ++panel) {
-      const double wanted = most[static_cast<std::size_t>(panel)];
-      EXPECT_NEAR(static_cast<double>(of_weighted.highest(panel, b)), wanted, 4 * kFloatUnit * wanted);
+      const double wanted = highest_of(quantized, bounds, places, of_weighted, panel, b);
+      EXPECT_NEAR(static_cast<double>(of_weighted.highest(panel, b)), wanted, kHighestRoom * wanted);
     }
     std::vector<std::int32_t> open(static_cast<std::size_t>(m));
     const std::int64_t count =
