@@ -12,6 +12,7 @@
 #include <shrinkwarp/config.hpp>
 #include <shrinkwarp/runtime/cuda_device.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/processors.hpp>
 #include <shrinkwarp/runtime/thread_pool.hpp>
 
 namespace shrinkwarp {
@@ -26,12 +27,6 @@ int cuda_index(const std::string& device) noexcept {
   if (device.compare(0, 5, "cuda:") != 0) return -1;
   const auto [end, status] = std::from_chars(device.data() + 5, device.data() + device.size(), index);
   return status == std::errc() && end == device.data() + device.size() ? index : -1;
-}
-
-int usable_processors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
 }
 
 [[noreturn]] void throw_no_cuda(const char* function) {

@@ -8,9 +8,9 @@
 namespace shrinkwarp {
 namespace {
 
-// Loops of a solve follow each other within microseconds; waiting this many polls before sleeping keeps the workers hot
-// between them without holding a processor for longer than some tens of microseconds.
-constexpr int kPolls = 2000;
+// Loops of a solve follow each other within microseconds, or within what one thread does between them; waiting this many
+// polls before sleeping keeps the workers hot without holding a processor for longer than some hundreds of microseconds.
+constexpr int kPolls = 8000;
 
 inline void pause_briefly() {
 #if defined(__x86_64__)
@@ -94,6 +94,7 @@ void ThreadPool::run(std::int64_t count, FunctionRef<void(std::int64_t, int)> bo
     open_ = true;
     generation_.fetch_add(1, std::memory_order_release);
   }
+  placement_.keep_clear(workers_);
   start_.notify_all();
   take_iterations(0);
   {

@@ -10,11 +10,12 @@
 #include <vector>
 
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/runtime/processors.hpp>
 
 namespace shrinkwarp {
 
-/// Runs loops on `threads` threads, the calling one among them. One loop at a time, from one thread. A thread that the system wakes
-/// when all iterations have been taken has no part in the loop, and nobody waits for it.
+/// Runs loops on `threads` threads, the calling one among them. One loop at a time, from one thread. A thread that the
+/// system wakes when all iterations have been taken has no part in the loop, and nobody waits for it.
 class ThreadPool {
  public:
   /// @throws Error (the system gives no more threads)
@@ -32,6 +33,7 @@ class ThreadPool {
   void work(int worker);
   void take_iterations(int worker);
 
+  Placement placement_;
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable start_;

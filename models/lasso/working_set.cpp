@@ -24,9 +24,12 @@ WorkingSetBatch::WorkingSetBatch(const Context& context, const Dictionary& dicti
       queue_(index_of(queue)) {
   const AtomBounds bounds = divided_bounds();
   if (penalty_.grouped()) basis_ = GroupBasis(context, parts.exact_columns, penalty_.group_size);
-  for (std::int64_t t = 0; t < workers; ++t)
-    pools_.push_back(penalty_.grouped() ? make_group_pool(dictionary, parts, basis_, options, penalty_, bounds, places)
-                                        : make_atom_pool(dictionary, parts, options, penalty_, bounds, places));
+  pools_.resize(index_of(workers));
+  context.parallel_for(workers, [&](std::int64_t t, int) {  // side by side: fresh pages are most of what they cost
+    pools_[index_of(t)] = penalty_.grouped()
+                              ? make_group_pool(dictionary, parts, basis_, options, penalty_, bounds, places)
+                              : make_atom_pool(dictionary, parts, options, penalty_, bounds, places);
+  });
 }
 
 // The atoms' bounds divided by their weights: those of C and of the errors, each rounded up once more.

@@ -23,6 +23,31 @@ Tensor<float> in_float(const Context& context, MatrixView<const double> D) {
   return columns;
 }
 
+/// D', some rows of D at a time: what a thread writes are whole pages, or nearly; what is beyond m is 0.
+Tensor<double> transposed_of(const Context& context, MatrixView<const double> D) {
+  constexpr std::int64_t kRows = 8;  // whole cache lines of D
+  Tensor<double> transposed(context, (D.cols + kAtomPadding - 1) / kAtomPadding * kAtomPadding, D.rows);
+  const MatrixView<double> out = transposed.matrix();
+  context.parallel_for((D.rows + kRows - 1) / kRows, [&](std::int64_t block, int) {
+    const std::int64_t first = block * kRows, last = std::min(first + kRows, D.rows);
+    for (std::int64_t j = 0; j < D.cols; ++j)
+      for (std::int64_t i = first; i < last; ++i) out(j, i) = D(i, j);
+    for (std::int64_t i = first; i < last; ++i) std::fill(out.column(i) + D.cols, out.column(i) + out.rows, 0.0);
+  });
+  return transposed;
+}
+
+/// C = op(A) B, so many columns at a time whatever the threads: the bits of a BLAS depend on how its work is shared.
+template <class T>
+void multiply_in_blocks(const Context& context, Transpose transpose, MatrixView<const T> A, MatrixView<const T> B,
+                        MatrixView<T> C) {
+  constexpr std::int64_t kColumns = 64;
+  context.parallel_for((B.cols + kColumns - 1) / kColumns, [&](std::int64_t block, int) {
+    const std::int64_t start = block * kColumns, count = std::min(kColumns, B.cols - start);
+    gemm<T>(Context::cpu(1), transpose, Transpose::no, 1, A, B.columns(start, count), 0, C.columns(start, count));
+  });
+}
+
 }  // namespace
 
 WorkingSetDictionary::WorkingSetDictionary(const Context& context, MatrixView<const double> D, bool plain)
@@ -49,30 +74,27 @@ WorkingSetDictionary::WorkingSetDictionary(const Context& context, MatrixView<co
   } else {
     cluster = similar_atoms(quantized, exact_columns, place_of);
   }
-  // Products with all of it are made on one thread: the bits of a BLAS depend on how it shares its work.
-  const Context one = Context::cpu(1);
-  if (small) {
-    transposed = Tensor<double>::zeros(context, (D.cols + kAtomPadding - 1) / kAtomPadding * kAtomPadding, D.rows);
-    for (std::int64_t i = 0; i < D.rows; ++i)
-      for (std::int64_t j = 0; j < D.cols; ++j) transposed.matrix()(j, i) = D(i, j);
-  }
+  if (small) transposed = transposed_of(context, D);
   if (small && (!plain || D.cols <= kFewAtoms)) {
     exact_gram = Tensor<double>(context, transposed.rows(), D.cols);  // what is beyond m becomes 0
-    gemm<double>(one, Transpose::no, Transpose::no, 1, transposed.matrix(), D, 0, exact_gram.matrix());
+    multiply_in_blocks<double>(context, Transpose::no, transposed.matrix(), D, exact_gram.matrix());
   }
   if (small || (!plain && D.cols <= kGramAtoms)) {
     constexpr std::int64_t kLines = ActiveSet<float>::kPadding;
-    gram = Tensor<float>::zeros(context, (D.cols + kLines - 1) / kLines * kLines, D.cols);
+    gram = Tensor<float>(context, (D.cols + kLines - 1) / kLines * kLines, D.cols);
+    const MatrixView<float> square{gram.data(), D.cols, D.cols, gram.rows(), {}};
     if (exact_gram.size() > 0) {
-      for (std::int64_t j = 0; j < D.cols; ++j)
-        std::transform(exact_gram.matrix().column(j), exact_gram.matrix().column(j) + D.cols, gram.matrix().column(j),
+      cpu::for_columns(context, square, [&](std::int64_t j) {
+        std::transform(exact_gram.matrix().column(j), exact_gram.matrix().column(j) + D.cols, square.column(j),
                        [](double value) { return static_cast<float>(value); });
+      });
     } else {
       const Tensor<float> own = small ? in_float(context, exact_columns) : Tensor<float>();
       const MatrixView<const float> D_float = small ? own.matrix() : columns.matrix();
-      gemm<float>(one, Transpose::yes, Transpose::no, 1, D_float, D_float, 0,
-                  {gram.data(), D.cols, D.cols, gram.rows(), {}});
+      multiply_in_blocks<float>(context, Transpose::yes, D_float, D_float, square);
     }
+    for (std::int64_t j = 0; j < D.cols; ++j)
+      std::fill(square.column(j) + D.cols, square.column(j) + gram.rows(), 0.0F);
   }
 }
 
