@@ -3,12 +3,11 @@
 The package is the module over the host executor, `cuda_arrays` stands in for the other library.
 """
 
+import ctypes
 import gc
 import pickle
-import sys
 import threading
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +15,9 @@ import pytest
 import shrinkwarp
 import shrinkwarp.momentum
 import shrinkwarp.networks
-from conftest import FOLDER
-from cuda_arrays import NO_ORDER, CudaArray, Device, DeviceType, OldCudaArray, ReadOnlyCudaArray, TensorWithGradient
-
-ON_SIMT = Path(FOLDER).parent / "python_on_simt"
-if not FOLDER or not list(ON_SIMT.glob("shrinkwarp_on_simt/_core*.so")):
-    pytest.skip("the module over the host executor is not built: it is beside a package in a build folder without CUDA",
-                allow_module_level=True)
-sys.path.insert(0, str(ON_SIMT))
+import simt_package  # noqa: F401
+from cuda_arrays import (NO_ORDER, CudaArray, Device, DeviceType, Managed, OldCudaArray, ReadOnlyCudaArray,
+                         TensorWithGradient)
 
 import shrinkwarp_on_simt as on_simt  # noqa: E402
 from shrinkwarp_on_simt import _core, momentum, networks  # noqa: E402
@@ -573,7 +567,184 @@ def test_devices_that_are_not_there():
         on_simt.Dictionary(D, device="cuda:1")
 
 
-# Momentum networks on a device take and give arrays of the host.
+# Momentum networks on a device read samples there, and give there what comes of them.
+
+SAMPLES = np.random.default_rng(1).standard_normal((7, n)).astype(np.float32)
+LOSS = np.random.default_rng(2).standard_normal((7, n)).astype(np.float32)
+
+
+def there_and_back(net, put, get):
+    state = net.forward(put(SAMPLES))
+    start = net.inverse(state)
+    dX, gradients = net.backward(state, put(LOSS))
+    its = [state.x, state.v, start.x, start.v, dX, *(state.fixed if net._mode == "exact" else ())]
+    return [get(array) for array in its] + [gradients[name] for name in sorted(gradients)]
+
+
+def recorded(net, put, get):
+    recording = net.record(put(SAMPLES), training=True)
+    dX, gradients = recording.backward(put(LOSS[:, :3]))
+    result = [get(array) for array in (recording.output, dX, net.forward(put(SAMPLES)))]
+    return result + [gradients[name] for name in sorted(gradients)] + [net.tensors[name] for name in sorted(net.tensors)]
+
+
+def images(net, put, get):
+    values = np.random.default_rng(3).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    recording = net.record(put(values))
+    dX, _ = recording.backward(put(LOSS[:2, :3]))
+    assert dX.shape == values.shape
+    return [get(recording.output), get(dX)]
+
+
+SAMPLE_ENTRIES = {
+    "exact": (there_and_back, lambda: momentum.MomentumNet(n, 4, 9, gamma=0.8, seed=1)),
+    "approximate": (there_and_back, lambda: momentum.MomentumNet(n, 4, 9, gamma=0.8, mode="approximate", seed=1)),
+    "residual": (recorded, lambda: momentum.Net.mlp(n, 3, normalisation="batch", dropout=0.2, seed=1)),
+    "momentum": (recorded, lambda: momentum.Net.mlp(n, 3, gamma=0.9, seed=1)),
+    "images": (images, lambda: momentum.Net.resnet("resnet18", 3, (3, 8, 8), gamma=0.9, seed=1)),
+}
+
+
+def pointer_of(capsule):
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return get(capsule, b"dltensor")
+
+
+def address_of(array):
+    """Of the first element that an array lends."""
+    capsule = array.__dlpack__()
+    tensor = Managed.from_address(pointer_of(capsule)).tensor
+    assert (tensor.device_type, tensor.device_id) == array.__dlpack_device__() == (DeviceType.CUDA, 0)
+    return tensor.data + tensor.byte_offset
+
+
+@pytest.mark.parametrize("kind", SAMPLE_ENTRIES)
+def test_samples_on_a_device_stay_there(kind):
+    run, make = SAMPLE_ENTRIES[kind]
+    lent = []
+
+    def put(values):
+        lent.append(CudaArray(DEVICE, values))
+        return lent[-1]
+
+    def get(array):
+        assert isinstance(array, _core.CudaArray) and array.device == "cuda:0"
+        return array.numpy()
+
+    found, wanted = run(make(), put, get), run(make(), lambda values: values, np.asarray)
+    assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(found, wanted)) and len(found) == len(wanted)
+    gc.collect()
+    assert all(asked_once_and_returned(array) for array in lent)
+
+
+def test_samples_on_a_device_are_read_in_place():
+    net = momentum.MomentumNet(n, 4, 9)
+    array = CudaArray(DEVICE, SAMPLES)
+    taken = net._rows("forward", "X", array)
+    assert address_of(taken) == array.address and taken.shape == SAMPLES.shape and not returned(array)
+    del taken
+    gc.collect()
+    assert asked_once_and_returned(array)
+
+
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda a: a.astype(np.float64), lambda a: a[::-1],
+                                    lambda a: (10 * a).astype(np.int32)],
+                         ids=["Fortran order", "float64", "reversed", "int32"])
+def test_samples_in_another_order_or_of_another_type_come_by_the_host(change):
+    net, values = momentum.MomentumNet(n, 4, 9), change(SAMPLES)
+    array = CudaArray(DEVICE, values)
+    state = net.forward(array)
+    assert isinstance(state.x, np.ndarray) and np.array_equal(state.x, net.forward(values).x)
+    assert asked_once_and_returned(array)
+
+
+def test_samples_of_another_device_are_refused_by_name():
+    array = CudaArray(DEVICE, SAMPLES, index=1)
+    with pytest.raises(TypeError, match=r"forward: X: found CudaArray on a CUDA device \(.*device 1 does not exist"):
+        momentum.MomentumNet(n, 4, 9).forward(array)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [(0, 0), (6, n - 1), (3, 5)])
+def test_samples_on_a_device_have_to_be_finite(at, bad):
+    values = SAMPLES.copy()
+    values[at] = bad
+    for its, call in ((momentum.MomentumNet(n, 4, 9), "MomentumNet.forward"), (momentum.Net.mlp(n, 3), "Net.forward")):
+        with pytest.raises(ValueError, match=f"{call}: X: found NaN or infinity, wanted finite numbers"):
+            its.forward(CudaArray(DEVICE, values))
+        its.forward(CudaArray(DEVICE, SAMPLES))
+
+
+def test_shapes_of_samples_on_a_device():
+    net, classifier = momentum.MomentumNet(n, 4, 9), momentum.Net.mlp(n, 3)
+    for values in (SAMPLES[0], SAMPLES[:, :5].copy(), SAMPLES[:, None], SAMPLES[0, 0]):
+        for its in (net, classifier):
+            with pytest.raises(ValueError, match=r"X: found shape \("):
+                its.forward(CudaArray(DEVICE, np.ascontiguousarray(values)))
+    none = net.forward(CudaArray(DEVICE, SAMPLES[:0]))
+    assert none.x.shape == none.v.shape == (0, n) and none.x.numpy().shape == (0, n)
+    assert classifier.forward(CudaArray(DEVICE, SAMPLES[:0])).shape == (0, 3)
+    state = net.forward(CudaArray(DEVICE, SAMPLES))
+    with pytest.raises(ValueError, match=r"dY: found shape \(7, 5\), wanted an array of shape \(7, 12\)"):
+        net.backward(state, CudaArray(DEVICE, LOSS[:, :5].copy()))
+    # What is given for them may lie elsewhere.
+    dX, _ = net.backward(state, LOSS)
+    assert isinstance(dX, _core.CudaArray)
+
+
+def test_samples_that_are_still_to_come_are_waited_for():
+    net = momentum.MomentumNet(n, 4, 9)
+    expected = net.forward(SAMPLES)
+    theirs = DEVICE.make_stream()
+    with DEVICE.settings(late=True):
+        state = net.forward(CudaArray(DEVICE, SAMPLES, stream=theirs))
+        dX, _ = net.backward(state, CudaArray(DEVICE, LOSS, stream=theirs))
+        DEVICE.wait(theirs)
+    DEVICE.destroy_stream(theirs)
+    assert np.array_equal(state.x.numpy(), expected.x)
+    assert np.array_equal(dX.numpy(), net.backward(expected, LOSS)[0])
+
+
+def test_results_on_a_device_live_as_long_as_somebody_has_them():
+    gc.collect()
+    used = DEVICE.used
+    state = momentum.MomentumNet(n, 4, 9, seed=2).forward(CudaArray(DEVICE, SAMPLES))
+    wanted, x = state.x.numpy(), state.x
+    capsule = x.__dlpack__(stream=1)
+    del state, x
+    gc.collect()
+    tensor = Managed.from_address(pointer_of(capsule)).tensor
+    found = np.empty_like(wanted)
+    DEVICE.copy(found.ctypes.data, tensor.data, found.nbytes)
+    assert np.array_equal(found, wanted) and DEVICE.used > used
+    del capsule, tensor
+    gc.collect()
+    assert DEVICE.used == used
+
+
+def test_an_array_of_this_library():
+    state = momentum.MomentumNet(n, 4, 9).forward(CudaArray(DEVICE, SAMPLES))
+    x, (fixed, _) = state.x, state.fixed
+    assert x.shape == (7, n) and x.ndim == 2 and len(x) == 7 and x.dtype == np.float32 and fixed.dtype == np.int64
+    assert repr(x) == f"CudaArray(shape=(7, {n}), dtype=float32, device='cuda:0')"
+    assert np.array_equal(x.reshape((n, 7)).numpy(), x.numpy().reshape(n, 7))
+    assert np.array_equal(_core.on_host(x, "x"), x.numpy())
+    with pytest.raises(ValueError, match=f"reshape: found {7 * n} elements, wanted 6"):
+        x.reshape((2, 3))
+    with pytest.raises(BufferError, match="copy: found True"):
+        x.__dlpack__(copy=True)
+    with pytest.raises(BufferError, match="dl_device: found another device"):
+        x.__dlpack__(dl_device=(1, 0))
+    assert address_of(x) == address_of(x)
+    x.__dlpack__(stream=2, max_version=(1, 0), dl_device=(2, 0), copy=False)
+    again = momentum.MomentumNet(n, 4, 9).forward(x)  # as samples
+    assert again.x.shape == x.shape
+    with pytest.raises(TypeError, match="len"):
+        len(momentum.MomentumNet(1, 1, 1).forward(CudaArray(DEVICE, SAMPLES[:1, :1].copy())).x.reshape(()))
+
+
+# From samples on the host they give arrays of the host.
 
 
 @pytest.mark.parametrize("mode", ["exact", "approximate"])

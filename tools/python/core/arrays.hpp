@@ -26,12 +26,6 @@ using AnyMatrix = nanobind::ndarray<nanobind::ro, nanobind::ndim<2>>;
 std::unique_ptr<ObservationSource> observations_of(const Context& context, const nanobind::object& array,
                                                    std::string name);
 
-/// An array on CUDA, of any shape, as one of NumPy's with the same strides: a copy of all between its first element and its last.
-/// @param array  of any library, with `__dlpack_device__` and `__dlpack__`; asked for once
-/// @throws BackendUnavailable (no such device in this build), Python's TypeError (no array that DLPack can lend, elements that
-///         NumPy does not know), OutOfMemory
-nanobind::object on_host(const nanobind::object& array, const std::string& name);
-
 /// A vector as a NumPy array, which takes it over.
 template <class T>
 nanobind::ndarray<nanobind::numpy, T, nanobind::ndim<1>> to_numpy(std::vector<T> values) {

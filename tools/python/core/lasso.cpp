@@ -271,8 +271,6 @@ void add_lasso(nb::module_& module) {
   module.def(
       "address_of", [](const AnyMatrix& X) { return reinterpret_cast<std::uintptr_t>(X.data()); }, "X"_a,
       "Where the first element lies that a solve of X reads.");
-  module.def("on_host", &on_host, "array"_a, "name"_a,
-             "An array on CUDA as one of NumPy's: a copy. Errors begin with `name`.");
   module.def("minimum_norm", &minimum_norm, "D"_a, "X"_a, "threads"_a,
              "The least-squares codes of least norm (N, m) of the rows of X (N, n).");
 }

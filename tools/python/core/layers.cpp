@@ -6,9 +6,11 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <shrinkwarp/kernels/elementwise/elementwise.hpp>
 #include <shrinkwarp/kernels/momentum_residual/exact_momentum.hpp>
 #include <shrinkwarp/runtime/error.hpp>
 #include <shrinkwarp/runtime/host_values.hpp>
+#include <shrinkwarp/tools/python/core/cuda_arrays.hpp>
 #include <shrinkwarp/tools/python/core/interpreter_lock.hpp>
 
 namespace shrinkwarp::python {
@@ -22,6 +24,10 @@ MatrixView<const T> columns_of(const Rows<T>& rows) {
   return {rows.data(), features, static_cast<std::int64_t>(rows.shape(0)), features, {}};
 }
 
+bool is_on_cuda(nb::handle array) {
+  return nb::isinstance<CudaArray>(array);
+}
+
 /// Columns of a device as rows on the host, in memory of their own. Synchronises.
 template <class T>
 std::unique_ptr<T[]> on_host_rows(const Context& context, MatrixView<const T> columns) {
@@ -33,19 +39,21 @@ std::unique_ptr<T[]> on_host_rows(const Context& context, MatrixView<const T> co
 }
 
 template <class T>
-RowsOut<T> as_rows(std::unique_ptr<T[]> values, std::int64_t samples, std::int64_t features) {
+nb::object as_rows(std::unique_ptr<T[]> values, std::int64_t samples, std::int64_t features) {
   T* const data = values.release();
   nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
-  return RowsOut<T>(data, {static_cast<std::size_t>(samples), static_cast<std::size_t>(features)}, owner);
+  const std::size_t shape[2] = {static_cast<std::size_t>(samples), static_cast<std::size_t>(features)};
+  return nb::cast(nb::ndarray<nb::numpy, T>(data, 2, shape, owner));
 }
 
-/// A buffer for results: on the CPU the array's own memory.
+/// A buffer for results, which is the array's own memory where that lies on the context's device.
 template <class T>
 class ResultColumns {
  public:
-  ResultColumns(const Context& context, std::int64_t features, std::int64_t samples)
-      : values_(new T[static_cast<std::size_t>(features * samples)]),
-        view_{values_.get(), features, samples, features, {}} {
+  /// @param lends  the array is a CudaArray
+  ResultColumns(const Context& context, std::int64_t features, std::int64_t samples, bool lends) : lends_(lends) {
+    if (!lends) values_.reset(new T[static_cast<std::size_t>(features * samples)]);
+    view_ = {values_.get(), features, samples, features, {}};
     if (!context.is_cuda()) return;
     on_device_ = Tensor<T>(context, features, samples);
     view_ = on_device_.matrix();
@@ -53,12 +61,17 @@ class ResultColumns {
   MatrixView<T> view() const { return view_; }
   /// Synchronises.
   void bring(const Context& context) {
-    if (context.is_cuda()) copy<T>(context, on_device_.vector(), VectorView<T>{values_.get(), on_device_.size(), {}});
+    if (values_ && context.is_cuda())
+      copy<T>(context, on_device_.vector(), VectorView<T>{values_.get(), on_device_.size(), {}});
     context.synchronize();
   }
-  RowsOut<T> rows() { return as_rows<T>(std::move(values_), view_.cols, view_.rows); }
+  nb::object rows() {
+    if (lends_) return nb::cast(CudaArray(std::move(on_device_)));
+    return as_rows<T>(std::move(values_), view_.cols, view_.rows);
+  }
 
  private:
+  bool lends_;
   std::unique_ptr<T[]> values_;
   Tensor<T> on_device_;
   MatrixView<T> view_;
@@ -67,8 +80,12 @@ class ResultColumns {
 }  // namespace
 
 template <class T>
-DeviceColumns<T>::DeviceColumns(const Context& context, Rows<T> rows)
-    : rows_(std::move(rows)), view_(columns_of(rows_)) {
+DeviceColumns<T>::DeviceColumns(const Context& context, const nb::object& array) : array_(array) {
+  if (is_on_cuda(array)) {
+    view_ = nb::cast<const CudaArray&>(array).columns<T>(context);
+    return;
+  }
+  view_ = columns_of(nb::cast<Rows<T>>(array));
   if (!context.is_cuda()) return;
   copy_ = Tensor<T>(context, view_.rows, view_.cols);
   copy<T>(context, view_, copy_.matrix());
@@ -117,31 +134,54 @@ void Layers<T>::pack(const Context& context, const nb::list& values, Kept<T>& ke
                      entries.size());
   kept.parameters = Tensor<T>::zeros(context, list_.size());
   kept.statistics = Tensor<T>::zeros(context, list_.statistics_size());
+  for (const nb::handle value : values) kept.lends_values |= is_on_cuda(value);
   for (std::size_t i = 0; i < entries.size(); ++i) {
     const ParameterList::Entry& entry = entries[i];
-    const auto array = nb::cast<nb::ndarray<const T, nb::c_contig, nb::device::cpu>>(values[i]);
-    SHRINKWARP_REQUIRE(static_cast<std::int64_t>(array.size()) == entry.size, ShapeError, "the tensor '", entry.name,
-                       "': found ", array.size(), " elements, wanted ", entry.size);
+    const nb::object given = values[i];
+    VectorView<const T> value;
+    nb::ndarray<const T, nb::c_contig, nb::device::cpu> array;
+    if (is_on_cuda(given)) {
+      const MatrixView<const T> columns = nb::cast<const CudaArray&>(given).columns<T>(context);
+      value = {columns.data, columns.rows * columns.cols, columns.device};
+    } else {
+      array = nb::cast<decltype(array)>(given);
+      value = {array.data(), static_cast<std::int64_t>(array.size()), {}};
+    }
+    SHRINKWARP_REQUIRE(value.size == entry.size, ShapeError, "the tensor '", entry.name, "': found ", value.size,
+                       " elements, wanted ", entry.size);
     const Tensor<T>& all = entry.learned ? kept.parameters : kept.statistics;
-    copy<T>(context, VectorView<const T>{array.data(), entry.size, {}}, all.vector().slice(entry.offset, entry.size));
+    copy<T>(context, value, all.vector().slice(entry.offset, entry.size));
   }
   context.synchronize();
 }
 
 template <class T>
-nb::list Layers<T>::unpack(const Context& context, const Tensor<T>& vector, bool learned) const {
+nb::list Layers<T>::unpack(const Context& context, const Tensor<T>& vector, bool learned, bool lends) const {
   // One piece of memory, which goes with the last of its arrays.
-  auto held = std::make_shared<std::unique_ptr<T[]>>(on_host_rows<T>(context, vector.matrix()));
+  std::shared_ptr<const Tensor<T>> lent;
+  std::shared_ptr<std::unique_ptr<T[]>> held;
+  if (lends) {
+    auto own = std::make_shared<Tensor<T>>(context, vector.size());
+    copy<T>(context, vector.vector(), own->vector());
+    context.synchronize();
+    lent = std::move(own);
+  } else {
+    held = std::make_shared<std::unique_ptr<T[]>>(on_host_rows<T>(context, vector.matrix()));
+  }
   nb::list result;
   for (const ParameterList::Entry& entry : list_.entries()) {
     if (entry.learned != learned) {
       result.append(nb::none());
       continue;
     }
+    const std::vector<std::size_t> shape(entry.shape.begin(), entry.shape.end());
+    if (lends) {
+      result.append(CudaArray(lent, lent->data() + entry.offset, lent->matrix().device, shape));
+      continue;
+    }
     auto share = std::make_unique<std::shared_ptr<std::unique_ptr<T[]>>>(held);
     nb::capsule owner(share.release(),
                       [](void* p) noexcept { delete static_cast<std::shared_ptr<std::unique_ptr<T[]>>*>(p); });
-    const std::vector<std::size_t> shape(entry.shape.begin(), entry.shape.end());
     result.append(nb::ndarray<nb::numpy, T>(held->get() + entry.offset, shape.size(), shape.data(), owner));
   }
   return result;
@@ -156,15 +196,16 @@ std::pair<std::int64_t, std::int64_t> Layers<T>::memory(std::int64_t samples, bo
 }
 
 template <class T>
-std::unique_ptr<Kept<T>> Layers<T>::begin(const Context& context, std::int64_t samples, const nb::list& values,
+std::unique_ptr<Kept<T>> Layers<T>::begin(const Context& context, const nb::object& X, const nb::list& values,
                                           const nb::list& side, const PassOptions& options) const {
   auto kept = std::make_unique<Kept<T>>();
-  kept->samples = samples;
+  const std::int64_t samples = kept->samples = static_cast<std::int64_t>(nb::len(X));
+  kept->lends_rows = is_on_cuda(X);
   kept->options = options;
   kept->rests = is_stage() && !stages_[0]->has_initial();
   pack(context, values, *kept);
   for (const nb::handle input : side) {
-    kept->side.emplace_back(context, nb::cast<Rows<T>>(input));
+    kept->side.emplace_back(context, nb::borrow(input));
     SHRINKWARP_REQUIRE(kept->side.back().view().cols == samples, ShapeError, "a side input: found ",
                        kept->side.back().view().cols, " rows, wanted ", samples);
   }
@@ -191,11 +232,11 @@ Pass<T> Layers<T>::pass(const Context& context, const Kept<T>& kept, std::vector
 }
 
 template <class T>
-ForwardResult<T> Layers<T>::forward(const Rows<T>& X, const nb::list& values, const nb::list& side, bool keeps,
+ForwardResult<T> Layers<T>::forward(const nb::object& X, const nb::list& values, const nb::list& side, bool keeps,
                                     const PassOptions& options) const {
   const Contexts::Lease lease(contexts_);
   const Context& context = *lease;
-  std::unique_ptr<Kept<T>> kept = begin(context, static_cast<std::int64_t>(X.shape(0)), values, side, options);
+  std::unique_ptr<Kept<T>> kept = begin(context, X, values, side, options);
   const DeviceColumns<T> input(context, X);
   SHRINKWARP_REQUIRE(input.view().rows == layer_->input().size(), ShapeError, "forward: X: found (", kept->samples,
                      ", ", input.view().rows, "), wanted (", kept->samples, ", ", layer_->input().size(), ")");
@@ -205,7 +246,7 @@ ForwardResult<T> Layers<T>::forward(const Rows<T>& X, const nb::list& values, co
     std::vector<SideInput<T>> inputs;
     Pass<T> its = pass(context, *kept, inputs);
     its.keeps = keeps;
-    output.emplace(context, layer_->output().size(), kept->samples);
+    output.emplace(context, layer_->output().size(), kept->samples, kept->lends_rows);
     if (keeps) kept->memory = Tensor<std::byte>(context, layer_->kept(context, kept->samples));
     const Tensor<std::byte> scratch(context, layer_->scratch(context, kept->samples, keeps));
     if (kept->samples > 0) layer_->forward(its, input.view(), output->view(), kept->memory.vector(), scratch.vector());
@@ -214,28 +255,28 @@ ForwardResult<T> Layers<T>::forward(const Rows<T>& X, const nb::list& values, co
   }
   ForwardResult<T> result;
   result.Y = output->rows();
-  if (options.training && list_.statistics_size() > 0) result.statistics = unpack(context, kept->statistics, false);
+  if (options.training && list_.statistics_size() > 0)
+    result.statistics = unpack(context, kept->statistics, false, kept->lends_values);
   if (keeps) result.kept = std::move(kept);
   return result;
 }
 
 template <class T>
-nb::tuple Layers<T>::backward(Kept<T>& kept, const Rows<T>& X, const Rows<T>& Y, const Rows<T>& dY, bool wants_dX,
-                              const std::vector<bool>& side_wanted) const {
+nb::tuple Layers<T>::backward(Kept<T>& kept, const nb::object& X, const nb::object& Y, const nb::object& dY,
+                              bool wants_dX, const std::vector<bool>& side_wanted) const {
   const Contexts::Lease lease(contexts_);
   const Context& context = *lease;
   const std::int64_t samples = kept.samples, features = layer_->input().size();
   const DeviceColumns<T> input(context, X), output(context, Y), its_gradient(context, dY);
   const bool reads_X = !is_stage() || stages_[0]->has_initial();
-  const auto require = [&](const char* name, const Rows<T>& rows, std::int64_t its_features, bool may_lack) {
-    const auto found = static_cast<std::int64_t>(rows.shape(0)), columns = static_cast<std::int64_t>(rows.shape(1));
-    SHRINKWARP_REQUIRE((found == samples && columns == its_features) || (may_lack && found == 0), ShapeError,
-                       "backward: ", name, ": found (", found, ", ", columns, "), wanted (", samples, ", ",
-                       its_features, ")");
+  const auto require = [&](const char* name, MatrixView<const T> columns, std::int64_t its_features, bool may_lack) {
+    SHRINKWARP_REQUIRE((columns.cols == samples && columns.rows == its_features) || (may_lack && columns.cols == 0),
+                       ShapeError, "backward: ", name, ": found (", columns.cols, ", ", columns.rows, "), wanted (",
+                       samples, ", ", its_features, ")");
   };
-  require("X", X, features, !reads_X);
-  require("Y", Y, layer_->output().size(), !layer_->reads_output());
-  require("dY", dY, layer_->output().size(), false);
+  require("X", input.view(), features, !reads_X);
+  require("Y", output.view(), layer_->output().size(), !layer_->reads_output());
+  require("dY", its_gradient.view(), layer_->output().size(), false);
   SHRINKWARP_REQUIRE(side_wanted.size() == kept.side.size(), ShapeError, "backward: found ", side_wanted.size(),
                      " wishes for ", kept.side.size(), " side inputs, wanted one each");
   std::optional<ResultColumns<T>> dX;
@@ -249,10 +290,11 @@ nb::tuple Layers<T>::backward(Kept<T>& kept, const Rows<T>& X, const Rows<T>& Y,
     gradient = Tensor<T>::zeros(context, list_.size());
     its.gradient = gradient.vector();
     its.keeps = true;
-    if (wants_dX) dX.emplace(context, features, samples);
+    if (wants_dX) dX.emplace(context, features, samples, kept.lends_rows);
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const MatrixView<const T> value = inputs[i].value;
-      side_gradients.emplace_back(context, side_wanted[i] ? value.rows : 0, side_wanted[i] ? value.cols : 0);
+      side_gradients.emplace_back(context, side_wanted[i] ? value.rows : 0, side_wanted[i] ? value.cols : 0,
+                                  kept.lends_rows);
       if (!side_wanted[i]) continue;
       inputs[i].gradient = side_gradients.back().view();
       context.zero_bytes(inputs[i].gradient.data, value.rows * value.cols * static_cast<std::int64_t>(sizeof(T)));
@@ -286,8 +328,9 @@ nb::tuple Layers<T>::backward(Kept<T>& kept, const Rows<T>& X, const Rows<T>& Y,
   }
   nb::list sides;
   for (std::size_t i = 0; i < side_gradients.size(); ++i)
-    sides.append(side_wanted[i] ? nb::cast(side_gradients[i].rows()) : nb::object(nb::none()));
-  return nb::make_tuple(dX ? nb::cast(dX->rows()) : nb::object(nb::none()), unpack(context, gradient, true), sides);
+    sides.append(side_wanted[i] ? side_gradients[i].rows() : nb::object(nb::none()));
+  return nb::make_tuple(dX ? dX->rows() : nb::object(nb::none()), unpack(context, gradient, true, kept.lends_values),
+                        sides);
 }
 
 // ---- A single momentum stage ---------------------------------------------------------------------------------------
@@ -320,23 +363,23 @@ MomentumState<T> Layers<T>::state_in(const Kept<T>& kept, VectorView<std::byte> 
 }
 
 template <class T>
-std::unique_ptr<Kept<T>> Layers<T>::advance(const Rows<T>& X, const std::optional<Rows<T>>& V, const nb::list& values,
+std::unique_ptr<Kept<T>> Layers<T>::advance(const nb::object& X, const nb::object& V, const nb::list& values,
                                             const nb::list& side, const PassOptions& options) const {
   const MomentumNet<T>& stage = only_stage();
   const Contexts::Lease lease(contexts_);
   const Context& context = *lease;
-  std::unique_ptr<Kept<T>> kept = begin(context, static_cast<std::int64_t>(X.shape(0)), values, side, options);
+  std::unique_ptr<Kept<T>> kept = begin(context, X, values, side, options);
   const DeviceColumns<T> x(context, X);
   std::optional<DeviceColumns<T>> v;
-  if (V) v.emplace(context, *V);
+  if (!V.is_none()) v.emplace(context, V);
   const auto require = [&](const char* name, MatrixView<const T> its) {
     SHRINKWARP_REQUIRE(its.rows == layer_->input().size() && its.cols == kept->samples, ShapeError, "forward: ", name,
                        ": found (", its.cols, ", ", its.rows, "), wanted (", kept->samples, ", ",
                        layer_->input().size(), ")");
   };
   require("X", x.view());
-  if (V) require("V", v->view());
-  kept->rests = kept->rests && !V;
+  if (v) require("V", v->view());
+  kept->rests = kept->rests && !v;
   const Unlocked unlocked;
   std::vector<SideInput<T>> inputs;
   const Pass<T> its = pass(context, *kept, inputs);
@@ -358,6 +401,7 @@ std::unique_ptr<Kept<T>> Layers<T>::inverse(const Kept<T>& kept) const {
   auto back = std::make_unique<Kept<T>>();
   back->samples = kept.samples;
   back->rests = kept.rests;
+  back->lends_rows = kept.lends_rows;
   const Unlocked unlocked;
   const std::lock_guard<std::mutex> turn(kept.turn);
   back->status = Tensor<std::int32_t>(context, 1);
@@ -381,7 +425,8 @@ nb::tuple Layers<T>::values_of(const Kept<T>& kept) const {
   const Contexts::Lease lease(contexts_);
   const Context& context = *lease;
   const std::int64_t features = layer_->input().size();
-  ResultColumns<T> x(context, features, kept.samples), v(context, features, kept.samples);
+  ResultColumns<T> x(context, features, kept.samples, kept.lends_rows),
+      v(context, features, kept.samples, kept.lends_rows);
   if (kept.samples > 0) {
     const MomentumState<T> state = state_in(kept, kept.memory.vector());
     const auto flat = [](MatrixView<T> columns) {
@@ -405,8 +450,10 @@ nb::tuple Layers<T>::fixed_of(const Kept<T>& kept) const {
   const Contexts::Lease lease(contexts_);
   const std::int64_t features = layer_->input().size();
   const auto rows = [&](VectorView<std::int64_t> values) {
-    const MatrixView<const std::int64_t> columns{values.data, features, kept.samples, features, values.device};
-    return as_rows<std::int64_t>(on_host_rows<std::int64_t>(*lease, columns), kept.samples, features);
+    ResultColumns<std::int64_t> its(*lease, features, kept.samples, kept.lends_rows);
+    if (values.size > 0) copy<std::int64_t>(*lease, values, {its.view().data, values.size, its.view().device});
+    its.bring(*lease);
+    return its.rows();
   };
   if (kept.samples == 0) return nb::make_tuple(rows({}), rows({}));
   const MomentumState<T> state = state_in(kept, kept.memory.vector());
@@ -433,22 +480,27 @@ PythonLayer<T>::~PythonLayer() {
 
 namespace {
 
-/// An array of memory that is the library's.
+/// An array of memory that is the library's, whose elements are there.
 template <class T>
-nb::object lent(MatrixView<const T> columns) {
+nb::object lent(const Context& context, MatrixView<const T> columns) {
   const std::size_t shape[2] = {static_cast<std::size_t>(columns.cols), static_cast<std::size_t>(columns.rows)};
+  if (context.is_cuda()) {
+    context.synchronize();
+    return nb::cast(CudaArray(nullptr, columns.data, columns.device, {shape[0], shape[1]}));
+  }
   return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<2>>(const_cast<T*>(columns.data), 2, shape, nb::none()),
                   nb::rv_policy::reference);
 }
 
+/// What a layer has given, as columns.
 template <class T>
-Rows<T> rows_like(const nb::object& found, MatrixView<T> columns, const char* what) {
-  Rows<T> rows = nb::cast<Rows<T>>(found);
-  SHRINKWARP_REQUIRE(static_cast<std::int64_t>(rows.shape(0)) == columns.cols &&
-                         static_cast<std::int64_t>(rows.shape(1)) == columns.rows,
-                     ShapeError, "a layer's ", what, ": found (", rows.shape(0), ", ", rows.shape(1), "), wanted (",
-                     columns.cols, ", ", columns.rows, ")");
-  return rows;
+DeviceColumns<T> columns_like(const Context& context, const nb::object& found, MatrixView<T> columns,
+                              const char* what) {
+  DeviceColumns<T> its(context, found);
+  SHRINKWARP_REQUIRE(its.view().rows == columns.rows && its.view().cols == columns.cols, ShapeError, "a layer's ", what,
+                     ": found (", its.view().cols, ", ", its.view().rows, "), wanted (", columns.cols, ", ",
+                     columns.rows, ")");
+  return its;
 }
 
 }  // namespace
@@ -456,21 +508,26 @@ Rows<T> rows_like(const nb::object& found, MatrixView<T> columns, const char* wh
 template <class T>
 void PythonLayer<T>::forward(const Pass<T>& pass, MatrixView<const T> X, MatrixView<T> Y, Bytes, Bytes) const {
   const Locked lock;
-  const nb::object found = unless_exiting([&] { return object_.attr("forward")(lent(X), pass.keeps, pass.repeated); });
-  std::copy_n(rows_like(found, Y, "output").data(), Y.rows * Y.cols, Y.data);
+  const Context& context = pass.context;
+  const nb::object found =
+      unless_exiting([&] { return object_.attr("forward")(lent(context, X), pass.keeps, pass.repeated); });
+  const DeviceColumns<T> its = columns_like(context, found, Y, "output");
+  copy<T>(context, its.view(), Y);
+  context.synchronize();  // whose memory it is may use it for something else from now on
 }
 
 template <class T>
-void PythonLayer<T>::backward(const Pass<T>&, MatrixView<const T>, MatrixView<const T>, MatrixView<const T> dY, T beta,
-                              MatrixView<T> dX, Bytes, Bytes) const {
+void PythonLayer<T>::backward(const Pass<T>& pass, MatrixView<const T>, MatrixView<const T>, MatrixView<const T> dY,
+                              T beta, MatrixView<T> dX, Bytes, Bytes) const {
   const Locked lock;
-  const nb::object found = unless_exiting([&] { return object_.attr("backward")(lent(dY), !dX.empty()); });
+  const Context& context = pass.context;
+  const nb::object found = unless_exiting([&] { return object_.attr("backward")(lent(context, dY), !dX.empty()); });
   if (dX.empty()) return;
-  const std::int64_t size = dX.rows * dX.cols;
-  if (beta == T(0)) std::fill_n(dX.data, size, T(0));
+  if (beta == T(0)) context.zero_bytes(dX.data, dX.rows * dX.cols * static_cast<std::int64_t>(sizeof(T)));
   if (found.is_none()) return;
-  const Rows<T> rows = rows_like(found, dX, "gradient");
-  for (std::int64_t i = 0; i < size; ++i) dX.data[i] += rows.data()[i];
+  const DeviceColumns<T> its = columns_like(context, found, dX, "gradient");
+  add<T>(context, dX, its.view(), dX);
+  context.synchronize();
 }
 
 template class DeviceColumns<float>;

@@ -23,18 +23,17 @@ namespace shrinkwarp::python {
 /// (N, features) on the CPU.
 template <class T>
 using Rows = nanobind::ndarray<const T, nanobind::ndim<2>, nanobind::c_contig, nanobind::device::cpu>;
-template <class T>
-using RowsOut = nanobind::ndarray<nanobind::numpy, T, nanobind::ndim<2>>;
 
-/// Rows as columns on a context's device: the array's own memory on the CPU, else a copy.
+/// Rows as columns on a context's device: the array's own memory where it lies there, else a copy.
 template <class T>
 class DeviceColumns {
  public:
-  DeviceColumns(const Context& context, Rows<T> rows);
+  /// @param array  Rows, or a CudaArray on a context on CUDA, whose first axis are the rows  @throws ValueError, DeviceError
+  DeviceColumns(const Context& context, const nanobind::object& array);
   MatrixView<const T> view() const { return view_; }
 
  private:
-  Rows<T> rows_;
+  nanobind::object array_;
   Tensor<T> copy_;
   MatrixView<const T> view_;
 };
@@ -59,12 +58,14 @@ struct Kept {
   mutable std::mutex turn;
   bool used = false;   // by a backward pass
   bool rests = false;  // the velocity of a stage begins as 0
+  // What came as a CudaArray: where it did, so do results of its kind.
+  bool lends_rows = false, lends_values = false;
 };
 
 /// A forward pass's results.
 template <class T>
 struct ForwardResult {
-  RowsOut<T> Y;
+  nanobind::object Y;             // a CudaArray where X is one, else NumPy's
   std::unique_ptr<Kept<T>> kept;  // where it is to be kept
   nanobind::list statistics;      // of a training pass: those of the list's entries, in their order
 };
@@ -96,18 +97,21 @@ class Layers {
   /// Bytes for activations of a pass: what is kept, and what is needed meanwhile.
   std::pair<std::int64_t, std::int64_t> memory(std::int64_t samples, bool keeps) const;
 
+  // Inputs, values and gradients are Rows or CudaArrays on the layers' device, and results are CudaArrays where X is one,
+  // gradients of tensors where their values are.
+
   /// @param values  of all tensors, in the order of entries()  @param side  other inputs
-  ForwardResult<T> forward(const Rows<T>& X, const nanobind::list& values, const nanobind::list& side, bool keeps,
-                           const PassOptions& options) const;
+  ForwardResult<T> forward(const nanobind::object& X, const nanobind::list& values, const nanobind::list& side,
+                           bool keeps, const PassOptions& options) const;
   /// The gradients by X (or None), by each tensor (None of statistics) and by each side input (None where not wanted).
   /// @param X, Y  of the forward pass; where the layer is one momentum stage that begins with v = 0 they may be empty
-  nanobind::tuple backward(Kept<T>& kept, const Rows<T>& X, const Rows<T>& Y, const Rows<T>& dY, bool wants_dX,
-                           const std::vector<bool>& side_wanted) const;
+  nanobind::tuple backward(Kept<T>& kept, const nanobind::object& X, const nanobind::object& Y,
+                           const nanobind::object& dY, bool wants_dX, const std::vector<bool>& side_wanted) const;
 
   // Where the layer is a single momentum stage that stores no activations.
 
   /// The state behind the last layer, from x = X and v = V, which may be None.
-  std::unique_ptr<Kept<T>> advance(const Rows<T>& X, const std::optional<Rows<T>>& V, const nanobind::list& values,
+  std::unique_ptr<Kept<T>> advance(const nanobind::object& X, const nanobind::object& V, const nanobind::list& values,
                                    const nanobind::list& side, const PassOptions& options) const;
   /// The state that led to `kept`, which stays. @throws RangeError (it is no state of these layers)
   std::unique_ptr<Kept<T>> inverse(const Kept<T>& kept) const;
@@ -119,12 +123,12 @@ class Layers {
   std::int64_t buffer_bytes(const Kept<T>& kept) const;
 
  private:
-  std::unique_ptr<Kept<T>> begin(const Context& context, std::int64_t samples, const nanobind::list& values,
+  std::unique_ptr<Kept<T>> begin(const Context& context, const nanobind::object& X, const nanobind::list& values,
                                  const nanobind::list& side, const PassOptions& options) const;
   Pass<T> pass(const Context& context, const Kept<T>& kept, std::vector<SideInput<T>>& side) const;
   MomentumState<T> state_in(const Kept<T>& kept, VectorView<std::byte> memory) const;
   void pack(const Context& context, const nanobind::list& values, Kept<T>& kept) const;
-  nanobind::list unpack(const Context& context, const Tensor<T>& vector, bool learned) const;
+  nanobind::list unpack(const Context& context, const Tensor<T>& vector, bool learned, bool lends) const;
   bool is_stage() const { return stages_.size() == 1 && stages_[0].get() == layer_.get(); }
   const MomentumNet<T>& only_stage() const;
   void require_way_back(const Context& context, const MomentumState<T>& state, bool rests, const char* what) const;
@@ -136,7 +140,7 @@ class Layers {
 };
 
 /// A layer whose passes are Python's: an object with forward(X, keeps, repeated) -> Y and backward(dY, wants_dX) -> dX
-/// or None, of arrays (N, features); X is not to be held beyond the backward pass. On the CPU.
+/// or None, of arrays (N, features): Rows, or CudaArrays on CUDA; X is not to be held beyond the backward pass.
 template <class T>
 class PythonLayer : public Layer<T> {
  public:

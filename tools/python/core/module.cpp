@@ -4,6 +4,7 @@
 
 #include <shrinkwarp/commit.hpp>
 #include <shrinkwarp/runtime/context.hpp>
+#include <shrinkwarp/tools/python/core/cuda_arrays.hpp>
 #include <shrinkwarp/tools/python/core/errors.hpp>
 #include <shrinkwarp/tools/python/core/parts.hpp>
 
@@ -17,6 +18,7 @@ NB_MODULE(_core, module) {
   module.def("cuda_unavailable_reason", &cuda_unavailable_reason, "Why there is none, or an empty string.");
   module.def("is_device_name", &Context::is_name, nanobind::arg("device"),
              "Whether a device can have this name: auto, cpu, cuda, cuda:NUMBER.");
+  python::add_cuda_arrays(module);
   python::add_lasso(module);
   python::add_networks(module);
   python::add_momentum(module);

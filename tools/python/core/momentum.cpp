@@ -15,12 +15,15 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <shrinkwarp/kernels/non_finite/non_finite.hpp>
 #include <shrinkwarp/models/resnet/lista_layer.hpp>
 #include <shrinkwarp/models/resnet/net.hpp>
 #include <shrinkwarp/models/resnet/net_file.hpp>
 #include <shrinkwarp/models/resnet/net_names.hpp>
 #include <shrinkwarp/models/resnet/torchvision.hpp>
 #include <shrinkwarp/runtime/error.hpp>
+#include <shrinkwarp/runtime/host_values.hpp>
+#include <shrinkwarp/tools/python/core/cuda_arrays.hpp>
 #include <shrinkwarp/tools/python/core/interpreter_lock.hpp>
 #include <shrinkwarp/tools/python/core/layers.hpp>
 #include <shrinkwarp/tools/python/core/parts.hpp>
@@ -126,6 +129,21 @@ void save_net(const std::string& path, const nb::dict& spec, const nb::dict& ten
   write_safetensors(path, file);
 }
 
+// ---- Samples --------------------------------------------------------------------------------------------------------
+
+template <class T>
+std::int64_t non_finite_of(const Context& context, MatrixView<const T> columns) {
+  const Tensor<std::int64_t> count(context, 1);
+  count_non_finite<T>(context, columns, count.vector());
+  return on_host(context, count.vector())[0];
+}
+
+std::int64_t non_finite(Contexts& contexts, const CudaArray& array) {
+  const Contexts::Lease lease(contexts);
+  if (array.type() == nb::dtype<float>()) return non_finite_of(*lease, array.columns<float>(*lease));
+  return non_finite_of(*lease, array.columns<double>(*lease));
+}
+
 // ---- Layers --------------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -204,8 +222,8 @@ void add_layers(nb::module_& module, const char* name, const char* kept_name) {
       .def("memory", &Its::memory, "samples"_a, "keeps"_a)
       .def(
           "forward",
-          [](const Its& self, const Rows<T>& X, const nb::list& values, const nb::list& side, bool keeps, bool training,
-             std::uint64_t seed, std::int64_t step) {
+          [](const Its& self, const nb::object& X, const nb::list& values, const nb::list& side, bool keeps,
+             bool training, std::uint64_t seed, std::int64_t step) {
             ForwardResult<T> result = self.forward(X, values, side, keeps, {training, seed, step});
             return nb::make_tuple(result.Y, result.kept ? nb::cast(std::move(result.kept)) : nb::object(nb::none()),
                                   result.statistics);
@@ -214,8 +232,8 @@ void add_layers(nb::module_& module, const char* name, const char* kept_name) {
       .def("backward", &Its::backward, "kept"_a, "X"_a, "Y"_a, "dY"_a, "wants_dX"_a, "side_wanted"_a)
       .def(
           "advance",
-          [](const Its& self, const Rows<T>& X, const std::optional<Rows<T>>& V, const nb::list& values,
-             const nb::list& side, bool training, std::uint64_t seed, std::int64_t step) {
+          [](const Its& self, const nb::object& X, const nb::object& V, const nb::list& values, const nb::list& side,
+             bool training, std::uint64_t seed, std::int64_t step) {
             return self.advance(X, V, values, side, {training, seed, step});
           },
           "X"_a, "V"_a.none(), "values"_a, "side"_a, "training"_a, "seed"_a, "step"_a)
@@ -229,7 +247,17 @@ void add_layers(nb::module_& module, const char* name, const char* kept_name) {
 
 void add_momentum(nb::module_& module) {
   nb::class_<Contexts>(module, "Contexts", "Contexts of a device, for any number of calls at once.")
-      .def(nb::init<std::string, int>(), "device"_a, "threads"_a, nb::call_guard<Unlocked>());
+      .def(nb::init<std::string, int>(), "device"_a, "threads"_a, nb::call_guard<Unlocked>())
+      .def_prop_ro("device", [](Contexts& self) { return concat((*Contexts::Lease(self)).device()); })
+      .def(
+          "taken",
+          [](Contexts& self, const nb::object& array, const std::string& name) {
+            return taken_from(*Contexts::Lease(self), array, name);
+          },
+          "array"_a, "name"_a,
+          "An array on this device: a CudaArray of its memory where it is in C order, else a copy on the host. Errors "
+          "begin with `name`.")
+      .def("non_finite", &non_finite, "array"_a, "How many elements of a CudaArray are NaN or infinite.");
   add_layers<float>(module, "LayersFloat32", "KeptFloat32");
   add_layers<double>(module, "LayersFloat64", "KeptFloat64");
   module.def("load_net", &load_net, "path"_a, "input"_a, "What a file's network is, and its tensors.");

@@ -47,7 +47,7 @@ def is_on_cuda(array):
         return False
 
 
-def _as_it_is(array):
+def as_it_is(array):
     """What DLPack lends of a tensor of PyTorch: without its gradient, and with the signs that PyTorch keeps aside."""
     for name in ("detach", "resolve_conj", "resolve_neg"):
         array = getattr(array, name)() if hasattr(array, name) else array
@@ -74,7 +74,7 @@ def on_host(call, name, value, wanted):
         value = _from_cuda(call, name, value, wanted)
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
         try:
-            value = np.from_dlpack(_as_it_is(value))
+            value = np.from_dlpack(as_it_is(value))
             if value.__dlpack_device__()[0] != _DLPACK_CPU:  # page-locked, which NumPy's array goes on saying
                 value = np.asarray(memoryview(value))
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
@@ -102,10 +102,30 @@ def on_host(call, name, value, wanted):
 def _from_cuda(call, name, value, wanted):
     """The copy of an array on CUDA."""
     try:
-        return _core.on_host(_as_it_is(value), f"{call}: {name}")
+        return _core.on_host(as_it_is(value), f"{call}: {name}")
     except RuntimeError as error:  # no such device, or none at all
         found = f"{type(value).__name__} on a CUDA device ({error})"
         raise refuse(TypeError, call, name, found, wanted + " on the CPU") from error
+
+
+def on_place(call, name, value, wanted, contexts, dtype):
+    """A value where a network of `contexts` takes it: as on_host(), or an array on its CUDA device as it lies there.
+
+    Returns
+    -------
+    _core.CudaArray
+        Of an array on that device in C order whose elements are of `dtype`.
+    ndarray
+        Of `dtype`, in C order; of any other.
+    """
+    if is_on_cuda(value) and cuda_device(value) == contexts.device:
+        if not isinstance(value, _core.CudaArray):
+            value = contexts.taken(as_it_is(value), f"{call}: {name}")
+        if isinstance(value, _core.CudaArray):
+            if value.dtype == dtype:
+                return value
+            value = value.numpy()
+    return np.ascontiguousarray(on_host(call, name, value, wanted), dtype=dtype)
 
 
 def cuda_device(array):
@@ -130,7 +150,7 @@ def cuda_matrix(call, name, value, wanted):
         raise refuse(TypeError, call, name, f"{type(value).__name__} without a shape", wanted)
     if len(shape) != 2:
         raise refuse(ValueError, call, name, f"shape {tuple(shape)} on a CUDA device", wanted)
-    return _as_it_is(value)
+    return as_it_is(value)
 
 
 def observations(call, value, n, wanted_rows="an array (N, n)"):

@@ -5,6 +5,10 @@
 `MomentumNet` is such layers alone, `Net` a classifier with them or with plain residual blocks: a perceptron, or a
 ResNet with torchvision's names. Files of `Net` are those of the program's ``shrinkwarp net``. In PyTorch:
 `shrinkwarp.torch`.
+
+Samples may lie on the CUDA device of the network, where they are read in place if they have its dtype and are in C order;
+what comes of them is then a `CudaArray` on that device, which other libraries take with ``from_dlpack``. Samples from
+anywhere else are copied to the host, and what comes of them is NumPy's.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import numpy as np
 from . import _arguments as arguments
 from . import _core
 from ._arguments import refuse
+from ._core import CudaArray
 from ._lasso import Array
 
 RESNETS = tuple(_core.resnets)
@@ -158,7 +163,7 @@ class Net:
         return sum(self._core.memory(arguments.integer(call, "batch", batch, 1, 2**31),
                                      arguments.flag(call, "training", training)))
 
-    def forward(self, X: Array) -> np.ndarray:
+    def forward(self, X: Array) -> np.ndarray | CudaArray:
         """Logits (N, classes) of samples (N, features) or (N, channels, height, width), as in evaluation."""
         call = "Net.forward"
         Y, _, _ = self._core.forward(self._rows(call, X), self._values(call), [], False, False, 0, 0)
@@ -189,16 +194,16 @@ class Net:
             for (name, _, learned), value in zip(self._core.entries, statistics):
                 if not learned:
                     self.tensors[name][...] = value
-        return Recording(self._core, kept, rows, Y, np.shape(X))
+        return Recording(self._core, self._contexts, kept, rows, Y, tuple(np.shape(X)))
 
     def _rows(self, call, X):
         shape = tuple(self._spec["input"])
         wanted = f"({shape[0]},) features" if shape[1:] == (1, 1) else f"{shape}"
-        array = np.ascontiguousarray(arguments.on_host(call, "X", X, f"samples of {wanted}"), dtype=self._dtype)
+        array = arguments.on_place(call, "X", X, f"samples of {wanted}", self._contexts, self._dtype)
         if array.ndim not in (2, 4) or int(np.prod(array.shape[1:])) != int(np.prod(shape)) or (
                 array.ndim == 4 and shape[1:] != (1, 1) and array.shape[1:] != shape):
             raise refuse(ValueError, call, "X", f"shape {array.shape}", f"(N, ...) of samples of {wanted}")
-        return finite(call, "X", array).reshape(array.shape[0], int(np.prod(shape)))
+        return finite(call, "X", array, self._contexts).reshape((array.shape[0], int(np.prod(shape))))
 
     def _values(self, call):
         return values_of(call, self._core, self.tensors, self._dtype)
@@ -209,28 +214,28 @@ class Recording:
 
     Attributes
     ----------
-    output : ndarray of shape (N, classes)
+    output : ndarray or CudaArray of shape (N, classes)
         The logits.
     bytes : int
         Held for the backward pass.
     """
 
-    def __init__(self, core, kept, rows, output, shape):
-        self._core, self._kept, self._rows, self._shape = core, kept, rows, shape
+    def __init__(self, core, contexts, kept, rows, output, shape):
+        self._core, self._contexts, self._kept, self._rows, self._shape = core, contexts, kept, rows, shape
         self.output = output
         self.bytes = kept.bytes
 
-    def backward(self, dY: Array) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def backward(self, dY: Array) -> tuple[np.ndarray | CudaArray, dict[str, np.ndarray]]:
         """The gradients of a loss whose gradient by `output` is dY.
 
         Returns
         -------
-        dX : ndarray
-            By the samples.
+        dX : ndarray or CudaArray
+            By the samples, where they lie.
         gradients : dict of str to ndarray
             By the parameters.
         """
-        dY = like("Recording.backward", "dY", dY, self.output)
+        dY = like("Recording.backward", "dY", dY, self.output, self._contexts)
         dX, gradients, _ = self._core.backward(self._kept, self._rows, self.output, dY, True, [])
         return dX.reshape(self._shape), named(self._core, gradients)
 
@@ -380,7 +385,7 @@ class MomentumNet:
         return MomentumState(self._core, self._core.inverse(state._kept))
 
     def backward(self, state: MomentumState, dY: Array,
-                 X: Array | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+                 X: Array | None = None) -> tuple[np.ndarray | CudaArray, dict[str, np.ndarray]]:
         """The gradients of a loss whose gradient by ``state.x`` is dY, from the state alone.
 
         Parameters
@@ -393,13 +398,13 @@ class MomentumNet:
 
         Returns
         -------
-        dX : ndarray of shape (N, width)
+        dX : ndarray or CudaArray of shape (N, width)
         gradients : dict of str to ndarray
             By the parameters.
         """
         call = "MomentumNet.backward"
         self._require(call, state)
-        dY = like(call, "dY", dY, state.x)
+        dY = like(call, "dY", dY, state.x, self._contexts)
         if self._has_initial and X is None:
             raise refuse(ValueError, call, "X", "None", "what forward began with, for the initial velocity reads it")
         X = np.empty((0, self._width), self._dtype) if X is None else self._rows(call, "X", X)
@@ -409,10 +414,10 @@ class MomentumNet:
 
     def _rows(self, call, name, value):
         wanted = f"(N, {self._width})"
-        array = np.ascontiguousarray(arguments.matrix(call, name, value, wanted), dtype=self._dtype)
-        if array.shape[1] != self._width:
+        array = arguments.on_place(call, name, value, wanted, self._contexts, self._dtype)
+        if array.ndim != 2 or array.shape[1] != self._width:
             raise refuse(ValueError, call, name, f"shape {array.shape}", wanted)
-        return finite(call, name, array)
+        return finite(call, name, array, self._contexts)
 
     def _require(self, call, state):
         if not isinstance(state, MomentumState) or state._core is not self._core:
@@ -424,8 +429,8 @@ class MomentumState:
 
     Attributes
     ----------
-    x, v : ndarray
-        Position and velocity.
+    x, v : ndarray or CudaArray
+        Position and velocity, where `forward` got X.
     """
 
     def __init__(self, core, kept):
@@ -433,7 +438,7 @@ class MomentumState:
         self.x, self.v = core.values_of(kept)
 
     @property
-    def fixed(self) -> tuple[np.ndarray, np.ndarray]:
+    def fixed(self) -> tuple[np.ndarray | CudaArray, np.ndarray | CudaArray]:
         """x and v as they are in exact mode: int64, in units of 2^-44."""
         return self._core.fixed_of(self._kept)
 
@@ -483,17 +488,18 @@ def values_of(call, core, tensors, dtype):
     return values
 
 
-def like(call, name, value, other):
+def like(call, name, value, other, contexts):
     """A value as an array of another's shape and type."""
     wanted = f"an array of shape {other.shape}"
-    array = np.ascontiguousarray(arguments.on_host(call, name, value, wanted), dtype=other.dtype)
+    array = arguments.on_place(call, name, value, wanted, contexts, other.dtype)
     if array.shape != other.shape:
         raise refuse(ValueError, call, name, f"shape {array.shape}", wanted)
     return array
 
 
-def finite(call, name, array):
-    if not np.isfinite(array).all():
+def finite(call, name, array, contexts):
+    on_device = isinstance(array, CudaArray)
+    if contexts.non_finite(array) > 0 if on_device else not np.isfinite(array).all():
         raise refuse(ValueError, call, name, "NaN or infinity", "finite numbers")
     return array
 

@@ -1,10 +1,10 @@
-"""Momentum networks and LISTA as PyTorch modules, differentiated by this library's kernels, on the CPU.
+"""Momentum networks and LISTA as PyTorch modules, differentiated by this library's kernels, on the CPU and on CUDA.
 
 `MomentumNet` takes any modules as its branches and stores no activations: on the way back x and v of each layer come
 from those of the next, in exact arithmetic to the last bit. `transform_to_momentumnet` makes such networks of others,
 as momentumnet's function of that name does. `Net` is a whole `shrinkwarp.momentum.Net` and `LISTA` a learned solver,
-both with all their layers in the library. Tensors of float32 and float64 are read where they lie; gradients of
-gradients are not to be had.
+both with all their layers in the library. Tensors of float32 and float64 are read where they lie, on CUDA in the order
+of PyTorch's current stream, and what comes of them lies there too; gradients of gradients are not to be had.
 """
 
 from __future__ import annotations
@@ -141,12 +141,12 @@ class State:
 
     def __init__(self, run, kept):
         self._run, self._kept = run, kept
-        self.x, self.v = (torch.from_numpy(value).view(run.shape) for value in run.core.values_of(kept))
+        self.x, self.v = (_tensor_of(value).view(run.shape) for value in run.core.values_of(kept))
 
     @property
     def fixed(self):
         """x and v as they are in exact mode: int64, in units of 2^-44."""
-        return tuple(torch.from_numpy(value).view(self._run.shape) for value in self._run.core.fixed_of(self._kept))
+        return tuple(_tensor_of(value).view(self._run.shape) for value in self._run.core.fixed_of(self._kept))
 
     @property
     def buffer_bytes(self):
@@ -274,9 +274,10 @@ class Net(torch.nn.Module):
 
     def activation_bytes(self, batch, training=True):
         """As `shrinkwarp.momentum.Net.activation_bytes`."""
-        dtype = next(value for _, value in self._tensors()).dtype
+        _, value = next(self._tensors())
         batch = arguments.integer("Net.activation_bytes", "batch", batch, 1, 2**31)
-        return sum(_net_core(self, dtype).memory(batch, arguments.flag("Net.activation_bytes", "training", training)))
+        core = _net_core(self, value.dtype, _device(value))
+        return sum(core.memory(batch, arguments.flag("Net.activation_bytes", "training", training)))
 
     def _tensors(self):
         for name, _, _ in self._entries:
@@ -291,6 +292,7 @@ class Net(torch.nn.Module):
         if x.dim() < 2 or int(np.prod(x.shape[1:])) != features:
             raise refuse(ValueError, call, "x", f"shape {tuple(x.shape)}", f"samples of {tuple(self._spec['input'])}")
         tensors = [value for _, value in self._tensors()]
+        _same_device(call, x, tensors[0])
         return _Whole.apply(self, x, *tensors)
 
     def __getstate__(self):
@@ -391,20 +393,22 @@ class LISTA(torch.nn.Module):
         _tensor(call, "x", x)
         if x.dim() != 2 or x.shape[1] != self.shape[0]:
             raise refuse(ValueError, call, "x", f"shape {tuple(x.shape)}", f"(N, {self.shape[0]})")
-        dtype = next(self.parameters()).dtype
+        parameter = next(self.parameters())
+        dtype = parameter.dtype
         if x.dtype != dtype:
             raise refuse(TypeError, call, "x", f"{x.dtype}", f"{dtype}, that of the parameters")
+        _same_device(call, x, parameter)
         if isinstance(lam, torch.Tensor):
             if lam.requires_grad:
                 raise refuse(ValueError, call, "lam", "a tensor that requires its gradient", "one without")
-            lam = lam.numpy()
+            lam = lam.cpu().numpy()
         lams = arguments.on_host(call, "lam", lam, f"a number or ({x.shape[0]},)")
         if lams.shape not in ((), (x.shape[0],)) or not np.isfinite(lams).all() or (lams < 0).any():
             raise refuse(ValueError, call, "lam", arguments.shown(lam),
                          f"a finite number >= 0, or ({x.shape[0]},) of them")
         lams = np.ascontiguousarray(np.broadcast_to(lams, (x.shape[0],)), dtype=_DTYPES[dtype])
         W1, W2, thresholds = self._matrices()
-        z = torch.zeros(x.shape[0], self.shape[1], dtype=dtype)
+        z = torch.zeros(x.shape[0], self.shape[1], dtype=dtype, device=x.device)
         if self.kind != "momentum-lista":
             return _Lista.apply(self, x, lams, z, W1, W2, thresholds, None)
         if self.mode == "exact":
@@ -421,7 +425,7 @@ class LISTA(torch.nn.Module):
         m = self.shape[1]
         if self.kind in ("lista", "momentum-lista"):
             return self.W1, self.W2, self.thresholds
-        one = torch.eye(m, dtype=self.D.dtype)
+        one = torch.eye(m, dtype=self.D.dtype, device=self.D.device)
         if self.kind == "coupled":
             W2 = self.W.transpose(1, 2)
             return one - W2 @ self.D, W2, self.thresholds
@@ -438,7 +442,7 @@ class LISTA(torch.nn.Module):
         lam_fraction : float or (float, float)
             The fractions of lambda_max that it is for.
         """
-        tensors = {name: value.detach().numpy() for name, value in self.named_parameters()}
+        tensors = {name: value.detach().cpu().numpy() for name, value in self.named_parameters()}
         return networks.Network.from_tensors(self.kind, D, tensors, lam_fraction, ridge=self.ridge)
 
     def __getstate__(self):
@@ -451,25 +455,49 @@ _GAMMAS = (2.0**-10, 1 - 2.0**-10)
 
 
 @functools.lru_cache(maxsize=None)
-def _contexts():
+def _contexts(device):
     atexit.register(_contexts.cache_clear)
-    return _core.Contexts("cpu", 0)
+    return _core.Contexts(device, 0)
 
 
 def _tensor(call, name, value):
-    wanted = "a tensor of float32 or float64 on the CPU"
+    wanted = "a tensor of float32 or float64 on the CPU or on CUDA"
     if not isinstance(value, torch.Tensor):
         raise refuse(TypeError, call, name, arguments.of_type(value), wanted)
     if value.dtype not in _DTYPES:
         raise refuse(TypeError, call, name, f"{value.dtype}", wanted)
-    if value.device.type != "cpu" or value.layout != torch.strided:
+    if value.device.type not in ("cpu", "cuda") or value.layout != torch.strided:
         raise refuse(ValueError, call, name, f"{value.layout} on {value.device}", wanted)
+    if value.device.type == "cuda" and _core.cuda_device_count() == 0:
+        raise refuse(ValueError, call, name, f"it on {value.device} ({_core.cuda_unavailable_reason()})",
+                     "a tensor on the CPU")
     return value
 
 
+def _same_device(call, x, parameter):
+    if x.device != parameter.device:
+        raise refuse(ValueError, call, "x", f"it on {x.device}", f"it on {parameter.device}, where the parameters are")
+
+
+def _device(tensor):
+    """As the library has its name."""
+    return "cpu" if tensor.device.type == "cpu" else f"cuda:{tensor.device.index}"
+
+
 def _array(tensor, dtype=None):
-    """A tensor's memory; a copy where it is not contiguous or of another type."""
-    return tensor.detach().to(dtype or tensor.dtype).contiguous().numpy()
+    """A tensor's memory, of NumPy or on CUDA of the library's; a copy where it is not contiguous or of another type."""
+    tensor = tensor.detach().to(dtype or tensor.dtype).contiguous()
+    device = _device(tensor)
+    return tensor.numpy() if device == "cpu" else _lent(_contexts(device), tensor)
+
+
+def _lent(contexts, tensor):
+    return contexts.taken(arguments.as_it_is(tensor), "a tensor")
+
+
+def _tensor_of(array):
+    """An array's memory as a tensor."""
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 
 
 def _cached(module, key, make):
@@ -488,16 +516,16 @@ class _Run:
             raise refuse(ValueError, "MomentumNet", "x", "shape ()", "samples along the first axis")
         self.net, self.shape = net, tuple(x.shape)
         self.features = int(np.prod(self.shape[1:]))
-        self.shared = _Shared(self.shape, function_args, differentiates)
+        self.shared = _Shared(x, function_args, differentiates)
         branches = [_Branch(self.shared, function) for function in net.functions]
         initial = _Branch(self.shared, net.init_function) if net.init_speed else None
         layers = momentum.layers_of(_DTYPES[x.dtype])
-        self.core = layers.python_stage(_contexts(), self.features, branches, initial, net._spec)
+        self.core = layers.python_stage(_contexts(_device(x)), self.features, branches, initial, net._spec)
         gammas = net._fixed_gammas if net.gammas is None else net.gammas
         self.values = [_array(gammas, x.dtype)]
 
     def rows(self, x):
-        return _array(x).reshape(self.shape[0], self.features)
+        return _array(x).reshape((self.shape[0], self.features))
 
 
 class _Shared:
@@ -506,8 +534,9 @@ class _Shared:
     They are not to hold the run: it holds the library's layers, and these hold them.
     """
 
-    def __init__(self, shape, function_args, differentiates):
-        self.shape, self.differentiates = shape, differentiates
+    def __init__(self, x, function_args, differentiates):
+        self.shape, self.differentiates = tuple(x.shape), differentiates
+        self.cuda_devices = [x.device.index] if x.device.type == "cuda" else []
         # Leaves of their own, so that a way back ends at them.
         self.args = [value.detach().requires_grad_(value.requires_grad and differentiates)
                      if isinstance(value, torch.Tensor) else value for value in function_args]
@@ -528,7 +557,7 @@ class _Branch:
 
     def forward(self, X, keeps, repeated):
         shared = self._shared
-        x = torch.from_numpy(X).view(shared.shape).requires_grad_(shared.differentiates)
+        x = _tensor_of(X).view(shared.shape).requires_grad_(shared.differentiates)
         with self._as_before() if repeated else self._remembered():
             # With a graph the first time too, although nobody needs it: PyTorch may take other kernels without. The
             # function gets a copy, which it may change, and which its hooks may hold for longer than the library's
@@ -545,21 +574,23 @@ class _Branch:
 
     def backward(self, dY, wants_dX):
         (x, y), self._graph = self._graph, None
+        shape = dY.shape
         if not y.requires_grad:
             return None
         leaves = [value for value in (*self._shared.args, *self._function.parameters())
                   if isinstance(value, torch.Tensor) and value.requires_grad]
-        dY = torch.from_numpy(dY).view(y.shape).clone()  # a gradient may be this one itself
+        dY = _tensor_of(dY).view(y.shape).clone()  # a gradient may be this one itself
         gradients = torch.autograd.grad(y, [x, *leaves], dY, allow_unused=True)
         for leaf, gradient in zip(leaves, gradients[1:]):
             if gradient is not None:
                 self._shared.add(leaf, gradient)
-        return None if gradients[0] is None else _array(gradients[0]).reshape(y.shape[0], -1)
+        return None if gradients[0] is None else _array(gradients[0]).reshape(shape)
 
     @contextlib.contextmanager
     def _remembered(self):
         if self._trains:
-            self._random = torch.get_rng_state()
+            devices = self._shared.cuda_devices
+            self._random = torch.get_rng_state(), [torch.cuda.get_rng_state(index) for index in devices]
         yield
 
     @contextlib.contextmanager
@@ -574,8 +605,11 @@ class _Branch:
             for module, buffers in own:
                 for name, value in buffers.items():
                     module._buffers[name] = None if value is None else value.clone()
-            with torch.random.fork_rng(devices=[]):
-                torch.set_rng_state(self._random)
+            state, of_devices = self._random
+            with torch.random.fork_rng(devices=self._shared.cuda_devices):
+                torch.set_rng_state(state)
+                for index, its in zip(self._shared.cuda_devices, of_devices):
+                    torch.cuda.set_rng_state(its, index)
                 yield
         finally:
             for module, buffers in own:
@@ -593,7 +627,7 @@ class _Momentum(torch.autograd.Function):
         ctx.parameters = tensors[count:]
         if net.init_speed:
             ctx.save_for_backward(x)
-        return torch.from_numpy(Y).view(x.shape)
+        return _tensor_of(Y).view(x.shape)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -605,14 +639,19 @@ class _Momentum(torch.autograd.Function):
         dX, of_tensors, _ = run.core.backward(ctx.kept, X, none, run.rows(dY), True, [])
         gamma = None
         if run.net.gammas is not None:
-            gamma = torch.from_numpy(of_tensors[0]).to(run.net.gammas.dtype)
+            gamma = _tensor_of(of_tensors[0]).to(run.net.gammas)
         others = [gathered.get(id(value)) for value in (*ctx.args, *ctx.parameters)]
         run.shared.gradients = {}
-        return (None, None, None, torch.from_numpy(dX).view(run.shape), gamma, *others)
+        return (None, None, None, _tensor_of(dX).view(run.shape), gamma, *others)
 
 
-def _net_core(net, dtype):
-    return _cached(net, dtype, lambda: momentum.layers_of(_DTYPES[dtype]).net(_contexts(), net._spec))
+def _net_core(net, dtype, device):
+    return _cached(net, (dtype, device),
+                   lambda: momentum.layers_of(_DTYPES[dtype]).net(_contexts(device), net._spec))
+
+
+def _rows(x):
+    return _array(x).reshape((x.shape[0], int(np.prod(x.shape[1:]))))
 
 
 class _Whole(torch.autograd.Function):
@@ -621,15 +660,15 @@ class _Whole(torch.autograd.Function):
         dtype = tensors[0].dtype
         if x.dtype != dtype:
             raise refuse(TypeError, "Net.forward", "x", f"{x.dtype}", f"{dtype}, that of the parameters")
-        core = _net_core(net, dtype)
+        core = _net_core(net, dtype, _device(x))
         keeps = any(ctx.needs_input_grad)
         seed = int(torch.randint(2**62, ())) if net.training and net._spec["dropout"] > 0 else 0
-        rows = _array(x).reshape(x.shape[0], -1)
-        Y, kept, statistics = core.forward(rows, [_array(value) for value in tensors], [], keeps, net.training, seed, 0)
+        Y, kept, statistics = core.forward(_rows(x), [_array(value) for value in tensors], [], keeps, net.training,
+                                           seed, 0)
         for (_, _, learned), tensor, value in zip(net._entries, tensors, statistics):
             if not learned:
-                tensor.copy_(torch.from_numpy(value))
-        result = torch.from_numpy(Y)
+                tensor.copy_(_tensor_of(value))
+        result = _tensor_of(Y)
         ctx.core, ctx.kept = core, kept
         ctx.save_for_backward(x, result)
         return result
@@ -638,10 +677,10 @@ class _Whole(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, dY):
         x, result = ctx.saved_tensors
-        dX, gradients, _ = ctx.core.backward(ctx.kept, _array(x).reshape(x.shape[0], -1), _array(result), _array(dY),
-                                             ctx.needs_input_grad[1], [])
-        dX = None if dX is None else torch.from_numpy(dX).view(x.shape)
-        return (None, dX, *(None if value is None else torch.from_numpy(value) for value in gradients))
+        dX, gradients, _ = ctx.core.backward(ctx.kept, _rows(x), _array(result), _array(dY), ctx.needs_input_grad[1],
+                                             [])
+        dX = None if dX is None else _tensor_of(dX).view(x.shape)
+        return (None, dX, *(None if value is None else _tensor_of(value) for value in gradients))
 
 
 class _Lista(torch.autograd.Function):
@@ -655,16 +694,15 @@ class _Lista(torch.autograd.Function):
             spec = None
             if gamma is not None:
                 spec = momentum.momentum_spec("LISTA", layers, 0.5, "exact", "damped", True, _GAMMAS, False, True)
-            return momentum.layers_of(dtype).lista(_contexts(), n, m, layers, spec)
+            return momentum.layers_of(dtype).lista(_contexts(_device(x)), n, m, layers, spec)
 
-        core = _cached(module, (x.dtype, layers), make)
-        its = [_array(value) for value in (W1, W2, thresholds)]
-        values = [array[t] for t in range(layers) for array in its]
+        core = _cached(module, (x.dtype, _device(x), layers), make)
+        values = [_array(value[t]) for t in range(layers) for value in (W1, W2, thresholds)]
         if gamma is not None:
             values.append(_array(gamma))
         keeps = any(ctx.needs_input_grad)
         Y, kept, _ = core.forward(_array(z), values, [_array(x), lams[:, None]], keeps, False, 0, 0)
-        result = torch.from_numpy(Y)
+        result = _tensor_of(Y)
         ctx.core, ctx.kept, ctx.has_gamma = core, kept, gamma is not None
         if gamma is None:
             ctx.save_for_backward(z, result)
@@ -677,7 +715,8 @@ class _Lista(torch.autograd.Function):
         z, result = (none, none) if ctx.has_gamma else (_array(value) for value in ctx.saved_tensors)
         dz, gradients, sides = ctx.core.backward(ctx.kept, z, result, _array(dY), ctx.needs_input_grad[3],
                                                  [ctx.needs_input_grad[1], False])
-        gamma = torch.from_numpy(gradients.pop()) if ctx.has_gamma else None
-        W1, W2, thresholds = (torch.from_numpy(np.stack(gradients[first::3])) for first in range(3))
-        dz, dx = (None if value is None else torch.from_numpy(value) for value in (dz, sides[0]))
+        gradients = [_tensor_of(value) for value in gradients]
+        gamma = gradients.pop() if ctx.has_gamma else None
+        W1, W2, thresholds = (torch.stack(gradients[first::3]) for first in range(3))
+        dz, dx = (None if value is None else _tensor_of(value) for value in (dz, sides[0]))
         return None, dx, None, dz, W1, W2, thresholds, gamma
