@@ -1,6 +1,5 @@
 #include <shrinkwarp/runtime/context.hpp>
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -249,6 +248,20 @@ std::string cuda_unavailable_reason() {
     cuda::device_count(&reason);
   }
   return reason;
+}
+
+CurrentDevice::CurrentDevice() {
+  if constexpr (kHasCuda) {
+    if (cuda_device_count() > 0) index_ = cuda::current_device();
+  }
+}
+
+CurrentDevice::~CurrentDevice() {
+  if (index_ < 0) return;
+  try {
+    if constexpr (kHasCuda) cuda::set_device(index_);
+  } catch (const Error&) {  // a device that is lost, which whoever uses it next is told
+  }
 }
 
 }  // namespace shrinkwarp

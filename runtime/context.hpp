@@ -99,4 +99,16 @@ int cuda_device_count() noexcept;
 /// Why `cuda_device_count()` is 0, or "" when it is not: one line for a person.
 std::string cuda_unavailable_reason();
 
+/// Puts the calling thread's CUDA device back, which contexts change, for callers who have one of their own. Nothing without CUDA.
+class CurrentDevice {
+ public:
+  CurrentDevice();
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+  ~CurrentDevice();
+
+ private:
+  int index_ = -1;
+};
+
 }  // namespace shrinkwarp

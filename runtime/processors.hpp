@@ -18,13 +18,18 @@ class Placement {
  public:
   /// Of workers that the calling thread makes.
   Placement();
-  /// The calling thread is about to hand out a loop. Calls the system where it has moved since the last one. Does nothing
-  /// where there are more threads than processors, for then some have to share.
+  /// Whether anything is done for a pool of so many workers: not where there are more threads than processors, for then some
+  /// have to share, nor for many workers, of whom one that is late is missed little.
+  bool applies(std::size_t workers) const { return workers <= kMostWorkers && static_cast<int>(workers) < count_; }
+  /// The calling thread is about to hand out a loop. Calls the system where it has moved since the last one. Workers whose
+  /// processors somebody else has changed keep those.
   void keep_clear(std::vector<std::thread>& workers);
 
  private:
+  static constexpr std::size_t kMostWorkers = 8;
   cpu_set_t usable_;
-  int count_ = 0;     // of them; 0 where the system does not say
+  cpu_set_t given_;   // to the workers
+  int count_ = 0;     // of those that are usable; 0 where the system does not say
   int avoided_ = -1;  // by the workers
 };
 

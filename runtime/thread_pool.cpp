@@ -8,20 +8,25 @@
 namespace shrinkwarp {
 namespace {
 
-// Loops of a solve follow each other within microseconds, or within what one thread does between them; waiting this many
-// polls before sleeping keeps the workers hot without holding a processor for longer than some hundreds of microseconds.
-constexpr int kPolls = 8000;
+// Loops of a solve follow each other within microseconds, or within what one thread does between them; waiting so many polls
+// before sleeping keeps the workers hot without holding a processor for longer than some tens of microseconds, or where each
+// thread has one of its own and they are few, for some hundreds.
+constexpr int kPolls = 2000, kPatientPolls = 8000;
 
 inline void pause_briefly() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb");  // takes about as long
 #endif
 }
 
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  workers_.reserve(static_cast<std::size_t>(threads - 1));
+  const auto workers = static_cast<std::size_t>(threads - 1);
+  polls_ = placement_.applies(workers) ? kPatientPolls : kPolls;
+  workers_.reserve(workers);
   try {
     for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { work(worker); });
   } catch (const std::system_error& error) {  // those that there are must end, or their std::thread ends the process
@@ -62,7 +67,7 @@ void ThreadPool::take_iterations(int worker) {
 void ThreadPool::work(int worker) {
   std::uint64_t seen = 0;
   for (;;) {
-    for (int poll = 0; poll < kPolls && generation_.load(std::memory_order_acquire) == seen; ++poll) pause_briefly();
+    for (int poll = 0; poll < polls_ && generation_.load(std::memory_order_acquire) == seen; ++poll) pause_briefly();
     {
       std::unique_lock<std::mutex> lock(mutex_);
       start_.wait(lock, [&] { return generation_.load(std::memory_order_relaxed) != seen; });
@@ -101,7 +106,7 @@ void ThreadPool::run(std::int64_t count, FunctionRef<void(std::int64_t, int)> bo
     std::lock_guard<std::mutex> lock(mutex_);
     open_ = false;
   }
-  for (int poll = 0; poll < kPolls && busy_.load(std::memory_order_acquire) != 0; ++poll) pause_briefly();
+  for (int poll = 0; poll < polls_ && busy_.load(std::memory_order_acquire) != 0; ++poll) pause_briefly();
   std::unique_lock<std::mutex> lock(mutex_);
   finished_.wait(lock, [&] { return busy_.load(std::memory_order_acquire) == 0; });
   body_ = nullptr;

@@ -34,6 +34,7 @@ class ThreadPool {
   void take_iterations(int worker);
 
   Placement placement_;
+  int polls_ = 0;
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable start_;

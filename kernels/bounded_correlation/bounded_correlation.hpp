@@ -200,14 +200,15 @@ inline float panel_reach(const PanelLimit& limit, float largest, float highest, 
 /// @param places   [count] b, in any order, which is best that of their levels: R.group() consecutive ones are
 ///                 multiplied together
 /// @param C        [padded_atoms, R.places()], columns b are written, or added to where R.adds(b)
-/// @param highest  [panels, R.places()], columns b are written: |c_jb| + error_bound(j, b) of no atom j of the panel is
-///                 larger. Where a limit's `moved` is known, what the last pass has written is read
+/// @param highest  [panels, R.places()], columns b are written: no correlation of the panel is larger in magnitude, and of a
+///                 panel that is multiplied no |c_jb| + error_bound(j, b) either. Where a limit's `moved` is known, what the
+///                 last pass has written is read
 /// @param leave    panels that need no product; bounds.largest is then read. A stale panel of a residual that adds is left
 ///                 out whatever its limit says: who adds to a residual sees to it that panel_reach() of such panels is
 ///                 under the limit
 ///
 /// Numerics     integer sums are exact; C is within 4 units of float for each vector that was multiplied, for which the
-///              bounds have room, `highest` up to 12 over. What is under float's range, 1e-38, has no relative error
+///              bounds have room, and `highest` some ten units over. What is under float's range, 1e-38, has no relative error
 /// Determinism  a column's bits depend on that column alone. Another instruction set has other panels and scales, and so
 ///              other bits within the bounds
 /// Cost         2 k m operations of 16 bits a residual. On the calling thread, whatever the context has. Allocates no

@@ -237,7 +237,8 @@ class Bound {
 };
 
 constexpr std::int64_t kMostColumns = 64;  // at a time
-constexpr float kSumRoom = 1 + 4e-7F;      // for the order of a sum of few terms
+// For the order of a sum of few terms, other than in open_atoms(); of many tails the bounds' own room covers the rest.
+constexpr float kSumRoom = 1 + 4e-7F;
 
 /// What a pass reads and writes of one residual.
 struct Column {
@@ -308,8 +309,8 @@ HWY_INLINE bool LeavesOut(Column& column, std::int64_t panel, float largest) {
   return true;
 }
 
-/// Of the atoms of a panel, the largest norm and rounding: their bounds differ by far less than what they are compared
-/// with, so that one for all of them, which costs a panel and not an atom, opens hardly any more.
+/// Of the atoms of a panel, the largest norm and rounding: one bound for all of them costs a panel and not an atom. Where their
+/// weights are alike, they differ by far less than what they are compared with, and hardly any panel is opened for it.
 struct PanelRounding {
   float norm, rounding;
   template <int W>
@@ -404,7 +405,6 @@ void RunPanels(const BoundedCorrelationTask& task, Column* columns, std::int64_t
   for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
     const std::int64_t first = panel * kPairVectors * lanes;
     const std::int32_t* const atoms = D.packed() + first * all_pairs;
-    const PanelRounding rounding = PanelRounding::Of<W>(task.bounds, first);
     if (task.leave.limits) {
       const float largest = task.bounds.largest[panel];
       products = 0;
@@ -414,6 +414,8 @@ void RunPanels(const BoundedCorrelationTask& task, Column* columns, std::int64_t
           wanted[products++] = &column;
       }
     }
+    if (products == 0) continue;
+    const PanelRounding rounding = PanelRounding::Of<W>(task.bounds, first);
     for (std::int64_t b = 0, group = 0; b < products; b += group) {
       std::int64_t pairs = 0;
       group = std::min<std::int64_t>(kPairColumns, products - b);

@@ -585,7 +585,7 @@ def recorded(net, put, get):
     recording = net.record(put(SAMPLES), training=True)
     dX, gradients = recording.backward(put(LOSS[:, :3]))
     result = [get(array) for array in (recording.output, dX, net.forward(put(SAMPLES)))]
-    return result + [gradients[name] for name in sorted(gradients)] + [net.tensors[name] for name in sorted(net.tensors)]
+    return result + [values[name] for values in (gradients, net.tensors) for name in sorted(values)]
 
 
 def images(net, put, get):
@@ -649,8 +649,8 @@ def test_samples_on_a_device_are_read_in_place():
 
 
 @pytest.mark.parametrize("change", [np.asfortranarray, lambda a: a.astype(np.float64), lambda a: a[::-1],
-                                    lambda a: (10 * a).astype(np.int32)],
-                         ids=["Fortran order", "float64", "reversed", "int32"])
+                                    lambda a: (10 * a).astype(np.int32), lambda a: a > 0],
+                         ids=["Fortran order", "float64", "reversed", "int32", "bool"])
 def test_samples_in_another_order_or_of_another_type_come_by_the_host(change):
     net, values = momentum.MomentumNet(n, 4, 9), change(SAMPLES)
     array = CudaArray(DEVICE, values)
@@ -706,6 +706,18 @@ def test_samples_that_are_still_to_come_are_waited_for():
     assert np.array_equal(dX.numpy(), net.backward(expected, LOSS)[0])
 
 
+def test_samples_that_were_taken_on_another_stream_are_there():
+    net, other = momentum.MomentumNet(n, 4, 9), momentum.MomentumNet(n, 4, 9)
+    expected = net.forward(SAMPLES)
+    theirs = DEVICE.make_stream()
+    with DEVICE.settings(late=True):
+        taken = other._contexts.taken(CudaArray(DEVICE, SAMPLES, stream=theirs), "X")
+        state = net.forward(taken)
+        DEVICE.wait(theirs)
+    DEVICE.destroy_stream(theirs)
+    assert np.array_equal(state.x.numpy(), expected.x)
+
+
 def test_results_on_a_device_live_as_long_as_somebody_has_them():
     gc.collect()
     used = DEVICE.used
@@ -732,6 +744,8 @@ def test_an_array_of_this_library():
     assert np.array_equal(_core.on_host(x, "x"), x.numpy())
     with pytest.raises(ValueError, match=f"reshape: found {7 * n} elements, wanted 6"):
         x.reshape((2, 3))
+    with pytest.raises(ValueError, match="reshape: found"):
+        x.reshape((2**33, 2**33))
     with pytest.raises(BufferError, match="copy: found True"):
         x.__dlpack__(copy=True)
     with pytest.raises(BufferError, match="dl_device: found another device"):

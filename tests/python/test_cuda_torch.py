@@ -84,13 +84,13 @@ def test_branches_of_pytorch(options, on_device):
 
 
 def test_a_state_and_its_way_back():
-    net = modules.MomentumNet(branches(4), 0.8, init_speed=True, init_function=branches(1)[0]).eval()
-    state = net.advance(X)
+    functions, first = branches(4), branches(1)[0]
+    net, on_cpu = (its.MomentumNet(functions, 0.8, init_speed=True, init_function=first).eval()
+                   for its in (modules, shrinkwarp.torch))
+    state, theirs = net.advance(X), on_cpu.advance(X)
     start = net.inverse(state)
     assert torch.equal(start.x, X) and start.fixed[0].dtype == torch.int64
-    agree([state.x, state.v], [getattr(shrinkwarp.torch.MomentumNet(
-        [net.network[str(t)] for t in range(4)], 0.8, init_speed=True, init_function=net.init_function).eval().advance(X),
-        name) for name in "xv"])
+    agree([state.x, state.v], [theirs.x, theirs.v])
 
 
 def test_branches_with_an_initial_velocity_and_arguments():
@@ -109,8 +109,34 @@ def test_branches_with_an_initial_velocity_and_arguments():
                     X, context) for its in (modules, shrinkwarp.torch)))
 
 
+def test_a_branch_without_a_gradient_by_x():
+    class OfContext(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(5, 5)
+
+        def forward(self, x, context):
+            return self.linear(context)
+
+    torch.manual_seed(0)
+    functions, context = [OfContext(), OfContext()], torch.randn(6, 5)
+    agree(*(results(its.MomentumNet(copy.deepcopy(functions), 0.8), X, context) for its in (modules, shrinkwarp.torch)))
+
+
+def test_parameters_elsewhere_are_refused():
+    wanted = "x: found it on cpu, wanted it on meta, where a parameter is, and all parameters on one device"
+    with pytest.raises(ValueError, match="Net.forward: " + wanted):
+        modules.Net(momentum.Net.mlp(5, 3, device="cpu")).to("meta")(X)
+    with pytest.raises(ValueError, match="LISTA.forward: " + wanted):
+        modules.LISTA(np.eye(5), 2).to("meta")(X, 0.1)
+    with pytest.raises(ValueError, match="MomentumNet.forward: " + wanted):
+        modules.MomentumNet([torch.nn.Identity()], 0.8, learn_gamma=True).to("meta")(X)
+    with pytest.raises(ValueError, match="x: found torch.strided on meta, wanted a tensor of float32 or float64 on"):
+        modules.MomentumNet([torch.nn.Identity()], 0.8)(X.to("meta"))
+
+
 def test_a_branch_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"functions: found one that gives torch.float32 of shape \(6, 4\)"):
+    with pytest.raises(ValueError, match=r"functions: found one that gives torch.float32 of shape \(6, 4\) on cpu, "):
         modules.MomentumNet([torch.nn.Linear(5, 4)], 0.8)(X)
 
 

@@ -1,11 +1,14 @@
 #include <shrinkwarp/runtime/processors.hpp>
 
+#include <atomic>
 #include <future>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
 #include <pthread.h>
+
+#include <shrinkwarp/runtime/context.hpp>
 
 namespace shrinkwarp {
 namespace {
@@ -96,15 +99,38 @@ TEST_F(OnProcessors, MoreThreadsThanProcessorsStayWhereTheyMayBe) {
   workers.expect_on(all_);
 }
 
-TEST_F(OnProcessors, OneProcessorIsSharedByAll) {
-  move_to(processors_.front());
+TEST_F(OnProcessors, WorkersThatSomebodyHasMovedStayThere) {
+  if (processors_.size() < 2) GTEST_SKIP() << "one processor";
   Placement placement;
   Workers workers(1);
+  move_to(processors_.front());
   placement.keep_clear(workers.threads);
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(processors_.front(), &one);
-  workers.expect_on(one);
+  workers.expect_on(without(processors_.front()));
+  cpu_set_t theirs;
+  CPU_ZERO(&theirs);
+  CPU_SET(processors_.front(), &theirs);
+  ASSERT_EQ(pthread_setaffinity_np(workers.threads[0].native_handle(), sizeof(theirs), &theirs), 0);
+  move_to(processors_.back());
+  placement.keep_clear(workers.threads);
+  workers.expect_on(theirs);
+}
+
+TEST_F(OnProcessors, LoopsRunBesideTheirCaller) {
+  if (processors_.size() < 2) GTEST_SKIP() << "one processor";
+  const Context context = Context::cpu(2);
+  for (const int processor : {processors_.front(), processors_.back()}) {
+    move_to(processor);
+    std::atomic<int> arrived{0};
+    cpu_set_t of_worker;
+    CPU_ZERO(&of_worker);
+    context.parallel_for(2, [&](std::int64_t, int worker) {
+      ++arrived;
+      while (arrived.load() < 2) std::this_thread::yield();  // so that each thread has one
+      if (worker == 1) sched_getaffinity(0, sizeof(of_worker), &of_worker);
+    });
+    const cpu_set_t wanted = without(processor);
+    EXPECT_TRUE(CPU_EQUAL(&of_worker, &wanted));
+  }
 }
 
 }  // namespace

@@ -2,7 +2,16 @@
 
 #include <unistd.h>
 
+#include <utility>
+
 namespace shrinkwarp::python {
+
+Contexts::Contexts(std::string device, int threads) : device_(std::move(device)), threads_(threads) {
+  const CurrentDevice before;
+  std::unique_ptr<Context> context = make();
+  its_device_ = context->device();
+  give_back(std::move(context));
+}
 
 std::unique_ptr<Context> Contexts::take() {
   std::unique_ptr<Context> context;

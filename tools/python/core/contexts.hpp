@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,10 @@ class Contexts {
   class Lease {
    public:
     /// @throws as the owner's constructor
-    explicit Lease(Contexts& owner) : owner_(owner), context_(owner.take()) {}
+    explicit Lease(Contexts& owner) : owner_(owner) {
+      if (owner.device().type == DeviceType::cuda) before_.emplace();
+      context_ = owner.take();
+    }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
     ~Lease() { owner_.give_back(std::move(context_)); }
@@ -28,14 +32,16 @@ class Contexts {
 
    private:
     Contexts& owner_;
+    std::optional<CurrentDevice> before_;
     std::unique_ptr<Context> context_;
   };
 
   /// @param device  as for Context::named  @throws ValueError, BackendUnavailable
-  Contexts(std::string device, int threads) : device_(std::move(device)), threads_(threads) { give_back(make()); }
+  Contexts(std::string device, int threads);
   Contexts(const Contexts&) = delete;
   Contexts& operator=(const Contexts&) = delete;
   ~Contexts() { leave_those_of_a_parent(); }
+  Device device() const { return its_device_; }
 
  private:
   std::unique_ptr<Context> take();
@@ -44,6 +50,7 @@ class Contexts {
   void leave_those_of_a_parent();
 
   std::string device_;
+  Device its_device_;
   int threads_;
   std::mutex lock_;
   pid_t process_ = -1;

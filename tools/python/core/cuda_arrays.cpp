@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <functional>
+#include <limits>
 #include <numeric>
 
 #include <nanobind/stl/pair.h>
@@ -102,7 +103,8 @@ std::string name_of(nb::dlpack::dtype type) {
       {nb::dlpack::dtype_code::Float, "float"},     {nb::dlpack::dtype_code::Bfloat, "bfloat"},
       {nb::dlpack::dtype_code::Complex, "complex"}, {nb::dlpack::dtype_code::Bool, "bool"}};
   for (const auto& [code, name] : kNames)
-    if (type.code == static_cast<std::uint8_t>(code)) return concat(name, int{type.bits});
+    if (type.code == static_cast<std::uint8_t>(code))
+      return code == nb::dlpack::dtype_code::Bool ? name : concat(name, int{type.bits});
   return concat("DLPack's type ", int{type.code}, " of ", int{type.bits}, " bits");
 }
 
@@ -135,7 +137,10 @@ nb::object taken_from(const Context& context, const nb::object& array, const std
   auto lent = lent_on_cuda<nb::ndarray<nb::ro>>(context, array, name, "an array");
   require_known(lent.dtype(), name);
   if (!is_in_c_order(lent)) return copied_to_host(context, lent, name);
-  context.synchronize();  // the stream waits for what writes them; whoever reads them may have another
+  {
+    const Unlocked unlocked;  // what writes them may be waiting for the interpreter
+    context.synchronize();    // the stream waits for what writes them; whoever reads them may have another
+  }
   CudaArray::Shape shape;
   for (std::size_t i = 0; i < lent.ndim(); ++i) shape.push_back(lent.shape(i));
   const void* const data = lent.data();
@@ -146,6 +151,7 @@ nb::object taken_from(const Context& context, const nb::object& array, const std
 nb::object on_host(const nb::object& array, const std::string& name) {
   if (nb::isinstance<CudaArray>(array)) return nb::cast<const CudaArray&>(array).on_host();
   const auto [kind, index] = nb::cast<std::pair<int, int>>(array.attr("__dlpack_device__")());
+  const CurrentDevice before;
   const Context context = Context::cuda(index);
   return copied_to_host(context, lent_on_cuda<nb::ndarray<nb::ro>>(context, array, name, "an array"), name);
 }
@@ -174,10 +180,13 @@ template MatrixView<const float> CudaArray::columns<float>(const Context&) const
 template MatrixView<const double> CudaArray::columns<double>(const Context&) const;
 
 CudaArray CudaArray::reshaped(Shape shape) const {
+  std::uint64_t wanted = 1;
+  for (const std::size_t side : shape)
+    if (__builtin_mul_overflow(wanted, side, &wanted)) wanted = std::numeric_limits<std::uint64_t>::max();
+  SHRINKWARP_REQUIRE(static_cast<std::uint64_t>(size()) == wanted, ValueError, "reshape: found ", size(),
+                     " elements, wanted ", wanted);
   CudaArray result = *this;
   result.shape_ = std::move(shape);
-  SHRINKWARP_REQUIRE(result.size() == size(), ValueError, "reshape: found ", size(), " elements, wanted ",
-                     result.size());
   return result;
 }
 
@@ -186,6 +195,7 @@ nb::object CudaArray::on_host() const {
   std::unique_ptr<std::byte[]> values(new std::byte[static_cast<std::size_t>(bytes)]);
   if (bytes > 0) {
     const Unlocked unlocked;
+    const CurrentDevice before;
     const Context context = Context::cuda(device_.index);
     copy(context, VectorView<const std::byte>{static_cast<const std::byte*>(data_), bytes, device_},
          VectorView<std::byte>{values.get(), bytes, {}});
@@ -203,9 +213,11 @@ nb::object CudaArray::lend(nb::handle self) {
 }
 
 void add_cuda_arrays(nb::module_& module) {
-  nb::class_<CudaArray>(module, "CudaArray",
-                        "Elements on a CUDA device in C order, which other libraries take with `from_dlpack`, without "
-                        "a copy: ``torch.from_dlpack(array)``.")
+  nb::class_<CudaArray>(
+      module, "CudaArray",
+      "Elements on a CUDA device in C order, which other libraries take with `from_dlpack`, without "
+      "a copy: ``torch.from_dlpack(array)``. Who writes to them passes the library its own array from "
+      "then on, for this one does not know what is still to come.")
       .def_prop_ro("shape", [](const CudaArray& self) { return nb::tuple(nb::cast(self.shape())); })
       .def_prop_ro("ndim", [](const CudaArray& self) { return self.shape().size(); })
       .def_prop_ro(

@@ -39,7 +39,7 @@ Array lent_on_cuda(const Context& context, const nanobind::object& array, const 
 }
 
 /// Elements on a CUDA device in C order. Of another library's memory, which it holds, or of this one's, which others may take with
-/// `from_dlpack`; all that was to write them has run when there is one.
+/// `from_dlpack`; all that was to write them has run when there is one, but for what such others do.
 class CudaArray {
  public:
   using Shape = std::vector<std::size_t>;

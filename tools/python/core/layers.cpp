@@ -28,6 +28,19 @@ bool is_on_cuda(nb::handle array) {
   return nb::isinstance<CudaArray>(array);
 }
 
+/// Without the interpreter's lock, for which others may be waiting.
+void wait_for(const Context& context) {
+  const Unlocked unlocked;
+  context.synchronize();
+}
+
+template <class T>
+Tensor<T> copied(const Context& context, const Tensor<T>& vector) {
+  Tensor<T> copy_of(context, vector.size());
+  copy<T>(context, vector.vector(), copy_of.vector());
+  return copy_of;
+}
+
 /// Columns of a device as rows on the host, in memory of their own. Synchronises.
 template <class T>
 std::unique_ptr<T[]> on_host_rows(const Context& context, MatrixView<const T> columns) {
@@ -141,7 +154,10 @@ void Layers<T>::pack(const Context& context, const nb::list& values, Kept<T>& ke
     VectorView<const T> value;
     nb::ndarray<const T, nb::c_contig, nb::device::cpu> array;
     if (is_on_cuda(given)) {
-      const MatrixView<const T> columns = nb::cast<const CudaArray&>(given).columns<T>(context);
+      const auto& its = nb::cast<const CudaArray&>(given);
+      SHRINKWARP_REQUIRE(its.device() == context.device(), DeviceError, "the tensor '", entry.name, "': found it on ",
+                         its.device(), ", wanted it on ", context.device());
+      const MatrixView<const T> columns = its.columns<T>(context);
       value = {columns.data, columns.rows * columns.cols, columns.device};
     } else {
       array = nb::cast<decltype(array)>(given);
@@ -156,15 +172,13 @@ void Layers<T>::pack(const Context& context, const nb::list& values, Kept<T>& ke
 }
 
 template <class T>
-nb::list Layers<T>::unpack(const Context& context, const Tensor<T>& vector, bool learned, bool lends) const {
+nb::list Layers<T>::unpack(const Context& context, Tensor<T> vector, bool learned, bool lends) const {
   // One piece of memory, which goes with the last of its arrays.
   std::shared_ptr<const Tensor<T>> lent;
   std::shared_ptr<std::unique_ptr<T[]>> held;
   if (lends) {
-    auto own = std::make_shared<Tensor<T>>(context, vector.size());
-    copy<T>(context, vector.vector(), own->vector());
-    context.synchronize();
-    lent = std::move(own);
+    lent = std::make_shared<const Tensor<T>>(std::move(vector));
+    wait_for(context);
   } else {
     held = std::make_shared<std::unique_ptr<T[]>>(on_host_rows<T>(context, vector.matrix()));
   }
@@ -256,7 +270,7 @@ ForwardResult<T> Layers<T>::forward(const nb::object& X, const nb::list& values,
   ForwardResult<T> result;
   result.Y = output->rows();
   if (options.training && list_.statistics_size() > 0)
-    result.statistics = unpack(context, kept->statistics, false, kept->lends_values);
+    result.statistics = unpack(context, copied(context, kept->statistics), false, kept->lends_values);
   if (keeps) result.kept = std::move(kept);
   return result;
 }
@@ -329,8 +343,8 @@ nb::tuple Layers<T>::backward(Kept<T>& kept, const nb::object& X, const nb::obje
   nb::list sides;
   for (std::size_t i = 0; i < side_gradients.size(); ++i)
     sides.append(side_wanted[i] ? side_gradients[i].rows() : nb::object(nb::none()));
-  return nb::make_tuple(dX ? dX->rows() : nb::object(nb::none()), unpack(context, gradient, true, kept.lends_values),
-                        sides);
+  return nb::make_tuple(dX ? dX->rows() : nb::object(nb::none()),
+                        unpack(context, std::move(gradient), true, kept.lends_values), sides);
 }
 
 // ---- A single momentum stage ---------------------------------------------------------------------------------------
@@ -485,7 +499,7 @@ template <class T>
 nb::object lent(const Context& context, MatrixView<const T> columns) {
   const std::size_t shape[2] = {static_cast<std::size_t>(columns.cols), static_cast<std::size_t>(columns.rows)};
   if (context.is_cuda()) {
-    context.synchronize();
+    wait_for(context);
     return nb::cast(CudaArray(nullptr, columns.data, columns.device, {shape[0], shape[1]}));
   }
   return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<2>>(const_cast<T*>(columns.data), 2, shape, nb::none()),
@@ -513,7 +527,7 @@ void PythonLayer<T>::forward(const Pass<T>& pass, MatrixView<const T> X, MatrixV
       unless_exiting([&] { return object_.attr("forward")(lent(context, X), pass.keeps, pass.repeated); });
   const DeviceColumns<T> its = columns_like(context, found, Y, "output");
   copy<T>(context, its.view(), Y);
-  context.synchronize();  // whose memory it is may use it for something else from now on
+  wait_for(context);  // whose memory it is may use it for something else from now on
 }
 
 template <class T>
@@ -527,7 +541,7 @@ void PythonLayer<T>::backward(const Pass<T>& pass, MatrixView<const T>, MatrixVi
   if (found.is_none()) return;
   const DeviceColumns<T> its = columns_like(context, found, dX, "gradient");
   add<T>(context, dX, its.view(), dX);
-  context.synchronize();
+  wait_for(context);
 }
 
 template class DeviceColumns<float>;

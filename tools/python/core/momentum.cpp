@@ -248,7 +248,7 @@ void add_layers(nb::module_& module, const char* name, const char* kept_name) {
 void add_momentum(nb::module_& module) {
   nb::class_<Contexts>(module, "Contexts", "Contexts of a device, for any number of calls at once.")
       .def(nb::init<std::string, int>(), "device"_a, "threads"_a, nb::call_guard<Unlocked>())
-      .def_prop_ro("device", [](Contexts& self) { return concat((*Contexts::Lease(self)).device()); })
+      .def_prop_ro("device", [](const Contexts& self) { return concat(self.device()); })
       .def(
           "taken",
           [](Contexts& self, const nb::object& array, const std::string& name) {

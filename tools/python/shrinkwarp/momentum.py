@@ -170,7 +170,8 @@ class Net:
         return Y
 
     def record(self, X: Array, training: bool = False, seed: int = 0, step: int = 0) -> Recording:
-        """A forward pass that keeps what a backward pass needs.
+        """A forward pass that keeps what a backward pass needs: samples that are read in place among it, which have to
+        stay as they are until then.
 
         Parameters
         ----------

@@ -101,6 +101,8 @@ class MomentumNet(torch.nn.Module):
         _tensor("MomentumNet.forward", "x", x)
         if self.use_backprop:
             return self._backpropagated(x, function_args)
+        if self.gammas is not None:
+            _same_device("MomentumNet.forward", x, [self.gammas])
         tensors = [value for value in function_args if isinstance(value, torch.Tensor)]
         parameters = list(dict.fromkeys(self.network.parameters()))
         return _Momentum.apply(self, function_args, len(tensors), x, self.gammas, *tensors, *parameters)
@@ -108,8 +110,9 @@ class MomentumNet(torch.nn.Module):
     def advance(self, x, *function_args):
         """The state behind the last layer, for `inverse`: a `State` with tensors `x` and `v`, without gradients."""
         x = _tensor("MomentumNet.advance", "x", x).detach().contiguous()
-        run = _Run(self, x, function_args, differentiates=False)
-        return State(run, run.core.advance(run.rows(x), None, run.values, [], False, 0, 0))
+        with _at(x):
+            run = _Run(self, x, function_args, differentiates=False)
+            return State(run, run.core.advance(run.rows(x), None, run.values, [], False, 0, 0))
 
     def inverse(self, state):
         """The state that led to a state of `advance`.
@@ -118,7 +121,8 @@ class MomentumNet(torch.nn.Module):
         """
         if not isinstance(state, State) or state._run.net is not self:
             raise refuse(TypeError, "MomentumNet.inverse", "state", arguments.of_type(state), "a state of its advance")
-        return State(state._run, state._run.core.inverse(state._kept))
+        with _at(state.x):
+            return State(state._run, state._run.core.inverse(state._kept))
 
     def _backpropagated(self, x, function_args):
         v = self.init_function(x, *function_args) if self.init_speed else torch.zeros_like(x)
@@ -146,7 +150,8 @@ class State:
     @property
     def fixed(self):
         """x and v as they are in exact mode: int64, in units of 2^-44."""
-        return tuple(_tensor_of(value).view(self._run.shape) for value in self._run.core.fixed_of(self._kept))
+        with _at(self.x):
+            return tuple(_tensor_of(value).view(self._run.shape) for value in self._run.core.fixed_of(self._kept))
 
     @property
     def buffer_bytes(self):
@@ -292,7 +297,7 @@ class Net(torch.nn.Module):
         if x.dim() < 2 or int(np.prod(x.shape[1:])) != features:
             raise refuse(ValueError, call, "x", f"shape {tuple(x.shape)}", f"samples of {tuple(self._spec['input'])}")
         tensors = [value for _, value in self._tensors()]
-        _same_device(call, x, tensors[0])
+        _same_device(call, x, tensors)
         return _Whole.apply(self, x, *tensors)
 
     def __getstate__(self):
@@ -393,11 +398,10 @@ class LISTA(torch.nn.Module):
         _tensor(call, "x", x)
         if x.dim() != 2 or x.shape[1] != self.shape[0]:
             raise refuse(ValueError, call, "x", f"shape {tuple(x.shape)}", f"(N, {self.shape[0]})")
-        parameter = next(self.parameters())
-        dtype = parameter.dtype
+        dtype = next(self.parameters()).dtype
         if x.dtype != dtype:
             raise refuse(TypeError, call, "x", f"{x.dtype}", f"{dtype}, that of the parameters")
-        _same_device(call, x, parameter)
+        _same_device(call, x, [*self.parameters(), *self.buffers()])
         if isinstance(lam, torch.Tensor):
             if lam.requires_grad:
                 raise refuse(ValueError, call, "lam", "a tensor that requires its gradient", "one without")
@@ -474,9 +478,16 @@ def _tensor(call, name, value):
     return value
 
 
-def _same_device(call, x, parameter):
-    if x.device != parameter.device:
-        raise refuse(ValueError, call, "x", f"it on {x.device}", f"it on {parameter.device}, where the parameters are")
+def _same_device(call, x, parameters):
+    for parameter in parameters:
+        if x.device != parameter.device:
+            raise refuse(ValueError, call, "x", f"it on {x.device}",
+                         f"it on {parameter.device}, where a parameter is, and all parameters on one device")
+
+
+def _at(tensor):
+    """Makes the device of a tensor PyTorch's current one, whose current stream the library is ordered behind."""
+    return torch.cuda.device(tensor.device) if tensor.device.type == "cuda" else contextlib.nullcontext()
 
 
 def _device(tensor):
@@ -564,10 +575,12 @@ class _Branch:
             # memory is there.
             with torch.enable_grad() if shared.differentiates else torch.no_grad():
                 y = self._function(x.clone(), *shared.args)
-        if not isinstance(y, torch.Tensor) or y.shape != x.shape or y.dtype != x.dtype:
-            found = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, torch.Tensor) else arguments.of_type(y)
+        if not isinstance(y, torch.Tensor) or y.shape != x.shape or y.dtype != x.dtype or y.device != x.device:
+            found = arguments.of_type(y)
+            if isinstance(y, torch.Tensor):
+                found = f"{y.dtype} of shape {tuple(y.shape)} on {y.device}"
             raise refuse(ValueError, "MomentumNet", "functions", f"one that gives {found}",
-                         f"{x.dtype} of shape {tuple(x.shape)}, as it takes")
+                         f"{x.dtype} of shape {tuple(x.shape)} on {x.device}, as it takes")
         if keeps:
             self._graph = x, y
         return _array(y).reshape(X.shape)
@@ -584,7 +597,11 @@ class _Branch:
         for leaf, gradient in zip(leaves, gradients[1:]):
             if gradient is not None:
                 self._shared.add(leaf, gradient)
-        return None if gradients[0] is None else _array(gradients[0]).reshape(shape)
+        if gradients[0] is None:
+            if dY.device.type == "cuda":  # nothing that is lent has the library wait for what still reads its memory
+                torch.cuda.current_stream(dY.device).synchronize()
+            return None
+        return _array(gradients[0]).reshape(shape)
 
     @contextlib.contextmanager
     def _remembered(self):
@@ -620,29 +637,36 @@ class _Momentum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, net, function_args, count, x, gammas, *tensors):
         differentiates = any(ctx.needs_input_grad)
-        run = _Run(net, x, function_args, differentiates)
-        Y, kept, _ = run.core.forward(run.rows(x), run.values, [], differentiates, False, 0, 0)
+        with _at(x):
+            run = _Run(net, x, function_args, differentiates)
+            Y, kept, _ = run.core.forward(run.rows(x), run.values, [], differentiates, False, 0, 0)
+            Y = _tensor_of(Y).view(x.shape)
         ctx.run, ctx.kept = run, kept
         ctx.args = [value for value in run.shared.args if isinstance(value, torch.Tensor)]
         ctx.parameters = tensors[count:]
         if net.init_speed:
             ctx.save_for_backward(x)
-        return _tensor_of(Y).view(x.shape)
+        return Y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dY):
         run = ctx.run
         none = np.empty((0, run.features), _DTYPES[dY.dtype])
-        X = run.rows(ctx.saved_tensors[0]) if run.net.init_speed else none
+        X = none
+        if run.net.init_speed:
+            with _at(dY):
+                X = run.rows(ctx.saved_tensors[0])
         run.shared.gradients = gathered = {}
-        dX, of_tensors, _ = run.core.backward(ctx.kept, X, none, run.rows(dY), True, [])
         gamma = None
-        if run.net.gammas is not None:
-            gamma = _tensor_of(of_tensors[0]).to(run.net.gammas)
+        with _at(dY):
+            dX, of_tensors, _ = run.core.backward(ctx.kept, X, none, run.rows(dY), True, [])
+            dX = _tensor_of(dX).view(run.shape)
+            if run.net.gammas is not None:
+                gamma = _tensor_of(of_tensors[0]).to(run.net.gammas)
         others = [gathered.get(id(value)) for value in (*ctx.args, *ctx.parameters)]
         run.shared.gradients = {}
-        return (None, None, None, _tensor_of(dX).view(run.shape), gamma, *others)
+        return (None, None, None, dX, gamma, *others)
 
 
 def _net_core(net, dtype, device):
@@ -663,12 +687,13 @@ class _Whole(torch.autograd.Function):
         core = _net_core(net, dtype, _device(x))
         keeps = any(ctx.needs_input_grad)
         seed = int(torch.randint(2**62, ())) if net.training and net._spec["dropout"] > 0 else 0
-        Y, kept, statistics = core.forward(_rows(x), [_array(value) for value in tensors], [], keeps, net.training,
-                                           seed, 0)
-        for (_, _, learned), tensor, value in zip(net._entries, tensors, statistics):
-            if not learned:
-                tensor.copy_(_tensor_of(value))
-        result = _tensor_of(Y)
+        with _at(x):
+            Y, kept, statistics = core.forward(_rows(x), [_array(value) for value in tensors], [], keeps, net.training,
+                                               seed, 0)
+            for (_, _, learned), tensor, value in zip(net._entries, tensors, statistics):
+                if not learned:
+                    tensor.copy_(_tensor_of(value))
+            result = _tensor_of(Y)
         ctx.core, ctx.kept = core, kept
         ctx.save_for_backward(x, result)
         return result
@@ -677,10 +702,11 @@ class _Whole(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, dY):
         x, result = ctx.saved_tensors
-        dX, gradients, _ = ctx.core.backward(ctx.kept, _rows(x), _array(result), _array(dY), ctx.needs_input_grad[1],
-                                             [])
-        dX = None if dX is None else _tensor_of(dX).view(x.shape)
-        return (None, dX, *(None if value is None else _tensor_of(value) for value in gradients))
+        with _at(x):
+            dX, gradients, _ = ctx.core.backward(ctx.kept, _rows(x), _array(result), _array(dY),
+                                                 ctx.needs_input_grad[1], [])
+            dX = None if dX is None else _tensor_of(dX).view(x.shape)
+            return (None, dX, *(None if value is None else _tensor_of(value) for value in gradients))
 
 
 class _Lista(torch.autograd.Function):
@@ -697,12 +723,13 @@ class _Lista(torch.autograd.Function):
             return momentum.layers_of(dtype).lista(_contexts(_device(x)), n, m, layers, spec)
 
         core = _cached(module, (x.dtype, _device(x), layers), make)
-        values = [_array(value[t]) for t in range(layers) for value in (W1, W2, thresholds)]
-        if gamma is not None:
-            values.append(_array(gamma))
         keeps = any(ctx.needs_input_grad)
-        Y, kept, _ = core.forward(_array(z), values, [_array(x), lams[:, None]], keeps, False, 0, 0)
-        result = _tensor_of(Y)
+        with _at(x):
+            values = [_array(value[t]) for t in range(layers) for value in (W1, W2, thresholds)]
+            if gamma is not None:
+                values.append(_array(gamma))
+            Y, kept, _ = core.forward(_array(z), values, [_array(x), lams[:, None]], keeps, False, 0, 0)
+            result = _tensor_of(Y)
         ctx.core, ctx.kept, ctx.has_gamma = core, kept, gamma is not None
         if gamma is None:
             ctx.save_for_backward(z, result)
@@ -712,11 +739,12 @@ class _Lista(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, dY):
         none = np.empty((0, dY.shape[1]), _DTYPES[dY.dtype])
-        z, result = (none, none) if ctx.has_gamma else (_array(value) for value in ctx.saved_tensors)
-        dz, gradients, sides = ctx.core.backward(ctx.kept, z, result, _array(dY), ctx.needs_input_grad[3],
-                                                 [ctx.needs_input_grad[1], False])
-        gradients = [_tensor_of(value) for value in gradients]
-        gamma = gradients.pop() if ctx.has_gamma else None
-        W1, W2, thresholds = (torch.stack(gradients[first::3]) for first in range(3))
-        dz, dx = (None if value is None else _tensor_of(value) for value in (dz, sides[0]))
+        with _at(dY):
+            z, result = (none, none) if ctx.has_gamma else (_array(value) for value in ctx.saved_tensors)
+            dz, gradients, sides = ctx.core.backward(ctx.kept, z, result, _array(dY), ctx.needs_input_grad[3],
+                                                     [ctx.needs_input_grad[1], False])
+            gradients = [_tensor_of(value) for value in gradients]
+            gamma = gradients.pop() if ctx.has_gamma else None
+            W1, W2, thresholds = (torch.stack(gradients[first::3]) for first in range(3))
+            dz, dx = (None if value is None else _tensor_of(value) for value in (dz, sides[0]))
         return None, dx, None, dz, W1, W2, thresholds, gamma
