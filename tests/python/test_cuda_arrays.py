@@ -711,7 +711,7 @@ def test_samples_that_were_taken_on_another_stream_are_there():
     expected = net.forward(SAMPLES)
     theirs = DEVICE.make_stream()
     with DEVICE.settings(late=True):
-        taken = other._contexts.taken(CudaArray(DEVICE, SAMPLES, stream=theirs), "X")
+        taken, = other._contexts.taken([CudaArray(DEVICE, SAMPLES, stream=theirs)], "X")
         state = net.forward(taken)
         DEVICE.wait(theirs)
     DEVICE.destroy_stream(theirs)

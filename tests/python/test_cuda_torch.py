@@ -25,11 +25,12 @@ def on_device(monkeypatch):
     """Gives the arrays that were lent."""
     lent = []
 
-    def lend(contexts, tensor):
-        lent.append(CudaArray(DEVICE, tensor.numpy()))
-        array = contexts.taken(lent[-1], "a tensor")
-        assert isinstance(array, _core.CudaArray)
-        return array
+    def lend(contexts, tensors):
+        theirs = [CudaArray(DEVICE, tensor.numpy()) for tensor in tensors]
+        lent.extend(theirs)
+        arrays = contexts.taken(theirs, "a tensor")
+        assert all(isinstance(array, _core.CudaArray) for array in arrays)
+        return arrays
 
     def tensor_of(array):
         return torch.from_numpy(array if isinstance(array, np.ndarray) else array.numpy())

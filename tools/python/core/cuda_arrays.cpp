@@ -133,19 +133,26 @@ nb::object capsule_on_cuda(const Context& context, const nb::object& array, cons
   }
 }
 
-nb::object taken_from(const Context& context, const nb::object& array, const std::string& name) {
-  auto lent = lent_on_cuda<nb::ndarray<nb::ro>>(context, array, name, "an array");
-  require_known(lent.dtype(), name);
-  if (!is_in_c_order(lent)) return copied_to_host(context, lent, name);
+nb::list taken_from(const Context& context, const nb::list& arrays, const std::string& name) {
+  nb::list taken;
+  for (const nb::handle array : arrays) {
+    auto lent = lent_on_cuda<nb::ndarray<nb::ro>>(context, nb::borrow(array), name, "an array");
+    require_known(lent.dtype(), name);
+    if (!is_in_c_order(lent)) {
+      taken.append(copied_to_host(context, lent, name));
+      continue;
+    }
+    CudaArray::Shape shape;
+    for (std::size_t i = 0; i < lent.ndim(); ++i) shape.push_back(lent.shape(i));
+    const void* const data = lent.data();
+    const nb::dlpack::dtype type = lent.dtype();
+    taken.append(CudaArray(held(std::move(lent)), data, context.device(), std::move(shape), type));
+  }
   {
     const Unlocked unlocked;  // what writes them may be waiting for the interpreter
     context.synchronize();    // the stream waits for what writes them; whoever reads them may have another
   }
-  CudaArray::Shape shape;
-  for (std::size_t i = 0; i < lent.ndim(); ++i) shape.push_back(lent.shape(i));
-  const void* const data = lent.data();
-  const nb::dlpack::dtype type = lent.dtype();
-  return nb::cast(CudaArray(held(std::move(lent)), data, context.device(), std::move(shape), type));
+  return taken;
 }
 
 nb::object on_host(const nb::object& array, const std::string& name) {

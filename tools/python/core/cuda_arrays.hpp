@@ -82,9 +82,10 @@ class CudaArray {
   nanobind::dlpack::dtype type_{};
 };
 
-/// An array of another library's on the context's device: a CudaArray of its memory where it is in C order, else a copy on the host.
+/// Arrays of other libraries' on the context's device: of each a CudaArray of its memory where it is in C order, else a copy on
+/// the host. One wait for all.
 /// @throws Python's TypeError (no array that DLPack can lend, elements that NumPy does not know), OutOfMemory
-nanobind::object taken_from(const Context& context, const nanobind::object& array, const std::string& name);
+nanobind::list taken_from(const Context& context, const nanobind::list& arrays, const std::string& name);
 
 /// An array on CUDA, of any shape, as one of NumPy's with the same strides: a copy of all between its first element and its last.
 /// @param array  of any library, with `__dlpack_device__` and `__dlpack__`; asked for once

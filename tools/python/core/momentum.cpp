@@ -251,12 +251,12 @@ void add_momentum(nb::module_& module) {
       .def_prop_ro("device", [](const Contexts& self) { return concat(self.device()); })
       .def(
           "taken",
-          [](Contexts& self, const nb::object& array, const std::string& name) {
-            return taken_from(*Contexts::Lease(self), array, name);
+          [](Contexts& self, const nb::list& arrays, const std::string& name) {
+            return taken_from(*Contexts::Lease(self), arrays, name);
           },
-          "array"_a, "name"_a,
-          "An array on this device: a CudaArray of its memory where it is in C order, else a copy on the host. Errors "
-          "begin with `name`.")
+          "arrays"_a, "name"_a,
+          "Arrays on this device: of each a CudaArray of its memory where it is in C order, else a copy on the host. "
+          "Errors begin with `name`.")
       .def("non_finite", &non_finite, "array"_a, "How many elements of a CudaArray are NaN or infinite.");
   add_layers<float>(module, "LayersFloat32", "KeptFloat32");
   add_layers<double>(module, "LayersFloat64", "KeptFloat64");

@@ -120,7 +120,7 @@ def on_place(call, name, value, wanted, contexts, dtype):
     """
     if is_on_cuda(value) and cuda_device(value) == contexts.device:
         if not isinstance(value, _core.CudaArray):
-            value = contexts.taken(as_it_is(value), f"{call}: {name}")
+            value, = contexts.taken([as_it_is(value)], f"{call}: {name}")
         if isinstance(value, _core.CudaArray):
             if value.dtype == dtype:
                 return value

@@ -497,13 +497,18 @@ def _device(tensor):
 
 def _array(tensor, dtype=None):
     """A tensor's memory, of NumPy or on CUDA of the library's; a copy where it is not contiguous or of another type."""
-    tensor = tensor.detach().to(dtype or tensor.dtype).contiguous()
-    device = _device(tensor)
-    return tensor.numpy() if device == "cpu" else _lent(_contexts(device), tensor)
+    return _arrays([tensor.detach().to(dtype or tensor.dtype)])[0]
 
 
-def _lent(contexts, tensor):
-    return contexts.taken(arguments.as_it_is(tensor), "a tensor")
+def _arrays(tensors):
+    """The same of tensors of one device; on CUDA there is one wait for all."""
+    tensors = [tensor.detach().contiguous() for tensor in tensors]
+    device = _device(tensors[0]) if tensors else "cpu"
+    return [tensor.numpy() for tensor in tensors] if device == "cpu" else _lent(_contexts(device), tensors)
+
+
+def _lent(contexts, tensors):
+    return contexts.taken([arguments.as_it_is(tensor) for tensor in tensors], "a tensor")
 
 
 def _tensor_of(array):
@@ -688,8 +693,7 @@ class _Whole(torch.autograd.Function):
         keeps = any(ctx.needs_input_grad)
         seed = int(torch.randint(2**62, ())) if net.training and net._spec["dropout"] > 0 else 0
         with _at(x):
-            Y, kept, statistics = core.forward(_rows(x), [_array(value) for value in tensors], [], keeps, net.training,
-                                               seed, 0)
+            Y, kept, statistics = core.forward(_rows(x), _arrays(tensors), [], keeps, net.training, seed, 0)
             for (_, _, learned), tensor, value in zip(net._entries, tensors, statistics):
                 if not learned:
                     tensor.copy_(_tensor_of(value))
@@ -725,7 +729,7 @@ class _Lista(torch.autograd.Function):
         core = _cached(module, (x.dtype, _device(x), layers), make)
         keeps = any(ctx.needs_input_grad)
         with _at(x):
-            values = [_array(value[t]) for t in range(layers) for value in (W1, W2, thresholds)]
+            values = _arrays([value[t] for t in range(layers) for value in (W1, W2, thresholds)])
             if gamma is not None:
                 values.append(_array(gamma))
             Y, kept, _ = core.forward(_array(z), values, [_array(x), lams[:, None]], keeps, False, 0, 0)
