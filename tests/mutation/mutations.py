@@ -36,7 +36,7 @@ OPTIMIZER = "kernels/optimizer/optimizer.cu"
 EXACT_MOMENTUM = "kernels/momentum_residual/exact_momentum.cu"
 CHANNEL_SUMS = "kernels/common/channel_sums.cuh"
 LINEAR = "kernels/linear/linear.cu"
-COUNT = "tests/mutation/count.cu"
+NON_FINITE = "kernels/non_finite/non_finite.cu"
 BARRIER = "__syncthreads();"
 
 
@@ -209,15 +209,17 @@ MUTATIONS = [
     Mutation("row_sums_barrier", RACES, CHANNEL_SUMS, LINEAR,
              "__syncthreads();  // all shares of a piece are there", BARRIER,
              ("linear",), ("row_sums_kernel",)),
-    # Each atomic of the library (check_atomics), and one in device memory, which the library has not.
+    # Each atomic of the library (check_atomics).
     Mutation("look_atomic", RACES, WORKING_SET, WORKING_SET,
              "atomicOr(&in_set[member / 32], 1u << member % 32);", "atomicOr(&in_set[member / 32], 1u << member % 32)",
              ("look",), ("look_kernel",), "in_set[member / 32] |= 1u << member % 32"),
     Mutation("range_atomic", RACES, EXACT_MOMENTUM, EXACT_MOMENTUM,
              "atomicMin(status, static_cast<int>(value));", "atomicMin(status, static_cast<int>(value))",
              ("exact_range",), ("exact_forward_kernel",), "if (value < *status) *status = static_cast<int>(value)"),
-    Mutation("atomic", RACES, COUNT, COUNT, "atomicAdd(total, count)", "atomicAdd(total, count)",
-             ("count",), ("count_kernel",), "*total += count"),
+    Mutation("count_atomic", RACES, NON_FINITE, NON_FINITE,
+             "atomicAdd(count, static_cast<unsigned long long>(found));",
+             "atomicAdd(count, static_cast<unsigned long long>(found))",
+             ("non_finite",), ("non_finite_kernel",), "*count += found"),
     # Asynchronous copies arrive at the wait, and leave NaN until then.
     Mutation("async_wait", WRONG, TILE_PRODUCT, CERTIFICATE, "cp_async_wait<0>();", "cp_async_wait<0>();",
              ("code_residual", "correlation"), ("", "")),
@@ -235,7 +237,7 @@ MUTATIONS = [
 OPERATIONS = ("residual", "step", "group_step", "iterations", "step_network", "free_network", "coupled_network", "momentum_network",
               "code_residual", "correlation", "group_correlation", "gap", "group_gap", "norm", "adam", "exact_momentum",
               "exact_range", "panel", "sets", "start", "look", "groups",
-              "group_start", "group_look", "linear", "count")
+              "group_start", "group_look", "linear", "non_finite")
 ATOMIC = re.compile(r"\batomic(Add|Sub|Exch|Min|Max|Inc|Dec|CAS|And|Or|Xor)\b")
 
 
@@ -276,7 +278,7 @@ def check(mutation, program):
                 fail(f"{what}: exit status {done.returncode}, wanted 1 and a result of NaN\n{done.stdout}")
             print(f"{what}: {done.stdout.strip()}")
             continue
-        frames = re.findall(r"#(\d+) (.*?) \S*?((?:kernels|tests/mutation)/[\w/]+\.cuh?:\d+)", done.stdout)
+        frames = re.findall(r"#(\d+) (.*?) \S*?(kernels/[\w/]+\.cuh?:\d+)", done.stdout)
         if done.returncode != 66 or "WARNING: ThreadSanitizer: data race" not in done.stdout or not frames:
             fail(f"{what}: exit status {done.returncode}, wanted 66 and a data race in a kernel's source\n{done.stdout}")
         if not any(kernel in function for _, function, _ in frames):

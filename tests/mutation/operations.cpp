@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <string>
@@ -24,6 +25,7 @@
 #include <shrinkwarp/kernels/linear/linear.hpp>
 #include <shrinkwarp/kernels/lista_network/lista_network.hpp>
 #include <shrinkwarp/kernels/momentum_residual/exact_momentum.hpp>
+#include <shrinkwarp/kernels/non_finite/non_finite.hpp>
 #include <shrinkwarp/kernels/optimizer/optimizer.hpp>
 #include <shrinkwarp/kernels/panel_bounds/panel_bounds.hpp>
 #include <shrinkwarp/kernels/proximal_iterations/proximal_iterations.hpp>
@@ -32,8 +34,6 @@
 #include <shrinkwarp/runtime/arena.hpp>
 #include <shrinkwarp/runtime/context.hpp>
 #include <shrinkwarp/runtime/tensor.hpp>
-
-#include "tests/mutation/count.hpp"
 
 namespace shrinkwarp {
 namespace {
@@ -618,11 +618,10 @@ std::vector<double> group_look(const Context& context) {
   return lambda;
 }
 
-std::vector<double> count(const Context& context) {
-  if (!context.is_cuda()) return {2.0 * n * m};
-  const auto values = constant(context, 2 * n * m, 1.0f);
-  const auto total = constant(context, 1, 0);
-  testing::count_nonzeros(context, values.vector(), total.vector());
+std::vector<double> non_finite(const Context& context) {
+  const auto values = constant(context, n * m, std::numeric_limits<float>::infinity());
+  const auto total = constant(context, 1, std::int64_t{0});
+  count_non_finite<float>(context, {values.data(), n, m, n, context.device()}, total.vector());
   return host(context, total);
 }
 
@@ -645,7 +644,7 @@ int run(const std::string& name) {
       {"adam", adam},
       {"exact_momentum", exact_momentum},
       {"exact_range", exact_range},
-      {"count", count},
+      {"non_finite", non_finite},
       {"panel", panel},
       {"sets", sets},
       {"groups", groups},
