@@ -69,7 +69,7 @@ void check_path(const LambdaRule& rule, const LassoOptions& options) {
   if (!rule.follows_path()) return;
   const char* const only = "lasso: a lambda on the exact path is found on working sets from 0, found ";
   SHRINKWARP_REQUIRE(options.solver != Solver::ista && options.solver != Solver::fista, ValueError, only,
-                     "another solver, wanted working_set or automatic");
+                     "another solver, wanted 'working-set' or 'auto'");
   SHRINKWARP_REQUIRE(!options.initial, ValueError, only, "initial codes, wanted none");
   SHRINKWARP_REQUIRE(
       std::find(options.penalty.weights.begin(), options.penalty.weights.end(), 0.0) == options.penalty.weights.end(),

@@ -206,6 +206,37 @@ def test_threads_go_back_from_one_recording():
     at_once(go_back)
 
 
+@pytest.mark.parametrize("options", [{}, dict(mode="approximate"), dict(learn_gamma=True)],
+                         ids=["exact", "approximate", "learned gamma"])
+def test_there_is_no_way_back_from_a_beginning(options):
+    net = momentum.MomentumNet(4, 3, 6, **options)
+    x = np.ones((5, 4), np.float32)
+    start = net.inverse(net.forward(x))
+    for call in (lambda: net.backward(start, x), lambda: net.inverse(start)):
+        with pytest.raises(ValueError, match="state: found what inverse gave, wanted a state of this"):
+            call()
+
+
+@pytest.mark.parametrize("value", [0.1, 1.0, 2.0, 0.0, -1.0, np.nan])
+def test_a_gamma_that_is_not_learned_stays(value):
+    x = np.ones((5, 4))
+    for net in (momentum.MomentumNet(4, 3, 6), momentum.Net.mlp(4, 3, gamma=0.9)):
+        name, = (name for name in net.tensors if name.endswith(".gamma"))
+        net.forward(x)
+        net.tensors[name][...] = value
+        with pytest.raises(ValueError, match=rf"tensors\['{name}'\]: found an array .*, wanted the gamma that"):
+            net.forward(x)
+
+
+def test_a_learned_gamma_is_a_number():
+    net = momentum.MomentumNet(4, 3, 6, learn_gamma=True)
+    net.tensors["momentum.gamma"][...] = 0.85
+    net.forward(np.ones((5, 4)))
+    net.tensors["momentum.gamma"][1] = np.nan
+    with pytest.raises(ValueError, match=r"tensors\['momentum.gamma'\]: found NaN or infinity"):
+        net.forward(np.ones((5, 4)))
+
+
 def test_leaving_the_range_is_an_error():
     net = momentum.MomentumNet(4, 3, 4)
     with pytest.raises(RuntimeError, match="layer 1.*wanted"):

@@ -452,3 +452,28 @@ def test_bad_arguments(problem):
     ]:
         with pytest.raises(TypeError, match=match + ".*wanted"):
             call()
+
+
+@pytest.mark.parametrize("kind", networks.KINDS)
+@pytest.mark.parametrize("mode", ["exact", "stored"])
+def test_observations_that_change_before_the_way_back_are_noticed(kind, mode):
+    solver = modules.LISTA(np.random.default_rng(0).standard_normal((5, 9)), 3, kind, mode=mode)
+    x = torch.randn(4, 5)
+    loss = solver(x, 0.5).square().sum()
+    x.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_images_of_another_shape_are_refused():
+    net = modules.Net(momentum.Net.resnet("resnet18", 3, (3, 32, 16)))
+    for shape in ((2, 32, 16, 3), (2, 3, 16, 32), (3, 32, 16), (2, 5), (3 * 32 * 16,)):
+        with pytest.raises(ValueError, match=r"x: found shape \(.*\), wanted samples \(N, 1536\) or \(N, 3, 32, 16\)"):
+            net(torch.zeros(shape))
+
+
+def test_there_is_no_way_back_from_a_beginning():
+    net = modules.MomentumNet([perceptron() for _ in range(3)], 0.8)
+    start = net.inverse(net.advance(torch.randn(4, 5, dtype=torch.float64)))
+    with pytest.raises(ValueError, match="state: found what inverse gave, wanted a state of its advance"):
+        net.inverse(start)

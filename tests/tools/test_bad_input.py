@@ -5,7 +5,6 @@ import os
 import re
 import resource
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
@@ -508,7 +507,6 @@ def test_disk_full(folder):
 
 def test_file_size_limit(folder):
     def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
     files = large_result(folder)
@@ -519,7 +517,6 @@ def test_file_size_limit(folder):
         "File too large",
         journal=folder / "Z.npz.journal",
         preexec_fn=limit,
-        restore_signals=False,
     )
 
 

@@ -127,7 +127,9 @@ int run(int argc, char** argv, shrinkwarp::Ranks& ranks) {
 
 int main(int argc, char** argv) {
   using namespace shrinkwarp;
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write that fails, not the end of a solve
+  // A closed pipe and a limit of a file's size are writes that fail, not the end of a solve.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   std::unique_ptr<Ranks> ranks;
   try {
     ranks = started_ranks();

@@ -28,6 +28,12 @@ bool is_on_cuda(nb::handle array) {
   return nb::isinstance<CudaArray>(array);
 }
 
+template <class T>
+void require_way(const Kept<T>& kept, const char* what) {
+  SHRINKWARP_REQUIRE(!kept.is_beginning, ValueError, what,
+                     ": state: found what inverse gave, wanted what forward gave");
+}
+
 /// Without the interpreter's lock, for which others may be waiting.
 void wait_for(const Context& context) {
   const Unlocked unlocked;
@@ -278,6 +284,7 @@ ForwardResult<T> Layers<T>::forward(const nb::object& X, const nb::list& values,
 template <class T>
 nb::tuple Layers<T>::backward(Kept<T>& kept, const nb::object& X, const nb::object& Y, const nb::object& dY,
                               bool wants_dX, const std::vector<bool>& side_wanted) const {
+  require_way(kept, "backward");
   const Contexts::Lease lease(contexts_);
   const Context& context = *lease;
   const std::int64_t samples = kept.samples, features = layer_->input().size();
@@ -410,12 +417,14 @@ std::unique_ptr<Kept<T>> Layers<T>::advance(const nb::object& X, const nb::objec
 template <class T>
 std::unique_ptr<Kept<T>> Layers<T>::inverse(const Kept<T>& kept) const {
   const MomentumNet<T>& stage = only_stage();
+  require_way(kept, "inverse");
   const Contexts::Lease lease(contexts_);
   const Context& context = *lease;
   auto back = std::make_unique<Kept<T>>();
   back->samples = kept.samples;
   back->rests = kept.rests;
   back->lends_rows = kept.lends_rows;
+  back->is_beginning = true;
   const Unlocked unlocked;
   const std::lock_guard<std::mutex> turn(kept.turn);
   back->status = Tensor<std::int32_t>(context, 1);

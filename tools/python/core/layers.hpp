@@ -56,8 +56,9 @@ struct Kept {
   Tensor<std::byte> memory;
   Tensor<std::int32_t> status;
   mutable std::mutex turn;
-  bool used = false;   // by a backward pass
-  bool rests = false;  // the velocity of a stage begins as 0
+  bool used = false;          // by a backward pass
+  bool rests = false;         // the velocity of a stage begins as 0
+  bool is_beginning = false;  // inverse() has made it: there is no way back from it
   // What came as a CudaArray: where it did, so do results of its kind.
   bool lends_rows = false, lends_values = false;
 };
@@ -113,7 +114,8 @@ class Layers {
   /// The state behind the last layer, from x = X and v = V, which may be None.
   std::unique_ptr<Kept<T>> advance(const nanobind::object& X, const nanobind::object& V, const nanobind::list& values,
                                    const nanobind::list& side, const PassOptions& options) const;
-  /// The state that led to `kept`, which stays. @throws RangeError (it is no state of these layers)
+  /// The state that led to `kept`, which stays. @throws ValueError (inverse() has made that), RangeError (it is no state of
+  /// these layers)
   std::unique_ptr<Kept<T>> inverse(const Kept<T>& kept) const;
   /// x and v.
   nanobind::tuple values_of(const Kept<T>& kept) const;

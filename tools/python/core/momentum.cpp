@@ -199,7 +199,8 @@ nb::tuple shape_of(const Shape& shape) {
 template <class T>
 void add_layers(nb::module_& module, const char* name, const char* kept_name) {
   nb::class_<Kept<T>>(module, kept_name, "What a forward pass leaves for the way back.")
-      .def_prop_ro("bytes", [](const Kept<T>& self) { return self.memory.bytes(); });
+      .def_prop_ro("bytes", [](const Kept<T>& self) { return self.memory.bytes(); })
+      .def_prop_ro("is_beginning", [](const Kept<T>& self) { return self.is_beginning; });
   using Its = Layers<T>;
   nb::class_<Its>(module, name, "Layers, without values of their tensors.")
       .def_static("net", &net_layers<T>, "contexts"_a, "spec"_a, nb::keep_alive<0, 1>())

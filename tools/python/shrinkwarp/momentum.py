@@ -199,15 +199,13 @@ class Net:
 
     def _rows(self, call, X):
         shape = tuple(self._spec["input"])
-        wanted = f"({shape[0]},) features" if shape[1:] == (1, 1) else f"{shape}"
-        array = arguments.on_place(call, "X", X, f"samples of {wanted}", self._contexts, self._dtype)
-        if array.ndim not in (2, 4) or int(np.prod(array.shape[1:])) != int(np.prod(shape)) or (
-                array.ndim == 4 and shape[1:] != (1, 1) and array.shape[1:] != shape):
-            raise refuse(ValueError, call, "X", f"shape {array.shape}", f"(N, ...) of samples of {wanted}")
+        array = arguments.on_place(call, "X", X, samples_of(shape), self._contexts, self._dtype)
+        if not are_samples(array.shape, shape):
+            raise refuse(ValueError, call, "X", f"shape {array.shape}", samples_of(shape))
         return finite(call, "X", array, self._contexts).reshape((array.shape[0], int(np.prod(shape))))
 
     def _values(self, call):
-        return values_of(call, self._core, self.tensors, self._dtype)
+        return values_of(call, self._core, self.tensors, self._dtype, self._spec["momentum"])
 
 
 class Recording:
@@ -275,8 +273,7 @@ def transform(net: Net, gamma: float | Sequence[float] = 0.9, *, mode: str = "ex
     result.tensors = {}
     for name, shape, _ in result._core.entries:
         if name.endswith(".gamma") and name not in values:
-            its = momentum["gammas"] or [momentum["gamma"]] * shape[0]
-            result.tensors[name] = np.asarray(its, dtype=net._dtype)
+            result.tensors[name] = gammas_of(momentum, shape, net._dtype).copy()
         else:
             result.tensors[name] = np.array(values[name])
     return result
@@ -324,7 +321,7 @@ class MomentumNet:
         momentum = momentum_spec(call, layers, gamma, mode, form, learn_gamma, gamma_range, False)
         spec = _mlp_spec(call, width, 1, layers, width, hidden, activation, normalisation, dropout, initial_velocity,
                          momentum)
-        self._width, self._mode, self._has_initial = width, mode, initial_velocity
+        self._width, self._mode, self._has_initial, self._momentum = width, mode, initial_velocity, momentum
         self._made_of = dict(
             width=width, layers=layers, hidden=hidden, gamma=gamma, mode=mode, form=form, activation=activation,
             normalisation=normalisation, dropout=dropout, initial_velocity=initial_velocity, learn_gamma=learn_gamma,
@@ -372,7 +369,7 @@ class MomentumNet:
             V = self._rows(call, "V", V)
             if V.shape != X.shape:
                 raise refuse(ValueError, call, "V", f"shape {V.shape}", f"{X.shape}, that of X")
-        kept = self._core.advance(X, V, values_of(call, self._core, self.tensors, self._dtype), [],
+        kept = self._core.advance(X, V, values_of(call, self._core, self.tensors, self._dtype, self._momentum), [],
                                   arguments.flag(call, "training", training), arguments.integer(call, "seed", seed, 0),
                                   arguments.integer(call, "step", step, 0))
         return MomentumState(self._core, kept)
@@ -423,6 +420,8 @@ class MomentumNet:
     def _require(self, call, state):
         if not isinstance(state, MomentumState) or state._core is not self._core:
             raise refuse(TypeError, call, "state", arguments.of_type(state), "a state of this network's forward")
+        if state._kept.is_beginning:
+            raise refuse(ValueError, call, "state", "what inverse gave", "a state of this network's forward")
 
 
 class MomentumState:
@@ -475,18 +474,33 @@ def named(core, values):
     return {name: value for (name, _, _), value in zip(core.entries, values) if value is not None}
 
 
-def values_of(call, core, tensors, dtype):
-    """The values of a core's tensors in its order."""
+def values_of(call, core, tensors, dtype, momentum):
+    """The values of a core's tensors in its order.
+
+    Of gammas that are not learned `momentum` has the values, which what a stage keeps is laid out for.
+    """
     values = []
-    for name, shape, _ in core.entries:
+    for name, shape, learned in core.entries:
         wanted = f"an array of shape {shape}"
         if name not in tensors:
             raise refuse(ValueError, call, f"tensors['{name}']", "none", wanted)
         array = arguments.on_host(call, f"tensors['{name}']", tensors[name], wanted)
         if array.shape != shape:
             raise refuse(ValueError, call, f"tensors['{name}']", f"shape {array.shape}", wanted)
-        values.append(np.ascontiguousarray(array, dtype=dtype))
+        array = np.ascontiguousarray(array, dtype=dtype)
+        if name.endswith(".gamma"):
+            if learned:
+                finite(call, f"tensors['{name}']", array, None)
+            elif not np.allclose(array, gammas_of(momentum, shape, dtype), rtol=1e-6, atol=0):
+                raise refuse(ValueError, call, f"tensors['{name}']", arguments.shown(array),
+                             "the gamma that the network was made with: another one takes another network, or learn_gamma")
+        values.append(array)
     return values
+
+
+def gammas_of(momentum, shape, dtype):
+    """Before training."""
+    return np.broadcast_to(np.asarray(momentum["gammas"] or momentum["gamma"], dtype=dtype), shape)
 
 
 def like(call, name, value, other, contexts):
@@ -496,6 +510,19 @@ def like(call, name, value, other, contexts):
     if array.shape != other.shape:
         raise refuse(ValueError, call, name, f"shape {array.shape}", wanted)
     return array
+
+
+def samples_of(shape):
+    """In a message."""
+    features = int(np.prod(shape))
+    return f"samples (N, {features})" + ("" if shape[1:] == (1, 1) else f" or (N, {', '.join(map(str, shape))})")
+
+
+def are_samples(found, shape):
+    """Whether an array of a shape holds samples of (channels, height, width)."""
+    if len(found) not in (2, 4) or int(np.prod(found[1:])) != int(np.prod(shape)):
+        return False
+    return len(found) == 2 or shape[1:] == (1, 1) or tuple(found[1:]) == tuple(shape)
 
 
 def finite(call, name, array, contexts):

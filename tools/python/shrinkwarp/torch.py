@@ -121,6 +121,8 @@ class MomentumNet(torch.nn.Module):
         """
         if not isinstance(state, State) or state._run.net is not self:
             raise refuse(TypeError, "MomentumNet.inverse", "state", arguments.of_type(state), "a state of its advance")
+        if state._kept.is_beginning:
+            raise refuse(ValueError, "MomentumNet.inverse", "state", "what inverse gave", "a state of its advance")
         with _at(state.x):
             return State(state._run, state._run.core.inverse(state._kept))
 
@@ -293,9 +295,9 @@ class Net(torch.nn.Module):
         """Logits (N, classes) of (N, features) or (N, channels, height, width)."""
         call = "Net.forward"
         _tensor(call, "x", x)
-        features = int(np.prod(self._spec["input"]))
-        if x.dim() < 2 or int(np.prod(x.shape[1:])) != features:
-            raise refuse(ValueError, call, "x", f"shape {tuple(x.shape)}", f"samples of {tuple(self._spec['input'])}")
+        shape = tuple(self._spec["input"])
+        if not momentum.are_samples(tuple(x.shape), shape):
+            raise refuse(ValueError, call, "x", f"shape {tuple(x.shape)}", momentum.samples_of(shape))
         tensors = [value for _, value in self._tensors()]
         _same_device(call, x, tensors)
         return _Whole.apply(self, x, *tensors)
@@ -735,8 +737,8 @@ class _Lista(torch.autograd.Function):
             Y, kept, _ = core.forward(_array(z), values, [_array(x), lams[:, None]], keeps, False, 0, 0)
             result = _tensor_of(Y)
         ctx.core, ctx.kept, ctx.has_gamma = core, kept, gamma is not None
-        if gamma is None:
-            ctx.save_for_backward(z, result)
+        # x too, which the library holds: PyTorch says whether it has changed meanwhile.
+        ctx.save_for_backward(x, *(() if ctx.has_gamma else (z, result)))
         return result
 
     @staticmethod
@@ -744,7 +746,8 @@ class _Lista(torch.autograd.Function):
     def backward(ctx, dY):
         none = np.empty((0, dY.shape[1]), _DTYPES[dY.dtype])
         with _at(dY):
-            z, result = (none, none) if ctx.has_gamma else (_array(value) for value in ctx.saved_tensors)
+            _, *others = ctx.saved_tensors
+            z, result = (none, none) if ctx.has_gamma else (_array(value) for value in others)
             dz, gradients, sides = ctx.core.backward(ctx.kept, z, result, _array(dY), ctx.needs_input_grad[3],
                                                      [ctx.needs_input_grad[1], False])
             gradients = [_tensor_of(value) for value in gradients]
