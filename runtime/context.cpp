@@ -259,7 +259,10 @@ CurrentDevice::CurrentDevice() {
 CurrentDevice::~CurrentDevice() {
   if (index_ < 0) return;
   try {
-    if constexpr (kHasCuda) cuda::set_device(index_);
+    // A device that becomes current is initialised, if it has not been.
+    if constexpr (kHasCuda) {
+      if (cuda::current_device() != index_) cuda::set_device(index_);
+    }
   } catch (const Error&) {  // a device that is lost, which whoever uses it next is told
   }
 }

@@ -99,7 +99,8 @@ int cuda_device_count() noexcept;
 /// Why `cuda_device_count()` is 0, or "" when it is not: one line for a person.
 std::string cuda_unavailable_reason();
 
-/// Puts the calling thread's CUDA device back, which contexts change, for callers who have one of their own. Nothing without CUDA.
+/// Puts the calling thread's CUDA device back, which contexts change, for callers who have one of their own. Nothing without CUDA. A
+/// device that is put back is initialised: where only another one is wanted, it is best made current before.
 class CurrentDevice {
  public:
   CurrentDevice();

@@ -13,6 +13,7 @@ int usable_processors() {
 }
 
 Placement::Placement() {
+  CPU_ZERO(&usable_);
   if (sched_getaffinity(0, sizeof(usable_), &usable_) == 0) count_ = CPU_COUNT(&usable_);
   given_ = usable_;
 }

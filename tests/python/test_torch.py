@@ -465,6 +465,17 @@ def test_observations_that_change_before_the_way_back_are_noticed(kind, mode):
         loss.backward()
 
 
+@pytest.mark.parametrize("learned, value", [(False, 0.5), (False, np.nan), (True, np.nan)])
+def test_gammas_of_networks_are_looked_at(learned, value):
+    net = modules.Net(momentum.Net.mlp(5, 3, gamma=0.9, learn_gamma=learned))
+    (name, gamma), = ((name, its) for name, its in net.state_dict(keep_vars=True).items() if name.endswith(".gamma"))
+    net(torch.zeros(2, 5))
+    with torch.no_grad():
+        gamma.fill_(value)
+    with pytest.raises(ValueError, match=f"Net.forward: {name}: found"):
+        net(torch.zeros(2, 5))
+
+
 def test_images_of_another_shape_are_refused():
     net = modules.Net(momentum.Net.resnet("resnet18", 3, (3, 32, 16)))
     for shape in ((2, 32, 16, 3), (2, 3, 16, 32), (3, 32, 16), (2, 5), (3 * 32 * 16,)):

@@ -106,13 +106,10 @@ TEST_F(OnProcessors, WorkersThatSomebodyHasMovedStayThere) {
   move_to(processors_.front());
   placement.keep_clear(workers.threads);
   workers.expect_on(without(processors_.front()));
-  cpu_set_t theirs;
-  CPU_ZERO(&theirs);
-  CPU_SET(processors_.front(), &theirs);
-  ASSERT_EQ(pthread_setaffinity_np(workers.threads[0].native_handle(), sizeof(theirs), &theirs), 0);
+  ASSERT_EQ(pthread_setaffinity_np(workers.threads[0].native_handle(), sizeof(all_), &all_), 0);
   move_to(processors_.back());
   placement.keep_clear(workers.threads);
-  workers.expect_on(theirs);
+  workers.expect_on(all_);
 }
 
 TEST_F(OnProcessors, LoopsRunBesideTheirCaller) {

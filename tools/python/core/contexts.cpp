@@ -2,12 +2,14 @@
 
 #include <unistd.h>
 
+#include <optional>
 #include <utility>
 
 namespace shrinkwarp::python {
 
 Contexts::Contexts(std::string device, int threads) : device_(std::move(device)), threads_(threads) {
-  const CurrentDevice before;
+  std::optional<CurrentDevice> before;
+  if (device_ != "cpu") before.emplace();  // which would ask for devices
   std::unique_ptr<Context> context = make();
   its_device_ = context->device();
   give_back(std::move(context));

@@ -39,7 +39,7 @@ class Net:
     ----------
     tensors : dict of str to ndarray
         The parameters, and the statistics of batch normalisation, by their names in files: the network's own, to be
-        changed in place or replaced by others of the same shapes.
+        changed in place or replaced by others of the same shapes. Gammas that are not learned are among them, and stay.
     """
 
     def __init__(self, spec, tensors, dtype, device, threads, seed=0):
@@ -489,13 +489,17 @@ def values_of(call, core, tensors, dtype, momentum):
             raise refuse(ValueError, call, f"tensors['{name}']", f"shape {array.shape}", wanted)
         array = np.ascontiguousarray(array, dtype=dtype)
         if name.endswith(".gamma"):
-            if learned:
-                finite(call, f"tensors['{name}']", array, None)
-            elif not np.allclose(array, gammas_of(momentum, shape, dtype), rtol=1e-6, atol=0):
-                raise refuse(ValueError, call, f"tensors['{name}']", arguments.shown(array),
-                             "the gamma that the network was made with: another one takes another network, or learn_gamma")
+            check_gamma(call, f"tensors['{name}']", array, learned, momentum)
         values.append(array)
     return values
+
+
+def check_gamma(call, name, array, learned, momentum):
+    if learned:
+        finite(call, name, array, None)
+    elif not np.allclose(array, gammas_of(momentum, array.shape, array.dtype), rtol=1e-6, atol=0):
+        raise refuse(ValueError, call, name, arguments.shown(array),
+                     "the gamma that the network was made with: another one takes another network, or learn_gamma")
 
 
 def gammas_of(momentum, shape, dtype):

@@ -300,10 +300,21 @@ class Net(torch.nn.Module):
             raise refuse(ValueError, call, "x", f"shape {tuple(x.shape)}", momentum.samples_of(shape))
         tensors = [value for _, value in self._tensors()]
         _same_device(call, x, tensors)
+        self._check_gammas(call, tensors)
         return _Whole.apply(self, x, *tensors)
 
+    def _check_gammas(self, call, tensors):
+        """Of values that have not been looked at; those that are learned on CUDA would have each step wait."""
+        seen = self.__dict__.setdefault("_seen", {})
+        for (name, _, learned), value in zip(self._entries, tensors):
+            if not name.endswith(".gamma") or learned and value.device.type != "cpu":
+                continue
+            if name not in seen or seen[name][0] is not value or seen[name][1] != value._version:
+                momentum.check_gamma(call, name, value.detach().cpu().numpy(), learned, self._spec["momentum"])
+                seen[name] = value, value._version
+
     def __getstate__(self):
-        return {name: value for name, value in self.__dict__.items() if name != "_cores"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_cores", "_seen")}
 
 
 class LISTA(torch.nn.Module):
