@@ -4,9 +4,8 @@
 //   HalfColumns::set(r), panel_bounds, look_at_bounds, add_atoms, solve_active_sets, update_residuals
 //
 // and where problems start at codes of the caller's, start_active_sets before add_atoms. Under a penalty in groups atoms come
-// and go in whole groups, and solve_group_sets and start_group_sets (kernels/group_set/group_sets.hpp) take the place
-// of the two. Each step takes the penalty as a view;
-// the default is the plain l1 norm, whose kernels know nothing of another.
+// and go in whole groups, and solve_group_sets and start_group_sets (kernels/group_set/group_sets.hpp) take the place of
+// the two. Each step takes the penalty as a view; the default is the plain l1 norm, whose kernels know nothing of another.
 //
 // On CUDA only; models/lasso/device_working_set.cpp calls them.
 #pragma once
@@ -52,8 +51,7 @@ struct WorkingSetProblems {
 };
 
 /// Codes that problems start at, in the user's units: that of problem i has count[i] distinct atoms, in groups all of
-/// each, from first[i] on in
-/// indices and values. One with more atoms than a place has room for needs none there: its problem will be found full.
+/// each, from first[i] on in indices and values. One with more atoms than a place has room for needs none there: its problem will be found full.
 struct StartCodes {
   VectorView<const std::int32_t> count;  ///< [problems]; empty: all start at 0
   VectorView<const std::int64_t> first;  ///< [problems]
@@ -110,9 +108,8 @@ void look_at_bounds(const Context& context, MatrixView<const double> D, const Ha
                     const LookRules& rules, const WorkingSetProblems& problems, const ActiveSets& sets,
                     const PenaltyView<double>& penalty = {}, const HalfBounds& divided = {});
 
-/// r = x - D_S z_S, ||z||_1 and what the penalty makes of z for problems that run; the terms in the order of S. Cost: 8
-/// n |S| bytes a problem. Allocates
-/// no, synchronises no. @throws ShapeError, DeviceError
+/// r = x - D_S z_S, ||z||_1 and what the penalty makes of z for problems that run; the terms in the order of S.
+/// Cost: 8 n |S| bytes a problem. Allocates no, synchronises no. @throws ShapeError, DeviceError
 void update_residuals(const Context& context, MatrixView<const double> D, VectorView<const std::int32_t> places,
                       const WorkingSetProblems& problems, const ActiveSets& sets,
                       const PenaltyView<double>& penalty = {});

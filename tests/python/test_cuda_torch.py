@@ -94,34 +94,24 @@ def test_a_state_and_its_way_back():
     agree([state.x, state.v], [theirs.x, theirs.v])
 
 
-def test_branches_with_an_initial_velocity_and_arguments():
-    class WithArgument(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = torch.nn.Linear(5, 5)
+class WithContext(torch.nn.Module):
+    def __init__(self, reads_x):
+        super().__init__()
+        self.linear, self.reads_x = torch.nn.Linear(5, 5), reads_x
 
-        def forward(self, x, context):
-            return torch.tanh(self.linear(x) + context)
+    def forward(self, x, context):
+        return torch.tanh(self.linear(context) + self.linear(x) if self.reads_x else self.linear(context))
 
+
+@pytest.mark.parametrize("reads_x", [True, False])
+@pytest.mark.parametrize("init_speed", [True, False])
+def test_branches_with_arguments(reads_x, init_speed):
     torch.manual_seed(0)
-    functions, first = [WithArgument() for _ in range(3)], WithArgument()
-    context = torch.randn(6, 5)
-    agree(*(results(its.MomentumNet(copy.deepcopy(functions), 0.8, init_speed=True, init_function=copy.deepcopy(first)),
-                    X, context) for its in (modules, shrinkwarp.torch)))
-
-
-def test_a_branch_without_a_gradient_by_x():
-    class OfContext(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = torch.nn.Linear(5, 5)
-
-        def forward(self, x, context):
-            return self.linear(context)
-
-    torch.manual_seed(0)
-    functions, context = [OfContext(), OfContext()], torch.randn(6, 5)
-    agree(*(results(its.MomentumNet(copy.deepcopy(functions), 0.8), X, context) for its in (modules, shrinkwarp.torch)))
+    functions, context = [WithContext(reads_x) for _ in range(4)], torch.randn(6, 5)
+    first = functions.pop() if init_speed else None
+    agree(*(results(its.MomentumNet(copy.deepcopy(functions), 0.8, init_speed=init_speed,
+                                    init_function=copy.deepcopy(first)), X, context)
+            for its in (modules, shrinkwarp.torch)))
 
 
 def test_parameters_elsewhere_are_refused():

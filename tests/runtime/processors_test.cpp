@@ -29,9 +29,10 @@ class OnProcessors : public ::testing::Test {
     CPU_SET(processor, &set);
     ASSERT_EQ(sched_setaffinity(0, sizeof(set), &set), 0);
   }
-  cpu_set_t without(int processor) const {
+  /// Where workers are to be beside a caller: on all other processors, or on the only one.
+  cpu_set_t beside(int processor) const {
     cpu_set_t set = all_;
-    CPU_CLR(processor, &set);
+    if (processors_.size() > 1) CPU_CLR(processor, &set);
     return set;
   }
 
@@ -71,19 +72,17 @@ TEST_F(OnProcessors, UsableAreThoseOfTheCallingThread) {
 }
 
 TEST_F(OnProcessors, WorkersKeepClearOfTheirCaller) {
-  if (processors_.size() < 2) GTEST_SKIP() << "one processor";
   Placement placement;
   Workers workers(1);
   for (const int processor : {processors_.front(), processors_.back(), processors_.front()}) {
     move_to(processor);
     placement.keep_clear(workers.threads);
-    workers.expect_on(without(processor));
+    workers.expect_on(beside(processor));
   }
 }
 
 TEST_F(OnProcessors, WorkersOfACallerFromElsewhereMayRunAnywhereOfTheirs) {
-  if (processors_.size() < 3) GTEST_SKIP() << "fewer than three processors";
-  const cpu_set_t theirs = without(processors_.front());
+  const cpu_set_t theirs = beside(processors_.front());
   ASSERT_EQ(sched_setaffinity(0, sizeof(theirs), &theirs), 0);
   Placement placement;
   Workers workers(1);
@@ -100,12 +99,11 @@ TEST_F(OnProcessors, MoreThreadsThanProcessorsStayWhereTheyMayBe) {
 }
 
 TEST_F(OnProcessors, WorkersThatSomebodyHasMovedStayThere) {
-  if (processors_.size() < 2) GTEST_SKIP() << "one processor";
   Placement placement;
   Workers workers(1);
   move_to(processors_.front());
   placement.keep_clear(workers.threads);
-  workers.expect_on(without(processors_.front()));
+  workers.expect_on(beside(processors_.front()));
   ASSERT_EQ(pthread_setaffinity_np(workers.threads[0].native_handle(), sizeof(all_), &all_), 0);
   move_to(processors_.back());
   placement.keep_clear(workers.threads);
@@ -113,7 +111,6 @@ TEST_F(OnProcessors, WorkersThatSomebodyHasMovedStayThere) {
 }
 
 TEST_F(OnProcessors, LoopsRunBesideTheirCaller) {
-  if (processors_.size() < 2) GTEST_SKIP() << "one processor";
   const Context context = Context::cpu(2);
   for (const int processor : {processors_.front(), processors_.back()}) {
     move_to(processor);
@@ -125,7 +122,7 @@ TEST_F(OnProcessors, LoopsRunBesideTheirCaller) {
       while (arrived.load() < 2) std::this_thread::yield();  // so that each thread has one
       if (worker == 1) sched_getaffinity(0, sizeof(of_worker), &of_worker);
     });
-    const cpu_set_t wanted = without(processor);
+    const cpu_set_t wanted = beside(processor);
     EXPECT_TRUE(CPU_EQUAL(&of_worker, &wanted));
   }
 }

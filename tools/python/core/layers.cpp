@@ -178,33 +178,35 @@ void Layers<T>::pack(const Context& context, const nb::list& values, Kept<T>& ke
 }
 
 template <class T>
-nb::list Layers<T>::unpack(const Context& context, Tensor<T> vector, bool learned, bool lends) const {
-  // One piece of memory, which goes with the last of its arrays.
-  std::shared_ptr<const Tensor<T>> lent;
-  std::shared_ptr<std::unique_ptr<T[]>> held;
-  if (lends) {
-    lent = std::make_shared<const Tensor<T>>(std::move(vector));
-    wait_for(context);
-  } else {
-    held = std::make_shared<std::unique_ptr<T[]>>(on_host_rows<T>(context, vector.matrix()));
-  }
+template <class Make>
+nb::list Layers<T>::of_entries(bool learned, const Make& make) const {
   nb::list result;
   for (const ParameterList::Entry& entry : list_.entries()) {
-    if (entry.learned != learned) {
-      result.append(nb::none());
-      continue;
-    }
     const std::vector<std::size_t> shape(entry.shape.begin(), entry.shape.end());
-    if (lends) {
-      result.append(CudaArray(lent, lent->data() + entry.offset, lent->matrix().device, shape));
-      continue;
-    }
+    result.append(entry.learned == learned ? make(entry.offset, shape) : nb::object(nb::none()));
+  }
+  return result;
+}
+
+template <class T>
+nb::list Layers<T>::unpack(const Context& context, const Tensor<T>& vector, bool learned) const {
+  // One piece of memory, which goes with the last of its arrays.
+  const auto held = std::make_shared<std::unique_ptr<T[]>>(on_host_rows<T>(context, vector.matrix()));
+  return of_entries(learned, [&](std::int64_t offset, const std::vector<std::size_t>& shape) {
     auto share = std::make_unique<std::shared_ptr<std::unique_ptr<T[]>>>(held);
     nb::capsule owner(share.release(),
                       [](void* p) noexcept { delete static_cast<std::shared_ptr<std::unique_ptr<T[]>>*>(p); });
-    result.append(nb::ndarray<nb::numpy, T>(held->get() + entry.offset, shape.size(), shape.data(), owner));
-  }
-  return result;
+    return nb::cast(nb::ndarray<nb::numpy, T>(held->get() + offset, shape.size(), shape.data(), owner));
+  });
+}
+
+template <class T>
+nb::list Layers<T>::lend(const Context& context, Tensor<T> vector, bool learned) const {
+  const auto held = std::make_shared<const Tensor<T>>(std::move(vector));
+  wait_for(context);
+  return of_entries(learned, [&](std::int64_t offset, const std::vector<std::size_t>& shape) {
+    return nb::cast(CudaArray(held, held->data() + offset, held->matrix().device, shape));
+  });
 }
 
 // ---- Passes --------------------------------------------------------------------------------------------------------
@@ -276,7 +278,8 @@ ForwardResult<T> Layers<T>::forward(const nb::object& X, const nb::list& values,
   ForwardResult<T> result;
   result.Y = output->rows();
   if (options.training && list_.statistics_size() > 0)
-    result.statistics = unpack(context, copied(context, kept->statistics), false, kept->lends_values);
+    result.statistics = kept->lends_values ? lend(context, copied(context, kept->statistics), false)
+                                           : unpack(context, kept->statistics, false);
   if (keeps) result.kept = std::move(kept);
   return result;
 }
@@ -351,7 +354,8 @@ nb::tuple Layers<T>::backward(Kept<T>& kept, const nb::object& X, const nb::obje
   for (std::size_t i = 0; i < side_gradients.size(); ++i)
     sides.append(side_wanted[i] ? side_gradients[i].rows() : nb::object(nb::none()));
   return nb::make_tuple(dX ? dX->rows() : nb::object(nb::none()),
-                        unpack(context, std::move(gradient), true, kept.lends_values), sides);
+                        kept.lends_values ? lend(context, std::move(gradient), true) : unpack(context, gradient, true),
+                        sides);
 }
 
 // ---- A single momentum stage ---------------------------------------------------------------------------------------

@@ -130,7 +130,11 @@ class Layers {
   Pass<T> pass(const Context& context, const Kept<T>& kept, std::vector<SideInput<T>>& side) const;
   MomentumState<T> state_in(const Kept<T>& kept, VectorView<std::byte> memory) const;
   void pack(const Context& context, const nanobind::list& values, Kept<T>& kept) const;
-  nanobind::list unpack(const Context& context, Tensor<T> vector, bool learned, bool lends) const;
+  /// make(offset, shape) of each tensor that is learned, or of each that is not, and None of the others.
+  template <class Make>
+  nanobind::list of_entries(bool learned, const Make& make) const;
+  nanobind::list unpack(const Context& context, const Tensor<T>& vector, bool learned) const;
+  nanobind::list lend(const Context& context, Tensor<T> vector, bool learned) const;
   bool is_stage() const { return stages_.size() == 1 && stages_[0].get() == layer_.get(); }
   const MomentumNet<T>& only_stage() const;
   void require_way_back(const Context& context, const MomentumState<T>& state, bool rests, const char* what) const;

@@ -742,10 +742,9 @@ class _Lista(torch.autograd.Function):
         core = _cached(module, (x.dtype, _device(x), layers), make)
         keeps = any(ctx.needs_input_grad)
         with _at(x):
-            values = _arrays([value[t] for t in range(layers) for value in (W1, W2, thresholds)])
-            if gamma is not None:
-                values.append(_array(gamma))
-            Y, kept, _ = core.forward(_array(z), values, [_array(x), lams[:, None]], keeps, False, 0, 0)
+            tensors = [value[t] for t in range(layers) for value in (W1, W2, thresholds)]
+            *values, z_array, x_array = _arrays([*tensors, *([] if gamma is None else [gamma]), z, x])
+            Y, kept, _ = core.forward(z_array, values, [x_array, lams[:, None]], keeps, False, 0, 0)
             result = _tensor_of(Y)
         ctx.core, ctx.kept, ctx.has_gamma = core, kept, gamma is not None
         # x too, which the library holds: PyTorch says whether it has changed meanwhile.
